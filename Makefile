@@ -1,0 +1,109 @@
+# Files and order. Every recipe is one `python -m ...` or one tool; `make help` lists the targets.
+
+RECIPE   ?= digits
+POLICIES ?= undefended edm
+INSTANCE ?= default
+PYTHON   ?= python3
+RUN      ?= reports/$(RECIPE)
+
+# the deployment's key: seeds the secret hash and permutes its table
+export TORCHWARDEN_KEY_FILE ?= $(CURDIR)/secrets/torchwarden.key
+export ORT_DISABLE_TELEMETRY = 1
+
+py       = .venv/bin/python
+ready    = .venv/.installed
+runs     = runs/$(RECIPE)
+nets     = $(runs)/victim.safetensors $(runs)/hash.safetensors $(runs)/edm.safetensors
+graphs   = build/$(RECIPE)/.exported
+archives = $(POLICIES:%=model_store/$(RECIPE)-%.mar)
+models   = $(POLICIES:%=$(RECIPE)-%)
+
+.DELETE_ON_ERROR:
+.SECONDARY:
+.PHONY: help setup lock key train export archive serve status stop loadtest attack report demo check test clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
+	@echo "  variables: RECIPE=$(RECIPE) POLICIES='$(POLICIES)' INSTANCE=$(INSTANCE) PORTS='--port-offset 100' GPU=1"
+
+setup: $(ready) ## .venv with the locked packages (GPU=1: onnxruntime-gpu)
+
+$(ready): requirements.lock
+	$(PYTHON) -m venv .venv
+	$(py) -m pip install --quiet "$$(grep '^uv==' requirements.lock)"
+	.venv/bin/uv pip install --quiet --python $(py) -r requirements.lock
+ifdef GPU
+	.venv/bin/uv pip install --quiet --python $(py) "onnxruntime-gpu==$$($(py) -c 'from importlib.metadata import version; print(version("onnxruntime"))')"
+	.venv/bin/uv pip uninstall --quiet --python $(py) onnxruntime
+	.venv/bin/uv pip install --quiet --python $(py) --reinstall onnxruntime-gpu
+endif
+	touch $@
+
+lock: | $(ready) ## requirements.lock anew from pyproject.toml, for Python 3.10 and later
+	.venv/bin/uv pip compile --quiet --universal --python-version 3.10 --no-annotate --no-header \
+	  --extra train --extra export --extra serve --extra load --extra dev --upgrade pyproject.toml -o requirements.lock
+
+key: $(TORCHWARDEN_KEY_FILE) ## the deployment's key, made once, never overwritten
+
+$(TORCHWARDEN_KEY_FILE): | $(ready)
+	mkdir -p -m 700 $(@D)
+	$(py) -m handlers.key $@
+
+train: $(nets) ## victim, secret hash network and EDM members of RECIPE
+
+runs/%/victim.safetensors: recipes/%.toml | $(ready)
+	$(py) -m training.victim $* && touch $@
+
+runs/%/hash.safetensors: recipes/%.toml $(TORCHWARDEN_KEY_FILE) | $(ready)
+	$(py) -m training.perceptual_hash $* && touch $@
+
+runs/%/edm.safetensors: recipes/%.toml | $(ready)
+	$(py) -m training.edm $* && touch $@
+
+export: $(graphs) ## ONNX and TorchScript graphs, parity-checked
+
+$(graphs): $(nets) $(wildcard export/*.py)
+	$(py) -m export.graphs $(RECIPE)
+	touch $@
+
+archive: $(archives) ## model_store/RECIPE-POLICY.mar for POLICIES
+
+model_store/$(RECIPE)-%.mar: $(graphs) $(wildcard handlers/*.py defenses/*.py)
+	$(py) -m export.archive $(RECIPE) --policies $*
+
+serve: $(archives) key ## start TorchServe in the background; returns when every model answers right
+	$(py) -m deploy.server start --instance $(INSTANCE) --models $(models) $(PORTS)
+
+status: | $(ready) ## what the instance serves, and whether it is ready
+	$(py) -m deploy.server status --instance $(INSTANCE)
+
+stop: | $(ready) ## stop the instance; returns when it is gone
+	$(py) -m deploy.server stop --instance $(INSTANCE)
+
+loadtest: | $(ready) ## benign and hostile users against the running server
+	$(py) -m loadtests.load $(RECIPE) --instance $(INSTANCE) --policies $(POLICIES) --run $(RUN)
+
+attack: | $(ready) ## the thief against the running server, then its clones
+	$(py) -m loadtests.attack $(RECIPE) --instance $(INSTANCE) --policies $(POLICIES) --run $(RUN)
+
+report: | $(ready) ## utility figures and the report of RUN
+	$(py) -m loadtests.utility $(RECIPE) --policies $(POLICIES) --run $(RUN)
+	$(py) -m loadtests.report $(RUN)
+
+demo: ## all of it on RECIPE: train, export, archive, serve, use, attack, report
+	$(MAKE) archive
+	$(MAKE) serve
+	$(MAKE) loadtest attack || { $(MAKE) stop; exit 1; }
+	$(MAKE) stop report
+
+check: | $(ready) ## lint, format, types, import boundaries
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+	$(py) -m pytest tests/test_boundaries.py
+
+test: | $(ready) ## every test, real servers included
+	$(py) -m pytest
+
+clean: ## remove what training, export and serving made (keeps .venv, secrets, data)
+	rm -rf runs build run reports model_store/*.mar
