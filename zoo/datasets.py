@@ -1,0 +1,219 @@
+"""The registry of data sets, and the one way to load them: float32 images (N,C,H,W) in [0,1].
+
+Nothing here normalises: mean and standard deviation belong to a network's first layer (zoo/models.py).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from torchvision import datasets as torchvision
+
+from zoo.cifar_pickles import CifarPickles
+from zoo.embedded import crops, digits
+from zoo.files import DebianPackage, Files
+from zoo.idx import Idx
+from zoo.imagefolder import imagefolder
+from zoo.images import DatasetError, Images, convert, from_bytes
+from zoo.names import CIFAR10, CIFAR100, DIGITS, FASHION, KUZUSHIJI
+from zoo.webp_strips import WebpStrips
+
+__all__ = ["DATASETS", "Dataset", "DatasetError", "Images", "load"]
+
+SPLITS = ("train", "test")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dataset:
+    """What there is to know of one entry of the registry.
+
+    channels, size: geometry as stored; size None: as the user's images are.
+    classes: class names, a label being a position in them; empty without labels, and for the user's own set.
+    source, licence, about: who made it, its terms, and one line on what it holds.
+    embedded: makes the pixels and labels of a split without any file.
+    files: where the files of the others lie. Neither: the user's own folder of images.
+    """
+
+    name: str
+    channels: int
+    size: int | None
+    classes: tuple[str, ...]
+    source: str
+    licence: str
+    about: str
+    embedded: Callable[[str], tuple[torch.Tensor, torch.Tensor | None]] | None = None
+    files: Files | None = None
+
+
+_ENTRIES = (
+    Dataset(
+        name="digits",
+        channels=1,
+        size=28,
+        classes=DIGITS,
+        source="E. Alpaydin, C. Kaynak, UCI Optical Recognition of Handwritten Digits, 1998, in scikit-learn",
+        licence="CC BY 4.0",
+        about="1,297 + 500 handwritten digits of 8x8 pixels, resized",
+        embedded=digits,
+    ),
+    Dataset(
+        name="china",
+        channels=1,
+        size=28,
+        classes=(),
+        source="photograph by danielbuechele, in scikit-learn",
+        licence="CC BY 2.0",
+        about="6,000 + 1,000 gray crops of a pagoda: a defender's auxiliary set",
+        embedded=partial(crops, "china.jpg"),
+    ),
+    Dataset(
+        name="flower",
+        channels=1,
+        size=28,
+        classes=(),
+        source="photograph by vultilion, in scikit-learn",
+        licence="CC BY 2.0",
+        about="6,000 + 1,000 gray crops of a dahlia: a thief's surrogate set",
+        embedded=partial(crops, "flower.jpg"),
+    ),
+    Dataset(
+        name="mnist",
+        channels=1,
+        size=28,
+        classes=DIGITS,
+        source="Y. LeCun, C. Cortes, C. J. C. Burges, after NIST, 1998",
+        licence="CC BY-SA 3.0",
+        about="60,000 + 10,000 handwritten digits",
+        files=Files((Idx("MNIST/raw"),), torchvision.MNIST),
+    ),
+    Dataset(
+        name="fashionmnist",
+        channels=1,
+        size=28,
+        classes=FASHION,
+        source="H. Xiao, K. Rasul, R. Vollgraf, Zalando, 2017",
+        licence="MIT",
+        about="60,000 + 10,000 articles of clothing",
+        files=Files(
+            (Idx("FashionMNIST/raw"),),
+            torchvision.FashionMNIST,
+            DebianPackage("dataset-fashion-mnist", Path("/usr/share/datasets/fashion-mnist")),
+        ),
+    ),
+    Dataset(
+        name="kmnist",
+        channels=1,
+        size=28,
+        classes=KUZUSHIJI,
+        source="T. Clanuwat et al., 2018, after the Kuzushiji Dataset of NIJL, doi:10.20676/00000341",
+        licence="CC BY-SA 4.0",
+        about="60,000 + 10,000 cursive Japanese characters",
+        files=Files((Idx("KMNIST/raw"),), torchvision.KMNIST),
+    ),
+    Dataset(
+        name="cifar10",
+        channels=3,
+        size=32,
+        classes=CIFAR10,
+        source="A. Krizhevsky, V. Nair, G. Hinton, 2009",
+        licence="none stated; cite Learning Multiple Layers of Features from Tiny Images",
+        about="50,000 + 10,000 photographs of animals and vehicles",
+        files=Files(
+            (
+                CifarPickles(
+                    "cifar-10-batches-py",
+                    train=tuple(f"data_batch_{number}" for number in range(1, 6)),
+                    test=("test_batch",),
+                    labels="labels",
+                ),
+                WebpStrips("cifar10"),
+            ),
+            torchvision.CIFAR10,
+        ),
+    ),
+    Dataset(
+        name="cifar100",
+        channels=3,
+        size=32,
+        classes=CIFAR100,
+        source="A. Krizhevsky, V. Nair, G. Hinton, 2009",
+        licence="none stated; cite Learning Multiple Layers of Features from Tiny Images",
+        about="50,000 + 10,000 photographs, 100 fine classes",
+        files=Files(
+            (
+                CifarPickles("cifar-100-python", train=("train",), test=("test",), labels="fine_labels"),
+                WebpStrips("cifar100"),
+            ),
+            torchvision.CIFAR100,
+        ),
+    ),
+    Dataset(
+        name="imagefolder",
+        channels=3,
+        size=None,
+        classes=(),
+        source="the user's own",
+        licence="the user's own",
+        about="imagefolder:PATH holds train/ and test/, each with one folder of images a class",
+    ),
+)
+DATASETS: Mapping[str, Dataset] = {dataset.name: dataset for dataset in _ENTRIES}
+
+
+def load(
+    spec: str,
+    split: str,
+    *,
+    root: str | os.PathLike[str] | None = None,
+    size: int | None = None,
+    channels: int | None = None,
+) -> Images:
+    """One split of one data set, decoded in full into memory.
+
+    spec: a name of the registry; "NAME:SPLIT" pins a split and overrides the argument (auxiliary and
+        surrogate sets use whichever split a machine has); "imagefolder:PATH" is the user's own set.
+    split: "train" or "test".
+    root: a folder searched before all others (zoo/files.py); a set found nowhere is downloaded if there is a
+        network.
+    size, channels: another geometry than the stored one: bilinear with antialiasing, RGB to gray and back.
+    Bytes become byte / 255 exactly. Nothing here is random. Raises DatasetError.
+    """
+    name, _, suffix = spec.partition(":")
+    if name not in DATASETS:
+        raise DatasetError(f"unknown data set {name!r}; known: {', '.join(DATASETS)}")
+    dataset = DATASETS[name]
+    own = dataset.embedded is None and dataset.files is None
+    split = split if own or not suffix else suffix
+    if split not in SPLITS:
+        raise DatasetError(f"{spec}: unknown split {split!r}; expected train or test")
+    if own:
+        if not suffix:
+            raise DatasetError(f"{name}: expected a folder, as in {name}:PATH")
+        return Images(name, *imagefolder(Path(suffix), split, size=size, channels=channels))
+    pixels, labels = _stored(dataset, split, root)
+    return Images(name, convert(pixels, size=size, channels=channels), labels, dataset.classes)
+
+
+def _stored(
+    dataset: Dataset, split: str, root: str | os.PathLike[str] | None
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Pixels and labels in the stored geometry, checked against the registry where they come from files."""
+    if dataset.embedded is not None:
+        return dataset.embedded(split)
+    assert dataset.files is not None
+    images, labels = dataset.files.read(dataset.name, split, root)
+    expected = (dataset.size, dataset.size, dataset.channels)
+    if images.shape[1:] != expected:
+        raise DatasetError(f"{dataset.name}: expected {split} images {expected} (H,W,C), got {images.shape[1:]}")
+    if not np.all((labels >= 0) & (labels < len(dataset.classes))):
+        raise DatasetError(
+            f"{dataset.name}: expected {split} labels 0 to {len(dataset.classes) - 1}, "
+            f"got {labels.min()} to {labels.max()}"
+        )
+    return from_bytes(images), torch.from_numpy(labels)
