@@ -1,0 +1,97 @@
+"""What the rooms' tests share: one small product, trained, exported and archived once a session."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+RECIPE = Path(__file__).parent / "smoke.toml"
+POLICIES = ("undefended", "edm", "label")
+
+
+@dataclass(frozen=True)
+class Smoke:
+    """The folders of the smoke recipe's product, and the key it was made with."""
+
+    root: Path
+    key_file: Path
+
+    @property
+    def runs(self) -> Path:
+        return self.root / "runs"
+
+    @property
+    def build(self) -> Path:
+        return self.root / "build"
+
+    @property
+    def store(self) -> Path:
+        return self.root / "model_store"
+
+    def archive(self, policy: str) -> Path:
+        return self.store / f"smoke-{policy}.mar"
+
+
+@pytest.fixture(scope="session")
+def key_file(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A key of this session's own, named in the environment as the README says."""
+    path = tmp_path_factory.mktemp("secrets") / "torchwarden.key"
+    path.touch(mode=0o600)
+    path.write_text("5a" * 32)
+    before = os.environ.get("TORCHWARDEN_KEY_FILE")
+    os.environ["TORCHWARDEN_KEY_FILE"] = str(path)
+    yield path
+    if before is None:
+        del os.environ["TORCHWARDEN_KEY_FILE"]
+    else:
+        os.environ["TORCHWARDEN_KEY_FILE"] = before
+
+
+@pytest.fixture(scope="session")
+def smoke_runs(tmp_path_factory: pytest.TempPathFactory, key_file: Path) -> Smoke:
+    """The smoke recipe, trained."""
+    from training import edm, perceptual_hash, victim
+
+    smoke = Smoke(tmp_path_factory.mktemp("smoke"), key_file)
+    arguments = argparse.Namespace(recipe=str(RECIPE), runs=smoke.runs, data=None, seed=0)
+    for program in (victim, perceptual_hash, edm):
+        program.main(arguments)
+    return smoke
+
+
+@pytest.fixture(scope="session")
+def smoke_graphs(smoke_runs: Smoke) -> Smoke:
+    """The smoke recipe, trained and exported."""
+    from export import graphs
+    from training.checkpoint import load
+
+    for path in sorted((smoke_runs.runs / "smoke").glob("*.safetensors")):
+        list(graphs.export(load(path), smoke_runs.build / "smoke"))
+    return smoke_runs
+
+
+@pytest.fixture(scope="session")
+def smoke(smoke_graphs: Smoke) -> Smoke:
+    """The smoke recipe, trained, exported and archived."""
+    import recipes
+    from export.archive import PolicyTable, Serving, archive
+
+    recipe = recipes.read(RECIPE)
+    serving, tables = recipe.section("serving", Serving), recipe.family("policies", PolicyTable)
+    for policy in POLICIES:
+        archive(
+            recipe,
+            policy,
+            tables[policy],
+            serving,
+            runs=smoke_graphs.runs,
+            build=smoke_graphs.build,
+            store=smoke_graphs.store,
+            data=None,
+        )
+    return smoke_graphs

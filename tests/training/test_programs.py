@@ -1,0 +1,78 @@
+"""The three programs on the smoke recipe: what they reach, and what a key does."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import pytest
+import torch
+
+from handlers.key import read_key
+from tests.conftest import RECIPE, Smoke
+from training import perceptual_hash
+from training.checkpoint import load
+from training.victim import split
+from zoo import datasets
+
+
+def test_victim_and_members_learn_the_task(smoke_runs: Smoke) -> None:
+    victim = load(smoke_runs.runs / "smoke/victim.safetensors").facts["metrics"]
+    members = load(smoke_runs.runs / "smoke/edm.safetensors").facts["metrics"]
+    assert victim["validation_accuracy"] > 0.85
+    assert members["validation_accuracy_worst"] > 0.7
+
+
+def test_members_disagree_outside_and_agree_inside(smoke_runs: Smoke) -> None:
+    metrics = load(smoke_runs.runs / "smoke/edm.safetensors").facts["metrics"]
+    assert 0 <= metrics["diversity"] <= 1
+    assert metrics["coherence"] < metrics["coherence_inside"] - 0.2
+
+
+def test_the_hash_network_learns_the_secret_task(smoke_runs: Smoke) -> None:
+    facts = load(smoke_runs.runs / "smoke/hash.safetensors").facts
+    assert facts["metrics"]["validation_accuracy"] > 2 / 6  # six classes
+
+
+def test_a_keyed_checkpoint_does_not_tell_its_key_or_seed(smoke_runs: Smoke) -> None:
+    path = smoke_runs.runs / "smoke/hash.safetensors"
+    assert load(path).facts["seed"] is None
+    key = smoke_runs.key_file.read_text().strip()
+    assert key.encode() not in path.read_bytes()
+    assert bytes.fromhex(key) not in path.read_bytes()
+
+
+def test_the_key_alone_decides_the_hash_network(
+    smoke_runs: Smoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def trained(key: str, folder: Path) -> dict[str, torch.Tensor]:
+        monkeypatch.delenv("TORCHWARDEN_KEY_FILE", raising=False)
+        monkeypatch.setenv("TORCHWARDEN_KEY", key)
+        perceptual_hash.main(argparse.Namespace(recipe=str(RECIPE), runs=folder, data=None, seed=0))
+        return load(folder / "smoke/hash.safetensors").networks[0].state_dict()
+
+    first = load(smoke_runs.runs / "smoke/hash.safetensors").networks[0].state_dict()
+    again = trained(smoke_runs.key_file.read_text().strip(), tmp_path / "again")
+    other = trained("a5" * 32, tmp_path / "other")
+    assert all(torch.equal(value, again[name]) for name, value in first.items())
+    assert not any(torch.equal(first[name], other[name]) for name in first if name.endswith("weight"))
+
+
+def test_subkeys_serve_one_purpose_each() -> None:
+    key = read_key("TORCHWARDEN_KEY", {"TORCHWARDEN_KEY": "5a" * 32})
+    assert perceptual_hash.subkey(key, "glyphs") != perceptual_hash.subkey(key, "seed")
+
+
+def test_the_validation_split_is_fixed_and_apart() -> None:
+    data = datasets.load("digits", "train")
+    cut, fewer = split(data), split(data, rows=100)
+    assert torch.equal(cut.validation_images, fewer.validation_images)
+    assert len(cut.images) + len(cut.validation_images) == len(data)
+    assert len(fewer.images) == 100
+    kept = {image.numpy().tobytes() for image in cut.images}
+    assert not kept & {image.numpy().tobytes() for image in cut.validation_images}
+
+
+def test_a_classifier_needs_labels() -> None:
+    with pytest.raises(ValueError, match="china: expected a labelled data set"):
+        split(datasets.load("china", "train"))

@@ -1,0 +1,113 @@
+"""Checkpoints: networks in one safetensors file, with everything needed to rebuild and to believe them.
+
+A checkpoint holds n >= 1 networks (a victim is one, an ensemble several, of any architectures). Tensor names start
+with the network's number; the metadata says how to build each, and carries the resolved settings, seed, commit,
+versions, wall time and metrics. Files are written under a temporary name and renamed, so that a reader never meets
+half a checkpoint. Secrets never enter: a network trained on a keyed task stores neither the key nor its seed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+from zoo.models import build
+
+FORMAT = "torchwarden-checkpoint-1"
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that is missing, damaged, or not one of ours."""
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """How to build one network: the name in `zoo.models.ARCHITECTURES` and `build`'s keyword arguments."""
+
+    name: str
+    arguments: Mapping[str, Any]
+
+    def network(self) -> nn.Module:
+        """A fresh network; its weights come from torch's global generator."""
+        return build(self.name, **self.arguments)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint as read: its networks in evaluation mode on the CPU, and its metadata."""
+
+    path: Path
+    digest: str
+    networks: tuple[nn.Module, ...]
+    architectures: tuple[Architecture, ...]
+    facts: Mapping[str, Any]
+
+
+def save(
+    path: Path,
+    networks: Sequence[nn.Module],
+    architectures: Sequence[Architecture],
+    facts: Mapping[str, Any],
+) -> None:
+    """Write networks and `facts` (JSON values) to `path`, whole or not at all."""
+    tensors = {
+        f"{number}.{name}": value.detach().cpu().contiguous()
+        for number, network in enumerate(networks)
+        for name, value in network.state_dict().items()
+    }
+    described = [{"name": each.name, "arguments": dict(each.arguments)} for each in architectures]
+    metadata = {
+        "format": FORMAT,
+        "architectures": json.dumps(described),
+        "facts": json.dumps({"commit": commit(), "torch": torch.__version__, **facts}),
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        save_file(tensors, temporary, metadata)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def load(path: Path) -> Checkpoint:
+    """Read a checkpoint. Raises CheckpointError."""
+    if not path.is_file():
+        raise CheckpointError(f"no checkpoint at {path}: train it first (python -m training.{path.stem})")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path}: damaged ({error}); delete it and train again") from error
+    if metadata.get("format") != FORMAT:
+        raise CheckpointError(f"{path}: expected format {FORMAT!r}, got {metadata.get('format')!r}")
+    architectures = tuple(Architecture(**each) for each in json.loads(metadata["architectures"]))
+    networks = []
+    for number, architecture in enumerate(architectures):
+        network = architecture.network()
+        prefix = f"{number}."
+        network.load_state_dict(
+            {name[len(prefix) :]: value for name, value in tensors.items() if name.startswith(prefix)}
+        )
+        networks.append(network.eval())
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    return Checkpoint(path, digest, tuple(networks), architectures, json.loads(metadata["facts"]))
+
+
+def commit() -> str:
+    """The checkout's commit, with "+" where tracked files differ from it; "unknown" outside a checkout."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--abbrev=12", "--dirty=+"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done.stdout.strip() or "unknown"

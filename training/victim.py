@@ -1,0 +1,123 @@
+"""The undefended victim: one classifier trained by cross-entropy on the recipe's data set.
+
+    python -m training.victim RECIPE
+
+Reads [dataset] and [victim]; writes runs/RECIPE/victim.safetensors. A tenth of the training split is held out as
+the validation split that every later choice in this package is made on; the test split is for reports alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch.nn import functional as F
+
+import recipes
+from training.checkpoint import Architecture
+from training.session import Optimisation, Session, run
+from zoo.augment import Affine
+from zoo.datasets import Images, load
+
+VALIDATION_SHARE = 0.1
+
+
+@dataclass(frozen=True)
+class Data:
+    """[dataset]: what the victim classifies. rows: train on so many images only (0: all)."""
+
+    name: str
+    rows: int = 0
+
+
+@dataclass(frozen=True)
+class Victim:
+    """[victim]: architecture, its options (such as Conv3's width), fit and augmentation."""
+
+    architecture: str
+    optimisation: Optimisation
+    options: dict[str, Any] = field(default_factory=dict)
+    affine: Affine | None = None
+
+
+@dataclass(frozen=True)
+class Split:
+    """A labelled set cut for training: images (N,C,H,W) float32 in [0,1] and labels (N,) int64 of each part."""
+
+    images: torch.Tensor
+    labels: torch.Tensor
+    validation_images: torch.Tensor
+    validation_labels: torch.Tensor
+    classes: tuple[str, ...]
+
+
+def split(data: Images, *, rows: int = 0) -> Split:
+    """Cut off the validation tenth, the same in every program and run; then keep `rows` training images (0: all)."""
+    if data.labels is None:
+        raise ValueError(f"{data.name}: expected a labelled data set to train a classifier on, got an unlabelled one")
+    order = torch.randperm(len(data), generator=torch.Generator().manual_seed(0))
+    held = int(len(data) * VALIDATION_SHARE)
+    validation, training = order[:held], order[held:]
+    if rows:
+        training = training[:rows]
+    return Split(
+        data.pixels[training],
+        data.labels[training],
+        data.pixels[validation],
+        data.labels[validation],
+        data.classes,
+    )
+
+
+def architecture(name: str, options: dict[str, Any], data: Split) -> Architecture:
+    """The architecture fitted to a data set: its geometry, classes, and the mean and deviation of its pixels."""
+    _, channels, size, _ = data.images.shape
+    return Architecture(
+        name,
+        {
+            "classes": len(data.classes),
+            "channels": channels,
+            "size": size,
+            "mean": [round(value, 6) for value in data.images.mean((0, 2, 3)).tolist()],
+            "std": [round(value, 6) for value in data.images.std((0, 2, 3)).tolist()],
+            **options,
+        },
+    )
+
+
+@torch.inference_mode()
+def accuracy(network: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor) -> float:
+    """Share of rows whose largest logit is the label's; the network is in evaluation mode afterwards."""
+    network.eval()
+    right = torch.cat([network(part).argmax(1) for part in images.split(512)]) == labels
+    return right.float().mean().item()
+
+
+def main(arguments: argparse.Namespace) -> None:
+    recipe = recipes.read(arguments.recipe)
+    data, victim = recipe.section("dataset", Data), recipe.section("victim", Victim)
+    how = victim.optimisation
+    session = Session(
+        recipe.name, "victim", {"dataset": data, "victim": victim}, runs=arguments.runs, seed=arguments.seed
+    )
+    cut = split(load(data.name, "train", root=arguments.data), rows=data.rows)
+    session.facts["classes"] = list(cut.classes)
+    plan = architecture(victim.architecture, victim.options, cut)
+    images, labels = session.move(cut.images), cut.labels.to(session.device)
+    network, optimiser, schedule = session.prepare(plan.network(), how, len(images))
+
+    for _ in session.epochs(how, network, optimiser, schedule):
+        for rows in session.batches(len(images), how.batch_size):
+            with session.accelerator.autocast():
+                loss = F.cross_entropy(network(session.augment(images[rows], victim.affine)), labels[rows])
+            session.step({"loss": loss}, optimiser, schedule)
+
+    trained = session.accelerator.unwrap_model(network)
+    held_out = accuracy(trained, session.move(cut.validation_images), cut.validation_labels.to(session.device))
+    session.finish([trained], [plan], {"validation_accuracy": held_out})
+
+
+if __name__ == "__main__":
+    run("victim", main)
