@@ -1,0 +1,206 @@
+"""The pipeline: one batch of images through the stages of a policy, each row answered for itself.
+
+    route (hash graph -> member) -> predict (member graphs) -> respond (response rule)
+
+A batch is routed by index: each member graph runs once, on its own rows, and results return in the order of
+the request. No row's answer depends on the rows beside it. A stage that fails does so for the rows it failed
+on, and the answer to that is StageError (fail closed); a policy may say `on_stage_error: open`, which lets a
+row whose *route* failed go to member 0 and says so in its decision. A predictor that fails always fails
+closed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from defenses.policy import Policy, PolicyError
+from defenses.responses import Probabilities
+from defenses.routing import Integers, Outputs, Router, member_table
+
+Images = NDArray[np.float32]
+# (N,C,H,W) in [0, 1] -> outputs by name, N rows each; rows of an output named `probabilities` sum to 1.
+Graph = Callable[[Images], Outputs]
+
+ANSWER = "answer"
+ANSWER_OPEN = "answer-open"
+
+# Largest |sum - 1| of a row of probabilities: far above float32's rounding over 1,000 classes, far below any
+# softmax that was left out.
+SUM_TOLERANCE = 1e-3
+
+
+class GraphError(ValueError):
+    """A graph whose outputs are not what the policy reads, or not numbers that it can use."""
+
+
+class StageError(Exception):
+    """A stage that failed, closed. The rows it did not fail on may be asked again without the others.
+
+    stage: "route", "predict" or "respond". cause: the first exception met. rows: (n,) int64, the rows
+    concerned, by their index in the batch.
+    """
+
+    def __init__(self, stage: str, cause: Exception, rows: Integers) -> None:
+        super().__init__(f"stage {stage!r} failed on {len(rows)} rows: {type(cause).__name__}: {cause}")
+        self.stage = stage
+        self.cause = cause
+        self.rows = rows
+
+
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """What the pipeline says of N rows.
+
+    labels: (N,) int64. probabilities: (N,K) float32 as the response rule shows them, or None. members: (N,)
+    int64, who answered; for the operator alone. decisions: per row, "answer" or "answer-open". seconds: per
+    stage that ran. opened: the failure that the policy let pass, if there was one.
+    """
+
+    labels: Integers
+    probabilities: Probabilities | None
+    members: Integers
+    decisions: tuple[str, ...]
+    seconds: Mapping[str, float]
+    opened: StageError | None = None
+
+
+def ask(graph: Graph, images: Images, reads: Mapping[str, int]) -> Outputs:
+    """The outputs of `graph` that `reads` names (name -> columns), each (N, columns) float32.
+
+    Raises GraphError where an output is missing or has another shape or dtype; what the graph raises passes.
+    """
+    outputs = graph(images)
+    for name, columns in reads.items():
+        if name not in outputs:
+            raise GraphError(f"expected an output named {name!r}, the graph has {', '.join(outputs)}")
+        values, shape = outputs[name], (len(images), columns)
+        if values.shape != shape or values.dtype != np.float32:
+            raise GraphError(f"{name}: expected float32 {shape}, got {values.dtype} {values.shape}")
+    return {name: outputs[name] for name in reads}
+
+
+def sound(outputs: Outputs) -> NDArray[np.bool_]:
+    """(N,) whether each row can be used: a distribution in `probabilities`, finite in any other output."""
+    usable: NDArray[np.bool_] = np.logical_and.reduce(
+        [
+            _distributions(values) if name == "probabilities" else np.isfinite(values).all(axis=1)
+            for name, values in outputs.items()
+        ]
+    )
+    return usable
+
+
+def _distributions(values: Probabilities) -> NDArray[np.bool_]:
+    with np.errstate(invalid="ignore", over="ignore"):  # a NaN or an infinity fails one of the comparisons
+        normalised = np.abs(values.sum(axis=1) - 1) <= SUM_TOLERANCE
+        usable: NDArray[np.bool_] = normalised & (values.min(axis=1) >= 0)
+    return usable
+
+
+class Pipeline:
+    """A policy at work. Calling it is pure but for the graphs it runs and the clock it reads.
+
+    graphs: every graph of `policy.graphs`, by name. key: the deployment's secret, at least 32 bytes, where
+    `policy.needs_key`; it is used here and not kept. now: a clock in seconds, for `Answers.seconds` alone.
+    Raises PolicyError where a graph or the key is missing.
+    """
+
+    def __init__(
+        self, policy: Policy, graphs: Mapping[str, Graph], *, key: bytes | None, now: Callable[[], float]
+    ) -> None:
+        for name in policy.graphs:
+            if name not in graphs:
+                raise PolicyError(f"expected a graph named {name!r}, got {', '.join(graphs) or 'none'}")
+        self.policy = policy
+        self._graphs = graphs
+        self._now = now
+        self._reads = policy.graphs
+        self._rule = policy.response.build()
+        self._router: Router | None = None
+        if policy.route is not None:
+            if key is None:
+                raise PolicyError(f"the route {policy.route.hash!r} draws its table from a key, got none")
+            hash_ = policy.route.build()
+            table = member_table(key, values=hash_.values, members=len(policy.members))
+            self._router = Router(hash_, table)
+
+    def __call__(self, images: Images) -> Answers:
+        """Answer images (N,C,H,W) float32 in [0, 1], N >= 1, of the policy's geometry. Raises StageError."""
+        shape = self.policy.input.shape
+        if images.ndim != 4 or images.shape[1:] != shape or not len(images) or images.dtype != np.float32:
+            raise ValueError(f"expected float32 (N >= 1, {shape}), got {images.dtype} {images.shape}")
+        started = self._now()
+        members, opened = self._route(images)
+        routed = self._now()
+        # A perturbation of the images goes here: after the hash, which must see what the client sent (noise
+        # would re-route repeated queries and average the members for the thief), and before the members.
+        probabilities = self._predict(images, members)
+        # A gate goes here: it scores each row and writes its decision.
+        predicted = self._now()
+        labels, shown = self._respond(probabilities)
+        seconds = {"predict": predicted - routed, "respond": self._now() - predicted}
+        if self._router is not None:
+            seconds["route"] = routed - started
+        decisions = [ANSWER] * len(images)
+        for row in opened.rows if opened is not None else ():
+            decisions[row] = ANSWER_OPEN
+        return Answers(labels, shown, members, tuple(decisions), seconds, opened)
+
+    def _route(self, images: Images) -> tuple[Integers, StageError | None]:
+        """Each row's member, and the failure that the policy lets pass. Raises StageError where it does not."""
+        members = np.zeros(len(images), np.int64)
+        route = self.policy.route
+        if route is None or self._router is None:
+            return members, None
+        cause: Exception = GraphError("the hash graph's output is not finite or not normalised")
+        usable = np.zeros(len(images), np.bool_)
+        try:
+            outputs = ask(self._graphs[route.graph], images, self._reads[route.graph])
+            usable = sound(outputs)
+            members[usable] = self._router({name: values[usable] for name, values in outputs.items()})
+        except MemoryError:
+            raise
+        except Exception as error:
+            usable[:], cause = False, error
+        if usable.all():
+            return members, None
+        failed = StageError("route", cause, np.flatnonzero(~usable))
+        if self.policy.on_stage_error == "closed":
+            raise failed from cause
+        return members, failed
+
+    def _predict(self, images: Images, members: Integers) -> Probabilities:
+        """(N,K) probabilities: every member asked once, on its rows. Raises StageError."""
+        probabilities = np.full((len(images), len(self.policy.class_names)), np.nan, np.float32)
+        cause: Exception = GraphError("a member's output is not finite or not normalised")
+        for number, name in enumerate(self.policy.members):
+            rows = np.flatnonzero(members == number)
+            if not len(rows):
+                continue
+            asked = images if len(rows) == len(images) else images[rows]
+            try:
+                probabilities[rows] = ask(self._graphs[name], asked, self._reads[name])["probabilities"]
+            except MemoryError:
+                raise
+            except Exception as error:
+                cause = error
+        answered = sound({"probabilities": probabilities})  # rows of a member that raised are still NaN
+        if not answered.all():
+            raise StageError("predict", cause, np.flatnonzero(~answered)) from cause
+        return probabilities
+
+    def _respond(self, probabilities: Probabilities) -> tuple[Integers, Probabilities | None]:
+        """Labels and what is shown of the probabilities. Raises StageError."""
+        try:
+            shown = self._rule(probabilities)
+        except MemoryError:
+            raise
+        except Exception as error:
+            raise StageError("respond", error, np.arange(len(probabilities))) from error
+        # A rule that moves the largest entry moves the label with it: the two never contradict each other.
+        decides = probabilities if shown is None or self._rule.keeps_label else shown
+        return decides.argmax(axis=1), shown

@@ -1,0 +1,241 @@
+"""The policy: what one archive does with a row, as the `handler:` section of its model-config.yaml states it.
+
+Every key is checked when the archive loads: an unknown or missing key, a wrong type and a value out of range
+are errors that name the key, the value and what was expected. A policy holds no secret; `key_env` only says
+where one is.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+
+from defenses import ranges
+from defenses.responses import RULES, Rule
+from defenses.routing import HASHES, Hash
+
+T = TypeVar("T")
+
+
+class PolicyError(ValueError):
+    """A policy that cannot be carried out as it is written."""
+
+
+@dataclass(frozen=True)
+class Input:
+    """The images a policy takes: channels 1 (gray) or 3 (RGB), height and width in pixels."""
+
+    channels: int
+    height: int
+    width: int
+
+    def __post_init__(self) -> None:
+        if type(self.channels) is not int or self.channels not in (1, 3):
+            raise ValueError(f"channels: expected 1 or 3, got {self.channels!r}")
+        ranges.integer("height", self.height, 1, 4096)
+        ranges.integer("width", self.width, 1, 4096)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W)."""
+        return self.channels, self.height, self.width
+
+
+@dataclass(frozen=True)
+class Route:
+    """How a row finds its member: a hash of HASHES by name, the graph it reads, and the hash's own fields."""
+
+    hash: str
+    graph: str
+    options: Mapping[str, Any]
+
+    def __post_init__(self) -> None:
+        ranges.identifier("graph", self.graph)
+        self.build()
+
+    def build(self) -> Hash:
+        """The hash itself."""
+        return _entry(HASHES, "hash", self.hash, self.options)
+
+
+@dataclass(frozen=True)
+class Response:
+    """What a client is shown: a rule of RULES by name, and the rule's own fields. All of it is public."""
+
+    rule: str
+    options: Mapping[str, Any]
+
+    def __post_init__(self) -> None:
+        self.build()
+
+    def build(self) -> Rule:
+        """The rule itself."""
+        return _entry(RULES, "rule", self.rule, self.options)
+
+
+@dataclass(frozen=True)
+class Policy:
+    """One archive's policy; see the fields' checks for what each may be.
+
+    members: the predictor graphs, by name; more than one needs a route. class_names: the K classes, in the
+    order of the graphs' columns. backend: what runs the graphs (handlers/backends.py knows which). threads:
+    what each graph may use. max_rows: rows in one request. on_stage_error: "closed" refuses the rows of a
+    stage that failed, "open" lets them pass where that stage is not the predictor. key_env: environment
+    variable of the deployment's key.
+    """
+
+    recipe: str
+    policy: str
+    backend: str
+    threads: int
+    input: Input
+    class_names: tuple[str, ...]
+    members: tuple[str, ...]
+    response: Response
+    route: Route | None = None
+    max_rows: int = 256
+    on_stage_error: str = "closed"
+    key_env: str | None = None
+
+    @classmethod
+    def parse(cls, mapping: Mapping[str, Any]) -> Policy:
+        """The policy that a `handler:` section states. Raises PolicyError."""
+        try:
+            fields = dict(_table(mapping))
+            for key, read in _READERS.items():
+                if key in fields:
+                    with _within(key):
+                        fields[key] = read(fields[key])
+            return _build(cls, fields)
+        except ValueError as error:
+            raise PolicyError(f"policy: {error}") from error
+
+    def __post_init__(self) -> None:
+        ranges.identifier("recipe", self.recipe)
+        ranges.identifier("policy", self.policy)
+        ranges.identifier("backend", self.backend)
+        ranges.integer("threads", self.threads, 1, 1024)
+        ranges.integer("max_rows", self.max_rows, 1, 65_536)
+        ranges.choice("on_stage_error", self.on_stage_error, ("closed", "open"))
+        ranges.integer("class_names: their number", len(self.class_names), 2, 10_000)
+        ranges.integer("members: their number", len(self.members), 1, 1_000)
+        for member in self.members:
+            ranges.identifier("members", member)
+        uniform = np.full((1, len(self.class_names)), 1 / len(self.class_names), np.float32)
+        with _within("response"):
+            self.response.build()(uniform)
+        self._check_route()
+        self._check_key()
+
+    def _check_route(self) -> None:
+        if self.route is None:
+            if len(self.members) > 1:
+                raise ValueError(f"route: expected a table, {len(self.members)} members need one, got null")
+            return
+        if len(self.members) == 1:
+            raise ValueError(f"route: expected null, the one member needs none, got {self.route.hash!r}")
+        if self.route.graph in self.members:
+            raise ValueError(f"route: graph: expected a graph that is no member, got {self.route.graph!r}")
+        values = self.route.build().values
+        if values < len(self.members):
+            raise ValueError(f"route: expected {len(self.members)} hash values or more, one a member, got {values}")
+
+    def _check_key(self) -> None:
+        if self.key_env is None:
+            if self.needs_key:
+                raise ValueError("key_env: expected an environment variable's name, the route needs a key, got null")
+        elif not isinstance(self.key_env, str) or not re.fullmatch(r"[A-Z_][A-Z0-9_]*", self.key_env):
+            raise ValueError(f"key_env: expected a name of A-Z, 0-9 and _, or null, got {self.key_env!r}")
+
+    @property
+    def needs_key(self) -> bool:
+        """Whether a stage draws from the deployment's key."""
+        return self.route is not None
+
+    @property
+    def graphs(self) -> Mapping[str, Mapping[str, int]]:
+        """Every graph that the policy runs: name -> the outputs read from it, name -> columns."""
+        needed: dict[str, Mapping[str, int]] = {
+            member: {"probabilities": len(self.class_names)} for member in self.members
+        }
+        if self.route is not None:
+            needed[self.route.graph] = self.route.build().reads
+        return needed
+
+
+def _input(value: object) -> Input:
+    return _build(Input, _table(value))
+
+
+def _names(value: object) -> tuple[str, ...]:
+    names = value if isinstance(value, list | tuple) else []
+    if not names or not all(isinstance(name, str) and name for name in names):
+        raise ValueError(f"expected a list of strings (quote numbers), got {value!r}")
+    if len(set(names)) < len(names):
+        raise ValueError(f"expected each name once, got {value!r}")
+    return tuple(names)
+
+
+def _route(value: object) -> Route | None:
+    if value is None:
+        return None
+    return _build(Route, _split(value, "hash", "graph"))
+
+
+def _response(value: object) -> Response:
+    return _build(Response, _split(value, "rule"))
+
+
+_READERS: dict[str, Callable[[object], object]] = {
+    "input": _input,
+    "class_names": _names,
+    "members": _names,
+    "route": _route,
+    "response": _response,
+}
+
+
+def _split(value: object, *own: str) -> dict[str, Any]:
+    """A table's own keys as they are, and whatever else it holds as the `options` of a registry's entry."""
+    table = _table(value)
+    fields = {key: table[key] for key in own if key in table}
+    return {**fields, "options": {key: table[key] for key in table if key not in own}}
+
+
+def _table(value: object) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise ValueError(f"expected a table, got {value!r}")
+    return value
+
+
+def _entry(registry: Mapping[str, type[T]], key: str, name: object, options: Mapping[str, Any]) -> T:
+    ranges.choice(key, name, tuple(registry))
+    return _build(registry[str(name)], options)
+
+
+def _build(cls: type[T], fields: Mapping[str, Any]) -> T:
+    """The dataclass from its fields, whose own checks speak of ranges. Raises ValueError."""
+    declared = dataclasses.fields(cls)  # type: ignore[arg-type]
+    known = ", ".join(field.name for field in declared) or "none"
+    for key in fields:
+        if key not in {field.name for field in declared}:
+            raise ValueError(f"unknown key {key!r}; known keys: {known}")
+    for field in declared:
+        if field.default is dataclasses.MISSING and field.name not in fields:
+            raise ValueError(f"missing key {field.name!r}; keys: {known}")
+    return cls(**fields)
+
+
+@contextmanager
+def _within(where: str) -> Iterator[None]:
+    """Let a ValueError say which key it is about."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from error

@@ -1,0 +1,109 @@
+"""What can go wrong between a request and its answer, and what the client is told of it.
+
+    RequestError                    a code, an HTTP status and a message, for one row or a whole request
+      BadRequest 400                the client sent something it can correct
+        Undecodable, UnsupportedImage, WrongShape, NotFinite, OutOfRange, NoRows
+      TooManyRows 413
+      UnsupportedContent 415
+      Internal 500                  a bug of ours
+      StageFailed 503               a stage of the pipeline failed, closed
+    LoadError                       the archive cannot serve: for the operator, never for a client
+      KeyMissing, KeyUnusable
+
+Messages to clients never repeat what a client sent and never say which stage, member or key was at work.
+Codes are part of the HTTP contract: they are compared by clients and counted by metrics.
+"""
+
+# ruff: noqa: N818 - the names read as events, which is what clients and metrics are told of
+
+from __future__ import annotations
+
+import traceback
+from typing import ClassVar
+
+
+class RequestError(Exception):
+    """`row` is the index of the row at fault in its request; None where the request as a whole is."""
+
+    status: ClassVar[int]
+    code: ClassVar[str]
+
+    def __init__(self, message: str, *, row: int | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.row = row
+
+
+class BadRequest(RequestError):
+    status = 400
+
+
+class Undecodable(BadRequest):
+    """Not the format that the content type says."""
+
+    code = "undecodable"
+
+
+class UnsupportedImage(BadRequest):
+    """An intact picture of a kind whose pixels would have to be guessed: alpha, 16 bits, several frames."""
+
+    code = "unsupported_image"
+
+
+class WrongShape(BadRequest):
+    code = "wrong_shape"
+
+
+class NotFinite(BadRequest):
+    code = "not_finite"
+
+
+class OutOfRange(BadRequest):
+    code = "out_of_range"
+
+
+class NoRows(BadRequest):
+    code = "no_rows"
+
+
+class TooManyRows(RequestError):
+    status = 413
+    code = "too_many_rows"
+
+
+class UnsupportedContent(RequestError):
+    status = 415
+    code = "unsupported_content_type"
+
+
+class Internal(RequestError):
+    status = 500
+    code = "internal"
+
+
+class StageFailed(RequestError):
+    status = 503
+    code = "stage_failed"
+
+
+class LoadError(RuntimeError):
+    """An archive that cannot serve. TorchServe logs a RuntimeError at load and marks the worker as failed."""
+
+
+class KeyMissing(LoadError):
+    """No key where the policy says that one is."""
+
+
+class KeyUnusable(LoadError):
+    """A key that others can read, that is too short or that is not hexadecimal."""
+
+
+def for_log(error: BaseException) -> str:
+    """What happened and where, on one line that is safe to log.
+
+    TorchServe reads a worker's output as metrics and commands, and an exception's text may hold what a client
+    sent: line breaks are escaped and the text is cut.
+    """
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f"{frames[-1].filename}:{frames[-1].lineno}" if frames else "no line"
+    return f"{type(error).__name__} at {where}: {ascii(str(error))[:300]}"

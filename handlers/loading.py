@@ -1,0 +1,86 @@
+"""From an unpacked archive to a pipeline that has answered once.
+
+Used by the handler in TorchServe's worker and, without a server, by whoever wants an archive's answers in
+process.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import yaml
+
+from defenses.pipeline import Pipeline, ask, sound
+from defenses.policy import Policy, PolicyError
+from handlers.backends import BACKENDS, Backend
+from handlers.errors import LoadError
+from handlers.key import read_key
+
+# Two rows, so that no graph with a fixed batch of one passes; twice, because TorchScript optimises on its
+# second run.
+WARM_UP_ROWS = 2
+WARM_UP_RUNS = 2
+
+_log = logging.getLogger(__name__)
+
+
+def load(model_dir: Path, *, environ: Mapping[str, str] = os.environ, gpu: int | None = None) -> Pipeline:
+    """The pipeline of the archive unpacked in `model_dir`, its graphs checked and warm.
+
+    environ: where the key is named. gpu: the CUDA device for the graphs, the first if None; ignored without
+    CUDA. Raises LoadError, saying what to do about it.
+    """
+    policy = _read_policy(model_dir / "model-config.yaml")
+    if policy.backend not in BACKENDS:
+        raise LoadError(f"policy: backend: expected one of {', '.join(BACKENDS)}, got {policy.backend!r}")
+    key = read_key(policy.key_env, environ) if policy.needs_key and policy.key_env else None
+    graphs = {name: _open(model_dir / "graphs", name, policy, gpu) for name in policy.graphs}
+    _warm_up(policy, graphs)
+    device = graphs[policy.members[0]].device
+    _log.info("%s-%s runs on %s, threads a graph: %d", policy.recipe, policy.policy, device, policy.threads)
+    return Pipeline(policy, graphs, key=key, now=time.perf_counter)
+
+
+def _read_policy(path: Path) -> Policy:
+    try:
+        config = yaml.safe_load(path.read_text("utf-8"))
+        return Policy.parse(config["handler"])
+    except (OSError, yaml.YAMLError) as error:
+        raise LoadError(f"{path}: cannot be read: {error}. Build the archive again") from error
+    except (KeyError, TypeError) as error:
+        raise LoadError(f"{path}: expected a `handler:` section, which is the policy; found none") from error
+    except PolicyError as error:
+        raise LoadError(f"{path}: {error}") from error
+
+
+def _open(folder: Path, name: str, policy: Policy, gpu: int | None) -> Backend:
+    backend = BACKENDS[policy.backend]
+    path = folder / f"{name}{backend.suffix}"
+    if not path.is_file():
+        raise LoadError(f"graphs/{path.name}: the policy needs it and the archive has none. Build it again")
+    try:
+        return backend(path, threads=policy.threads, gpu=gpu)
+    except ImportError as error:
+        raise LoadError(f"backend {policy.backend!r} is not installed: {error}") from error
+    except Exception as error:  # each runtime has its own exceptions for a file it cannot use
+        raise LoadError(
+            f"graphs/{path.name} cannot be opened by {policy.backend}: {error}. Build the archive again"
+        ) from error
+
+
+def _warm_up(policy: Policy, graphs: Mapping[str, Backend]) -> None:
+    """Ask every graph: a wrong one fails here, and no client waits for what a runtime does on first use."""
+    images = np.zeros((WARM_UP_ROWS, *policy.input.shape), np.float32)
+    for name, reads in policy.graphs.items():
+        for _ in range(WARM_UP_RUNS):
+            try:
+                outputs = ask(graphs[name], images, reads)
+            except Exception as error:
+                raise LoadError(f"graph {name!r}, asked for {images.shape} images: {error}") from error
+            if not sound(outputs).all():
+                raise LoadError(f"graph {name!r}: expected finite outputs and probabilities that sum to 1, got others")

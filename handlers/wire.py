@@ -1,0 +1,297 @@
+"""The wire format, both sides of it: no other module spells a key, a content type or an error body.
+
+A request carries rows in one of four content types (CONTENT_TYPES): one picture; float32 little-endian
+values, row after row; or JSON {"instances": [...]}, each instance nested lists C x H x W (H x W where C = 1)
+or {"b64": file}. The answer is {"predictions": [{"label", "probabilities"}, ...]}, a row each, in order. A
+row at fault is {"error": {"code", "message", "row"}} at its place; where every row is at fault, or the
+request as a whole is, that object is the body and its status the request's.
+"""
+
+from __future__ import annotations
+
+import base64
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from defenses.policy import Input, Policy
+from handlers.errors import (
+    NoRows,
+    NotFinite,
+    OutOfRange,
+    RequestError,
+    TooManyRows,
+    Undecodable,
+    UnsupportedContent,
+    WrongShape,
+)
+from handlers.images import read_image, write_image
+
+Body = bytes | bytearray
+Images = NDArray[np.float32]
+
+JSON = "application/json"
+RAW = "application/octet-stream"
+PNG = "image/png"
+JPEG = "image/jpeg"
+
+
+class WireError(ValueError):
+    """A body that is not what this wire format's server sends."""
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """A request's rows: the good ones as images (n,C,H,W) float32 in [0, 1], in order; the others' faults.
+
+    errors: by the row's index. A request at fault as a whole has no images and one fault.
+    """
+
+    images: Images
+    errors: dict[int, RequestError] = field(default_factory=dict)
+
+    @classmethod
+    def refused(cls, error: RequestError, expects: Input) -> Rows:
+        """A request of which nothing can be answered."""
+        return cls(np.empty((0, *expects.shape), np.float32), {0: error})
+
+    @property
+    def places(self) -> list[int]:
+        """For each image, the index of its row in the request."""
+        return [row for row in range(len(self.images) + len(self.errors)) if row not in self.errors]
+
+
+def decode(body: Body, content_type: str, *, expects: Policy) -> Rows:
+    """A request's rows, checked against the geometry and max_rows of the policy `expects`.
+
+    Raw values are not copied: `images` is a view of `body` if every row is good. Raises UnsupportedContent,
+    TooManyRows, NoRows, and Undecodable or WrongShape where rows cannot be told apart; the fault of a row
+    does not raise but stands in `errors`.
+    """
+    media_type = content_type.partition(";")[0].strip().lower()
+    if media_type not in _DECODERS:
+        raise UnsupportedContent(f"expected a Content-Type of {', '.join(CONTENT_TYPES)}")
+    return _DECODERS[media_type](body, expects)
+
+
+def _decode_image(body: Body, expects: Policy) -> Rows:
+    if not body:
+        raise NoRows("expected a picture, got an empty body")
+    return _gather([body], lambda data: read_image(data, expects.input), expects.input)
+
+
+def _decode_raw(body: Body, expects: Policy) -> Rows:
+    shape = expects.input.shape
+    size = 4 * math.prod(shape)
+    rows, rest = divmod(len(body), size)
+    if rest:
+        raise WrongShape(f"expected a multiple of {size} bytes, float32 {_times(shape)} a row, got {len(body)}")
+    _check_count(rows, expects)
+    images = np.frombuffer(body, "<f4").reshape(rows, *shape)
+    if _in_range(images.min(), images.max()):
+        return Rows(images)
+    extremes = [(row.min(), row.max()) for row in images]
+    errors = {row: _fault(*each, row=row) for row, each in enumerate(extremes) if not _in_range(*each)}
+    return Rows(images[[row for row in range(rows) if row not in errors]], errors)
+
+
+def _decode_json(body: Body, expects: Policy) -> Rows:
+    try:
+        request = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise Undecodable("expected JSON text") from error
+    if not isinstance(request, dict) or request.keys() != {"instances"} or not isinstance(request["instances"], list):
+        raise Undecodable('expected {"instances": [...]} and no other key')
+    _check_count(len(request["instances"]), expects)
+    return _gather(request["instances"], lambda instance: _read_instance(instance, expects.input), expects.input)
+
+
+def _check_count(rows: int, expects: Policy) -> None:
+    if rows == 0:
+        raise NoRows("expected at least one row, got none")
+    if rows > expects.max_rows:
+        raise TooManyRows(f"expected at most {expects.max_rows} rows, got {rows}")
+
+
+def _gather(instances: list[Any], read: Callable[[Any], Images], expects: Input) -> Rows:
+    """Read each instance to a row; one that cannot be read answers for itself."""
+    images = np.empty((len(instances), *expects.shape), np.float32)
+    errors: dict[int, RequestError] = {}
+    good = 0
+    for row, instance in enumerate(instances):
+        try:
+            images[good] = read(instance)
+            good += 1
+        except RequestError as error:
+            error.row = row
+            errors[row] = error
+    return Rows(images[:good], errors)
+
+
+def _read_instance(instance: Any, expects: Input) -> Images:
+    """One JSON instance as (C,H,W) float32."""
+    if isinstance(instance, dict):
+        if instance.keys() != {"b64"} or not isinstance(instance["b64"], str):
+            raise Undecodable('expected nested lists of numbers or {"b64": a PNG or JPEG file} and no other key')
+        try:
+            data = base64.b64decode(instance["b64"], validate=True)
+        except ValueError as error:
+            raise Undecodable("b64: expected base64 text") from error
+        return read_image(data, expects)
+    try:
+        values = np.array(instance)
+    except ValueError as error:
+        raise WrongShape("expected nested lists of equal lengths") from error
+    if values.dtype.kind not in "iuf":
+        raise Undecodable("expected numbers in nested lists")
+    flat = (1,) if expects.channels == 1 and values.ndim == 2 else ()
+    if (*flat, *values.shape) != expects.shape:
+        raise WrongShape(f"expected {_times(expects.shape)} numbers, got {_times(values.shape) or 'one'}")
+    lowest, highest = values.min(), values.max()
+    if not _in_range(lowest, highest):
+        raise _fault(lowest, highest)
+    return values.reshape(expects.shape).astype(np.float32)
+
+
+def _times(shape: tuple[int, ...]) -> str:
+    return " x ".join(map(str, shape))
+
+
+def _in_range(lowest: Any, highest: Any) -> bool:
+    """Whether values with these extremes lie in [0, 1]; a NaN among them is both extremes and does not."""
+    return bool(lowest >= 0 and highest <= 1)
+
+
+def _fault(lowest: Any, highest: Any, *, row: int | None = None) -> RequestError:
+    """The fault of a row whose extremes are not within [0, 1]."""
+    if not (np.isfinite(lowest) and np.isfinite(highest)):
+        return NotFinite("expected finite values, got NaN or infinity", row=row)
+    return OutOfRange(f"expected values in [0, 1], got {lowest:.6g} to {highest:.6g}", row=row)
+
+
+_DECODERS: dict[str, Callable[[Body, Policy], Rows]] = {
+    PNG: _decode_image,
+    JPEG: _decode_image,
+    RAW: _decode_raw,
+    JSON: _decode_json,
+}
+CONTENT_TYPES = tuple(_DECODERS)
+
+
+def encode_answers(
+    labels: NDArray[np.int64], probabilities: NDArray[np.float32] | None, errors: Mapping[int, RequestError]
+) -> bytes:
+    """The body of a 200: labels (n,) and probabilities (n,K) or None of the good rows, the others' errors.
+
+    errors: by the row's index. Probabilities are written in the shortest form that reads back to the same
+    float32.
+    """
+    if probabilities is None:
+        good: Iterable[dict[str, object]] = ({"label": label} for label in labels.tolist())
+    else:
+        pairs = zip(labels.tolist(), np.ascontiguousarray(probabilities), strict=True)
+        good = ({"label": label, "probabilities": row} for label, row in pairs)
+    answers = iter(good)
+    count = len(labels) + len(errors)
+    predictions = [_error(errors[row]) if row in errors else next(answers) for row in range(count)]
+    return orjson.dumps({"predictions": predictions}, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def encode_error(error: RequestError) -> bytes:
+    """The body of an answer that is not a 200."""
+    return orjson.dumps(_error(error))
+
+
+def _error(error: RequestError) -> dict[str, object]:
+    return {"error": {"code": error.code, "message": error.message, "row": error.row}}
+
+
+def describe(policy: Policy) -> dict[str, object]:
+    """What anyone may know of a policy. How rows are routed, and by what key, is left out."""
+    return {
+        "recipe": policy.recipe,
+        "policy": policy.policy,
+        "backend": policy.backend,
+        "input": {
+            "channels": policy.input.channels,
+            "height": policy.input.height,
+            "width": policy.input.width,
+        },
+        "class_names": list(policy.class_names),
+        "response": {"rule": policy.response.rule, **policy.response.options},
+        "max_rows": policy.max_rows,
+        "content_types": list(CONTENT_TYPES),
+    }
+
+
+class Fault(NamedTuple):
+    """An error as a client reads it; row is None where the whole request was refused."""
+
+    code: str
+    message: str
+    row: int | None
+
+
+class Decoded(NamedTuple):
+    """What a client reads, row by row.
+
+    labels: (n,) int64, -1 at a fault. probabilities: (n,K) float32, NaN at a fault, or None: not shown.
+    """
+
+    labels: NDArray[np.int64]
+    probabilities: NDArray[np.float32] | None
+    errors: dict[int, Fault]
+
+
+def encode_rows(images: Images, content_type: str) -> bytes:
+    """The body that asks for `images` (n,C,H,W) float32 in [0, 1]: client's side of `decode`.
+
+    Pictures carry one row and round it to 8 bits (JPEG further); the other two keep float32 exactly.
+    Raises ValueError on an unknown content type and on several rows in a picture.
+    """
+    if content_type == RAW:
+        return np.ascontiguousarray(images, "<f4").tobytes()
+    if content_type == JSON:
+        return orjson.dumps({"instances": np.ascontiguousarray(images)}, option=orjson.OPT_SERIALIZE_NUMPY)
+    if content_type not in (PNG, JPEG):
+        raise ValueError(f"expected a content type of {', '.join(CONTENT_TYPES)}, got {content_type!r}")
+    if len(images) != 1:
+        raise ValueError(f"{content_type} carries one row, got {len(images)}")
+    return write_image(images[0], content_type.removeprefix("image/"))
+
+
+def decode_answers(body: Body) -> Decoded:
+    """What a 200 says: client's side of `encode_answers`. Raises WireError."""
+    try:
+        predictions = orjson.loads(body)["predictions"]
+        errors = {row: _read_fault(each) for row, each in enumerate(predictions) if "error" in each}
+        labels = np.array([each.get("label", -1) for each in predictions], np.int64)
+        shown = [each.get("probabilities") for each in predictions]
+        classes = max((len(row) for row in shown if row is not None), default=0)
+        if not classes:
+            return Decoded(labels, None, errors)
+        unknown = [float("nan")] * classes
+        return Decoded(labels, np.array([unknown if row is None else row for row in shown], np.float32), errors)
+    except (ValueError, TypeError, LookupError, AttributeError) as error:
+        raise WireError(f'expected {{"predictions": [...]}}, got {bytes(body[:200])!a}') from error
+
+
+def decode_error(body: Body) -> Fault:
+    """What an answer that is not a 200 says: client's side of `encode_error`.
+
+    Raises WireError, also on the errors that TorchServe itself writes: a token, a queue that is full.
+    """
+    try:
+        return _read_fault(orjson.loads(body))
+    except (ValueError, TypeError, LookupError) as error:
+        raise WireError(f'expected {{"error": {{...}}}}, got {bytes(body[:200])!a}') from error
+
+
+def _read_fault(answer: Any) -> Fault:
+    fault = answer["error"]
+    return Fault(fault["code"], fault["message"], fault["row"])

@@ -1,0 +1,292 @@
+"""The pipeline over graphs written in numpy: any callable is a graph, so these are graphs, not stand-ins."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from defenses import responses
+from defenses.pipeline import Answers, GraphError, Pipeline, StageError, ask, sound
+from defenses.policy import Policy, PolicyError
+from defenses.responses import Probabilities
+from defenses.routing import Outputs, member_table
+from tests.defenses.policies import KEY, routed, section
+
+SHAPE = (1, 4, 5)
+
+
+class Linear:
+    """softmax((flat images - 1/2) @ weights): a graph that counts the rows it was asked for."""
+
+    def __init__(self, classes: int, seed: int, sharp: float = 8.0) -> None:
+        self.weights = np.random.default_rng(seed).normal(0, sharp, (20, classes)).astype(np.float32)
+        self.asked: list[int] = []
+
+    def __call__(self, images: np.ndarray) -> Outputs:
+        self.asked.append(len(images))
+        # a sum a row, not a matrix product, whose rounding depends on the number of rows
+        scores = ((images.reshape(len(images), -1, 1) - 0.5) * self.weights).sum(axis=1)
+        raised = np.exp(scores - scores.max(axis=1, keepdims=True))
+        return {"probabilities": (raised / raised.sum(axis=1, keepdims=True)).astype(np.float32)}
+
+
+class Broken:
+    """A graph that raises, or spoils the rows whose first pixel is 1."""
+
+    def __init__(self, graph: Linear, spoil: float | None = None) -> None:
+        self.graph, self.spoil = graph, spoil
+
+    def __call__(self, images: np.ndarray) -> Outputs:
+        if self.spoil is None:
+            raise RuntimeError("the graph broke")
+        outputs = self.graph(images)
+        outputs["probabilities"][images[:, 0, 0, 0] == 1] = self.spoil
+        return outputs
+
+
+def graphs() -> dict[str, Any]:
+    return {"hash": Linear(10, 99), **{f"edm-{number}": Linear(3, number) for number in range(5)}}
+
+
+def pipeline(changed: Mapping[str, Any] | None = None, /, **changes: Any) -> Pipeline:
+    ticks = itertools.count()
+    return Pipeline(
+        Policy.parse(routed(**changes)),
+        {**graphs(), **(changed or {})},
+        key=KEY,
+        now=lambda: float(next(ticks)),
+    )
+
+
+def batch(rows: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).random((rows, *SHAPE), dtype=np.float32)
+
+
+def test_each_row_is_answered_by_the_member_its_hash_names_in_request_order() -> None:
+    nets, images = graphs(), batch(64)
+    answers = pipeline(nets)(images)
+    q = nets["hash"](images)["probabilities"].astype(np.float64)
+    values = 2 * q.argmax(1) + np.minimum(np.floor(2 * (10 * q.max(1) - 1) / 9), 1).astype(int)
+    members = member_table(KEY, values=20, members=5)[values]
+    assert len(set(members.tolist())) == 5, "the batch must reach every member for this test to say anything"
+    assert answers.members.tolist() == members.tolist()
+    assert answers.probabilities is not None
+    for row, member in enumerate(members):
+        alone = nets[f"edm-{member}"](images[row : row + 1])["probabilities"]
+        np.testing.assert_array_equal(answers.probabilities[row], alone[0])
+        assert answers.labels[row] == alone.argmax()
+    assert answers.decisions == ("answer",) * 64
+
+
+def test_each_graph_runs_once_on_its_own_rows() -> None:
+    nets = graphs()
+    answers = pipeline(nets)(batch(64))
+    assert nets["hash"].asked == [64]
+    for number, rows in enumerate(np.bincount(answers.members, minlength=5).tolist()):
+        assert nets[f"edm-{number}"].asked == ([rows] if rows else [])
+
+
+@given(
+    images=arrays(np.float32, st.tuples(st.integers(1, 9), *map(st.just, SHAPE)), elements=st.floats(0, 1, width=32))
+)
+def test_a_batch_of_n_is_n_batches_of_one(images: np.ndarray) -> None:
+    ask_ = pipeline()
+    together, alone = ask_(images), [ask_(images[row : row + 1]) for row in range(len(images))]
+    assert together.members.tolist() == [int(each.members[0]) for each in alone]
+    assert together.labels.tolist() == [int(each.labels[0]) for each in alone]
+    for row, each in enumerate(alone):
+        assert together.probabilities is not None
+        assert each.probabilities is not None
+        np.testing.assert_array_equal(together.probabilities[row], each.probabilities[0])
+
+
+def test_seconds_are_those_of_the_clock_that_was_handed_in() -> None:
+    readings = iter([10.0, 11.0, 13.0, 17.0])
+    policy = Policy.parse(routed())
+    answers = Pipeline(policy, graphs(), key=KEY, now=lambda: next(readings))(batch(3))
+    assert answers.seconds == {"route": 1.0, "predict": 2.0, "respond": 4.0}
+
+
+def test_without_a_route_the_one_member_answers_the_batch_as_it_came() -> None:
+    seen = []
+
+    def victim(images: np.ndarray) -> Outputs:
+        seen.append(images)
+        return Linear(3, 0)(images)
+
+    images = batch(4)
+    answers = Pipeline(Policy.parse(section()), {"victim": victim}, key=None, now=lambda: 0.0)(images)
+    assert seen[0] is images, "not copied"
+    assert answers.members.tolist() == [0, 0, 0, 0]
+    assert set(answers.seconds) == {"predict", "respond"}
+
+
+@pytest.mark.parametrize("rule", [{"rule": "label"}, {"rule": "top_k", "k": 1}, {"rule": "rounded", "digits": 1}])
+def test_the_response_rule_shapes_what_is_shown_and_not_the_label(rule: dict[str, Any]) -> None:
+    images = batch(32)
+    plain, ruled = pipeline()(images), pipeline(response=rule)(images)
+    assert ruled.labels.tolist() == plain.labels.tolist()
+    assert plain.probabilities is not None
+    expected = responses.RULES[rule["rule"]](**{k: v for k, v in rule.items() if k != "rule"})(plain.probabilities)
+    if expected is None:
+        assert ruled.probabilities is None
+    else:
+        np.testing.assert_array_equal(ruled.probabilities, expected)
+
+
+def test_a_rule_that_moves_the_largest_entry_moves_the_label(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Reversed:
+        keeps_label: ClassVar[bool] = False
+
+        def __call__(self, probabilities: Probabilities, /) -> Probabilities:
+            return probabilities[:, ::-1]
+
+    monkeypatch.setitem(responses.RULES, "reversed", dataclasses.dataclass(frozen=True)(Reversed))
+    images = batch(8)
+    assert pipeline(response={"rule": "reversed"})(images).labels.tolist() == (2 - pipeline()(images).labels).tolist()
+
+
+def test_a_failed_predictor_fails_closed_and_names_its_rows() -> None:
+    images = batch(64)
+    members = pipeline()(images).members
+    for mode in ("closed", "open"):
+        with pytest.raises(StageError, match=r"stage 'predict' failed on .* RuntimeError: the graph broke") as caught:
+            pipeline({"edm-2": Broken(Linear(3, 2))}, on_stage_error=mode)(images)
+        assert caught.value.stage == "predict"
+        assert isinstance(caught.value.cause, RuntimeError)
+        assert caught.value.rows.tolist() == np.flatnonzero(members == 2).tolist()
+
+
+def test_a_failed_route_fails_closed() -> None:
+    with pytest.raises(StageError, match="stage 'route' failed on 6 rows: RuntimeError: the graph broke") as caught:
+        pipeline({"hash": Broken(Linear(10, 99))})(batch(6))
+    assert caught.value.rows.tolist() == [0, 1, 2, 3, 4, 5]
+
+
+def test_an_open_route_sends_the_rows_it_failed_on_to_member_0_and_says_so() -> None:
+    images = batch(12)
+    images[[2, 7], 0, 0, 0] = 1
+    spoiled = pipeline({"hash": Broken(Linear(10, 99), np.nan)}, on_stage_error="open")(images)
+    plain = pipeline()(images)
+    assert [row for row, said in enumerate(spoiled.decisions) if said == "answer-open"] == [2, 7]
+    assert spoiled.members[[2, 7]].tolist() == [0, 0]
+    assert spoiled.opened is not None
+    assert spoiled.opened.rows.tolist() == [2, 7]
+    assert plain.opened is None
+    others = [row for row in range(12) if row not in (2, 7)]
+    assert spoiled.members[others].tolist() == plain.members[others].tolist()
+    broken = pipeline({"hash": Broken(Linear(10, 99))}, on_stage_error="open")(images)
+    assert broken.decisions == ("answer-open",) * 12
+    assert broken.members.tolist() == [0] * 12
+    assert isinstance(broken.opened, StageError)
+    assert isinstance(broken.opened.cause, RuntimeError)
+
+
+@pytest.mark.parametrize("spoil", [np.nan, np.inf, -np.inf, 0.0, 0.5])
+@pytest.mark.parametrize("stage", ["route", "predict"])
+def test_rows_that_are_no_distribution_fail_their_stage_and_only_they(stage: str, spoil: float) -> None:
+    images = batch(12)
+    images[[3, 9], 0, 0, 0] = 1
+    nets = graphs()
+    spoiled = {name: Broken(nets[name], spoil) for name in nets if (name == "hash") == (stage == "route")}
+    with pytest.raises(StageError, match=r"GraphError: .* not finite or not normalised") as caught:
+        pipeline(spoiled)(images)
+    assert caught.value.stage == stage
+    assert caught.value.rows.tolist() == [3, 9]
+
+
+def test_a_row_with_negative_entries_is_no_distribution() -> None:
+    assert sound({"probabilities": np.array([[2.0, -1.0], [0.5, 0.5]], np.float32)}).tolist() == [False, True]
+
+
+def test_another_output_needs_only_be_finite_and_what_is_not_read_is_left_out() -> None:
+    def graph(images: np.ndarray) -> Outputs:
+        return {
+            "features": np.array([[5.0, -3.0], [np.inf, 0.0]], np.float32),
+            "unread": np.zeros(0, np.float32),
+        }
+
+    outputs = ask(graph, batch(2), {"features": 2})
+    assert set(outputs) == {"features"}
+    assert sound(outputs).tolist() == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("outputs", "message"),
+    [
+        (
+            {"logits": np.zeros((2, 3), np.float32)},
+            "expected an output named 'probabilities', the graph has logits",
+        ),
+        ({"probabilities": np.zeros((2, 4), np.float32)}, r"expected float32 \(2, 3\), got float32 \(2, 4\)"),
+        ({"probabilities": np.zeros((2, 3))}, r"expected float32 \(2, 3\), got float64 \(2, 3\)"),
+    ],
+)
+def test_a_graph_with_other_outputs_is_an_error(outputs: Any, message: str) -> None:
+    with pytest.raises(GraphError, match=message):
+        ask(lambda _: outputs, batch(2), {"probabilities": 3})
+
+
+def test_a_failing_rule_is_a_failed_stage(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = pipeline()
+
+    def fail(self: responses.Soft, probabilities: Probabilities) -> Probabilities:
+        raise ArithmeticError("no response")
+
+    monkeypatch.setattr(responses.Soft, "__call__", fail)
+    with pytest.raises(StageError, match="stage 'respond' failed on 2 rows: ArithmeticError: no response"):
+        asked(batch(2))
+
+
+@pytest.mark.parametrize("name", ["hash", "edm-0"])
+@pytest.mark.parametrize("error", [MemoryError, KeyboardInterrupt])
+def test_what_is_no_fault_of_a_stage_passes(name: str, error: type[BaseException]) -> None:
+    def graph(images: np.ndarray) -> Outputs:
+        raise error
+
+    asked = pipeline({name: graph}, on_stage_error="open")
+    with pytest.raises(error):
+        asked(batch(64))
+
+
+@pytest.mark.parametrize(
+    "images",
+    [batch(0), batch(2).astype(np.float64), batch(2)[:, :, :3], batch(2)[0]],
+)
+def test_images_of_another_kind_are_refused(images: np.ndarray) -> None:
+    with pytest.raises(ValueError, match=r"expected float32 \(N >= 1, \(1, 4, 5\)\), got"):
+        pipeline()(images)
+
+
+def test_a_missing_graph_and_a_missing_key_are_errors_at_construction() -> None:
+    policy = Policy.parse(routed())
+    without = {name: graph for name, graph in graphs().items() if name != "edm-3"}
+    with pytest.raises(PolicyError, match="expected a graph named 'edm-3', got hash, edm-0, edm-1, edm-2, edm-4"):
+        Pipeline(policy, without, key=KEY, now=lambda: 0.0)
+    with pytest.raises(PolicyError, match="the route 'class-confidence' draws its table from a key, got none"):
+        Pipeline(policy, graphs(), key=None, now=lambda: 0.0)
+
+
+def test_no_repr_shows_the_key_or_the_table() -> None:
+    asked = pipeline()
+    table = member_table(KEY, values=20, members=5)
+    answers = asked(batch(2))
+    assert isinstance(answers, Answers)
+    for shown in (
+        repr(asked),
+        repr(asked.policy),
+        str(vars(asked)),
+        repr(StageError("route", ValueError(), table)),
+    ):
+        assert KEY.hex() not in shown
+        assert repr(KEY) not in shown
+        assert str(table) not in shown
+        assert str(table.tolist()) not in shown

@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from defenses.policy import Input, Policy, PolicyError, Response, Route
+from tests.defenses.policies import ROUTE, routed, section
+
+
+def test_a_routed_policy_is_read_whole() -> None:
+    policy = Policy.parse(routed(response={"rule": "top_k", "k": 2}))
+    assert policy.input == Input(channels=1, height=4, width=5)
+    assert policy.input.shape == (1, 4, 5)
+    assert policy.route == Route(hash="class-confidence", graph="hash", options={"classes": 10, "bins": 2})
+    assert policy.response == Response(rule="top_k", options={"k": 2})
+    assert policy.members == ("edm-0", "edm-1", "edm-2", "edm-3", "edm-4")
+    assert policy.needs_key
+    assert policy.graphs == {
+        **{member: {"probabilities": 3} for member in policy.members},
+        "hash": {"probabilities": 10},
+    }
+
+
+def test_what_may_be_left_out_has_the_safe_value() -> None:
+    brief = section()
+    for key in ("route", "max_rows", "on_stage_error", "key_env"):
+        del brief[key]
+    policy = Policy.parse(brief)
+    assert (policy.route, policy.max_rows, policy.on_stage_error, policy.key_env) == (
+        None,
+        256,
+        "closed",
+        None,
+    )
+    assert not policy.needs_key
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"colour": "red"}, r"unknown key 'colour'; known keys: recipe, policy, .*, key_env"),
+        ({"recipe": "../digits"}, r"recipe: expected letters, digits, .* got '\.\./digits'"),
+        ({"policy": ""}, r"policy: expected letters, digits, .* got ''"),
+        ({"backend": None}, r"backend: expected letters.* got None"),
+        ({"threads": 0}, r"threads: expected an integer from 1 to 1024, got 0"),
+        ({"threads": True}, r"threads: expected an integer from 1 to 1024, got True"),
+        ({"max_rows": 1.5}, r"max_rows: expected an integer from 1 to 65536, got 1\.5"),
+        ({"on_stage_error": "ajar"}, r"on_stage_error: expected one of closed, open, got 'ajar'"),
+        ({"input": [1, 28, 28]}, r"input: expected a table, got \[1, 28, 28\]"),
+        (
+            {"input": {"channels": 1, "height": 4}},
+            r"input: missing key 'width'; keys: channels, height, width",
+        ),
+        (
+            {"input": {"channels": 1, "height": 4, "width": 4, "depth": 2}},
+            r"input: unknown key 'depth'; known",
+        ),
+        ({"input": {"channels": 2, "height": 4, "width": 4}}, r"input: channels: expected 1 or 3, got 2"),
+        ({"input": {"channels": 1, "height": 0, "width": 4}}, r"input: height: expected an integer from 1"),
+        ({"class_names": [0, 1]}, r"class_names: expected a list of strings \(quote numbers\), got \[0, 1\]"),
+        ({"class_names": ["a", "a"]}, r"class_names: expected each name once, got \['a', 'a'\]"),
+        ({"class_names": ["a"]}, r"class_names: their number: expected an integer from 2"),
+        ({"members": []}, r"members: expected a list of strings"),
+        ({"members": "victim"}, r"members: expected a list of strings"),
+        ({"members": ["../x"]}, r"members: expected letters"),
+        ({"members": ["a", "b"]}, r"route: expected a table, 2 members need one, got null"),
+        ({"route": ROUTE}, r"route: expected null, the one member needs none, got 'class-confidence'"),
+        ({"response": {}}, r"response: missing key 'rule'; keys: rule, options"),
+        (
+            {"response": {"rule": "loud"}},
+            r"response: rule: expected one of soft, label, top_k, rounded, got 'loud'",
+        ),
+        ({"response": {"rule": []}}, r"response: rule: expected one of soft, .* got \[\]"),
+        ({"response": {"rule": "soft", "k": 2}}, r"response: unknown key 'k'; known keys: none"),
+        ({"response": {"rule": "top_k"}}, r"response: missing key 'k'; keys: k"),
+        (
+            {"response": {"rule": "top_k", "k": 4}},
+            r"response: k: expected at most the number of classes, 3, got 4",
+        ),
+        (
+            {"response": {"rule": "rounded", "digits": 7}},
+            r"response: digits: expected an integer from 1 to 6, got 7",
+        ),
+        ({"key_env": "key"}, r"key_env: expected a name of A-Z, 0-9 and _, or null, got 'key'"),
+    ],
+)
+def test_a_wrong_value_is_named(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(PolicyError, match=message):
+        Policy.parse(section(**changes))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"key_env": None},
+            r"key_env: expected an environment variable's name, the route needs a key, got null",
+        ),
+        ({"route": {**ROUTE, "hash": "md5"}}, r"route: hash: expected one of class-confidence, got 'md5'"),
+        ({"route": {**ROUTE, "salt": 1}}, r"route: unknown key 'salt'; known keys: classes, bins"),
+        ({"route": {**ROUTE, "bins": 0}}, r"route: bins: expected an integer from 1 to 1000, got 0"),
+        ({"route": {**ROUTE, "classes": 1}}, r"route: classes: expected an integer from 2"),
+        (
+            {"route": {**ROUTE, "graph": "edm-0"}},
+            r"route: graph: expected a graph that is no member, got 'edm-0'",
+        ),
+        (
+            {"route": {**ROUTE, "classes": 2, "bins": 2}},
+            r"route: expected 5 hash values or more, one a member, got 4",
+        ),
+    ],
+)
+def test_a_wrong_route_is_named(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(PolicyError, match=message):
+        Policy.parse(routed(**changes))
+
+
+def test_a_missing_key_and_a_section_that_is_no_table_are_named() -> None:
+    without = section()
+    del without["threads"]
+    with pytest.raises(PolicyError, match=r"policy: missing key 'threads'"):
+        Policy.parse(without)
+    with pytest.raises(PolicyError, match=r"policy: expected a table, got None"):
+        Policy.parse(None)  # type: ignore[arg-type]

@@ -1,0 +1,82 @@
+"""Unpacked archives with real graphs: linear classifiers of random weights, as ONNX and as TorchScript."""
+
+from __future__ import annotations
+
+import base64
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+import yaml
+from onnx import TensorProto, helper, numpy_helper
+
+from defenses.policy import Policy
+
+KEY = bytes(range(100, 132))
+ENVIRON = {"TORCHWARDEN_KEY": KEY.hex()}
+
+
+def weights(name: str, inputs: int, classes: int) -> np.ndarray:
+    """(inputs,classes) float32, the same for the same name; large, so that members clearly differ."""
+    seed = int.from_bytes(base64.b32encode(name.encode())[:8].ljust(8), "big")
+    return np.random.default_rng(seed).normal(0, 2, (inputs, classes)).astype(np.float32)
+
+
+def write_onnx(path: Path, name: str, shape: tuple[int, ...], classes: int, output: str = "probabilities") -> None:
+    """images -> softmax((flat images - 1/2) @ weights), any number of rows."""
+    constants = {
+        "half": np.float32(0.5),
+        "weights": weights(name, int(np.prod(shape)), classes),
+    }
+    graph = helper.make_graph(
+        [
+            helper.make_node("Flatten", ["images"], ["flat"]),
+            helper.make_node("Sub", ["flat", "half"], ["centred"]),
+            helper.make_node("MatMul", ["centred", "weights"], ["logits"]),
+            helper.make_node("Softmax", ["logits"], [output], axis=1),
+        ],
+        name,
+        [helper.make_tensor_value_info("images", TensorProto.FLOAT, ["rows", *shape])],
+        [helper.make_tensor_value_info(output, TensorProto.FLOAT, ["rows", classes])],
+        [numpy_helper.from_array(np.asarray(value), key) for key, value in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    onnx.checker.check_model(model)
+    path.write_bytes(model.SerializeToString())
+
+
+class Linear(torch.nn.Module):
+    """The same graph as `write_onnx` writes."""
+
+    def __init__(self, name: str, shape: tuple[int, ...], classes: int) -> None:
+        super().__init__()
+        self.weights = torch.nn.Parameter(torch.from_numpy(weights(name, int(np.prod(shape)), classes)))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return ((images.flatten(1) - 0.5) @ self.weights).softmax(1)
+
+
+def write_torchscript(path: Path, module: torch.nn.Module, shape: tuple[int, ...]) -> None:
+    jit: Any = torch.jit
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # deprecated since torch 2.15
+        traced = jit.trace(module, torch.zeros(2, *shape), strict=False)
+        jit.save(traced, path)
+
+
+def write_archive(folder: Path, section: Mapping[str, Any]) -> Path:
+    """`folder` as TorchServe would unpack an archive of this policy, without the code."""
+    policy = Policy.parse(section)
+    (folder / "graphs").mkdir(parents=True)
+    (folder / "model-config.yaml").write_text(yaml.safe_dump({"minWorkers": 1, "handler": dict(section)}))
+    for name, reads in policy.graphs.items():
+        if policy.backend == "torchscript":
+            module = Linear(name, policy.input.shape, reads["probabilities"])
+            write_torchscript(folder / "graphs" / f"{name}.ts.pt", module, policy.input.shape)
+        else:
+            write_onnx(folder / "graphs" / f"{name}.onnx", name, policy.input.shape, reads["probabilities"])
+    return folder

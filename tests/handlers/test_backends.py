@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+
+from handlers.backends import BACKENDS, OnnxGraph, TorchScriptGraph
+from tests.handlers.archives import Linear, weights, write_onnx, write_torchscript
+
+ROOT = Path(__file__).resolve().parents[2]
+SHAPE = (1, 4, 5)
+
+
+def graph_file(folder: Path, backend: str) -> Path:
+    path = folder / f"net{BACKENDS[backend].suffix}"
+    if backend == "onnxruntime":
+        write_onnx(path, "net", SHAPE, 3)
+    else:
+        write_torchscript(path, Linear("net", SHAPE, 3), SHAPE)
+    return path
+
+
+def softmax(images: np.ndarray) -> np.ndarray:
+    logits = (images.reshape(len(images), -1).astype(np.float64) - 0.5) @ weights("net", 20, 3)
+    raised = np.exp(logits - logits.max(1, keepdims=True))
+    return np.asarray(raised / raised.sum(1, keepdims=True))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("rows", [1, 7, 32])
+def test_each_backend_answers_by_name(tmp_path: Path, backend: str, rows: int) -> None:
+    graph = BACKENDS[backend](graph_file(tmp_path, backend), threads=1, gpu=None)
+    images = np.random.default_rng(rows).random((rows, *SHAPE), dtype=np.float32)
+    outputs = graph(images)
+    assert set(outputs) == {"probabilities"}
+    assert outputs["probabilities"].dtype == np.float32
+    np.testing.assert_allclose(outputs["probabilities"], softmax(images), atol=1e-6)  # float32 against float64
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_view_of_bytes_that_may_not_be_written_to_is_answered_without_a_warning(tmp_path: Path, backend: str) -> None:
+    graph = BACKENDS[backend](graph_file(tmp_path, backend), threads=1, gpu=None)
+    pixels = np.random.default_rng(0).random((2, *SHAPE), dtype=np.float32)
+    view = np.frombuffer(pixels.tobytes(), np.float32).reshape(2, *SHAPE)
+    assert not view.flags.writeable
+    np.testing.assert_array_equal(graph(view)["probabilities"], graph(pixels)["probabilities"])
+
+
+def test_a_torchscript_graph_with_several_outputs_names_them(tmp_path: Path) -> None:
+    class Two(torch.nn.Module):
+        def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
+            flat = images.flatten(1)
+            return {"probabilities": flat.softmax(1), "features": flat * 2}
+
+    path = tmp_path / "two.ts.pt"
+    write_torchscript(path, Two(), SHAPE)
+    images = np.ones((2, *SHAPE), np.float32)
+    outputs = TorchScriptGraph(path, threads=1, gpu=None)(images)
+    assert set(outputs) == {"probabilities", "features"}
+    assert outputs["features"].tolist() == [[2.0] * 20] * 2
+
+
+def test_the_session_has_the_stated_threads_and_does_not_spin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Any] = []
+    make = onnxruntime.InferenceSession
+
+    def spy(path: Path, options: Any, providers: list[Any]) -> Any:
+        seen.extend([options, providers])
+        return make(path, options, providers=providers)
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", spy)
+    graph = OnnxGraph(graph_file(tmp_path, "onnxruntime"), threads=2, gpu=None)
+    options, providers = seen
+    assert (options.intra_op_num_threads, options.inter_op_num_threads) == (2, 1)
+    assert options.execution_mode == onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+    assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
+    assert providers[-1] == "CPUExecutionProvider"
+    assert graph.device in onnxruntime.get_available_providers()
+
+
+def test_cuda_is_asked_for_where_onnxruntime_offers_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    offered = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    asked: list[Any] = []
+    make = onnxruntime.InferenceSession
+
+    def on_cpu(path: Path, options: Any, providers: list[Any]) -> Any:
+        asked.extend(providers)
+        return make(path, options, providers=["CPUExecutionProvider"])
+
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: offered)
+    monkeypatch.setattr(onnxruntime, "InferenceSession", on_cpu)
+    graph = OnnxGraph(graph_file(tmp_path, "onnxruntime"), threads=1, gpu=3)
+    assert asked == [("CUDAExecutionProvider", {"device_id": 3}), "CPUExecutionProvider"]
+    assert graph.device == "CPUExecutionProvider", "what it runs on, not what was asked for"
+
+
+def test_torchscript_takes_the_stated_threads(tmp_path: Path) -> None:
+    before = torch.get_num_threads()
+    try:
+        graph = TorchScriptGraph(graph_file(tmp_path, "torchscript"), threads=before + 1, gpu=None)
+        assert torch.get_num_threads() == before + 1
+        assert graph.device == ("cuda:0" if torch.cuda.is_available() else "cpu")
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_onnx_graphs_are_served_without_torch_and_without_telemetry(tmp_path: Path) -> None:
+    path = graph_file(tmp_path, "onnxruntime")
+    program = (
+        "import os, sys; from pathlib import Path\n"
+        "from handlers.backends import OnnxGraph; import handlers.handler\n"
+        "assert 'onnxruntime' not in sys.modules\n"
+        "OnnxGraph(Path(sys.argv[1]), threads=1, gpu=None)\n"
+        "assert os.environ['ORT_DISABLE_TELEMETRY'] == '1'\n"
+        "print('torch' in sys.modules, 'onnxruntime' in sys.modules)\n"
+    )
+    environment = {key: value for key, value in os.environ.items() if key != "ORT_DISABLE_TELEMETRY"}
+    command = [sys.executable, "-c", program, str(path)]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("False True\n", "")

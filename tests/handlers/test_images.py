@@ -1,0 +1,153 @@
+"""Files made by Pillow itself, and the same files cut, bent and mislabelled."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from io import BytesIO
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from defenses.policy import Input
+from handlers.errors import BadRequest, Undecodable, UnsupportedImage, WrongShape
+from handlers.images import read_image, write_image
+
+GRAY = Input(channels=1, height=4, width=5)
+RGB = Input(channels=3, height=4, width=5)
+LEVELS = np.arange(0, 200, 10, dtype=np.uint8).reshape(4, 5)
+
+
+def file(image: Image.Image, format_: str = "PNG", **options: object) -> bytes:
+    out = BytesIO()
+    image.save(out, format_, **options)
+    return out.getvalue()
+
+
+def colours() -> Image.Image:
+    return Image.fromarray(np.stack([LEVELS, LEVELS[::-1], 255 - LEVELS], axis=2))
+
+
+def test_gray_and_rgb_files_are_their_bytes_over_255() -> None:
+    pixels = read_image(file(Image.fromarray(LEVELS)), GRAY)
+    assert pixels.shape == (1, 4, 5)
+    assert pixels.dtype == np.float32
+    np.testing.assert_array_equal(pixels[0], LEVELS.astype(np.float32) / 255)
+    pixels = read_image(file(colours()), RGB)
+    assert pixels.shape == (3, 4, 5)
+    assert pixels.dtype == np.float32
+    np.testing.assert_array_equal(pixels, np.asarray(colours(), np.float32).transpose(2, 0, 1) / 255)
+
+
+def test_other_modes_are_converted() -> None:
+    gray = read_image(file(Image.fromarray(LEVELS)), RGB)
+    np.testing.assert_array_equal(gray, np.stack([LEVELS.astype(np.float32) / 255] * 3))
+    bilevel = read_image(file(Image.fromarray(LEVELS > 90)), GRAY)
+    np.testing.assert_array_equal(bilevel[0], (LEVELS > 90).astype(np.float32))
+    flat = Image.new("RGB", (5, 4), (250, 50, 0))
+    palette = read_image(file(flat.convert("P", palette=Image.Palette.ADAPTIVE)), RGB)
+    np.testing.assert_array_equal(palette[:, 0, 0], np.array([250, 50, 0], np.float32) / 255)
+    luma = read_image(file(flat), GRAY)
+    np.testing.assert_allclose(luma, (0.299 * 250 + 0.587 * 50) / 255, atol=0.5 / 255)  # Pillow rounds to a byte
+
+
+def test_a_jpeg_is_read() -> None:
+    pixels = read_image(file(Image.new("RGB", (5, 4), (100, 150, 200)), "JPEG", quality=95), RGB)
+    np.testing.assert_allclose(pixels[:, 2, 2], np.array([100, 150, 200]) / 255, atol=4 / 255)  # lossy
+
+
+@pytest.mark.parametrize("format_", ["PNG", "JPEG"])
+@pytest.mark.parametrize("expects", [GRAY, RGB])
+def test_what_is_written_is_read(format_: str, expects: Input) -> None:
+    pixels = np.full(expects.shape, 0.2, np.float32)
+    back = read_image(write_image(pixels, format_), expects)
+    np.testing.assert_allclose(back, pixels, atol=0 if format_ == "PNG" else 2 / 255)
+
+
+@pytest.mark.parametrize("format_", ["PNG", "JPEG"])
+def test_a_truncated_file_is_undecodable(format_: str) -> None:
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (4, 5, 3), np.uint8))
+    whole = file(noise, format_)
+    for length in range(len(whole) * 3 // 4):
+        with pytest.raises(Undecodable, match="expected an intact PNG or JPEG file; this one cannot be decoded"):
+            read_image(whole[:length], RGB)
+
+
+@pytest.mark.parametrize("format_", ["GIF", "BMP", "TIFF", "WEBP", "PPM"])
+def test_other_formats_are_undecodable(format_: str) -> None:
+    with pytest.raises(Undecodable, match="expected an intact PNG or JPEG file"):
+        read_image(file(colours(), format_), RGB)
+
+
+def test_another_size_is_refused() -> None:
+    with pytest.raises(WrongShape, match="expected 5 x 4 pixels, got 4 x 5"):
+        read_image(file(Image.new("L", (4, 5))), GRAY)
+
+
+def chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def header(width: int, height: int) -> bytes:
+    """A PNG that states a size and holds no such picture."""
+    ihdr = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", ihdr) + chunk(b"IDAT", zlib.compress(b"\0" * 50))
+
+
+@pytest.mark.parametrize("side", [9_000, 12_000, 60_000, 2**31 - 1])
+def test_a_bomb_is_refused_by_its_header(side: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    def decode(self: Image.Image) -> None:
+        raise AssertionError("decoded before its size was checked")
+
+    monkeypatch.setattr(Image.Image, "convert", decode)
+    with pytest.raises(WrongShape, match="expected 5 x 4 pixels, got"):
+        read_image(header(side, side), GRAY)
+
+
+def test_pictures_whose_pixels_would_be_guessed_are_refused_with_the_reason() -> None:
+    alpha = Image.fromarray(np.dstack([np.asarray(colours()), LEVELS]))
+    keyed = colours().convert("P", palette=Image.Palette.ADAPTIVE)
+    frames = file(colours(), save_all=True, append_images=[Image.new("RGB", (5, 4))])
+    refused = {
+        "without transparency; put it on a background first": [
+            file(alpha),
+            file(alpha.convert("LA")),
+            file(keyed, transparency=0),
+            file(colours(), transparency=(0, 0, 255)),
+        ],
+        "expected 8 bits a channel, got 16; scale": [file(Image.fromarray(LEVELS.astype(np.uint16) * 256))],
+        "expected a single picture, got several frames": [frames],
+        "expected a gray, palette or RGB picture, got another colour space": [file(colours().convert("CMYK"), "JPEG")],
+    }
+    for message, files in refused.items():
+        for data in files:
+            with pytest.raises(UnsupportedImage, match=message):
+                read_image(data, RGB)
+
+
+def test_a_16_bit_rgb_file_which_pillow_would_cut_to_8_bits_is_refused() -> None:
+    ihdr = struct.pack(">IIBBBBB", 5, 4, 16, 2, 0, 0, 0)
+    rows = zlib.compress(b"".join(b"\0" + bytes(5 * 6) for _ in range(4)))
+    data = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", ihdr) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+    with Image.open(BytesIO(data)) as image:
+        assert image.mode == "RGB", "if Pillow learnt of 16-bit RGB, this test says nothing"
+    with pytest.raises(UnsupportedImage, match="expected 8 bits a channel, got 16"):
+        read_image(data, RGB)
+
+
+@given(
+    data=st.binary(max_size=200),
+    base=st.sampled_from([b"", file(colours()), file(colours(), "JPEG"), header(5, 4)]),
+    place=st.integers(0, 600),
+)
+def test_no_bytes_raise_anything_but_our_errors(data: bytes, base: bytes, place: int) -> None:
+    bent = base[:place] + data + base[place + len(data) :]
+    try:
+        pixels = read_image(bent, RGB)
+    except BadRequest:
+        return
+    assert pixels.shape == (3, 4, 5)
+    assert ((pixels >= 0) & (pixels <= 1)).all()

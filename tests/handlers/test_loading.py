@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from handlers.backends import BACKENDS
+from handlers.errors import KeyMissing, LoadError
+from handlers.loading import load
+from tests.defenses.policies import routed, section
+from tests.handlers.archives import ENVIRON, KEY, write_archive, write_onnx
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_an_archive_answers(tmp_path: Path, backend: str, caplog: pytest.LogCaptureFixture) -> None:
+    folder = write_archive(tmp_path / "edm", routed(backend=backend))
+    with caplog.at_level(logging.INFO, "handlers"):
+        pipeline = load(folder, environ=ENVIRON)
+    answers = pipeline(np.random.default_rng(0).random((16, 1, 4, 5), dtype=np.float32))
+    assert answers.probabilities is not None
+    assert answers.probabilities.shape == (16, 3)
+    assert len(set(answers.members.tolist())) > 1
+    said = caplog.text
+    assert "digits-edm runs on " in said
+    assert KEY.hex() not in said
+
+
+def test_both_backends_give_the_same_answers(tmp_path: Path) -> None:
+    images = np.random.default_rng(1).random((16, 1, 4, 5), dtype=np.float32)
+    onnx, script = (
+        load(write_archive(tmp_path / name, routed(backend=name)), environ=ENVIRON)(images) for name in BACKENDS
+    )
+    assert onnx.members.tolist() == script.members.tolist()
+    assert onnx.probabilities is not None
+    assert script.probabilities is not None
+    np.testing.assert_allclose(onnx.probabilities, script.probabilities, atol=1e-6)
+
+
+def test_another_key_routes_otherwise(tmp_path: Path) -> None:
+    folder = write_archive(tmp_path / "edm", routed())
+    images = np.random.default_rng(1).random((32, 1, 4, 5), dtype=np.float32)
+    one, other = (load(folder, environ={"TORCHWARDEN_KEY": key * 64})(images) for key in "ab")
+    assert one.members.tolist() != other.members.tolist()
+
+
+def test_a_policy_without_a_route_needs_no_key(tmp_path: Path) -> None:
+    load(write_archive(tmp_path / "plain", section()), environ={})
+    with pytest.raises(KeyMissing, match="no key: neither"):
+        load(write_archive(tmp_path / "edm", routed()), environ={})
+
+
+def test_a_policy_that_cannot_be_read_is_a_load_error(tmp_path: Path) -> None:
+    folder = write_archive(tmp_path / "plain", section())
+    config = folder / "model-config.yaml"
+    config.write_text("handler: {recipe: digits, colour: red}")
+    with pytest.raises(LoadError, match=r"model-config.yaml: policy: unknown key 'colour'"):
+        load(folder, environ={})
+    for empty in ("minWorkers: 1", "", "[]"):
+        config.write_text(empty)
+        with pytest.raises(LoadError, match="expected a `handler:` section, which is the policy; found none"):
+            load(folder, environ={})
+    config.write_text("handler: {")
+    with pytest.raises(LoadError, match=r"(?s)model-config.yaml: cannot be read: .*Build the archive again"):
+        load(folder, environ={})
+    config.unlink()
+    with pytest.raises(LoadError, match=r"model-config.yaml: cannot be read: .*No such file"):
+        load(folder, environ={})
+
+
+def test_an_unknown_backend_is_a_load_error(tmp_path: Path) -> None:
+    folder = write_archive(tmp_path / "plain", section(backend="tensorrt"))
+    with pytest.raises(LoadError, match="backend: expected one of onnxruntime, torchscript, got 'tensorrt'"):
+        load(folder, environ={})
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_corrupt_and_a_missing_graph_are_load_errors(tmp_path: Path, backend: str) -> None:
+    folder = write_archive(tmp_path / "plain", section(backend=backend))
+    (graph,) = (folder / "graphs").iterdir()
+    graph.write_bytes(graph.read_bytes()[:100])
+    with pytest.raises(LoadError, match=rf"(?s)graphs/{graph.name} cannot be opened by {backend}: .*Build the archive"):
+        load(folder, environ={})
+    graph.unlink()
+    with pytest.raises(LoadError, match=rf"graphs/{graph.name}: the policy needs it and the archive has none"):
+        load(folder, environ={})
+
+
+@pytest.mark.parametrize(
+    ("shape", "classes", "output", "message"),
+    [
+        (
+            (1, 4, 5),
+            4,
+            "probabilities",
+            r"graph 'victim', .*: probabilities: expected float32 \(2, 3\), got .* \(2, 4\)",
+        ),
+        (
+            (1, 4, 5),
+            3,
+            "scores",
+            r"graph 'victim', .*: expected an output named 'probabilities', .* has scores",
+        ),
+        ((1, 8, 8), 3, "probabilities", r"graph 'victim', asked for \(2, 1, 4, 5\) images: "),
+    ],
+)
+def test_a_graph_that_does_not_fit_its_policy_is_a_load_error(
+    tmp_path: Path, shape: tuple[int, ...], classes: int, output: str, message: str
+) -> None:
+    folder = write_archive(tmp_path / "plain", section())
+    write_onnx(folder / "graphs" / "victim.onnx", "victim", shape, classes, output)
+    with pytest.raises(LoadError, match=message):
+        load(folder, environ={})
+
+
+def test_a_graph_without_its_softmax_is_a_load_error(tmp_path: Path) -> None:
+    import onnx
+    from onnx import helper
+
+    folder = write_archive(tmp_path / "plain", section())
+    path = folder / "graphs" / "victim.onnx"
+    model = onnx.load(path)
+    softmax = model.graph.node[-1]
+    model.graph.node.remove(softmax)
+    model.graph.node.append(helper.make_node("Identity", ["logits"], ["probabilities"]))
+    onnx.save(model, path)
+    with pytest.raises(LoadError, match="graph 'victim': expected finite outputs and probabilities that sum to 1"):
+        load(folder, environ={})

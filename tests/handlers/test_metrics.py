@@ -1,0 +1,90 @@
+"""Against TorchServe's own metrics cache and the metrics file that the server is started with."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from defenses.pipeline import Answers
+from handlers.errors import LoadError
+from handlers.metrics import Metrics
+
+CONFIG = Path(__file__).resolve().parents[2] / "deploy" / "metrics.yaml"
+MEMBERS = ["edm-0", "edm-1", "edm-2"]
+
+
+def cache(path: Path) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)  # TorchServe leaves files open
+        from ts.metrics.metric_cache_yaml_impl import MetricsCacheYamlImpl
+
+        made = MetricsCacheYamlImpl(path)
+    made.initialize_cache()
+    return made
+
+
+def test_a_batch_is_counted_by_decision_member_code_and_stage(caplog: pytest.LogCaptureFixture) -> None:
+    answers = Answers(
+        labels=np.zeros(4, np.int64),
+        probabilities=None,
+        members=np.array([2, 0, 2, 2]),
+        decisions=("answer", "answer", "answer-open", "answer"),
+        seconds={},
+    )
+    metrics = Metrics(cache(CONFIG), "digits-edm", MEMBERS)
+    with caplog.at_level(logging.INFO, "ts.metrics"):
+        metrics.count(answers, ["undecodable", "not_finite", "undecodable"], {"route": 0.25, "predict": 0.5})
+    lines = {record.getMessage().partition("|#hostname")[0] for record in caplog.records}
+    assert lines == {
+        "[METRICS]torchwarden_rows_total.Count:3|#ModelName:digits-edm,decision:answer|#type:COUNTER",
+        "[METRICS]torchwarden_rows_total.Count:1|#ModelName:digits-edm,decision:answer-open|#type:COUNTER",
+        "[METRICS]torchwarden_member_rows_total.Count:1|#ModelName:digits-edm,member:edm-0|#type:COUNTER",
+        "[METRICS]torchwarden_member_rows_total.Count:3|#ModelName:digits-edm,member:edm-2|#type:COUNTER",
+        "[METRICS]torchwarden_errors_total.Count:2|#ModelName:digits-edm,code:undecodable|#type:COUNTER",
+        "[METRICS]torchwarden_errors_total.Count:1|#ModelName:digits-edm,code:not_finite|#type:COUNTER",
+        "[METRICS]torchwarden_stage_seconds.Seconds:0.25|#ModelName:digits-edm,stage:route|#type:HISTOGRAM",
+        "[METRICS]torchwarden_stage_seconds.Seconds:0.5|#ModelName:digits-edm,stage:predict|#type:HISTOGRAM",
+    }
+
+
+def test_a_batch_without_answers_counts_its_errors(caplog: pytest.LogCaptureFixture) -> None:
+    metrics = Metrics(cache(CONFIG), "digits-edm", MEMBERS)
+    with caplog.at_level(logging.INFO, "ts.metrics"):
+        metrics.count(None, ["no_rows"], {})
+    assert [record.getMessage().split("|")[0] for record in caplog.records] == [
+        "[METRICS]torchwarden_errors_total.Count:1"
+    ]
+
+
+def changed(folder: Path, name: str, **changes: Any) -> Any:
+    """The cache of the metrics file with one metric changed, or dropped where nothing is given."""
+    config = yaml.safe_load(CONFIG.read_text())
+    for kind, metrics in config["model_metrics"].items():
+        kept = [{**each, **changes} if each["name"] == name else each for each in metrics]
+        config["model_metrics"][kind] = [each for each in kept if each["name"] != name or changes]
+    (folder / "metrics.yaml").write_text(yaml.safe_dump(config))
+    return cache(folder / "metrics.yaml")
+
+
+@pytest.mark.parametrize(
+    ("name", "dimension"),
+    [
+        ("torchwarden_rows_total", "decision"),
+        ("torchwarden_member_rows_total", "member"),
+        ("torchwarden_errors_total", "code"),
+        ("torchwarden_stage_seconds", "stage"),
+    ],
+)
+def test_a_metric_that_is_not_configured_is_a_load_error(tmp_path: Path, name: str, dimension: str) -> None:
+    wanted = rf"\['ModelName', '{dimension}'\]"
+    with pytest.raises(LoadError, match=rf"metric '{name}' is not in .*metrics_config: add it .* {wanted}"):
+        Metrics(changed(tmp_path, name), "digits-edm", MEMBERS)
+    other = changed(tmp_path, name, dimensions=["ModelName"])
+    with pytest.raises(LoadError, match=rf"'{name}': expected dimensions {wanted} .*, got \['ModelName'\]"):
+        Metrics(other, "digits-edm", MEMBERS)

@@ -1,0 +1,306 @@
+"""Both sides of the wire: what a client encodes is what the handler decodes, and the other way round."""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any
+
+import numpy as np
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from defenses.policy import Policy
+from handlers import wire
+from handlers.errors import (
+    BadRequest,
+    NoRows,
+    NotFinite,
+    OutOfRange,
+    RequestError,
+    TooManyRows,
+    Undecodable,
+    UnsupportedContent,
+    WrongShape,
+)
+from tests.defenses.policies import routed, section
+
+POLICY = Policy.parse(section())
+SHAPE = POLICY.input.shape
+RGB = Policy.parse(section(input={"channels": 3, "height": 4, "width": 5}))
+
+
+def batch(rows: int, policy: Policy = POLICY) -> np.ndarray:
+    """8-bit pixels, which every content type carries exactly but JPEG."""
+    drawn = np.random.default_rng(rows).integers(0, 256, (rows, *policy.input.shape))
+    return (drawn / np.float32(255)).astype(np.float32)
+
+
+@pytest.mark.parametrize("policy", [POLICY, RGB])
+@pytest.mark.parametrize(("content_type", "rows"), [(wire.RAW, 5), (wire.JSON, 5), (wire.PNG, 1), (wire.RAW, 1)])
+def test_what_a_client_encodes_is_decoded(policy: Policy, content_type: str, rows: int) -> None:
+    images = batch(rows, policy)
+    decoded = wire.decode(wire.encode_rows(images, content_type), content_type, expects=policy)
+    assert decoded.images.dtype == np.float32
+    assert decoded.errors == {}
+    np.testing.assert_array_equal(decoded.images, images)
+
+
+def test_a_jpeg_is_decoded_nearly() -> None:
+    images = np.full((1, *SHAPE), 0.4, np.float32)
+    decoded = wire.decode(wire.encode_rows(images, wire.JPEG), wire.JPEG, expects=POLICY)
+    np.testing.assert_allclose(decoded.images, images, atol=2 / 255)
+
+
+@given(images=arrays(np.float32, (2, *SHAPE), elements=st.floats(0, 1, width=32)))
+def test_raw_and_json_carry_float32_exactly(images: np.ndarray) -> None:
+    for content_type in (wire.RAW, wire.JSON):
+        decoded = wire.decode(wire.encode_rows(images, content_type), content_type, expects=POLICY)
+        np.testing.assert_array_equal(decoded.images, images)
+
+
+def test_raw_rows_are_not_copied() -> None:
+    body = bytearray(batch(3).tobytes())
+    images = wire.decode(body, wire.RAW, expects=POLICY).images
+    assert np.shares_memory(images, np.frombuffer(body, np.uint8))
+
+
+@pytest.mark.parametrize("content_type", ["Application/Octet-Stream", " application/octet-stream ; charset=x"])
+def test_content_types_are_compared_without_case_and_parameters(content_type: str) -> None:
+    assert len(wire.decode(batch(2).tobytes(), content_type, expects=POLICY).images) == 2
+
+
+@pytest.mark.parametrize("content_type", ["", "text/plain", "image/gif", "multipart/form-data; boundary=x", ";"])
+def test_another_or_no_content_type_is_refused_naming_the_accepted_ones(content_type: str) -> None:
+    accepted = "image/png, image/jpeg, application/octet-stream, application/json"
+    with pytest.raises(UnsupportedContent, match=f"expected a Content-Type of {accepted}$") as caught:
+        wire.decode(b"x", content_type, expects=POLICY)
+    assert (caught.value.status, caught.value.code) == (415, "unsupported_content_type")
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type"),
+    [(b"", wire.RAW), (b"", wire.PNG), (b"", wire.JPEG), (b'{"instances": []}', wire.JSON)],
+)
+def test_no_rows_are_refused(body: bytes, content_type: str) -> None:
+    with pytest.raises(NoRows, match=r"expected .*, got (none|an empty body)") as caught:
+        wire.decode(body, content_type, expects=POLICY)
+    assert (caught.value.status, caught.value.code, caught.value.row) == (400, "no_rows", None)
+
+
+@pytest.mark.parametrize("content_type", [wire.RAW, wire.JSON])
+def test_too_many_rows_are_refused_and_the_most_allowed_are_not(content_type: str) -> None:
+    assert len(wire.decode(wire.encode_rows(batch(16), content_type), content_type, expects=POLICY).images) == 16
+    with pytest.raises(TooManyRows, match="expected at most 16 rows, got 17") as caught:
+        wire.decode(wire.encode_rows(batch(17), content_type), content_type, expects=POLICY)
+    assert (caught.value.status, caught.value.code) == (413, "too_many_rows")
+
+
+def test_a_length_that_is_no_number_of_rows_is_refused() -> None:
+    with pytest.raises(WrongShape, match=r"expected a multiple of 80 bytes, float32 1 x 4 x 5 a row, got 81"):
+        wire.decode(bytes(81), wire.RAW, expects=POLICY)
+
+
+BAD_VALUES = {
+    float("nan"): (NotFinite, "expected finite values, got NaN or infinity"),
+    float("inf"): (NotFinite, "expected finite values"),
+    float("-inf"): (NotFinite, "expected finite values"),
+    1.5: (OutOfRange, r"expected values in \[0, 1\], got .* to 1.5"),
+    -0.25: (OutOfRange, r"expected values in \[0, 1\], got -0.25 to"),
+}
+
+
+@pytest.mark.parametrize("value", BAD_VALUES)
+def test_a_raw_row_with_a_bad_value_answers_for_itself(value: float) -> None:
+    images = batch(5)
+    images[[1, 4], 0, 2, 3] = value
+    decoded = wire.decode(images.tobytes(), wire.RAW, expects=POLICY)
+    kind, message = BAD_VALUES[value]
+    assert list(decoded.errors) == [1, 4]
+    assert decoded.places == [0, 2, 3]
+    np.testing.assert_array_equal(decoded.images, images[[0, 2, 3]])
+    for row, error in decoded.errors.items():
+        assert (type(error), error.row) == (kind, row)
+        with pytest.raises(kind, match=message):
+            raise error
+
+
+def test_a_signalling_nan_is_a_nan() -> None:
+    body = bytearray(batch(2).tobytes())
+    body[80:84] = (0x7FA00000).to_bytes(4, "little")
+    decoded = wire.decode(body, wire.RAW, expects=POLICY)
+    assert {row: error.code for row, error in decoded.errors.items()} == {1: "not_finite"}
+
+
+def png(image: np.ndarray) -> str:
+    return base64.b64encode(wire.encode_rows(image[np.newaxis], wire.PNG)).decode()
+
+
+def test_json_rows_of_every_kind_stand_side_by_side() -> None:
+    images = batch(3)
+    ones = np.ones(SHAPE, int)
+    instances = [images[0].tolist(), images[1][0].tolist(), {"b64": png(images[2])}, ones.tolist()]
+    decoded = wire.decode(json.dumps({"instances": instances}).encode(), wire.JSON, expects=POLICY)
+    assert decoded.errors == {}
+    np.testing.assert_array_equal(decoded.images, [*images, ones])
+
+
+def test_flat_rows_are_for_gray_alone() -> None:
+    body = json.dumps({"instances": [batch(1)[0][0].tolist()]}).encode()
+    error = wire.decode(body, wire.JSON, expects=RGB).errors[0]
+    assert (error.code, error.message) == ("wrong_shape", "expected 3 x 4 x 5 numbers, got 4 x 5")
+
+
+BAD_INSTANCES: list[tuple[Any, type[RequestError], str]] = [
+    ([[0.5] * 5] * 3, WrongShape, "expected 1 x 4 x 5 numbers, got 3 x 5"),
+    ([[[[0.5] * 5] * 4]], WrongShape, "expected 1 x 4 x 5 numbers, got 1 x 1 x 4 x 5"),
+    (0.5, WrongShape, "expected 1 x 4 x 5 numbers, got one"),
+    ([], WrongShape, "expected 1 x 4 x 5 numbers, got 0"),
+    ([[0.5] * 5, [0.5] * 4], WrongShape, "expected nested lists of equal lengths"),
+    (orjson.loads("[" * 70 + "]" * 70), WrongShape, "expected nested lists of equal lengths"),
+    ([["0.5"] * 5] * 4, Undecodable, "expected numbers in nested lists"),
+    ([[None] * 5] * 4, Undecodable, "expected numbers in nested lists"),
+    ([[True] * 5] * 4, Undecodable, "expected numbers in nested lists"),
+    ([[{}] * 5] * 4, Undecodable, "expected numbers in nested lists"),
+    (None, Undecodable, "expected numbers in nested lists"),
+    ("image", Undecodable, "expected numbers in nested lists"),
+    ([[1.5] * 5] * 4, OutOfRange, "got 1.5 to 1.5"),
+    ([[1e300] * 5] * 4, OutOfRange, r"got 1e\+300 to"),
+    ([[2**64 - 1] * 5] * 4, OutOfRange, "expected values in"),
+    ({"b64": "!"}, Undecodable, "b64: expected base64 text"),
+    ({"b64": "\xe9"}, Undecodable, "b64: expected base64 text"),
+    ({"b64": "QUJD"}, Undecodable, "expected an intact PNG or JPEG file"),
+    ({"b64": 3}, Undecodable, "expected nested lists of numbers or"),
+    ({"b64": "QUJD", "also": 1}, Undecodable, "and no other key"),
+    ({}, Undecodable, "expected nested lists of numbers or"),
+]
+
+
+@pytest.mark.parametrize(("instance", "kind", "message"), BAD_INSTANCES)
+def test_a_bad_json_row_answers_for_itself(instance: Any, kind: type[RequestError], message: str) -> None:
+    good = batch(2)
+    body = orjson.dumps({"instances": [good[0].tolist(), instance, good[1].tolist()]})
+    decoded = wire.decode(body, wire.JSON, expects=POLICY)
+    np.testing.assert_array_equal(decoded.images, good)
+    assert decoded.places == [0, 2]
+    with pytest.raises(kind, match=message) as caught:
+        raise decoded.errors[1]
+    assert (caught.value.row, caught.value.status) == (1, 400)
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (b"{", "expected JSON text"),
+        (b'{"instances": [NaN]}', "expected JSON text"),
+        (b'{"instances": [1e999]}', "expected JSON text"),
+        (b"\xff\xfe", "expected JSON text"),
+        (b"[" * 5000, "expected JSON text"),
+        (b"[]", r'expected \{"instances": \[\.\.\.\]\} and no other key'),
+        (b'{"instances": {}}', "and no other key"),
+        (b'{"instances": [[0]], "debug": true}', "and no other key"),
+        (b'{"inputs": [[0]]}', "and no other key"),
+    ],
+)
+def test_a_json_body_of_another_form_is_refused_as_a_whole(body: bytes, message: str) -> None:
+    with pytest.raises(Undecodable, match=message) as caught:
+        wire.decode(body, wire.JSON, expects=POLICY)
+    assert caught.value.row is None
+
+
+@given(data=st.binary(max_size=300), content_type=st.sampled_from(wire.CONTENT_TYPES))
+def test_no_body_raises_anything_but_our_errors(data: bytes, content_type: str) -> None:
+    check_decode(data, content_type)
+
+
+JSON_VALUES: st.SearchStrategy[Any] = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=5) | st.dictionaries(st.sampled_from(["b64", "x"]), inner, max_size=2),
+)
+
+
+@given(instances=st.lists(JSON_VALUES, max_size=4))
+def test_no_json_raises_anything_but_our_errors(instances: list[Any]) -> None:
+    finite = json.dumps({"instances": instances}).replace("Infinity", "1")
+    check_decode(finite.encode(), wire.JSON)
+
+
+def check_decode(body: bytes, content_type: str) -> None:
+    try:
+        decoded = wire.decode(body, content_type, expects=POLICY)
+    except (BadRequest, TooManyRows):
+        return
+    assert decoded.images.shape[1:] == SHAPE
+    assert ((decoded.images >= 0) & (decoded.images <= 1)).all()
+    assert len(decoded.places) == len(decoded.images)
+
+
+def test_answers_are_written_as_the_contract_says() -> None:
+    labels = np.array([2, 0])
+    probabilities = np.array([[0.1, 0.2, 0.7], [1, 0, 0]], np.float32)
+    errors: dict[int, RequestError] = {1: NotFinite("expected finite values", row=1)}
+    body = wire.encode_answers(labels, probabilities, errors)
+    assert body == (
+        b'{"predictions":[{"label":2,"probabilities":[0.1,0.2,0.7]},'
+        b'{"error":{"code":"not_finite","message":"expected finite values","row":1}},'
+        b'{"label":0,"probabilities":[1.0,0.0,0.0]}]}'
+    )
+    assert wire.encode_answers(labels, None, {}) == b'{"predictions":[{"label":2},{"label":0}]}'
+    assert wire.encode_error(UnsupportedContent("expected another")) == (
+        b'{"error":{"code":"unsupported_content_type","message":"expected another","row":null}}'
+    )
+
+
+@given(probabilities=arrays(np.float32, (3, 4), elements=st.floats(0, 1, width=32)))
+def test_a_client_reads_the_float32_that_was_written(probabilities: np.ndarray) -> None:
+    labels = probabilities.argmax(1)
+    decoded = wire.decode_answers(wire.encode_answers(labels, probabilities, {}))
+    assert decoded.labels.tolist() == labels.tolist()
+    assert decoded.errors == {}
+    assert decoded.probabilities is not None
+    assert decoded.probabilities.dtype == np.float32
+    np.testing.assert_array_equal(decoded.probabilities, probabilities)
+
+
+def test_a_client_reads_faults_at_their_place() -> None:
+    errors: dict[int, RequestError] = {0: Undecodable("broken", row=0), 2: OutOfRange("too large", row=2)}
+    labels, probabilities, faults = wire.decode_answers(
+        wire.encode_answers(np.array([1]), np.array([[0.25, 0.75]], np.float32), errors)
+    )
+    assert labels.tolist() == [-1, 1, -1]
+    np.testing.assert_array_equal(probabilities, np.array([[np.nan] * 2, [0.25, 0.75], [np.nan] * 2]))
+    assert faults == {0: ("undecodable", "broken", 0), 2: ("out_of_range", "too large", 2)}
+    assert wire.decode_answers(wire.encode_answers(np.array([1]), None, errors)).probabilities is None
+    assert wire.decode_error(wire.encode_error(NoRows("none"))) == ("no_rows", "none", None)
+
+
+@pytest.mark.parametrize("body", [b"", b"{}", b"[]", b'{"predictions": 1}', b'{"predictions": [1]}', b"\n[METRICS]"])
+def test_another_servers_body_is_not_taken_for_an_answer(body: bytes) -> None:
+    with pytest.raises(wire.WireError, match=r'expected \{"predictions": \[\.\.\.\]\}, got b'):
+        wire.decode_answers(body)
+    with pytest.raises(wire.WireError, match=r'expected \{"error": \{\.\.\.\}\}, got b'):
+        wire.decode_error(body)
+
+
+def test_a_client_cannot_put_several_rows_into_a_picture_or_invent_a_content_type() -> None:
+    with pytest.raises(ValueError, match="image/png carries one row, got 2"):
+        wire.encode_rows(batch(2), wire.PNG)
+    with pytest.raises(ValueError, match=r"expected a content type of image/png, .*, got 'text/csv'"):
+        wire.encode_rows(batch(2), "text/csv")
+
+
+def test_a_description_holds_the_public_facts_and_no_other() -> None:
+    described = wire.describe(Policy.parse(routed(response={"rule": "top_k", "k": 2})))
+    assert described == {
+        "recipe": "digits",
+        "policy": "edm",
+        "backend": "onnxruntime",
+        "input": {"channels": 1, "height": 4, "width": 5},
+        "class_names": ["zero", "one", "two"],
+        "response": {"rule": "top_k", "k": 2},
+        "max_rows": 16,
+        "content_types": ["image/png", "image/jpeg", "application/octet-stream", "application/json"],
+    }
