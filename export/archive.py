@@ -1,0 +1,273 @@
+"""Graphs to archives: one `.mar` per policy of the recipe, with the code that serves it.
+
+    python -m export.archive RECIPE [--policies NAME ...]
+
+An archive holds handler.py, handlers/ and defenses/ as they stand in this checkout, the graphs that the policy
+needs, model-config.yaml whose `handler:` section *is* the policy, and golden.json, one image with its right answers,
+by which a server is judged ready. Before anything is packed, a fresh interpreter that cannot see this checkout loads
+the staged files and answers the golden image (export/prove.py). torch-model-archiver packs; its time stamps are then
+set to a constant, so that the same inputs give the same bytes. An archive holds the secret hash network: treat it
+as you treat a key (its file mode is 0600); the deployment's key itself is never inside.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import json
+import os
+import secrets
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import yaml
+
+import recipes
+from export.graphs import ExportError, graph_names
+from training.checkpoint import Checkpoint, CheckpointError, load
+from zoo import datasets
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+ENDINGS = {"onnxruntime": ".onnx", "torchscript": ".ts.pt"}
+KEY = "TORCHWARDEN_KEY"
+# the earliest time stamp a zip can carry
+EPOCH = (1980, 1, 1, 0, 0, 0)
+
+
+@dataclass(frozen=True)
+class Serving:
+    """[serving]: how TorchServe runs an archive. workers x threads over all archives should be the cores.
+
+    batch_size: most requests a worker is handed at once; max_batch_delay_ms: how long it waits for them.
+    response_timeout_s: after it a worker counts as dead. queue: requests that may wait. max_rows: rows a request.
+    """
+
+    workers: int = 1
+    threads: int = 1
+    batch_size: int = 8
+    max_batch_delay_ms: int = 2
+    response_timeout_s: int = 30
+    queue: int = 200
+    max_rows: int = 256
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if value < 1:
+                raise ValueError(f"{name}: expected >= 1, got {value}")
+
+
+@dataclass(frozen=True)
+class PolicyTable:
+    """[policies.NAME]: predictor is the checkpoint that answers; route, response and the rest as in the archive."""
+
+    predictor: str
+    route: dict[str, Any] | None = None
+    response: dict[str, Any] = field(default_factory=lambda: {"rule": "soft"})
+    backend: str = "onnxruntime"
+    on_stage_error: str = "closed"
+
+    def __post_init__(self) -> None:
+        if self.backend not in ENDINGS:
+            raise ValueError(f"backend: expected one of {', '.join(ENDINGS)}, got {self.backend!r}")
+
+
+def handler_section(
+    recipe: str, name: str, table: PolicyTable, serving: Serving, predictor: Checkpoint, runs: Path
+) -> dict[str, Any]:
+    """The policy as the archive's code reads it (defenses/policy.py)."""
+    arguments = predictor.architectures[0].arguments
+    route = None
+    if table.route is not None:
+        graph = table.route.get("graph", "hash")
+        secret_task = load(runs / recipe / f"{graph}.safetensors").architectures[0].arguments
+        route = {**table.route, "graph": graph, "classes": secret_task["classes"]}
+    return {
+        "recipe": recipe,
+        "policy": name,
+        "backend": table.backend,
+        "threads": serving.threads,
+        "input": {
+            "channels": arguments["channels"],
+            "height": arguments["size"],
+            "width": arguments["size"],
+        },
+        "class_names": predictor.facts["classes"],
+        "members": graph_names(table.predictor, len(predictor.networks)),
+        "route": route,
+        "response": table.response,
+        "max_rows": serving.max_rows,
+        "on_stage_error": table.on_stage_error,
+        "key_env": KEY if route is not None else None,
+    }
+
+
+def golden(section: Mapping[str, Any], graphs: Path, images: np.ndarray) -> dict[str, Any]:
+    """golden.json: of `images` (N,C,H,W) float32 the one that every member is surest of, and each member's answer.
+
+    Which member answers depends on a key that the archive does not hold, so any member's answer is a right one.
+    """
+    answers = np.stack([_run(graphs / f"{name}.onnx", images) for name in section["members"]], axis=1)
+    best = int(answers.max(2).min(1).argmax())
+    image = images[best : best + 1].astype("<f4")
+    return {"image": base64.b64encode(image.tobytes()).decode(), "accepted": answers[best].tolist()}
+
+
+def _run(path: Path, images: np.ndarray) -> np.ndarray:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    return np.asarray(session.run(["probabilities"], {"images": images})[0])
+
+
+def stage(folder: Path, section: Mapping[str, Any], graphs: Path, golden_answer: Mapping[str, Any]) -> None:
+    """Lay out an archive's files in `folder`, as TorchServe's worker will find them. Raises ExportError."""
+    for room in ("handlers", "defenses"):
+        (folder / room).mkdir()
+        for file in sorted((CHECKOUT / room).glob("*.py")):
+            shutil.copyfile(file, folder / room / file.name)
+    shutil.copyfile(CHECKOUT / "handlers" / "handler.py", folder / "handler.py")
+    (folder / "graphs").mkdir()
+    names = [*section["members"], *([section["route"]["graph"]] if section["route"] else [])]
+    for name in names:
+        source = graphs / f"{name}{ENDINGS[section['backend']]}"
+        if not source.is_file():
+            raise ExportError(f"no graph at {source}: export it first (python -m export.graphs {section['recipe']})")
+        shutil.copyfile(source, folder / "graphs" / source.name)
+    (folder / "golden.json").write_text(json.dumps(golden_answer))
+
+
+def model_config(section: Mapping[str, Any], serving: Serving) -> str:
+    """model-config.yaml: TorchServe's own keys, then the policy."""
+    return yaml.safe_dump(
+        {
+            "minWorkers": serving.workers,
+            "maxWorkers": serving.workers,
+            "batchSize": serving.batch_size,
+            "maxBatchDelay": serving.max_batch_delay_ms,
+            "responseTimeout": serving.response_timeout_s,
+            "startupTimeout": 60,
+            "maxRetryTimeoutInSec": 300,
+            "jobQueueSize": serving.queue,
+            "handler": dict(section),
+        },
+        sort_keys=False,
+    )
+
+
+def prove(folder: Path) -> None:
+    """Load the staged archive in a fresh interpreter that cannot see this checkout. Raises ExportError."""
+    environment = {
+        "PATH": os.environ.get("PATH", ""),
+        "ORT_DISABLE_TELEMETRY": "1",
+        KEY: secrets.token_hex(32),  # any key will do: the golden answer does not depend on it
+    }
+    command = [sys.executable, "-I", "-B", str(CHECKOUT / "export" / "prove.py"), str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    if done.returncode:
+        raise ExportError(f"the archive's code does not serve by itself:\n{done.stderr.strip()[-2000:]}")
+
+
+def pack(folder: Path, name: str, target: Path) -> None:
+    """Pack a staged folder with torch-model-archiver and write it to `target` with constant time stamps."""
+    config = folder / "model-config.yaml"
+    with tempfile.TemporaryDirectory() as private:  # the archiver clears a folder named after the model in TMPDIR
+        out = Path(private) / "out"
+        out.mkdir()
+        command = [
+            *(sys.executable, "-m", "model_archiver.model_packaging"),
+            # "python" is the server's own interpreter; "python3" would be whatever PATH finds
+            *("--model-name", name, "--version", "1.0", "--runtime", "python"),
+            *("--handler", str(folder / "handler.py"), "--config-file", str(config)),
+            *("--extra-files", str(folder), "--export-path", str(out)),
+        ]
+        environment = {**os.environ, "TMPDIR": private}
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+        if done.returncode:
+            raise ExportError(f"torch-model-archiver failed on {name}:\n{done.stderr.strip()[-2000:]}")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = target.with_name(f".{target.name}.{os.getpid()}")
+        try:
+            _repack(out / f"{name}.mar", temporary)
+            temporary.replace(target)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def _repack(source: Path, target: Path) -> None:
+    """Copy a zip, members in order of name, with constant time stamps and a manifest without a date."""
+    descriptor = os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+    with (
+        zipfile.ZipFile(source) as packed,
+        os.fdopen(descriptor, "wb") as file,
+        zipfile.ZipFile(file, "w") as out,
+    ):
+        for name in sorted(name for name in packed.namelist() if not name.endswith("/")):
+            data = packed.read(name)
+            if name == "MAR-INF/MANIFEST.json":
+                data = json.dumps({**json.loads(data), "createdOn": "01/01/1980 00:00:00"}, indent=2).encode()
+            out.writestr(zipfile.ZipInfo(name, EPOCH), data, zipfile.ZIP_DEFLATED)
+
+
+def archive(
+    recipe: recipes.Recipe,
+    name: str,
+    table: PolicyTable,
+    serving: Serving,
+    *,
+    runs: Path,
+    build: Path,
+    store: Path,
+    data: Path | None,
+) -> Path:
+    """Build model_store/<recipe>-<policy>.mar and give its path. Raises ExportError, CheckpointError."""
+    predictor = load(runs / recipe.name / f"{table.predictor}.safetensors")
+    section = handler_section(recipe.name, name, table, serving, predictor, runs)
+    images = datasets.load(predictor.facts["settings"]["dataset"]["name"], "test", root=data).pixels[:256].numpy()
+    target = store / f"{recipe.name}-{name}.mar"
+    with tempfile.TemporaryDirectory() as private:
+        folder = Path(private)
+        stage(folder, section, build / recipe.name, golden(section, build / recipe.name, images))
+        (folder / "model-config.yaml").write_text(model_config(section, serving))
+        prove(folder)
+        pack(folder, target.stem, target)
+    return target
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m export.archive", description="graphs to .mar archives")
+    parser.add_argument("recipe", help="a recipe's name, or the path of its .toml file")
+    parser.add_argument("--policies", nargs="+", default=None, help="which [policies.NAME] to build (all)")
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of the checkpoints (runs)")
+    parser.add_argument("--build", type=Path, default=Path("build"), help="folder of the graphs (build)")
+    parser.add_argument("--store", type=Path, default=Path("model_store"), help="where archives go (model_store)")
+    parser.add_argument("--data", type=Path, default=None, help="folder of the data sets, searched first")
+    options = parser.parse_args(arguments)
+    try:
+        recipe = recipes.read(options.recipe)
+        serving = recipe.section("serving", Serving)
+        tables = recipe.family("policies", PolicyTable)
+        for name in options.policies or tables:
+            if name not in tables:
+                raise ExportError(f"{recipe.path}: no [policies.{name}]; it has {', '.join(tables)}")
+            folders = {
+                "runs": options.runs,
+                "build": options.build,
+                "store": options.store,
+                "data": options.data,
+            }
+            print(archive(recipe, name, tables[name], serving, **folders))
+    except (recipes.RecipeError, ExportError, CheckpointError, datasets.DatasetError) as error:
+        sys.exit(f"export.archive: {error}")
+
+
+if __name__ == "__main__":
+    main()

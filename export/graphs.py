@@ -1,0 +1,217 @@
+"""Checkpoints to graphs: each network to ONNX and to TorchScript, equal to torch within a stated bound.
+
+A graph takes `images` (N,C,H,W) float32 in [0,1] with N free and gives `probabilities` (N,K) float32 whose rows sum
+to 1: normalisation is the network's first layer and softmax its last, so nobody downstream rescales anything.
+An ensemble's networks become `NAME-0`, `NAME-1`, ...; a single network keeps its checkpoint's name.
+
+    python -m export.graphs RECIPE
+
+writes build/RECIPE/<graph>.onnx and <graph>.ts.pt for every checkpoint of the recipe. A graph whose TorchScript or
+ONNX Runtime answers differ from torch's by more than `BOUNDS` at N = 1, 7 or 32 is not written.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import re
+import sys
+import tempfile
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from torch import nn
+from tqdm import tqdm
+
+import recipes
+from training.checkpoint import Checkpoint, CheckpointError, load
+
+OPSET = 20
+BATCHES = (1, 7, 32)
+# largest |difference| of a probability from torch's own answer, by the graph's dtype
+BOUNDS = {torch.float32: 1e-5}
+MANGLED = re.compile(rb"___torch_mangle_\d+")
+WRITTEN_BY_TORCH = ("version", ".data/serialization_id")
+
+
+class ExportError(ValueError):
+    """A network whose graph cannot be made, or does not answer as the network does."""
+
+
+class Classifier(nn.Module):
+    """A network and its softmax: images to probabilities."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return torch.softmax(self.network(images), -1)
+
+
+def graph_names(name: str, count: int) -> list[str]:
+    """What the graphs of checkpoint `name` with `count` networks are called."""
+    return [name] if count == 1 else [f"{name}-{number}" for number in range(count)]
+
+
+def export(read: Checkpoint, folder: Path) -> Iterator[Path]:
+    """Write both graphs of every network of the checkpoint to `folder`, yielding each path. Raises ExportError."""
+    names = graph_names(read.path.stem, len(read.networks))
+    for name, network, plan in zip(names, read.networks, read.architectures, strict=True):
+        shape = (plan.arguments["channels"], plan.arguments["size"], plan.arguments["size"])
+        metadata = {
+            "graph": name,
+            "checkpoint": read.digest,
+            "architecture": plan.name,
+            "facts": json.dumps(dict(read.facts), sort_keys=True),
+        }
+        classifier = Classifier(network).eval()
+        onnx_path, script_path = folder / f"{name}.onnx", folder / f"{name}.ts.pt"
+        to_onnx(classifier, shape, onnx_path, metadata)
+        to_torchscript(classifier, shape, script_path, metadata)
+        yield onnx_path
+        yield script_path
+
+
+def to_onnx(model: nn.Module, shape: tuple[int, ...], path: Path, metadata: Mapping[str, str]) -> None:
+    """Write `model` as one ONNX file, checked against torch, or raise ExportError and write nothing."""
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it reports on operators of packages not installed
+    with torch.no_grad():
+        program = torch.onnx.export(
+            model,
+            (torch.zeros(2, *shape),),
+            input_names=["images"],
+            output_names=["probabilities"],
+            dynamic_shapes=({0: torch.export.Dim("rows", min=1)},),
+            opset_version=OPSET,
+            dynamo=True,
+            verbose=False,
+        )
+    assert program is not None
+    proto = program.model_proto
+    _strip(proto)
+    onnx.helper.set_model_props(proto, dict(sorted(metadata.items())))
+    onnx.checker.check_model(proto)
+    data = proto.SerializeToString(deterministic=True)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+
+    def answer(images: np.ndarray) -> np.ndarray:
+        return np.asarray(session.run(["probabilities"], {"images": images})[0])
+
+    check_parity(model, answer, shape, what=path.name)
+    _write(path, data)
+
+
+def to_torchscript(model: nn.Module, shape: tuple[int, ...], path: Path, metadata: Mapping[str, str]) -> None:
+    """Write `model` as a traced TorchScript file, checked against torch, or raise ExportError and write nothing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent) as private, torch.no_grad(), warnings.catch_warnings():
+        # deprecated since torch 2.15, still complete; the serving contract asks for TorchScript beside ONNX
+        warnings.filterwarnings("ignore", r".*`torch\.jit\.", FutureWarning)
+        warnings.filterwarnings("ignore", r".*torch\.jit\.", DeprecationWarning)
+        # torch numbers a class's name only where the process has met it before; after this it has met all of them
+        torch.jit.trace(model, torch.zeros(2, *shape), check_trace=False)
+        traced = torch.jit.trace(model, torch.zeros(2, *shape), check_trace=False)
+        # a file's name becomes its archive's: one fixed name keeps rebuilds byte-identical
+        saved, canonical = Path(private) / "saved.pt", Path(private) / "graph.pt"
+        torch.jit.save(traced, saved, _extra_files={"metadata.json": json.dumps(dict(metadata))})
+        _canonical(saved, canonical)
+        loaded = torch.jit.load(canonical)
+
+        def answer(images: np.ndarray) -> np.ndarray:
+            return np.asarray(loaded(torch.from_numpy(images)))
+
+        check_parity(model, answer, shape, what=path.name)
+        canonical.replace(path)
+
+
+def _canonical(saved: Path, canonical: Path) -> None:
+    """Copy a TorchScript file without what differs between two savings of one network.
+
+    Left out: debugging records, which name files of the exporting machine. Renumbered: the classes of the traced
+    modules, which torch counts through the life of a process.
+    """
+    reader = torch._C.PyTorchFileReader(str(saved))
+    records = {
+        name: reader.get_record(name)
+        for name in reader.get_all_records()
+        if not name.endswith(".debug_pkl") and name not in WRITTEN_BY_TORCH
+    }
+    numbers: dict[bytes, bytes] = {}
+    for data in records.values():
+        for found in MANGLED.findall(data):
+            numbers.setdefault(found, b"___torch_mangle_%d" % len(numbers))
+
+    def renumber(text: bytes) -> bytes:
+        return MANGLED.sub(lambda match: numbers.get(match[0], match[0]), text)
+
+    writer = torch._C.PyTorchFileWriter(str(canonical))
+    for name, data in records.items():
+        changed = renumber(data) if name.endswith((".py", ".pkl")) else data
+        writer.write_record(renumber(name.encode()).decode(), changed, len(changed))
+    writer.write_end_of_file()
+
+
+def check_parity(model: nn.Module, answer, shape: tuple[int, ...], *, what: str) -> None:  # type: ignore[no-untyped-def]
+    """Raise ExportError unless `answer` gives torch's probabilities within BOUNDS for every batch size."""
+    random = np.random.default_rng(0)
+    bound = BOUNDS[torch.float32]
+    for rows in BATCHES:
+        images = random.random((rows, *shape), dtype=np.float32)
+        with torch.inference_mode():
+            expected = model(torch.from_numpy(images)).numpy()
+        got = answer(images)
+        if got.shape != expected.shape or got.dtype != expected.dtype:
+            raise ExportError(
+                f"{what}: expected {expected.dtype} {expected.shape} for {rows} rows, got {got.dtype} {got.shape}"
+            )
+        difference = float(np.abs(got - expected).max())
+        if not difference <= bound:
+            raise ExportError(f"{what}: differs from torch by {difference:.1e} at {rows} rows; bound {bound:.0e}")
+
+
+def _strip(proto: onnx.ModelProto) -> None:
+    """Drop what the exporter notes beside nodes and values: it names files of the exporting machine."""
+    graph = proto.graph
+    proto.producer_name, proto.doc_string, graph.doc_string = "torchwarden", "", ""
+    for item in [*graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer, graph]:
+        item.ClearField("metadata_props")
+        item.ClearField("doc_string")
+
+
+def _write(path: Path, data: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_bytes(data)
+    temporary.replace(path)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m export.graphs", description="checkpoints to graphs")
+    parser.add_argument("recipe", help="a recipe's name, or the path of its .toml file")
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of the checkpoints (runs)")
+    parser.add_argument("--build", type=Path, default=Path("build"), help="folder of the graphs (build)")
+    options = parser.parse_args(arguments)
+    try:
+        recipe = recipes.read(options.recipe)
+        checkpoints = sorted((options.runs / recipe.name).glob("*.safetensors"))
+        if not checkpoints:
+            raise CheckpointError(f"no checkpoints in {options.runs / recipe.name}: train first (make train)")
+        for path in tqdm(checkpoints, desc="export", unit="checkpoint"):
+            for written in export(load(path), options.build / recipe.name):
+                tqdm.write(str(written))
+    except ValueError as error:
+        sys.exit(f"export.graphs: {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,53 @@
+"""Prove a staged archive: run in a fresh isolated interpreter, it loads the folder as TorchServe's worker would.
+
+    python -I -B export/prove.py FOLDER
+
+Checks what TorchServe's loader asks for (one class with initialize and handle), that our other rooms are not needed,
+that torch is imported by no one but the TorchScript backend, and that the golden image gets a right answer.
+Imports nothing of ours but what the folder holds.
+"""
+
+from __future__ import annotations
+
+import base64
+import importlib
+import inspect
+import json
+import os
+import sys
+from pathlib import Path
+
+OURS_ELSEWHERE = ("recipes", "zoo", "training", "export", "attacks", "loadtests", "deploy")
+TOLERANCE = 1e-3
+
+
+def main(folder: Path) -> None:
+    os.chdir(folder)
+    sys.path.insert(0, str(folder))
+    for room in OURS_ELSEWHERE:
+        sys.modules[room] = None  # type: ignore[assignment]  # any import of it fails, naming it
+
+    import numpy as np
+
+    handler = importlib.import_module("handler")
+    classes = [each for _, each in inspect.getmembers(handler, inspect.isclass) if each.__module__ == "handler"]
+    assert len(classes) == 1, f"TorchServe wants exactly one class in handler.py, found {classes}"
+    assert hasattr(classes[0], "initialize"), f"{classes[0]} has no initialize"
+    assert hasattr(classes[0], "handle"), f"{classes[0]} has no handle"
+
+    pipeline = importlib.import_module("handlers.loading").load(folder)
+    golden = json.loads((folder / "golden.json").read_text())
+    size = pipeline.policy.input
+    image = np.frombuffer(base64.b64decode(golden["image"]), "<f4")
+    answers = pipeline(image.reshape(1, size.channels, size.height, size.width))
+    accepted = np.array(golden["accepted"])
+    assert answers.labels[0] in accepted.argmax(1), f"golden image: label {answers.labels[0]} is no member's answer"
+    if pipeline.policy.response.rule == "soft":
+        distance = np.abs(accepted - answers.probabilities[0]).max(1).min()
+        assert distance <= TOLERANCE, f"golden image: probabilities are {distance:.1e} from every member's answer"
+    if pipeline.policy.backend == "onnxruntime":
+        assert "torch" not in sys.modules, "serving ONNX graphs must not import torch"
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]).resolve())

@@ -1,0 +1,135 @@
+"""Archives: what is inside, the same bytes twice, and code that serves where our training code is not."""
+
+from __future__ import annotations
+
+import base64
+import json
+import shutil
+import stat
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+import recipes
+from export import archive
+from export.archive import PolicyTable, Serving
+from export.graphs import ExportError
+from tests.conftest import POLICIES, RECIPE, Smoke
+
+CHECKOUT = Path(archive.__file__).parent.parent
+
+
+def built(smoke: Smoke, policy: str, store: Path) -> Path:
+    recipe = recipes.read(RECIPE)
+    return archive.archive(
+        recipe,
+        policy,
+        recipe.family("policies", PolicyTable)[policy],
+        recipe.section("serving", Serving),
+        runs=smoke.runs,
+        build=smoke.build,
+        store=store,
+        data=None,
+    )
+
+
+def unpacked(smoke: Smoke, policy: str, folder: Path) -> Path:
+    with zipfile.ZipFile(smoke.archive(policy)) as packed:
+        packed.extractall(folder)
+    return folder
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_an_archive_holds_code_graphs_policy_and_a_golden_answer(smoke: Smoke, policy: str) -> None:
+    with zipfile.ZipFile(smoke.archive(policy)) as packed:
+        names = set(packed.namelist())
+        config = yaml.safe_load(packed.read("model-config.yaml"))
+        golden = json.loads(packed.read("golden.json"))
+        manifest = json.loads(packed.read("MAR-INF/MANIFEST.json"))
+    for room in ("handlers", "defenses"):
+        assert {f"{room}/{path.name}" for path in (CHECKOUT / room).glob("*.py")} <= names
+    ending = archive.ENDINGS[config["handler"]["backend"]]
+    wanted = set(config["handler"]["members"]) | ({"hash"} if policy == "edm" else set())
+    assert {name for name in names if name.startswith("graphs/")} == {f"graphs/{name}{ending}" for name in wanted}
+    assert manifest["model"]["modelName"] == f"smoke-{policy}"
+    assert len(base64.b64decode(golden["image"])) == 28 * 28 * 4
+    accepted = np.array(golden["accepted"])
+    assert accepted.shape == (len(config["handler"]["members"]), 10)
+    assert len(set(accepted.argmax(1))) == 1, "members disagree on the golden image"
+
+
+def test_only_a_policy_with_a_secret_asks_for_a_key(smoke: Smoke) -> None:
+    for policy, expected in (("undefended", None), ("edm", "TORCHWARDEN_KEY")):
+        with zipfile.ZipFile(smoke.archive(policy)) as packed:
+            assert yaml.safe_load(packed.read("model-config.yaml"))["handler"]["key_env"] == expected
+
+
+def test_the_key_is_not_inside(smoke: Smoke) -> None:
+    key = smoke.key_file.read_text().strip()
+    with zipfile.ZipFile(smoke.archive("edm")) as packed:
+        for name in packed.namelist():
+            assert key.encode() not in packed.read(name), name
+            assert bytes.fromhex(key) not in packed.read(name), name
+
+
+def test_the_same_inputs_give_the_same_bytes(smoke: Smoke, tmp_path: Path) -> None:
+    again = built(smoke, "edm", tmp_path)
+    assert again.read_bytes() == smoke.archive("edm").read_bytes()
+
+
+def test_an_archive_is_for_its_owner_alone(smoke: Smoke) -> None:
+    assert stat.S_IMODE(smoke.archive("edm").stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_unpacked_code_serves_in_a_fresh_interpreter(smoke: Smoke, policy: str, tmp_path: Path) -> None:
+    archive.prove(unpacked(smoke, policy, tmp_path))
+
+
+def test_the_proof_fails_on_code_that_needs_the_checkout(smoke: Smoke, tmp_path: Path) -> None:
+    folder = unpacked(smoke, "undefended", tmp_path)
+    wire = folder / "handlers/wire.py"
+    wire.write_text(wire.read_text().replace("import orjson", "import orjson\nimport zoo.models", 1))
+    with pytest.raises(ExportError, match=r"does not serve by itself:(.|\n)*zoo"):
+        archive.prove(folder)
+
+
+def test_the_proof_fails_on_a_second_class_in_the_handler(smoke: Smoke, tmp_path: Path) -> None:
+    folder = unpacked(smoke, "undefended", tmp_path)
+    with (folder / "handler.py").open("a") as file:
+        file.write("\n\nclass Another:\n    pass\n")
+    with pytest.raises(ExportError, match="exactly one class"):
+        archive.prove(folder)
+
+
+def test_the_proof_fails_on_a_wrong_golden_answer(smoke: Smoke, tmp_path: Path) -> None:
+    folder = unpacked(smoke, "undefended", tmp_path)
+    golden = json.loads((folder / "golden.json").read_text())
+    golden["accepted"] = np.roll(golden["accepted"], 1, axis=1).tolist()
+    (folder / "golden.json").write_text(json.dumps(golden))
+    with pytest.raises(ExportError, match="golden image"):
+        archive.prove(folder)
+
+
+def test_a_missing_graph_says_how_to_make_it(smoke: Smoke, tmp_path: Path) -> None:
+    build = tmp_path / "build"
+    shutil.copytree(smoke.build, build)
+    (build / "smoke/hash.onnx").unlink()
+    broken = Smoke(tmp_path, smoke.key_file)
+    shutil.copytree(smoke.runs, broken.runs)
+    with pytest.raises(ExportError, match=r"no graph at .*hash\.onnx: export it first"):
+        built(broken, "edm", tmp_path / "store")
+    assert not (tmp_path / "store").exists()
+
+
+def test_an_unknown_policy_is_named(smoke: Smoke) -> None:
+    with pytest.raises(SystemExit, match=r"no \[policies\.nope\]; it has undefended, edm, label"):
+        archive.main([str(RECIPE), "--policies", "nope", "--runs", str(smoke.runs)])
+
+
+def test_serving_settings_are_checked() -> None:
+    with pytest.raises(ValueError, match="threads: expected >= 1, got 0"):
+        Serving(threads=0)
