@@ -1,0 +1,103 @@
+"""The command line and the environment of TorchServe's Java process.
+
+Java is started directly: TorchServe's own launcher exits with 0 when Java could not bind its ports, and
+dies of SIGTERM without passing it on. Java hands its environment to the workers, so it gets a short list of
+variables and no others. Above all no PYTHONPATH: TorchServe puts the caller's before the archive's, and the
+working tree would be served in its place.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import shlex
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from deploy.archive import Archive
+from deploy.errors import RefusedError
+
+LOG4J = Path(__file__).with_name("log4j2.xml")
+
+INHERITED = ("PATH", "HOME", "TZ", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES")
+FIXED = {
+    # Java reads and writes file names in the locale's encoding; C.UTF-8 is there on any Linux.
+    "LANG": "C.UTF-8",
+    # Official onnxruntime wheels report usage from 1.29 on.
+    "ORT_DISABLE_TELEMETRY": "1",
+    # Threads belong to the budget: a policy's `threads` sets those of its graphs, and nothing else adds some.
+    "OMP_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    # torch announces TorchScript's end of life at each load.
+    "PYTHONWARNINGS": "ignore::FutureWarning",
+}
+
+
+def command(java: Path, config: Path, *, vmargs: str, temp: Path, log: str) -> list[str]:
+    """Java's command line, for the instance's folder. `log` is an appender of log4j2.xml: file or console."""
+    packages = _site_packages()
+    return [
+        str(java),
+        f"-Dmodel_server_home={packages}",
+        f"-Djava.io.tmpdir={temp}",
+        f"-Dlog4j.configurationFile={LOG4J.absolute().as_uri()}",
+        f"-Dtorchwarden.log={log}",
+        "-XX:ErrorFile=logs/hs_err.log",
+        *shlex.split(vmargs),
+        "-cp",
+        f"{packages}/ts/frontend/*",
+        "org.pytorch.serve.ModelServer",
+        "--python",
+        sys.executable,
+        "-f",
+        str(config),
+        # Without it Java restores a snapshot of an earlier run in place of the settings.
+        "--no-config-snapshot",
+    ]
+
+
+def environment(keys: Mapping[str, str], *, temp: Path, environ: Mapping[str, str]) -> dict[str, str]:
+    """What Java and its workers see: `keys` as `key_variables` finds them, INHERITED, FIXED, and no more."""
+    inherited = {name: environ[name] for name in INHERITED if name in environ}
+    return inherited | FIXED | {"TMPDIR": str(temp), "TEMP": str(temp)} | dict(keys)
+
+
+def key_variables(archives: Iterable[Archive], environ: Mapping[str, str]) -> dict[str, str]:
+    """The variables that carry the archives' secret keys, and no others.
+
+    A policy's `key_env` NAME is looked up as handlers.key does: the file that $NAME_FILE names, else $NAME.
+    A path is made absolute, because workers run in another folder. Raises `RefusedError` where an archive's
+    key is in neither.
+    """
+    found: dict[str, str] = {}
+    for archive in archives:
+        if archive.key_env is None:
+            continue
+        file_variable = f"{archive.key_env}_FILE"
+        if environ.get(file_variable):
+            path = Path(environ[file_variable]).absolute()
+            if not path.is_file():
+                raise RefusedError(
+                    f"${file_variable} names no file: {path}. "
+                    f"Make a key there with `python -m handlers.key {path}`."
+                )
+            found[file_variable] = str(path)
+        elif environ.get(archive.key_env):
+            found[archive.key_env] = environ[archive.key_env]
+        else:
+            raise RefusedError(
+                f"archive {archive.path.name} needs a secret key, and neither ${file_variable} (a path) nor "
+                f"${archive.key_env} is set. Make a key with `python -m handlers.key PATH`, then "
+                f"`export {file_variable}=PATH`."
+            )
+    return found
+
+
+def _site_packages() -> Path:
+    found = importlib.util.find_spec("ts")
+    if found is None or found.origin is None:
+        raise RefusedError(
+            f"TorchServe is not installed for {sys.executable}: `pip install torchserve==0.12.0`"
+        )
+    return Path(found.origin).parent.parent
