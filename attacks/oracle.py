@@ -1,0 +1,84 @@
+"""The oracle: all that a thief ever sees of a victim, and the ledger that charges for it.
+
+An oracle is any callable that takes images and returns `Answers`. Attacks know nothing else, so the same attack runs
+over HTTP and in process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+REFUSED = -1
+"""The label of a row that was charged but not answered."""
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What the victim said about N images, row for row.
+
+    labels: int64 (N,), REFUSED where the service gave an error in place of an answer.
+    probabilities: float32 (N, K) as served (a response rule may leave rows that do not sum to 1), NaN in refused
+        rows; None where the service tells labels only.
+    """
+
+    labels: torch.Tensor
+    probabilities: torch.Tensor | None = None
+
+    def __post_init__(self) -> None:
+        if self.labels.dtype != torch.int64 or self.labels.ndim != 1:
+            raise ValueError(f"labels: expected int64 (N,), got {_describe(self.labels)}")
+        if self.probabilities is None:
+            return
+        if self.probabilities.dtype != torch.float32 or self.probabilities.ndim != 2:
+            raise ValueError(f"probabilities: expected float32 (N, K), got {_describe(self.probabilities)}")
+        if len(self.probabilities) != len(self.labels):
+            raise ValueError(f"expected as many rows, got {len(self.labels)} labels, {len(self.probabilities)} rows")
+
+    @property
+    def refused(self) -> torch.Tensor:
+        """bool (N,): the rows without an answer."""
+        return self.labels == REFUSED
+
+
+Oracle = Callable[[torch.Tensor], Answers]
+"""float32 (N, C, H, W) in [0, 1] -> Answers of N rows."""
+
+
+class BudgetSpent(Exception):
+    """A query would cost more than what is left; it was not sent."""
+
+
+class Ledger:
+    """An oracle that charges every image it is shown, answered or not, and never sends more than `budget`."""
+
+    def __init__(self, oracle: Oracle, budget: int) -> None:
+        if budget < 1:
+            raise ValueError(f"budget: expected at least 1 image, got {budget}")
+        self._oracle = oracle
+        self.budget = budget
+        self.queries = 0
+        self.refused = 0
+
+    @property
+    def left(self) -> int:
+        """Images that may still be sent."""
+        return self.budget - self.queries
+
+    def __call__(self, images: torch.Tensor) -> Answers:
+        """The oracle's answers. Raises BudgetSpent before anything is sent if `images` would exceed the budget."""
+        if len(images) > self.left:
+            raise BudgetSpent(f"{len(images)} images asked for, {self.left} of {self.budget} left")
+        # charged first: images that reached a service which then failed were shown all the same
+        self.queries += len(images)
+        answers = self._oracle(images)
+        if len(answers.labels) != len(images):
+            raise ValueError(f"the oracle gave {len(answers.labels)} answers for {len(images)} images")
+        self.refused += int(answers.refused.sum())
+        return answers
+
+
+def _describe(tensor: torch.Tensor) -> str:
+    return f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}"

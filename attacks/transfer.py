@@ -1,0 +1,120 @@
+"""The transfer set: images with the answers they were given, from which clones are trained.
+
+A refused row is charged but teaches nothing: it is left out, and the place of every kept row among the charged
+queries is remembered, so that "what the thief had after n queries" stays exact.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from attacks.oracle import Answers
+
+
+@dataclass(frozen=True)
+class TransferSet:
+    """n answered images out of `charged` queries.
+
+    images: float32 (n, C, H, W) in [0, 1].
+    labels: int64 (n,), never REFUSED.
+    probabilities: float32 (n, K) as served, or None where the service tells labels only.
+    places: int64 (n,), ascending: the place of each row among the charged queries, from 0.
+    charged: images shown to the victim, answered or not.
+    """
+
+    images: torch.Tensor
+    labels: torch.Tensor
+    probabilities: torch.Tensor | None
+    places: torch.Tensor
+    charged: int
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def first(self, queries: int) -> TransferSet:
+        """What was known after the first `queries` charged images (all of it, if fewer were charged)."""
+        return self._rows(self.places < queries, charged=min(queries, self.charged))
+
+    def split(self, share: float, *, generator: torch.Generator) -> tuple[TransferSet, TransferSet]:
+        """A random (kept, held out) pair, `share` of the rows held out; order kept; the generator owns the draw."""
+        held_out = torch.zeros(len(self), dtype=torch.bool)
+        held_out[torch.randperm(len(self), generator=generator)[: round(share * len(self))]] = True
+        return self._rows(~held_out, charged=self.charged), self._rows(held_out, charged=self.charged)
+
+    def soft_targets(self) -> torch.Tensor:
+        """float32 (n, K) rows that sum to 1: the served probabilities, renormalised where rounding or top-k took
+        some away. A row served without any probability left falls back to its label.
+        Raises ValueError where the service told labels only."""
+        if self.probabilities is None:
+            raise ValueError("no soft targets: the service told labels only; train with labels='hard'")
+        served = self.probabilities.clamp(min=0)
+        total = served.sum(dim=1, keepdim=True)
+        one_hot = torch.nn.functional.one_hot(self.labels, served.shape[1]).to(served.dtype)
+        return torch.where(total > 0, served / total.clamp(min=torch.finfo(served.dtype).tiny), one_hot)
+
+    def _rows(self, keep: torch.Tensor, *, charged: int) -> TransferSet:
+        probabilities = None if self.probabilities is None else self.probabilities[keep]
+        return TransferSet(self.images[keep], self.labels[keep], probabilities, self.places[keep], charged)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write an .npz; a failure leaves what stood at `path` before."""
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        arrays = {"images": self.images, "labels": self.labels, "places": self.places}
+        if self.probabilities is not None:
+            arrays["probabilities"] = self.probabilities
+        unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            with unfinished.open("wb") as file:
+                np.savez(file, charged=np.int64(self.charged), **{k: v.numpy() for k, v in arrays.items()})
+            unfinished.replace(path)
+        finally:
+            unfinished.unlink(missing_ok=True)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> TransferSet:
+        """Read what `save` wrote."""
+        with np.load(path, allow_pickle=False) as file:
+            tensors = {name: torch.from_numpy(file[name]) for name in file.files if name != "charged"}
+            return cls(
+                images=tensors["images"],
+                labels=tensors["labels"],
+                probabilities=tensors.get("probabilities"),
+                places=tensors["places"],
+                charged=int(file["charged"]),
+            )
+
+
+class Collector:
+    """Gathers a transfer set exchange by exchange; every image it is given counts as charged."""
+
+    def __init__(self) -> None:
+        self._images: list[torch.Tensor] = []
+        self._answers: list[Answers] = []
+
+    def add(self, images: torch.Tensor, answers: Answers) -> None:
+        """Remember one exchange: images (N, C, H, W) and their N answers."""
+        self._images.append(images)
+        self._answers.append(answers)
+
+    def transfer_set(self) -> TransferSet:
+        """All answered rows so far. Raises ValueError before the first exchange."""
+        if not self._images:
+            raise ValueError("an empty transfer set: nothing was asked yet")
+        labels = torch.cat([answers.labels for answers in self._answers])
+        refused = torch.cat([answers.refused for answers in self._answers])
+        served = [answers.probabilities for answers in self._answers if answers.probabilities is not None]
+        if len(served) not in (0, len(self._answers)):
+            raise ValueError(f"{len(served)} of {len(self._answers)} answers hold probabilities; expected all or none")
+        return TransferSet(
+            images=torch.cat(self._images)[~refused],
+            labels=labels[~refused],
+            probabilities=torch.cat(served)[~refused] if served else None,
+            places=torch.arange(len(labels))[~refused],
+            charged=len(labels),
+        )
