@@ -20,6 +20,8 @@ import yaml
 
 from deploy.errors import RefusedError
 
+# any other word is looked up on PATH, and what stands there need not have TorchServe's packages
+RUNTIME = "python"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 MANIFEST, CONFIG, GOLDEN = "MAR-INF/MANIFEST.json", "model-config.yaml", "golden.json"
 
@@ -74,7 +76,9 @@ def read(path: Path) -> Archive:
             absent = [member for member in (MANIFEST, CONFIG, GOLDEN) if member not in archive.namelist()]
             if absent:
                 raise ValueError(f"expected {', '.join(absent)} in it")
-            json.loads(archive.read(MANIFEST))
+            runtime = json.loads(archive.read(MANIFEST)).get("runtime")
+            if runtime != RUNTIME:
+                raise ValueError(f"{MANIFEST}: runtime: expected {RUNTIME!r}, the server's own, got {runtime!r}")
             config = yaml.safe_load(archive.read(CONFIG))
             golden = json.loads(archive.read(GOLDEN))
         return _archive(path, config, golden)

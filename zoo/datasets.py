@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torchvision import datasets as torchvision
 
 from zoo.cifar_pickles import CifarPickles
 from zoo.embedded import crops, digits
@@ -90,7 +89,7 @@ _ENTRIES = (
         source="Y. LeCun, C. Cortes, C. J. C. Burges, after NIST, 1998",
         licence="CC BY-SA 3.0",
         about="60,000 + 10,000 handwritten digits",
-        files=Files((Idx("MNIST/raw"),), torchvision.MNIST),
+        files=Files((Idx("MNIST/raw"),), "MNIST"),
     ),
     Dataset(
         name="fashionmnist",
@@ -102,7 +101,7 @@ _ENTRIES = (
         about="60,000 + 10,000 articles of clothing",
         files=Files(
             (Idx("FashionMNIST/raw"),),
-            torchvision.FashionMNIST,
+            "FashionMNIST",
             DebianPackage("dataset-fashion-mnist", Path("/usr/share/datasets/fashion-mnist")),
         ),
     ),
@@ -114,7 +113,7 @@ _ENTRIES = (
         source="T. Clanuwat et al., 2018, after the Kuzushiji Dataset of NIJL, doi:10.20676/00000341",
         licence="CC BY-SA 4.0",
         about="60,000 + 10,000 cursive Japanese characters",
-        files=Files((Idx("KMNIST/raw"),), torchvision.KMNIST),
+        files=Files((Idx("KMNIST/raw"),), "KMNIST"),
     ),
     Dataset(
         name="cifar10",
@@ -134,7 +133,7 @@ _ENTRIES = (
                 ),
                 WebpStrips("cifar10"),
             ),
-            torchvision.CIFAR10,
+            "CIFAR10",
         ),
     ),
     Dataset(
@@ -150,7 +149,7 @@ _ENTRIES = (
                 CifarPickles("cifar-100-python", train=("train",), test=("test",), labels="fine_labels"),
                 WebpStrips("cifar100"),
             ),
-            torchvision.CIFAR100,
+            "CIFAR100",
         ),
     ),
     Dataset(

@@ -6,7 +6,7 @@ import contextlib
 import os
 import socket
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
@@ -32,12 +32,12 @@ class Files:
     """A data set of files.
 
     layouts: how they may lie, tried in order under each root; the first is torchvision's.
-    torchvision: the class of torchvision.datasets that downloads them.
+    torchvision: name of the class of torchvision.datasets that downloads them.
     debian: the package that installs them, in the first layout.
     """
 
     layouts: tuple[Layout, ...]
-    torchvision: Callable[..., object]
+    torchvision: str
     debian: DebianPackage | None = None
 
     def read(self, name: str, split: str, root: str | os.PathLike[str] | None) -> Arrays:
@@ -82,9 +82,11 @@ class Files:
         Files are moved into place when all have arrived, so an interrupted download leaves nothing that looks
         whole.
         """
+        from torchvision import datasets  # here, because it takes seconds and files at hand need none of it
+
         base = _writable(roots(root))
         with tempfile.TemporaryDirectory(dir=base, prefix=".download-") as temporary, _impatience():
-            self.torchvision(temporary, download=True)
+            getattr(datasets, self.torchvision)(temporary, download=True)
             arrived = Path(temporary) / self.layouts[0].folder
             target = base / self.layouts[0].folder
             target.mkdir(parents=True, exist_ok=True)

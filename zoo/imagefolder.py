@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torchvision.datasets import folder as torchvision_folder
+from PIL import Image
 
 from zoo.images import DatasetError, convert, from_bytes
 
@@ -20,16 +20,18 @@ def imagefolder(
     shifts no label. Images are cut to their central square and resized to `size`; without it they must all be
     alike. Colours are RGB unless channels is 1. Raises DatasetError.
     """
+    from torchvision.datasets import folder  # here, because it takes seconds and the built-in sets need none of it
+
     if not (path / split).is_dir():
         raise DatasetError(f"{path / split}: no such folder; expected one folder of images a class in it")
     classes = _classes(path / "train") or _classes(path / split)
     strangers = [name for name in _classes(path / split) if name not in classes]
     if strangers:
         raise DatasetError(f"{path / split}: {', '.join(strangers)}: no such classes in {path / 'train'}")
-    files: list[tuple[str, int]] = torchvision_folder.make_dataset(
+    files: list[tuple[str, int]] = folder.make_dataset(
         str(path / split),
         {name: label for label, name in enumerate(classes)},
-        extensions=torchvision_folder.IMG_EXTENSIONS,
+        extensions=folder.IMG_EXTENSIONS,
         allow_empty=True,
     )
     if not files:
@@ -49,7 +51,8 @@ def _classes(folder: Path) -> list[str]:
 
 def _read(file: Path, *, size: int | None, channels: int | None) -> torch.Tensor:
     try:
-        image = np.asarray(torchvision_folder.default_loader(str(file)))
+        with Image.open(file) as opened:
+            image = np.asarray(opened.convert("RGB"))
     except (OSError, SyntaxError, ValueError) as error:  # Pillow reports a broken PNG as a SyntaxError
         raise DatasetError(f"{file}: not a readable image: {error}") from error
     side = min(image.shape[:2])

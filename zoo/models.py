@@ -13,7 +13,6 @@ from functools import partial
 
 import torch
 from torch import nn
-from torchvision import models as torchvision_models
 
 from zoo.conv3 import conv3
 from zoo.lenet5 import FIFTH, HALF, LENET5, lenet5
@@ -67,11 +66,9 @@ ARCHITECTURES: Mapping[str, Architecture] = {
     "lenet5": Architecture(partial(lenet5, widths=LENET5), "MISLEADER's MNIST teacher and first member", 28, 32),
     "lenet5-half": Architecture(partial(lenet5, widths=HALF), "MISLEADER's second MNIST member", 28, 32),
     "lenet5-fifth": Architecture(partial(lenet5, widths=FIFTH), "MISLEADER's third MNIST member", 28, 32),
-    "resnet18-8x": Architecture(
-        partial(resnet_8x, torchvision_resnet=torchvision_models.resnet18), "the thieves' CIFAR clone", 8
-    ),
+    "resnet18-8x": Architecture(partial(resnet_8x, depth=18), "the thieves' CIFAR clone", 8),
     "resnet34-8x": Architecture(
-        partial(resnet_8x, torchvision_resnet=torchvision_models.resnet34),
+        partial(resnet_8x, depth=34),
         "MeCo's and MISLEADER's CIFAR victim",
         8,
     ),

@@ -2,16 +2,15 @@
 
 An ImageNet stem shrinks the image fourfold before the first block, which leaves a 32 x 32 image one pixel at
 the end. Here the first convolution is 3x3 with stride 1: ResNet-8x and MobileNetV2 keep total stride 8,
-DenseNet121 keeps its pooling and with it stride 16.
+DenseNet121 keeps its pooling and with it stride 16. torchvision is imported where a network is built: it takes
+seconds, and the small networks need none of it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import cast
 
 from torch import nn
-from torchvision import models
 
 # MobileNetV2 (Sandler et al., CVPR 2018, table 2): expansion, channels, blocks, stride of the first block.
 # The paper gives the second row stride 2; small images need 1.
@@ -32,17 +31,21 @@ def _stem(channels: int, filters: int) -> nn.Conv2d:
     return convolution
 
 
-def resnet_8x(*, classes: int, channels: int, size: int, torchvision_resnet: Callable[..., nn.Module]) -> nn.Module:
-    """A ResNet (He et al., CVPR 2016) at total stride 8, on normalised images (N,C,S,S)."""
+def resnet_8x(*, classes: int, channels: int, size: int, depth: int) -> nn.Module:
+    """A ResNet (He et al., CVPR 2016) of 18 or 34 layers at total stride 8, on normalised images (N,C,S,S)."""
+    from torchvision import models
+
     del size  # global pooling takes any
-    network = torchvision_resnet(num_classes=classes)
+    network = models.get_model(f"resnet{depth}", num_classes=classes)
     network.conv1 = _stem(channels, 64)
     network.maxpool = nn.Identity()
-    return network
+    return cast(nn.Module, network)
 
 
 def mobilenetv2(*, classes: int, channels: int, size: int) -> nn.Module:
     """MobileNetV2 (Sandler et al., CVPR 2018) at total stride 8, on normalised images (N,C,S,S)."""
+    from torchvision import models
+
     del size  # global pooling takes any
     network = models.MobileNetV2(num_classes=classes, inverted_residual_setting=MOBILENET_ROWS)
     network.features[0][0] = _stem(channels, 32)
@@ -51,6 +54,8 @@ def mobilenetv2(*, classes: int, channels: int, size: int) -> nn.Module:
 
 def densenet121(*, classes: int, channels: int, size: int) -> nn.Module:
     """DenseNet-121 (Huang et al., CVPR 2017) at total stride 16, on normalised images (N,C,S,S)."""
+    from torchvision import models
+
     del size  # global pooling takes any
     network = models.densenet121(num_classes=classes)
     network.features.conv0 = _stem(channels, 64)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,20 @@ def test_a_flipped_byte_in_a_member_is_found(tmp_path: Path) -> None:
     with pytest.raises(
         RefusedError, match=r"archive .*flipped\.mar is not usable: checksum of handler\.py is wrong"
     ):
+        archive.read(path)
+
+
+def test_a_runtime_that_is_not_the_servers_own_is_refused(tmp_path: Path) -> None:
+    path = tiny.build(tmp_path, "elsewhere")
+    content = path.read_bytes()
+    with zipfile.ZipFile(path) as packed:
+        members = {name: packed.read(name) for name in packed.namelist()}
+    members[archive.MANIFEST] = members[archive.MANIFEST].replace(b'"runtime": "python"', b'"runtime": "python3"')
+    with zipfile.ZipFile(path, "w") as packed:
+        for name, data in members.items():
+            packed.writestr(name, data)
+    assert path.read_bytes() != content
+    with pytest.raises(RefusedError, match=r"runtime: expected 'python', the server's own, got 'python3'"):
         archive.read(path)
 
 

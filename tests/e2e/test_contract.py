@@ -1,0 +1,181 @@
+"""The HTTP contract, against a running server: every answer fits docs/api/openapi.yaml and says what it must."""
+
+from __future__ import annotations
+
+import io
+import json
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import numpy as np
+import pytest
+import requests
+import yaml
+from openapi_spec_validator import validate
+from PIL import Image
+
+from handlers import wire
+from tests.e2e.conftest import CHECKOUT, Served
+from zoo import datasets
+
+pytestmark = pytest.mark.server
+
+RAW, PNG, JPEG, JSON = "application/octet-stream", "image/png", "image/jpeg", "application/json"
+API: dict[str, Any] = yaml.safe_load((CHECKOUT / "docs/api/openapi.yaml").read_text())
+
+
+def images(rows: int) -> np.ndarray:
+    """Digits of the test split as the server meets them in a PNG: multiples of 1/255."""
+    pixels = datasets.load("digits", "test").pixels[:rows].numpy()
+    return (np.round(pixels * 255) / 255).astype(np.float32)
+
+
+def png(image: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(np.round(image[0] * 255).astype(np.uint8)).save(file, "PNG")
+    return file.getvalue()
+
+
+def check(response: requests.Response, status: int) -> Any:
+    """The body of a response, proven to have this status and to fit the API's schema for it."""
+    assert response.status_code == status, response.text
+    described = API["paths"]["/predictions/{model}"]["post"]["responses"][str(status)]
+    schema = {**described["content"]["application/json"]["schema"], "components": API["components"]}
+    body = response.json()
+    jsonschema.validate(body, schema)
+    return body
+
+
+def refused(response: requests.Response, status: int, code: str) -> dict[str, Any]:
+    error: dict[str, Any] = check(response, status)["error"]
+    assert error["code"] == code
+    return error
+
+
+def test_the_openapi_file_is_valid() -> None:
+    validate(API)
+
+
+@pytest.mark.parametrize("policy", ["undefended", "edm"])
+def test_a_png_gets_a_label_and_probabilities(served: Served, policy: str) -> None:
+    response = served.post(policy, png(images(1)[0]), PNG)
+    answer = check(response, 200)["predictions"][0]
+    assert response.headers["Content-Type"] == JSON
+    assert len(answer["probabilities"]) == 10
+    assert sum(answer["probabilities"]) == pytest.approx(1, abs=1e-4)
+    assert answer["label"] == int(np.argmax(answer["probabilities"]))
+
+
+def test_a_label_only_policy_on_torchscript_tells_the_label_alone(served: Served) -> None:
+    batch = images(8)
+    shown = check(served.post("label", batch.tobytes(), RAW), 200)["predictions"]
+    full = check(served.post("undefended", batch.tobytes(), RAW), 200)["predictions"]
+    assert shown == [{"label": each["label"]} for each in full]
+
+
+def test_the_same_pixels_get_the_same_answer_in_every_content_type(served: Served) -> None:
+    image = images(1)
+    bodies = {
+        PNG: png(image[0]),
+        RAW: image.tobytes(),
+        JSON: json.dumps({"instances": image.tolist()}).encode(),
+        "application/json; charset=utf-8": json.dumps({"instances": image[:, 0].tolist()}).encode(),
+    }
+    answers = [
+        check(served.post("edm", body, kind), 200)["predictions"][0]["probabilities"] for kind, body in bodies.items()
+    ]
+    for answer in answers[1:]:
+        np.testing.assert_allclose(answer, answers[0], atol=1e-5)
+
+
+def test_a_jpeg_is_an_image_too(served: Served) -> None:
+    file = io.BytesIO()
+    Image.fromarray(np.round(images(1)[0, 0] * 255).astype(np.uint8)).save(file, "JPEG", quality=95)
+    check(served.post("undefended", file.getvalue(), JPEG), 200)
+
+
+@pytest.mark.parametrize("authorization", ["", "Bearer wrong", "bearer {token}", "{token}"])
+def test_without_the_token_nothing_is_answered(served: Served, authorization: str) -> None:
+    body = check(
+        served.post("edm", png(images(1)[0]), PNG, Authorization=authorization.format(token=served.token)), 400
+    )
+    assert body["type"] == "InvalidKeyException"
+    assert "predictions" not in body
+
+
+def test_what_is_refused_says_why(served: Served) -> None:
+    cut = png(images(1)[0])[:60]
+    assert "cannot be decoded" in refused(served.post("edm", cut, PNG), 400, "undecodable")["message"]
+    small = np.zeros((1, 8, 8), np.float32)
+    assert "28" in refused(served.post("edm", png(small), PNG), 400, "wrong_shape")["message"]
+    refused(served.post("edm", b"", RAW), 400, "no_rows")
+    refused(served.post("edm", b"\0" * 100, RAW), 400, "wrong_shape")
+    refused(served.post("edm", b'{"instances": [', JSON), 400, "undecodable")
+    refused(served.post("edm", b'{"instances": ' + b"[" * 100_000, JSON), 400, "undecodable")
+    refused(served.post("edm", np.full((1, 1, 28, 28), np.nan, np.float32).tobytes(), RAW), 400, "not_finite")
+    refused(served.post("edm", np.full((1, 1, 28, 28), 1.5, np.float32).tobytes(), RAW), 400, "out_of_range")
+    refused(served.post("edm", images(1).tobytes(), "application/x-npy"), 415, "unsupported_content_type")
+
+
+def test_too_many_rows_and_too_many_bytes(served: Served) -> None:
+    error = refused(served.post("edm", np.zeros((300, 1, 28, 28), np.float32).tobytes(), RAW), 413, "too_many_rows")
+    assert "32" in error["message"]
+    try:
+        status = served.post("edm", b"\0" * 30_000_000, RAW).status_code
+    except requests.ConnectionError:
+        status = 413  # TorchServe closes the connection on a client that is still sending
+    assert status == 413
+
+
+def test_a_bad_row_leaves_its_neighbours_as_they_are(served: Served) -> None:
+    batch = images(3)
+    alone = [check(served.post("edm", row.tobytes(), RAW), 200)["predictions"][0] for row in batch]
+    batch[1] = np.inf
+    mixed = check(served.post("edm", batch.tobytes(), RAW), 200)["predictions"]
+    assert mixed[1]["error"]["code"] == "not_finite"
+    assert mixed[1]["error"]["row"] == 1
+    for row in (0, 2):
+        assert mixed[row]["label"] == alone[row]["label"]
+        np.testing.assert_allclose(mixed[row]["probabilities"], alone[row]["probabilities"], atol=1e-5)
+
+
+def test_requests_that_share_a_batch_do_not_touch_each_other(served: Served) -> None:
+    batch = images(24)
+    alone = [check(served.post("edm", row.tobytes(), RAW), 200)["predictions"][0]["probabilities"] for row in batch]
+    good = [(row.tobytes(), RAW) for row in batch]
+    bad = [(b"\0" * 10, RAW), (b"no image", PNG), (b"{", JSON), (b"x", "text/plain")] * 6
+    both = [pair for each in zip(good, bad, strict=True) for pair in each]
+    with ThreadPoolExecutor(16) as pool:
+        responses = list(pool.map(lambda pair: served.post("edm", *pair), both))
+    for row, response in enumerate(responses[::2]):
+        got = check(response, 200)["predictions"][0]["probabilities"]
+        np.testing.assert_allclose(got, alone[row], atol=1e-5)
+    for response in responses[1::2]:
+        assert response.status_code in (400, 415)
+        check(response, response.status_code)
+
+
+def test_a_describe_header_changes_no_answer(served: Served) -> None:
+    body = png(images(1)[0])
+    plain = check(served.post("edm", body, PNG), 200)
+    assert check(served.post("edm", body, PNG, describe="True"), 200) == plain
+    assert check(served.post("edm", body, PNG, explain="True"), 200) == plain
+
+
+def test_describe_tells_the_public_facts_and_no_more(served: Served) -> None:
+    keys = json.loads(Path(served.facts["key_file"]).read_text())
+    response = requests.get(
+        f"{served.facts['management']}/models/smoke-edm?customized=true",
+        headers={"Authorization": f"Bearer {keys['management']['key']}"},
+        timeout=20,
+    )
+    facts = response.json()[0]["customizedMetadata"]
+    facts = json.loads(facts) if isinstance(facts, str) else facts
+    assert facts["policy"] == "edm"
+    assert facts["input"] == {"channels": 1, "height": 28, "width": 28}
+    assert set(facts["content_types"]) == set(wire.CONTENT_TYPES)
+    text = json.dumps(facts)
+    for secret in ("hash", "route", "bins", "TORCHWARDEN_KEY", "edm-0", served.smoke.key_file.read_text().strip()):
+        assert secret not in text
