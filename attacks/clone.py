@@ -27,6 +27,8 @@ from zoo import models
 from zoo.augment import Affine
 
 HELD_OUT = 0.1
+# so that two rows are held out, the least one can choose by
+LEAST_ROWS = 20
 LABELS = ("soft", "hard")
 
 
@@ -123,12 +125,12 @@ def train(
     labels: "soft" or "hard". recipe: a name of RECIPES. seed: owns initial weights, held-out rows, batches and
     augmentation; equal arguments give equal clones on one device and thread count. device: the first GPU where there
     is one, else the CPU. progress: called with (epochs done, mean loss) after each epoch.
-    Raises ValueError for fewer than 20 answered rows, or soft labels where the service told labels only.
+    Raises ValueError for fewer than LEAST_ROWS answered rows, or soft labels where the service told labels only.
     """
     if labels not in LABELS:
         raise ValueError(f"labels: expected 'soft' or 'hard', got {labels!r}")
-    if len(transfer) < 20:
-        raise ValueError(f"transfer set: expected at least 20 answered rows to train and choose on, got {len(transfer)}")
+    if len(transfer) < LEAST_ROWS:
+        raise ValueError(f"transfer set: expected at least {LEAST_ROWS} answered rows, got {len(transfer)}")
     device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
     how = clone_recipe(recipe)
     generator = torch.Generator().manual_seed(seed)
@@ -137,7 +139,7 @@ def train(
     gpus = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=gpus), torch.backends.cudnn.flags(deterministic=True, benchmark=False):
         torch.manual_seed(seed)
-        network = _fresh(kept, cloning, classes).to(device, memory_format=torch.channels_last)
+        network = _fresh(kept, cloning, classes).to(memory_format=torch.channels_last).to(device)
         images = kept.images.to(device, memory_format=torch.channels_last)
         _fit(network, images, targets.to(device), how, cloning, generator, progress)
     return Clone(network, metrics.agreement(predict(network, held_out.images), held_out.labels))
@@ -194,7 +196,7 @@ def _fit(
             with torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=bf16):
                 loss = F.cross_entropy(network(batch), targets[rows])
             optimiser.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             optimiser.step()
             schedule.step()
             total += loss.detach()

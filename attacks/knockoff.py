@@ -67,7 +67,5 @@ def prepare(
     parameters: Knockoff, service: Service, *, seed: int, root: str | os.PathLike[str] | None = None
 ) -> KnockoffThief:
     """The thief of a recipe, its surrogate set converted to the geometry of the service; `root` holds data sets."""
-    surrogate = datasets.load(
-        parameters.surrogate, "train", root=root, size=service.size, channels=service.channels
-    )
+    surrogate = datasets.load(parameters.surrogate, "train", root=root, size=service.size, channels=service.channels)
     return KnockoffThief(surrogate.pixels, seed=seed)

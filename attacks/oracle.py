@@ -47,7 +47,7 @@ Oracle = Callable[[torch.Tensor], Answers]
 """float32 (N, C, H, W) in [0, 1] -> Answers of N rows."""
 
 
-class BudgetSpent(Exception):
+class BudgetSpent(Exception):  # noqa: N818 - an event, not a fault
     """A query would cost more than what is left; it was not sent."""
 
 

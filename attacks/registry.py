@@ -7,7 +7,6 @@ function that makes the thief from them.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -27,7 +26,7 @@ class Prepare(Protocol):
 class Attack:
     """One entry: the dataclass of the attack's table (see attacks.thief.Parameters), and its maker."""
 
-    parameters: Callable[..., Any]
+    parameters: type[Any]
     prepare: Prepare
 
 

@@ -71,7 +71,12 @@ class TransferSet:
         unfinished = path.with_name(f".{path.name}.{os.getpid()}")
         try:
             with unfinished.open("wb") as file:
-                np.savez(file, charged=np.int64(self.charged), **{k: v.numpy() for k, v in arrays.items()})
+                np.savez(
+                    file,
+                    allow_pickle=False,
+                    charged=np.int64(self.charged),
+                    **{k: v.numpy() for k, v in arrays.items()},
+                )
             unfinished.replace(path)
         finally:
             unfinished.unlink(missing_ok=True)

@@ -112,17 +112,14 @@ class Session:
             tqdm.write(text, file=sys.stderr)
 
     def move(self, images: torch.Tensor) -> torch.Tensor:
-        """A whole data set on the device, channels last where that helps (GPU convolutions)."""
-        if self.device.type == "cuda":
-            return images.to(self.device, memory_format=torch.channels_last)
-        return images.to(self.device)
+        """A whole data set on the device, channels last: faster convolutions on GPUs, faster pooling on CPUs."""
+        return images.to(self.device, memory_format=torch.channels_last)
 
     def prepare(
         self, network: nn.Module, how: Optimisation, rows: int
     ) -> tuple[nn.Module, torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
         """`network` on the device and wrapped for several GPUs, its optimiser, and a cosine over all steps."""
-        if self.device.type == "cuda":
-            network = network.to(memory_format=torch.channels_last)
+        network = network.to(memory_format=torch.channels_last)
         optimiser = how.start(network)
         steps = how.epochs * steps_per_epoch(rows, how.batch_size)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, T_max=max(1, steps))

@@ -70,8 +70,6 @@ def test_a_budget_below_one_is_an_error() -> None:
         (torch.zeros(2, dtype=torch.int64), torch.zeros(3, 3), "2 labels, 3 rows"),
     ],
 )
-def test_malformed_answers_are_errors(
-    labels: torch.Tensor, probabilities: torch.Tensor | None, message: str
-) -> None:
+def test_malformed_answers_are_errors(labels: torch.Tensor, probabilities: torch.Tensor | None, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Answers(labels, probabilities)

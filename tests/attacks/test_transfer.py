@@ -37,7 +37,9 @@ def test_refused_rows_are_left_out_but_charged() -> None:
     assert not transfer.probabilities.isnan().any()
 
 
-@pytest.mark.parametrize(("queries", "places", "charged"), [(1, [0], 1), (3, [0, 2], 3), (4, [0, 2], 4), (9, [0, 2, 4], 5)])
+@pytest.mark.parametrize(
+    ("queries", "places", "charged"), [(1, [0], 1), (3, [0, 2], 3), (4, [0, 2], 4), (9, [0, 2, 4], 5)]
+)
 def test_a_prefix_counts_charged_queries_not_rows(queries: int, places: list[int], charged: int) -> None:
     prefix = collected().first(queries)
     assert prefix.places.tolist() == places
