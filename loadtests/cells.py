@@ -1,0 +1,187 @@
+"""The cells of an evaluation: one trained and judged clone each, done once.
+
+A cell's file is named by the hash of everything that decides its result, so an interrupted run continues where it
+stopped, and a changed answer, recipe or test set makes a new cell. Cells are independent: on a CPU each core trains
+its own with one thread (two threads on one small network lose more than they gain), on a GPU one goes after another.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import dataclasses
+import functools
+import hashlib
+import json
+import multiprocessing
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from attacks import clone, metrics
+from attacks.clone import Cloning
+from attacks.transfer import TransferSet
+from loadtests.results import write_json
+
+
+@dataclass(frozen=True)
+class Exam:
+    """What clones of one policy are judged on: the victim's test split and what the policy says of it.
+
+    images: float32 (N, C, H, W). truth, served: int64 (N,); served is REFUSED where the policy gave no answer.
+    """
+
+    images: torch.Tensor
+    truth: torch.Tensor
+    served: torch.Tensor
+
+    def save(self, path: Path) -> None:
+        """Write an .npz for the processes that train cells."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+        with unfinished.open("wb") as file:
+            np.savez(file, **{name: tensor.numpy() for name, tensor in vars(self).items()})
+        unfinished.replace(path)
+
+    @classmethod
+    def load(cls, path: Path) -> Exam:
+        """Read what `save` wrote."""
+        with np.load(path, allow_pickle=False) as file:
+            return cls(**{name: torch.from_numpy(file[name]) for name in file.files})
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One clone to train: on the first `budget` queries of a transfer set, with one reading, recipe and seed."""
+
+    policy: str
+    attack: str
+    transfer: Path
+    exam: Path
+    classes: int
+    labels: str
+    budget: int
+    recipe: str
+    seed: int
+    cloning: Cloning
+
+    def __str__(self) -> str:
+        return (
+            f"{self.policy} {self.attack} {self.budget} queries, {self.labels} labels, {self.recipe}, seed {self.seed}"
+        )
+
+    @property
+    def key(self) -> str:
+        """Hash of everything that decides the result, whatever files and folders are called."""
+        fit = {name: getattr(self.cloning, name) for name in ("architecture", "options", "epochs", "batch_size")}
+        facts = {
+            "answers": _digest(self.transfer, self.transfer.stat().st_mtime_ns),
+            "exam": _digest(self.exam, self.exam.stat().st_mtime_ns),
+            "recipe": dataclasses.asdict(clone.clone_recipe(self.recipe)),
+            "fit": fit,
+            **{name: getattr(self, name) for name in ("classes", "labels", "budget", "seed")},
+        }
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:24]
+
+
+@dataclass(frozen=True)
+class Score:
+    """What became of a cell; see loadtests.results.AttackRow for the terms. queries, rejected: of its prefix."""
+
+    clone_accuracy: float
+    agreement: float
+    held_out: float
+    queries: int
+    rejected: int
+    seconds: float
+
+
+def train(cell: Cell) -> Score:
+    """Train and judge one cell, on the GPU where there is one."""
+    started = time.perf_counter()
+    transfer, exam = _transfer(cell.transfer).first(cell.budget), _exam(cell.exam)
+    trained = clone.train(
+        transfer,
+        cell.cloning,
+        classes=cell.classes,
+        labels=cell.labels,
+        recipe=cell.recipe,
+        seed=cell.seed,
+    )
+    labels = clone.predict(trained.network, exam.images)
+    return Score(
+        clone_accuracy=metrics.accuracy(labels, exam.truth),
+        agreement=metrics.agreement(labels, exam.served),
+        held_out=trained.held_out,
+        queries=transfer.charged,
+        rejected=transfer.charged - len(transfer),
+        seconds=round(time.perf_counter() - started, 2),
+    )
+
+
+def finish(
+    cells: Sequence[Cell], folder: Path, *, say: Callable[[str], None], workers: int | None = None
+) -> Iterator[tuple[Cell, Score]]:
+    """Every cell with its score, in the order of `cells`; those with a file in `folder` are not trained again.
+
+    workers: processes that train; by default one for each core, or one where there is a GPU. `say` gets a line for
+    each finished cell.
+    """
+    paths = [folder / f"{cell.key}.json" for cell in cells]
+    missing = {path: cell for path, cell in zip(paths, cells, strict=True) if not path.exists()}
+    if len(missing) < len(cells):
+        say(f"{len(cells) - len(missing)} of {len(cells)} clones were trained by an earlier run")
+    if workers is None:
+        workers = 1 if torch.cuda.is_available() else len(os.sched_getaffinity(0))
+    if missing:
+        _train_all(missing, workers=workers, say=say)
+    for path, cell in zip(paths, cells, strict=True):
+        yield cell, Score(**json.loads(path.read_text("utf-8")))
+
+
+def _train_all(missing: Mapping[Path, Cell], *, workers: int, say: Callable[[str], None]) -> None:
+    # spawn: a forked child would inherit the locks of this process's threads
+    context = multiprocessing.get_context("spawn")
+    pool = concurrent.futures.ProcessPoolExecutor(workers, mp_context=context, initializer=_one_thread)
+    try:
+        # the largest first, so that the cores finish together
+        order = sorted(missing, key=lambda path: -missing[path].budget)
+        running = {pool.submit(train, missing[path]): path for path in order}
+        for done, future in enumerate(concurrent.futures.as_completed(running), start=1):
+            path, score = running[future], future.result()
+            write_json(path, dataclasses.asdict(score))
+            say(
+                f"[{done}/{len(missing)}] {missing[path]}: clone accuracy {score.clone_accuracy:.3f}, "
+                f"held-out {score.held_out:.3f} ({score.seconds:.1f} s)"
+            )
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@functools.lru_cache(maxsize=4)
+def _transfer(path: Path) -> TransferSet:
+    return TransferSet.load(path)
+
+
+@functools.lru_cache(maxsize=4)
+def _exam(path: Path) -> Exam:
+    return Exam.load(path)
+
+
+@functools.lru_cache(maxsize=64)
+def _digest(path: Path, modified: int) -> str:
+    """Hash of an .npz's arrays (the zip around them holds time stamps); `modified` only tells versions apart."""
+    digest = hashlib.sha256()
+    with np.load(path, allow_pickle=False) as file:
+        for name in sorted(file.files):
+            digest.update(f"{name} {file[name].dtype} {file[name].shape}".encode())
+            digest.update(file[name].tobytes())
+    return digest.hexdigest()

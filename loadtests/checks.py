@@ -1,0 +1,49 @@
+"""Is this the answer? A 200 is not enough: what a benign client checks about a body, and a hostile one too."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from handlers import wire
+
+
+def check_answer(body: bytes, *, rows: int, classes: int, sum_tolerance: float) -> wire.Decoded:
+    """The decoded body of a 200, proven to answer `rows` good rows of a `classes`-way classifier.
+
+    Raises WireError, saying which promise is broken: a row each, no row at fault, labels in range; where
+    probabilities are told, `classes` of them in [0, 1] that sum to 1 within `sum_tolerance`, the label's a largest one.
+    """
+    decoded = wire.decode_answers(body)
+    labels, probabilities, errors = decoded
+    if len(labels) != rows:
+        raise wire.WireError(f"{len(labels)} answers for {rows} rows")
+    if errors:
+        row, fault = next(iter(errors.items()))
+        raise wire.WireError(f"row {row} of a good request was refused: {fault.code}: {fault.message}")
+    if not ((labels >= 0) & (labels < classes)).all():
+        raise wire.WireError(f"labels {sorted(set(labels.tolist()))} are not all in 0 to {classes - 1}")
+    if probabilities is None:
+        return decoded
+    if probabilities.shape != (rows, classes):
+        raise wire.WireError(f"probabilities {probabilities.shape}, expected {(rows, classes)}")
+    if not ((probabilities >= 0) & (probabilities <= 1)).all():
+        raise wire.WireError("a probability is not in [0, 1]")
+    off = np.abs(probabilities.sum(axis=1) - 1).max()
+    if off > sum_tolerance:
+        raise wire.WireError(f"probabilities sum to 1 +- {off:.4f}, allowed is {sum_tolerance}")
+    if not (probabilities[np.arange(rows), labels] == probabilities.max(axis=1)).all():
+        raise wire.WireError("a label is not the argmax of its probabilities")
+    return decoded
+
+
+def check_refusal(status: int, body: bytes, *, statuses: tuple[int, ...], code: str | None) -> None:
+    """That a hostile request got a stated status and, unless `code` is None, our error body with that code.
+
+    `code` is None where TorchServe answers before our code runs. Raises WireError.
+    """
+    if status not in statuses:
+        raise wire.WireError(f"status {status}, expected {' or '.join(map(str, statuses))}; body {body[:120]!a}")
+    if code is not None:
+        fault = wire.decode_error(body)
+        if fault.code != code:
+            raise wire.WireError(f"code {fault.code!r}, expected {code!r}")

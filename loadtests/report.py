@@ -1,0 +1,104 @@
+"""report.json to report.html: one self-contained page, and the short table on the terminal.
+
+    python -m loadtests.report reports/digits
+
+The page needs no network and no script, and shows every row of report.json, the losing ones too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import jinja2
+
+from loadtests import figures
+from loadtests.headline import UNDEFENDED, Cell, Line, cells, headline
+from loadtests.results import Report, ResultError, read
+
+TEMPLATE = Path(__file__).with_name("report.html.j2")
+
+
+def main() -> None:
+    """Run the command line; a missing or malformed report.json is a message and exit code 1."""
+    parser = argparse.ArgumentParser(prog="python -m loadtests.report", description="report.json to report.html")
+    parser.add_argument("run", type=Path, help="folder of the report, such as reports/digits")
+    folder = parser.parse_args().run
+    try:
+        report = read(folder / "report.json")
+    except ResultError as error:
+        sys.exit(f"loadtests.report: {error}")
+    page = folder / "report.html"
+    unfinished = page.with_name(f".{page.name}.{os.getpid()}")
+    unfinished.write_text(render(report, title=folder.resolve().name), "utf-8")
+    unfinished.replace(page)
+    print(table(headline(report)))
+    print(f"report: {page}")
+
+
+def render(report: Report, *, title: str) -> str:
+    """The page as HTML. What stands in the report is escaped; only the figures are taken as they are."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATE.parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(percent=percent, points=points, number=number, spread=spread)
+    lines = headline(report)
+    by_policy = {line.policy: cells(row for row in report.attacks if row.policy == line.policy) for line in lines}
+    routed = {line.policy: [row for row in report.routing if row.policy == line.policy] for line in lines}
+    victim = next((row.accuracy for row in report.policies if row.policy == UNDEFENDED), None)
+    classes = report.run.settings.get("classes")
+    chance = 1 / classes if classes else None
+    return environment.get_template(TEMPLATE.name).render(
+        title=title,
+        report=report,
+        lines=lines,
+        curves=figures.curves(by_policy, chance=chance, victim=victim) if report.attacks else None,
+        routing={policy: figures.routing(rows) for policy, rows in routed.items() if rows},
+    )
+
+
+def table(lines: Sequence[Line]) -> str:
+    """The headline as plain text, a line a policy."""
+    head = (
+        f"{'policy':<16}{'accuracy':>10}{'drop':>8}{'best soft clone':>18}{'best hard clone':>18}{'gap vs top-1':>14}"
+    )
+    rows = [
+        f"{line.policy:<16}{percent(line.accuracy):>10}{points(line.accuracy_drop):>8}"
+        f"{spread(line.soft):>18}{spread(line.hard):>18}{points(line.gap_vs_top1):>14}"
+        for line in lines
+    ]
+    return "\n".join([head, *rows])
+
+
+def percent(fraction: float | None) -> str:
+    """0.9134 -> "91.3 %"; a dash for None."""
+    return "-" if fraction is None else f"{fraction:.1%}".replace("%", " %")
+
+
+def points(difference: float | None) -> str:
+    """0.123 -> "+12.3" percentage points, with its sign; a dash for None."""
+    return "-" if difference is None else f"{100 * difference:+.1f}"
+
+
+def spread(cell: Cell | None) -> str:
+    """Mean and standard deviation of a cell's clones in percent; a dash for None."""
+    if cell is None:
+        return "-"
+    deviation = f" ± {100 * cell.spread:.1f}" if len(cell.accuracies) > 1 else ""
+    return f"{100 * cell.accuracy:.1f}{deviation} %"
+
+
+def number(value: float | None, digits: int = 1) -> str:
+    """A plain number with `digits` decimals and thin spaces between thousands; a dash for None."""
+    return "-" if value is None else f"{value:,.{digits}f}".replace(",", "\u202f")
+
+
+if __name__ == "__main__":
+    main()

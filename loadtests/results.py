@@ -1,0 +1,300 @@
+"""The one schema of a run's report.json (and of every results/*.json that documents are made from).
+
+Accuracies and rates are fractions in [0, 1]; an attack is the positive class; accuracy counts a refused row as wrong.
+None means "not measured in this run" or "does not apply". Rows are checked when they are made, so a file that was
+read can be trusted. No row holds a secret, a host name or a path.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from importlib import metadata
+from pathlib import Path
+from typing import Any, ClassVar
+
+VERSIONS = ("torch", "numpy", "onnxruntime", "torchserve", "locust")
+
+
+class ResultError(ValueError):
+    """A row or a file that does not follow the schema."""
+
+
+@dataclass(frozen=True)
+class AttackRow:
+    """One clone: the theft it was trained from, how it was trained, and how good it became.
+
+    labels: "soft" or "hard", which reading of the answers it was trained on. budget: charged queries it could use.
+    adaptive: the adaptive form of the attack, None for the plain one. held_out: its agreement with the thief's own
+    held-out answers, by which the thief chooses a recipe. agreement: with the served labels on the test set.
+    victim_accuracy: of the policy as served. rejected: charged rows without an answer. seconds: of training.
+    """
+
+    SCOPE: ClassVar = ("recipe", "policy", "attack", "adaptive")
+
+    recipe: str
+    policy: str
+    attack: str
+    adaptive: str | None
+    labels: str
+    budget: int
+    seed: int
+    clone_recipe: str
+    clone_accuracy: float
+    agreement: float
+    held_out: float
+    no_query_accuracy: float | None
+    victim_accuracy: float
+    queries: int
+    rejected: int
+    pow_hashes: int
+    seconds: float
+
+    def __post_init__(self) -> None:
+        _fractions(self, "clone_accuracy", "agreement", "held_out", "no_query_accuracy", "victim_accuracy")
+        if self.labels not in ("soft", "hard"):
+            raise ResultError(f"attacks: labels: expected 'soft' or 'hard', got {self.labels!r}")
+
+
+@dataclass(frozen=True)
+class PolicyRow:
+    """What a policy costs its users, measured on the test set against the undefended answers.
+
+    l1 in [0, 2] and ece are None where a policy serves labels only. shifted_accuracy: on rotated and shifted test
+    images. false_positive_rate: of a gate. forward_passes: network evaluations a query, the hash included.
+    """
+
+    SCOPE: ClassVar = ("recipe", "policy")
+
+    recipe: str
+    policy: str
+    accuracy: float
+    accuracy_drop: float
+    label_flips: float
+    l1: float | None
+    ece: float | None
+    shifted_accuracy: float
+    false_positive_rate: float | None
+    forward_passes: float
+
+    def __post_init__(self) -> None:
+        _fractions(self, "accuracy", "label_flips", "ece", "shifted_accuracy", "false_positive_rate")
+
+
+@dataclass(frozen=True)
+class DetectionRow:
+    """How well a detector tells an attack's queries (positive) from benign ones."""
+
+    SCOPE: ClassVar = ("recipe", "detector", "attack")
+
+    recipe: str
+    detector: str
+    attack: str
+    n_attack: int
+    n_benign: int
+    auroc: float
+    aupr: float
+    fpr95: float
+    fpr90: float
+    tpr_at_1pct: float
+    tpr_at_01pct: float
+
+    def __post_init__(self) -> None:
+        _fractions(self, "auroc", "aupr", "fpr95", "fpr90", "tpr_at_1pct", "tpr_at_01pct")
+
+
+@dataclass(frozen=True)
+class BenchRow:
+    """Speed of one path to an answer: requests of `batch` rows from `clients` clients at once."""
+
+    SCOPE: ClassVar = ("policy", "path")
+    PATHS: ClassVar = ("onnxruntime", "pipeline", "http")
+
+    policy: str
+    architecture: str
+    path: str
+    batch: int
+    clients: int
+    p50_ms: float
+    p99_ms: float
+    rows_per_s: float
+    rss_mb: float | None
+
+    def __post_init__(self) -> None:
+        if self.path not in self.PATHS:
+            raise ResultError(f"bench: path: expected one of {', '.join(self.PATHS)}, got {self.path!r}")
+
+
+@dataclass(frozen=True)
+class RoutingRow:
+    """How many rows of one kind of traffic a policy sent to one of its members."""
+
+    SCOPE: ClassVar = ("recipe", "policy")
+
+    recipe: str
+    policy: str
+    traffic: str
+    member: int
+    rows: int
+
+
+@dataclass(frozen=True)
+class RunInfo:
+    """What is needed to judge the numbers and to make them again."""
+
+    commit: str | None
+    seed: int
+    machine: str
+    cpu: str
+    gpu: str | None
+    versions: dict[str, str]
+    started: str
+    seconds: float
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Report:
+    """report.json: facts of the run and the rows of each section."""
+
+    run: RunInfo
+    attacks: tuple[AttackRow, ...] = ()
+    policies: tuple[PolicyRow, ...] = ()
+    detection: tuple[DetectionRow, ...] = ()
+    bench: tuple[BenchRow, ...] = ()
+    routing: tuple[RoutingRow, ...] = ()
+
+
+ROWS: Mapping[str, type[Any]] = {
+    "attacks": AttackRow,
+    "policies": PolicyRow,
+    "detection": DetectionRow,
+    "bench": BenchRow,
+    "routing": RoutingRow,
+}
+
+
+def read(path: Path) -> Report:
+    """A report.json. Raises ResultError naming the file, the section and what was expected."""
+    try:
+        content = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise ResultError(f"{path}: no such file; run `python -m loadtests.attack` first") from None
+    except json.JSONDecodeError as error:
+        raise ResultError(f"{path}: not JSON: {error}") from error
+    unknown = set(content) - {"run", *ROWS}
+    if unknown or "run" not in content:
+        raise ResultError(f"{path}: expected the sections run, {', '.join(ROWS)}; got {', '.join(content)}")
+    run = _built(RunInfo, content["run"], f"{path}: run")
+    sections = {
+        name: tuple(_built(row, fields, f"{path}: {name}[{i}]") for i, fields in enumerate(content.get(name, ())))
+        for name, row in ROWS.items()
+    }
+    return Report(run, **sections)
+
+
+def merge(path: Path, new: Report) -> Report:
+    """Add `new` to the report at `path` (which need not exist yet) and return the result.
+
+    New rows replace every old row of their scope, so that a repeated measurement leaves nothing of the last one: the
+    clones of one policy and attack, the utility of one policy, the latencies of one policy and path. The run keeps
+    its first start; seconds add up; settings are united. A failure leaves the old file as it was.
+    """
+    merged = new
+    if path.exists():
+        old = read(path)
+        sections = {name: _replaced(getattr(old, name), getattr(new, name)) for name in ROWS}
+        run = dataclasses.replace(
+            new.run,
+            started=old.run.started,
+            seconds=round(old.run.seconds + new.run.seconds, 1),
+            settings={**old.run.settings, **new.run.settings},
+        )
+        merged = Report(run, **sections)
+    write_json(path, dataclasses.asdict(merged))
+    return merged
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write strict JSON (no NaN) to a temporary name beside `path`, then rename."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    unfinished.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", "utf-8")
+    unfinished.replace(path)
+
+
+def run_info(*, seed: int, started: datetime, settings: Mapping[str, Any]) -> RunInfo:
+    """Facts of this machine and checkout, for a command that began at `started` (UTC) and ends now."""
+    import torch
+
+    return RunInfo(
+        commit=_commit(),
+        seed=seed,
+        machine=f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPUs",
+        cpu=_cpu(),
+        gpu=torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        versions={"python": platform.python_version(), **{name: _version(name) for name in VERSIONS}},
+        started=started.isoformat(timespec="seconds"),
+        seconds=round((datetime.now(timezone.utc) - started).total_seconds(), 1),
+        settings=dict(settings),
+    )
+
+
+def _replaced(old: Iterable[Any], new: tuple[Any, ...]) -> tuple[Any, ...]:
+    def scope(row: Any) -> tuple[Any, ...]:
+        return tuple(getattr(row, name) for name in row.SCOPE)
+
+    renewed = {scope(row) for row in new}
+    return (*(row for row in old if scope(row) not in renewed), *new)
+
+
+def _built(row: type[Any], fields: Mapping[str, Any], where: str) -> Any:
+    names = [f.name for f in dataclasses.fields(row)]
+    if set(fields) != set(names):
+        raise ResultError(f"{where}: expected the keys {', '.join(names)}; got {', '.join(fields)}")
+    try:
+        return row(**fields)
+    except ResultError as error:
+        raise ResultError(f"{where}: {error}") from error
+
+
+def _fractions(row: Any, *names: str) -> None:
+    for name in names:
+        value = getattr(row, name)
+        if value is not None and not 0 <= value <= 1:
+            raise ResultError(f"{name}: expected a fraction in [0, 1], got {value}")
+
+
+def _commit() -> str | None:
+    """The commit of this checkout, marked where files differ from it; None outside a repository."""
+
+    def git(*words: str) -> str:
+        here = Path(__file__).parent
+        return subprocess.run(["git", *words], cwd=here, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def _cpu() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or "unknown"
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "absent"

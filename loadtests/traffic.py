@@ -1,0 +1,69 @@
+"""One Locust run as a child process: its command line, its log, its summary, its verdict.
+
+A child, because Locust patches the standard library of the process it runs in, and training or measuring beside it
+would stall its users.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+STOP_TIMEOUT_S = 10
+
+
+class TrafficError(RuntimeError):
+    """A run that broke a threshold or did not get to its end; one line for each reason."""
+
+
+def run(
+    users: Mapping[str, int], options: Mapping[str, object], *, summary: Path, seconds: float | None = None
+) -> dict[str, Any]:
+    """Run users (class name -> how many) headless and return the summary they left at `summary`.
+
+    options: loadtests.users.plan's, by name; None is left out. seconds: how long; None: until a user ends the run.
+    Locust's own output goes beside the summary, with the suffix .log. Raises TrafficError.
+    """
+    summary.unlink(missing_ok=True)
+    summary.parent.mkdir(parents=True, exist_ok=True)
+    log = summary.with_suffix(".log")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(CHECKOUT), os.environ.get("PYTHONPATH", "")])}
+    with log.open("wb") as output:
+        done = subprocess.run(
+            command(users, {**options, "summary": summary}, seconds=seconds),
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            check=False,
+        )
+    if not summary.exists():
+        lines = log.read_text("utf-8", "replace").strip().splitlines()
+        raise TrafficError(f"locust ended with {done.returncode} before its run began; {log}: {''.join(lines[-1:])}")
+    result: dict[str, Any] = json.loads(summary.read_text("utf-8"))
+    if result["broken"]:
+        raise TrafficError("\n".join(result["broken"]) + f"\nsee {summary} and {log}")
+    if done.returncode:
+        raise TrafficError(f"locust ended with {done.returncode}; see {log}")
+    return result
+
+
+def command(users: Mapping[str, int], options: Mapping[str, object], *, seconds: float | None) -> Sequence[str]:
+    """The command line of a run. No secret is on it: users read the token from its file."""
+    words = [
+        *(sys.executable, "-m", "locust", "--locustfile", str(CHECKOUT / "loadtests" / "locustfile.py")),
+        *("--headless", "--only-summary", "--stop-timeout", str(STOP_TIMEOUT_S)),
+        *("--users", str(sum(users.values())), "--spawn-rate", str(sum(users.values()))),
+    ]
+    if seconds is not None:
+        words += ["--run-time", f"{seconds:.0f}s"]
+    for name, value in options.items():
+        if value is not None:
+            words += [f"--{name.replace('_', '-')}", str(value)]
+    fixed = [json.dumps({"user_class_name": name, "fixed_count": count}) for name, count in users.items() if count]
+    return [*words, "--config-users", *fixed, "--", *(name for name, count in users.items() if count)]

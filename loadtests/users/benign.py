@@ -1,0 +1,78 @@
+"""The paying customer: sends test images, pauses, and checks the answer, not only the status."""
+
+# mypy: disable-error-code="untyped-decorator"
+# (it does not follow locust's imports)
+
+from __future__ import annotations
+
+import itertools
+import random
+from typing import ClassVar
+
+import torch
+from locust import task
+
+from attacks import metrics
+from handlers import wire
+from loadtests.checks import check_answer
+from loadtests.tally import Kind
+from loadtests.users.service import ServiceUser
+
+SEVERAL = 8
+
+
+class BenignUser(ServiceUser):
+    """Keeps to one model; the users of a run take the models in turn. Mostly single pictures, sometimes more rows."""
+
+    numbers: ClassVar = itertools.count()
+
+    def on_start(self) -> None:
+        """Choose the model and the order of the images."""
+        number = next(self.numbers)
+        self.model = self.plan.models[number % len(self.plan.models)]
+        self.random = random.Random(number)
+
+    def wait_time(self) -> float:
+        """Seconds until the next request: exponential around the recipe's think_ms."""
+        think = self.plan.limits.think_ms / 1000
+        return self.random.expovariate(1 / think) if think else 0.0
+
+    @task(6)
+    def picture(self) -> None:
+        """One image as a PNG file."""
+        self._classify(1, wire.PNG)
+
+    @task(3)
+    def batch(self) -> None:
+        """Several images as raw float32."""
+        self._classify(SEVERAL, wire.RAW)
+
+    @task(1)
+    def text(self) -> None:
+        """Two images as JSON."""
+        self._classify(2, wire.JSON)
+
+    def _classify(self, rows: int, content_type: str) -> None:
+        images = self.plan.images
+        assert images.labels is not None, "a recipe's data set is labelled"
+        chosen = torch.tensor(self.random.choices(range(len(images)), k=rows))
+        truth = images.labels[chosen]
+
+        def judge(status: int, body: bytes) -> None:
+            if status != 200:
+                raise wire.WireError(f"status {status}, expected 200; body {body[:120]!a}")
+            answer = check_answer(
+                body,
+                rows=rows,
+                classes=len(images.classes),
+                sum_tolerance=self.plan.limits.sum_tolerance,
+            )
+            right = round(metrics.accuracy(torch.from_numpy(answer.labels), truth) * rows)
+            self.plan.tally.judge(self.model, right=right, rows=rows)
+
+        self.ask(
+            Kind("benign", self.model, content_type, rows),
+            wire.encode_rows(images.pixels[chosen].numpy(), content_type),
+            {**self.plan.target.authorization, "Content-Type": content_type},
+            judge,
+        )

@@ -1,0 +1,57 @@
+"""What every user has in common: how a request is sent, judged by its answer, and counted."""
+
+# mypy: disable-error-code="misc"
+# (it does not follow locust's imports)
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import gevent
+from locust import FastHttpUser
+
+from handlers.wire import WireError
+from loadtests.tally import Kind
+from loadtests.users.plan import Plan
+
+Judge = Callable[[int, bytes], Any]
+"""Looks at status and body; raises WireError where the answer is not what the user was promised."""
+
+
+class ServiceUser(FastHttpUser):
+    """A client of one model. TorchServe may never answer, hence the explicit limits (seconds)."""
+
+    abstract = True
+    connection_timeout = 5.0
+    network_timeout = 30.0
+
+    @property
+    def plan(self) -> Plan:
+        """What this run's users share."""
+        plan: Plan = self.environment.plan
+        return plan
+
+    def end_run(self) -> None:
+        """Stop all users, this one included."""
+        # in a greenlet of its own: stopping waits for users, and a user that waited for itself would wait for ever
+        gevent.spawn(self.environment.runner.quit)
+
+    def ask(self, kind: Kind, body: bytes, headers: Mapping[str, str], judge: Judge) -> tuple[int, bytes]:
+        """Send one request and count it, as a failure if `judge` raises. Status 0: no answer came at all."""
+        with self.client.post(
+            self.plan.target.path(kind.model),
+            data=body,
+            headers=dict(headers),
+            name=f"{kind.role} {kind.model} {kind.what} x{kind.rows}",
+            context={"kind": kind},
+            catch_response=True,
+        ) as response:
+            status, content = int(response.status_code), bytes(response.content or b"")
+            try:
+                judge(status, content)
+            except WireError as error:
+                response.failure(str(error))
+            else:
+                response.success()
+        return status, content

@@ -1,0 +1,130 @@
+"""What each policy costs its users: the "policies" and "routing" rows of report.json, measured in process.
+
+    python -m loadtests.utility RECIPE --policies undefended edm --run reports/RECIPE
+
+Every archive answers the test split, and the same images after a benign shift: each rotated by up to 10 degrees and
+moved by up to 2 pixels, the same way for every policy. Drop, label flips and l1 compare with the undefended archive.
+Routing counts which member answers test images, each thief's surrogate images, and uniform noise: a hash that is
+balanced on its own task need not be so on what a thief sends.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+from datetime import datetime, timezone
+from pathlib import Path
+
+import torch
+
+import recipes
+from attacks import metrics
+from attacks.oracle import Answers
+from handlers.errors import LoadError
+from loadtests.headline import UNDEFENDED
+from loadtests.oracles import InProcessOracle, OracleError
+from loadtests.results import PolicyRow, Report, ResultError, RoutingRow, merge, run_info
+from zoo import datasets
+from zoo.augment import Affine
+from zoo.datasets import Images
+
+SHIFT_DEGREES = 10
+SHIFT_PIXELS = 2
+SEED = 0
+
+
+def main() -> None:
+    """Run the command line; a mistake of the user's is a message and exit code 1."""
+    options = _options()
+    started = datetime.now(timezone.utc)
+    try:
+        recipe = recipes.read(options.recipe)
+        test = datasets.load(recipe.tables["dataset"]["name"], "test", root=options.data)
+        traffic = dict(_traffic(recipe, test, options.data))
+        with InProcessOracle(options.store / f"{recipe.name}-{UNDEFENDED}.mar") as oracle:
+            clean = oracle(test.pixels)
+        policies, routing = [], []
+        for policy in options.policies:
+            with InProcessOracle(options.store / f"{recipe.name}-{policy}.mar") as oracle:
+                row = measure(oracle, test, clean, recipe=recipe.name, policy=policy)
+                policies.append(row)
+                routing += route(oracle, traffic, recipe=recipe.name, policy=policy)
+            print(f"{recipe.name}-{policy}: accuracy {row.accuracy:.4f}, drop {row.accuracy_drop:+.4f}", flush=True)
+        run = run_info(
+            seed=SEED, started=started, settings={"shift": f"{SHIFT_DEGREES} degrees, {SHIFT_PIXELS} pixels"}
+        )
+        merge(options.run / "report.json", Report(run, policies=tuple(policies), routing=tuple(routing)))
+    except (recipes.RecipeError, OracleError, LoadError, ResultError, datasets.DatasetError) as error:
+        sys.exit(f"loadtests.utility: {error}")
+
+
+def measure(oracle: InProcessOracle, test: Images, clean: Answers, *, recipe: str, policy: str) -> PolicyRow:
+    """The utility row of one policy; `clean` is what the undefended archive answers to the test images."""
+    assert test.labels is not None, "a recipe's data set is labelled"
+    served = oracle(test.pixels)
+    accuracy = metrics.accuracy(served.labels, test.labels)
+    rules = oracle.pipeline.policy
+    return PolicyRow(
+        recipe=recipe,
+        policy=policy,
+        accuracy=accuracy,
+        accuracy_drop=metrics.accuracy(clean.labels, test.labels) - accuracy,
+        label_flips=metrics.label_flips(served.labels, clean.labels),
+        l1=_l1(served, clean),
+        ece=None if served.probabilities is None else metrics.ece(served.probabilities, test.labels),
+        shifted_accuracy=metrics.accuracy(oracle(shifted(test.pixels)).labels, test.labels),
+        false_positive_rate=None,
+        # one member answers; every other graph of the policy runs on every row
+        forward_passes=float(1 + len(rules.graphs) - len(rules.members)),
+    )
+
+
+def shifted(images: torch.Tensor) -> torch.Tensor:
+    """Each image rotated by up to 10 degrees and moved by up to 2 pixels; always the same way."""
+    shift = Affine(degrees=SHIFT_DEGREES, shift=SHIFT_PIXELS / images.shape[-1])
+    return shift(images, generator=torch.Generator().manual_seed(SEED)).clamp(0, 1)
+
+
+def route(oracle: InProcessOracle, traffic: dict[str, torch.Tensor], *, recipe: str, policy: str) -> list[RoutingRow]:
+    """How many rows of each traffic go to each member; nothing for a policy of one member."""
+    members = len(oracle.pipeline.policy.members)
+    if members == 1:
+        return []
+    return [
+        RoutingRow(recipe, policy, name, member, int(rows))
+        for name, images in traffic.items()
+        for member, rows in enumerate(oracle.members(images).bincount(minlength=members))
+    ]
+
+
+def _traffic(recipe: recipes.Recipe, test: Images, data: Path | None) -> Iterator[tuple[str, torch.Tensor]]:
+    """Kinds of traffic by name, as many images of each as the test split has at most."""
+    _, channels, size, _ = test.pixels.shape
+    yield f"benign ({test.name})", test.pixels
+    surrogates = {table["surrogate"] for table in recipe.tables.get("attacks", {}).values() if "surrogate" in table}
+    for surrogate in sorted(surrogates):
+        images = datasets.load(surrogate, "train", root=data, size=size, channels=channels)
+        yield f"thief ({surrogate})", images.pixels[: len(test)]
+    yield "uniform noise", torch.rand(test.pixels.shape, generator=torch.Generator().manual_seed(SEED))
+
+
+def _l1(served: Answers, clean: Answers) -> float | None:
+    """None where either side tells labels only."""
+    if served.probabilities is None or clean.probabilities is None:
+        return None
+    return metrics.l1(served.probabilities, clean.probabilities)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m loadtests.utility", description="what policies cost their users")
+    parser.add_argument("recipe", help="a recipe's name, or the path of its .toml file")
+    parser.add_argument("--policies", nargs="+", required=True, help="policies whose archives are in the store")
+    parser.add_argument("--run", type=Path, required=True, help="folder of the report, such as reports/digits")
+    parser.add_argument("--store", type=Path, default=Path("model_store"), help="folder of archives (model_store)")
+    parser.add_argument("--data", type=Path, default=None, help="folder of the data sets, searched first")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,128 @@
+"""Clone training: it learns, it repeats, it chooses without a test set."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+import torch
+
+from attacks import clone, metrics
+from attacks.clone import RECIPES, Cloning
+from attacks.transfer import TransferSet
+from tests.attacks import victims
+
+CLONING = Cloning("conv3", epochs=12, options={"width": 1}, batch_size=32)
+
+
+def trained(transfer: TransferSet, **changes: Any) -> clone.Clone:
+    arguments: dict[str, Any] = {"classes": victims.CLASSES, "labels": "soft", "recipe": "adamw", "seed": 0}
+    return clone.train(transfer, changes.pop("cloning", CLONING), **{**arguments, **changes})
+
+
+def accuracy(made: clone.Clone) -> float:
+    unseen = victims.images(300, seed=99)
+    return metrics.accuracy(clone.predict(made.network, unseen), victims.oracle(unseen).labels)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("labels", ["soft", "hard"])
+def test_every_recipe_learns_from_both_readings(recipe: str, labels: str) -> None:
+    made = trained(victims.transfer_set(400), recipe=recipe, labels=labels)
+    assert accuracy(made) > 0.8
+    assert made.held_out > 0.8
+    assert not made.network.training
+
+
+def test_a_label_only_answer_trains_a_hard_clone_alone() -> None:
+    soft = victims.transfer_set(100)
+    labels_only = dataclasses.replace(soft, probabilities=None)
+    with pytest.raises(ValueError, match="told labels only; train with labels='hard'"):
+        trained(labels_only, labels="soft")
+    assert parameters(trained(labels_only, labels="hard")).equal(parameters(trained(soft, labels="hard")))
+
+
+def test_equal_seeds_give_equal_clones_whatever_the_global_state() -> None:
+    transfer = victims.transfer_set(100)
+    torch.manual_seed(1)
+    first = parameters(trained(transfer, recipe="adamw-augmented"))
+    torch.manual_seed(2)
+    before = torch.get_rng_state()
+    again = parameters(trained(transfer, recipe="adamw-augmented"))
+    assert first.equal(again)
+    assert torch.get_rng_state().equal(before), "training moved the global generator"
+    assert not first.equal(parameters(trained(transfer, recipe="adamw-augmented", seed=1)))
+
+
+def test_each_budget_starts_from_a_fresh_student() -> None:
+    transfer = victims.transfer_set(200)
+    alone = parameters(trained(transfer.first(100)))
+    trained(transfer)
+    assert alone.equal(parameters(trained(transfer.first(100))))
+
+
+def test_held_out_rows_are_not_trained_on() -> None:
+    # the held-out tenth has wrong labels: a clone that had seen them would agree with them, and be another clone
+    transfer = victims.transfer_set(200)
+    _, held_out = transfer.split(clone.HELD_OUT, generator=torch.Generator().manual_seed(0))
+    labels = transfer.labels.clone()
+    labels[held_out.places] = (labels[held_out.places] + 1) % victims.CLASSES
+    spoilt = dataclasses.replace(transfer, labels=labels)
+    assert trained(spoilt, labels="hard").held_out < 0.2
+    assert parameters(trained(spoilt, labels="hard")).equal(parameters(trained(transfer, labels="hard")))
+
+
+def test_progress_is_told_after_each_epoch() -> None:
+    told: list[tuple[int, float]] = []
+    trained(
+        victims.transfer_set(100),
+        cloning=dataclasses.replace(CLONING, epochs=3),
+        progress=lambda epoch, loss: told.append((epoch, loss)),
+    )
+    assert [epoch for epoch, _ in told] == [1, 2, 3]
+    assert told[-1][1] < told[0][1]
+
+
+def test_the_best_recipe_is_the_one_that_agrees_with_held_out_answers() -> None:
+    assert clone.best({"sgd": [0.5, 0.9], "adamw": [0.8, 0.8], "worse": [0.1, 0.2]}) == "adamw"
+    assert clone.best({"sgd": [0.5], "adamw": [0.5]}) == "sgd"
+    with pytest.raises(ValueError, match="at least one recipe"):
+        clone.best({})
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"labels": "both"}, "labels: expected 'soft' or 'hard', got 'both'"),
+        ({"recipe": "lion"}, "unknown clone recipe 'lion'; expected one of sgd, adamw, adamw-augmented"),
+    ],
+)
+def test_wrong_arguments(changes: dict[str, str], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        trained(victims.transfer_set(50), **changes)
+
+
+def test_too_few_answers_are_an_error() -> None:
+    with pytest.raises(ValueError, match="expected at least 20 answered rows, got 19"):
+        trained(victims.transfer_set(19))
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"architecture": "conv4"}, "architecture: expected one of conv3, .* got 'conv4'"),
+        ({"epochs": 0}, "expected epochs >= 1"),
+        ({"recipes": ()}, "expected at least one"),
+        ({"recipes": ("lion",)}, "unknown clone recipe 'lion'"),
+        ({"fractions": (0.5,)}, r"1.0 among them, got \(0.5,\)"),
+        ({"fractions": (0.0, 1.0)}, "expected shares above 0"),
+    ],
+)
+def test_ranges(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Cloning(**{"architecture": "conv3", "epochs": 1, **fields})
+
+
+def parameters(made: clone.Clone) -> torch.Tensor:
+    return torch.cat([parameter.detach().flatten() for parameter in made.network.parameters()])

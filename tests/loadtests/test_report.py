@@ -1,0 +1,139 @@
+"""The page: complete, self-contained, honest about losses."""
+
+from __future__ import annotations
+
+import re
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from loadtests import report as program
+from loadtests.headline import headline
+from loadtests.results import Report, merge
+from tests.loadtests import made_up
+from tests.loadtests.made_up import attack_row
+
+PAGE = program.render(made_up.report(), title="digits")
+
+
+class Outline(HTMLParser):
+    """Collects headings, table cells and everything that could load something."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.headings: list[str] = []
+        self.rows: list[list[str]] = []
+        self.loads: list[tuple[str, str]] = []
+        self._stack: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self._stack.append(tag)
+        if tag == "tr":
+            self.rows.append([])
+        if tag in ("td", "th"):
+            self.rows[-1].append("")
+        if tag == "h2":
+            self.headings.append("")
+        if tag in ("script", "link", "iframe", "img", "object"):
+            self.loads.append((tag, ""))
+        self.loads += [
+            (name, value or "")
+            for name, value in attrs
+            if name in ("src", "href", "xlink:href") and not (value or "").startswith("#")
+        ]
+
+    def handle_endtag(self, tag: str) -> None:
+        while self._stack and self._stack.pop() != tag:
+            pass
+
+    def handle_data(self, data: str) -> None:
+        if "h2" in self._stack:
+            self.headings[-1] += data
+        if self._stack and ("td" in self._stack or "th" in self._stack):
+            self.rows[-1][-1] += data
+
+
+def outline(page: str) -> Outline:
+    parsed = Outline()
+    parsed.feed(page)
+    return parsed
+
+
+def test_every_section_is_there() -> None:
+    assert outline(PAGE).headings == [
+        "Headline",
+        "Clone accuracy against queries",
+        "Routing",
+        "What users pay",
+        "Latency",
+        "Detection",
+        "Every clone",
+        "The run",
+    ]
+    assert PAGE.count("<svg") == 2
+    assert PAGE.count("<figcaption>") == 2
+
+
+def test_the_page_loads_nothing() -> None:
+    assert outline(PAGE).loads == []
+    assert "@import" not in PAGE
+    assert not re.search(r"url\((?!#)", PAGE)
+
+
+def test_what_a_figure_refers_to_is_its_own() -> None:
+    referred = set(re.findall(r'(?:href="#|url\(#)([^")]+)', PAGE))
+    # glyphs are the same in each figure: any definition of "DejaVuSans-30" will do
+    shapes = {name for name in referred if not name.startswith("DejaVu")}
+    assert shapes
+    for name in shapes:
+        assert PAGE.count(f'id="{name}"') == 1
+
+
+def test_the_headline_row_says_what_the_rows_say() -> None:
+    rows = {row[0]: row[1:] for row in reversed(outline(PAGE).rows) if row}
+    assert rows["edm"][:2] == ["98.5 %", "+0.5"]
+    assert rows["edm"][-1] == "+20.0"
+    assert rows["weak"] == ["-", "-", "85.0 %knockoff, sgd, n = 1", "-", "85.0 %in hindsight 85.0 %", "-5.0"]
+
+
+def test_every_clone_is_printed() -> None:
+    printed = [row for row in outline(PAGE).rows if len(row) == 13][1:]
+    assert len(printed) == len(made_up.report().attacks)
+    assert ["edm", "knockoff", "hard", "4\u202f000", "7"] in [row[:5] for row in printed]
+
+
+def test_a_report_with_nothing_measured_yet_is_a_page() -> None:
+    assert outline(program.render(Report(made_up.RUN), title="digits")).headings == ["Headline", "The run"]
+
+
+def test_names_are_escaped() -> None:
+    page = program.render(made_up.report(attacks=(attack_row(policy="<script>alert(1)</script>"),)), title="<b>")
+    assert "<script>" not in page
+    assert "<title>TorchWarden report: &lt;b&gt;" in page
+
+
+def test_the_short_table() -> None:
+    lines = program.table(headline(made_up.report())).splitlines()
+    assert lines[0].split() == "policy accuracy drop best soft clone best hard clone gap vs top-1".split()
+    assert lines[1].split() == ["undefended", "99.0", "%", "+0.0", "94.0", "±", "2.8", "%", "80.0", "%", "-14.0"]
+    assert lines[3].split() == ["weak", "-", "-", "85.0", "%", "-", "-5.0"]
+    assert len({len(line) for line in lines}) == 1
+
+
+def test_the_program_writes_the_page_and_prints_its_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    merge(tmp_path / "report.json", made_up.report())
+    monkeypatch.setattr(sys, "argv", ["report", str(tmp_path)])
+    program.main()
+    assert capsys.readouterr().out.splitlines()[-1] == f"report: {tmp_path / 'report.html'}"
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["report.html", "report.json"]
+    assert "What a thief gets out of" in (tmp_path / "report.html").read_text()
+
+
+def test_without_a_report_the_program_says_what_to_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["report", str(tmp_path)])
+    with pytest.raises(SystemExit, match=r"report\.json: no such file; run `python -m loadtests\.attack` first"):
+        program.main()

@@ -1,0 +1,127 @@
+"""Real Locust runs against the handler's own code on loopback: the programs from command line to report."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from attacks.transfer import TransferSet
+from loadtests import traffic
+from loadtests.results import read
+from loadtests.traffic import TrafficError
+from tests.conftest import RECIPE, Smoke
+from tests.loadtests.stub import Stub
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+
+@pytest.fixture(scope="module")
+def stub(smoke: Smoke, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stub]:
+    archives = {f"smoke-{policy}": smoke.archive(policy) for policy in ("undefended", "edm")}
+    with Stub(archives, tmp_path_factory.mktemp("run")) as server:
+        yield server
+
+
+def program(name: str, *words: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", f"loadtests.{name}", str(RECIPE), *map(str, words)],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        timeout=120,
+        check=False,
+    )
+
+
+def test_benign_and_hostile_users_agree_with_a_good_server(stub: Stub, tmp_path: Path) -> None:
+    run = ("--policies", "undefended", "edm", "--run", tmp_path, "--run-folder", stub.run_folder, "--seconds", "5")
+    done = program("load", *run)
+    assert done.returncode == 0, done.stderr
+    summary = json.loads((tmp_path / "load-undefended-edm.json").read_text())
+    roles = {kind["role"] for kind in summary["kinds"]}
+    assert roles == {"benign", "hostile"}
+    assert sum(kind["requests"] for kind in summary["kinds"]) > 50
+    assert summary["failure_ratio"] == 0
+    bench = read(tmp_path / "report.json").bench
+    assert {row.policy for row in bench} == {"undefended", "edm"}
+    assert {row.batch for row in bench} >= {1, 8}
+    assert all(row.path == "http" and row.p50_ms <= row.p99_ms for row in bench)
+
+
+def test_a_thief_a_second_look_and_a_report(stub: Stub, smoke: Smoke, tmp_path: Path) -> None:
+    words = (
+        *("--policies", "undefended", "edm", "--run", tmp_path),
+        *("--run-folder", stub.run_folder, "--store", smoke.store),
+    )
+    done = program("attack", *words)
+    assert done.returncode == 0, done.stderr
+    rows = read(tmp_path / "report.json").attacks
+    assert {(row.policy, row.labels) for row in rows} == {
+        (policy, labels) for policy in ("undefended", "edm") for labels in ("soft", "hard")
+    }
+    assert {row.queries for row in rows} == {300}
+    for path in (tmp_path / "transfer").glob("knockoff-*.npz"):
+        assert TransferSet.load(path).charged == 300
+
+    asked = stub.queries
+    again = program("attack", *words)
+    assert again.returncode == 0, again.stderr
+    assert "not stolen again" in again.stdout
+    assert "4 of 4 clones were trained by an earlier run" in again.stdout
+    # one request a policy, to see that the answers are still the same
+    assert stub.queries == asked + 2
+    assert read(tmp_path / "report.json").attacks == rows
+
+    page = subprocess.run(
+        [sys.executable, "-m", "loadtests.report", tmp_path],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        timeout=60,
+        check=True,
+    )
+    assert page.stdout.splitlines()[-1] == f"report: {tmp_path / 'report.html'}"
+
+
+def test_a_wrong_answer_ends_the_run_and_is_named(stub: Stub, tmp_path: Path) -> None:
+    stub.lie = True
+    try:
+        done = program("load", "--policies", "edm", "--run", tmp_path, "--run-folder", stub.run_folder)
+    finally:
+        stub.lie = False
+    assert done.returncode == 1
+    assert "failure_ratio" in done.stderr
+    summary = json.loads((tmp_path / "load-edm.json").read_text())
+    # it stopped early: the run was meant to take 20 seconds
+    assert summary["seconds"] < 15
+    assert "not the argmax" in (tmp_path / "load-edm.log").read_text()
+    assert not (tmp_path / "report.json").exists()
+
+
+def test_an_instance_that_does_not_run_is_one_line(tmp_path: Path) -> None:
+    for name in ("load", "attack"):
+        done = program(name, "--policies", "edm", "--run", tmp_path, "--run-folder", tmp_path)
+        assert done.returncode == 1
+        assert done.stderr.count("\n") == 1
+        assert "is the instance running? (make serve)" in done.stderr
+
+
+def test_a_run_that_cannot_begin_says_why(stub: Stub, tmp_path: Path) -> None:
+    options = {"recipe": RECIPE, "policies": "meco", "run_folder": stub.run_folder}
+    with pytest.raises(TrafficError, match=r"before its run began; .*does not serve 'smoke-meco', only smoke-undefended"):
+        traffic.run({"BenignUser": 1}, options, summary=tmp_path / "load.json", seconds=1)
+
+
+def test_the_command_line_holds_no_secret_and_no_empty_option() -> None:
+    words = traffic.command({"ThiefUser": 1, "HostileUser": 0}, {"recipe": "digits", "data": None}, seconds=None)
+    assert "--data" not in words
+    assert "--run-time" not in words
+    assert words[-1] == "ThiefUser"
+    assert not any("token" in word.lower() or "bearer" in word.lower() for word in words)
