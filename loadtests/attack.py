@@ -31,7 +31,6 @@ import torch
 import recipes
 from attacks import metrics
 from attacks.clone import LABELS, Cloning
-from attacks.registry import attack
 from attacks.transfer import TransferSet
 from handlers.errors import LoadError
 from loadtests import cells, target, traffic
@@ -40,6 +39,7 @@ from loadtests.oracles import HttpOracle, InProcessOracle, OracleError
 from loadtests.results import AttackRow, Report, ResultError, merge, run_info
 from loadtests.target import Target, TargetError
 from loadtests.traffic import TrafficError
+from loadtests.users.plan import parameters
 from zoo import datasets
 
 BENIGN_BESIDE = 2
@@ -69,7 +69,6 @@ class Job:
 def main() -> None:
     """Run the command line; a mistake of the user's or a broken threshold is a message and exit code 1."""
     options = _options()
-    started = datetime.now(timezone.utc)
     try:
         job = Job(
             recipe=recipes.read(options.recipe),
@@ -82,28 +81,7 @@ def main() -> None:
             data=options.data,
             seed=options.seed,
         )
-        cloning = job.recipe.section("clone", Cloning)
-        thefts = dict(_parameters(job.recipe))
-        planned = [
-            cell
-            for policy in job.policies
-            for name, parameters in thefts.items()
-            for cell in _cells(job, policy, name, parameters, cloning)
-        ]
-        exams = {cell.policy: Exam.load(cell.exam) for cell in planned}
-        rows = [
-            _row(job.recipe.name, cell, score, exams[cell.policy])
-            for cell, score in cells.finish(planned, job.folder / "cells", say=_say)
-        ]
-        settings = {
-            "dataset": job.recipe.tables["dataset"],
-            "classes": planned[0].classes,
-            **{f"attacks.{name}": dataclasses.asdict(parameters) for name, parameters in thefts.items()},
-            "clone": dataclasses.asdict(cloning),
-        }
-        run = run_info(seed=job.seed, started=started, settings=settings)
-        merge(job.folder / "report.json", Report(run, attacks=tuple(rows)))
-        _say(f"{len(rows)} rows in {job.folder / 'report.json'}")
+        run(job)
     except (
         recipes.RecipeError,
         TargetError,
@@ -112,30 +90,43 @@ def main() -> None:
         LoadError,
         ResultError,
         datasets.DatasetError,
-        requests.RequestException,
     ) as error:
         sys.exit(f"loadtests.attack: {error}")
     except KeyboardInterrupt:
         sys.exit("loadtests.attack: interrupted; the same command continues with the next clone")
 
 
-def _parameters(recipe: recipes.Recipe) -> Iterator[tuple[str, Any]]:
-    """Name and hyper-parameters of each attack in the recipe. Raises RecipeError."""
-    tables = recipe.tables.get("attacks", {})
-    if not tables:
-        raise recipes.RecipeError(f"{recipe.path}: no [attacks.NAME] table; an attack needs one")
-    for name, table in tables.items():
-        where = f"{recipe.path}: [attacks.{name}]"
-        try:
-            entry = attack(name)
-        except ValueError as error:
-            raise recipes.RecipeError(f"{where}: {error}") from None
-        yield name, recipes.build(entry.parameters, table, where=where)
+def run(job: Job) -> None:
+    """Steal from every policy with every attack of the recipe, train the clones, merge their rows into the report."""
+    started = datetime.now(timezone.utc)
+    cloning = job.recipe.section("clone", Cloning)
+    names = tuple(job.recipe.tables.get("attacks", {}))
+    if not names:
+        raise recipes.RecipeError(f"{job.recipe.path}: no [attacks.NAME] table; an attack needs one")
+    thefts = {name: parameters(job.recipe, name) for name in names}
+    planned = [
+        cell
+        for policy in job.policies
+        for name, how in thefts.items()
+        for cell in _cells(job, policy, name, how, cloning)
+    ]
+    exams = {cell.policy: Exam.load(cell.exam) for cell in planned}
+    scored = cells.finish(planned, job.folder / "cells", say=_say)
+    rows = tuple(_row(job.recipe.name, cell, score, exams[cell.policy]) for cell, score in scored)
+    settings = {
+        "dataset": job.recipe.tables["dataset"],
+        "classes": planned[0].classes,
+        **{f"attacks.{name}": dataclasses.asdict(how) for name, how in thefts.items()},
+        "clone": dataclasses.asdict(cloning),
+    }
+    facts = run_info(seed=job.seed, started=started, settings=settings)
+    merge(job.folder / "report.json", Report(facts, attacks=rows))
+    _say(f"{len(rows)} rows in {job.folder / 'report.json'}")
 
 
-def _cells(job: Job, policy: str, name: str, parameters: Any, cloning: Cloning) -> Iterator[Cell]:
+def _cells(job: Job, policy: str, name: str, how: Any, cloning: Cloning) -> Iterator[Cell]:
     """Steal from one policy with one attack; then every clone to be trained from that."""
-    path = _steal(job, policy, name, parameters)
+    path = _steal(job, policy, name, how)
     exam_path = job.folder / "transfer" / f"exam-{policy}.npz"
     exam, classes = _examine(job, policy)
     exam.save(exam_path)
@@ -160,16 +151,16 @@ def _cells(job: Job, policy: str, name: str, parameters: Any, cloning: Cloning) 
                     )
 
 
-def _steal(job: Job, policy: str, name: str, parameters: Any) -> Path:
+def _steal(job: Job, policy: str, name: str, how: Any) -> Path:
     """The transfer set of one attack on one policy: kept from an earlier run if still true, else stolen now."""
-    facts = json.dumps([job.recipe.name, name, dataclasses.asdict(parameters), job.seed], sort_keys=True)
+    facts = json.dumps([job.recipe.name, name, dataclasses.asdict(how), job.seed], sort_keys=True)
     digest = hashlib.sha256(facts.encode()).hexdigest()[:8]
     path = job.folder / "transfer" / f"{name}-{policy}-{digest}.npz"
     model = f"{job.recipe.name}-{policy}"
-    if path.exists() and _still_true(TransferSet.load(path), job.server, model, rows=parameters.rows):
+    if path.exists() and _still_true(TransferSet.load(path), job.server, model, rows=how.rows):
         _say(f"{model}: the service still gives the answers of {path.name}; not stolen again")
         return path
-    _say(f"{model}: {name} steals {parameters.budget} answers over HTTP")
+    _say(f"{model}: {name} steals {how.budget} answers over HTTP")
     result = traffic.run(
         {"ThiefUser": 1, "BenignUser": BENIGN_BESIDE},
         {
@@ -198,7 +189,10 @@ def _still_true(transfer: TransferSet, server: Target, model: str, *, rows: int)
         def post(body: bytes, content_type: str) -> tuple[int, bytes]:
             headers = {**server.authorization, "Content-Type": content_type}
             url = server.inference + server.path(model)
-            response = session.post(url, data=body, headers=headers, timeout=TIMEOUT_S)
+            try:
+                response = session.post(url, data=body, headers=headers, timeout=TIMEOUT_S)
+            except requests.RequestException as error:
+                raise TargetError(f"{url}: no answer ({type(error).__name__}); is it running? (make status)") from error
             return response.status_code, response.content
 
         now = HttpOracle(post, rows=rows)(transfer.images[:rows])

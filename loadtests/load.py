@@ -19,9 +19,9 @@ from typing import Any
 import recipes
 from loadtests import target, traffic
 from loadtests.results import BenchRow, Report, ResultError, merge, run_info
-from loadtests.tally import LoadTest
 from loadtests.target import TargetError
 from loadtests.traffic import TrafficError
+from loadtests.users import plan
 
 
 def main() -> None:
@@ -30,7 +30,7 @@ def main() -> None:
     started = datetime.now(timezone.utc)
     try:
         recipe = recipes.read(options.recipe)
-        limits = recipe.section("loadtest", LoadTest) if "loadtest" in recipe.tables else LoadTest()
+        limits = plan.limits(recipe)
         server = target.read(options.instance, run_folder=options.run_folder)
         for policy in options.policies:
             server.path(f"{recipe.name}-{policy}")
@@ -82,7 +82,7 @@ def bench(result: Mapping[str, Any], recipe: recipes.Recipe, *, clients: int) ->
 
 
 def print_summary(result: Mapping[str, Any]) -> None:
-    """A line for each kind of benign request, one for all hostile ones."""
+    """A line for each kind of benign request, one for all hostile ones, one for each model's accuracy."""
     for kind in result["kinds"]:
         if kind["role"] == "benign" and kind["p50_ms"] is not None:
             print(
@@ -90,8 +90,9 @@ def print_summary(result: Mapping[str, Any]) -> None:
                 f"p50 {kind['p50_ms']:7.1f} ms  p99 {kind['p99_ms']:7.1f} ms"
             )
     hostile = [kind for kind in result["kinds"] if kind["role"] == "hostile"]
-    cases = len({kind["what"] for kind in hostile})
-    print(f"{sum(kind['requests'] for kind in hostile)} hostile requests of {cases} kinds, each refused as it must be")
+    if hostile:
+        cases, requests = len({kind["what"] for kind in hostile}), sum(kind["requests"] for kind in hostile)
+        print(f"{requests} hostile requests of {cases} kinds, each answered as it must be")
     for model, accuracy in result["accuracy"].items():
         print(f"{model}: accuracy {accuracy:.4f} as the benign users saw it")
 

@@ -45,7 +45,8 @@ def prepare(environment: Any, **_: Any) -> None:
     tally = environment.plan.tally
 
     def count(response_time: float, exception: Any, context: Any, start_time: float, **_: Any) -> None:
-        tally.add(context["kind"], ms=response_time, at=start_time, failed=exception is not None)
+        failure = None if exception is None else str(exception)
+        tally.add(context["kind"], ms=response_time, at=start_time, failure=failure)
         if tally.hopeless and environment.runner.state == STATE_RUNNING:
             # not in this greenlet, which belongs to one of the users to be stopped
             gevent.spawn(environment.runner.quit)

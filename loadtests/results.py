@@ -242,8 +242,17 @@ def run_info(*, seed: int, started: datetime, settings: Mapping[str, Any]) -> Ru
         versions={"python": platform.python_version(), **{name: _version(name) for name in VERSIONS}},
         started=started.isoformat(timespec="seconds"),
         seconds=round((datetime.now(timezone.utc) - started).total_seconds(), 1),
-        settings=dict(settings),
+        settings={name: _without_folders(value) for name, value in settings.items()},
     )
+
+
+def _without_folders(value: Any) -> Any:
+    """The same, with the folder of a user's own images (imagefolder:PATH) cut down to its name."""
+    if isinstance(value, Mapping):
+        return {key: _without_folders(item) for key, item in value.items()}
+    if isinstance(value, str) and value.startswith("imagefolder:"):
+        return f"imagefolder:{Path(value).name}"
+    return value
 
 
 def _replaced(old: Iterable[Any], new: tuple[Any, ...]) -> tuple[Any, ...]:

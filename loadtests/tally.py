@@ -71,14 +71,17 @@ class Tally:
     latencies_ms: dict[Kind, list[float]] = field(default_factory=lambda: defaultdict(list))
     requests: dict[Kind, int] = field(default_factory=lambda: defaultdict(int))
     failures: dict[Kind, int] = field(default_factory=lambda: defaultdict(int))
+    reasons: dict[Kind, str] = field(default_factory=dict)
     right: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     rows: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     errors: list[str] = field(default_factory=list)
 
-    def add(self, kind: Kind, *, ms: float, at: float, failed: bool) -> None:
-        """Count one finished request, begun at `at` (seconds since the epoch)."""
+    def add(self, kind: Kind, *, ms: float, at: float, failure: str | None = None) -> None:
+        """Count one finished request, begun at `at` (seconds since the epoch); failure: why it failed, if it did."""
         self.requests[kind] += 1
-        self.failures[kind] += failed
+        if failure is not None:
+            self.failures[kind] += 1
+            self.reasons.setdefault(kind, failure)
         if at - self.started >= self.limits.warm_up_s:
             self.latencies_ms[kind].append(ms)
 
@@ -104,7 +107,8 @@ class Tally:
             worst = max(self.failures, key=lambda kind: self.failures[kind])
             lines.append(
                 f"failure_ratio {self.failure_ratio:.4f} is above {limits.failure_ratio} "
-                f"(most: {self.failures[worst]} of {self.requests[worst]} {worst.role} to {worst.model})"
+                f"({self.failures[worst]} of {self.requests[worst]} {worst.role} {worst.what} to {worst.model} failed, "
+                f"first: {self.reasons[worst]})"
             )
         for model, latencies in self._benign().items():
             p99 = float(np.percentile(latencies, 99))
@@ -135,6 +139,7 @@ class Tally:
             **vars(kind),
             "requests": self.requests[kind],
             "failures": self.failures[kind],
+            "first_failure": self.reasons.get(kind),
             "p50_ms": round(float(np.percentile(latencies, 50)), 3) if latencies else None,
             "p99_ms": round(float(np.percentile(latencies, 99)), 3) if latencies else None,
             "rows_per_s": round(len(latencies) * kind.rows / seconds, 1),

@@ -105,7 +105,7 @@ def _traffic(recipe: recipes.Recipe, test: Images, data: Path | None) -> Iterato
     surrogates = {table["surrogate"] for table in recipe.tables.get("attacks", {}).values() if "surrogate" in table}
     for surrogate in sorted(surrogates):
         images = datasets.load(surrogate, "train", root=data, size=size, channels=channels)
-        yield f"thief ({surrogate})", images.pixels[: len(test)]
+        yield f"thief ({images.name})", images.pixels[: len(test)]
     yield "uniform noise", torch.rand(test.pixels.shape, generator=torch.Generator().manual_seed(SEED))
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import recipes
+from attacks.registry import attack
 from attacks.thief import Service
 from loadtests import target
 from loadtests.tally import LoadTest, Tally
@@ -64,10 +65,24 @@ def add_options(parser: Any) -> None:
     parser.add_argument("--transfer", default="transfer.npz", help="file for the thief's answers (transfer.npz)")
 
 
+def limits(recipe: recipes.Recipe) -> LoadTest:
+    """[loadtest] of a recipe; its defaults where the recipe has none. Raises RecipeError."""
+    return recipe.section("loadtest", LoadTest) if "loadtest" in recipe.tables else LoadTest()
+
+
+def parameters(recipe: recipes.Recipe, name: str) -> Any:
+    """The hyper-parameters [attacks.NAME] of a recipe, as the attack's own dataclass. Raises RecipeError."""
+    where = f"{recipe.path}: [attacks.{name}]"
+    try:
+        return recipes.build(attack(name).parameters, recipe.tables.get("attacks", {}).get(name), where=where)
+    except ValueError as error:
+        raise error if isinstance(error, recipes.RecipeError) else recipes.RecipeError(f"{where}: {error}") from None
+
+
 def make(options: argparse.Namespace) -> Plan:
     """The plan of a command line. Raises RecipeError, TargetError, DatasetError."""
     recipe = recipes.read(options.recipe)
-    limits = recipe.section("loadtest", LoadTest) if "loadtest" in recipe.tables else LoadTest()
+    thresholds = limits(recipe)
     data = Path(options.data) if options.data else None
     server = target.read(options.instance, run_folder=Path(options.run_folder))
     models = tuple(f"{recipe.name}-{policy}" for policy in options.policies.split(","))
@@ -78,8 +93,8 @@ def make(options: argparse.Namespace) -> Plan:
         target=server,
         models=models,
         images=datasets.load(recipe.tables["dataset"]["name"], "test", root=data),
-        limits=limits,
-        tally=Tally(limits, started=time.time()),
+        limits=thresholds,
+        tally=Tally(thresholds, started=time.time()),
         theft=Theft(options.attack, options.seed, Path(options.transfer)),
         data=data,
     )

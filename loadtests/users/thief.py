@@ -12,13 +12,13 @@ from __future__ import annotations
 from locust import constant, task
 from locust.exception import StopUser
 
-import recipes
 from attacks.oracle import Ledger
 from attacks.registry import attack
 from attacks.thief import steal
 from handlers import wire
 from loadtests.oracles import HttpOracle, OracleError
 from loadtests.tally import Kind
+from loadtests.users.plan import parameters
 from loadtests.users.service import ServiceUser
 
 
@@ -31,12 +31,10 @@ class ThiefUser(ServiceUser):
     def on_start(self) -> None:
         """Prepare the attack named on the command line from its table of the recipe."""
         plan = self.plan
-        entry = attack(plan.theft.attack)
-        table = plan.recipe.tables.get("attacks", {}).get(plan.theft.attack)
-        parameters = recipes.build(entry.parameters, table, where=f"{plan.recipe.path}: [attacks.{plan.theft.attack}]")
-        self.thief = entry.prepare(parameters, plan.service, seed=plan.theft.seed, root=plan.data)
-        ledger = Ledger(HttpOracle(self._post, rows=parameters.rows), parameters.budget)
-        self.steps = steal(self.thief, ledger, rows=parameters.rows)
+        prepare, how = attack(plan.theft.attack).prepare, parameters(plan.recipe, plan.theft.attack)
+        self.thief = prepare(how, plan.service, seed=plan.theft.seed, root=plan.data)
+        self.steps = steal(self.thief, Ledger(HttpOracle(self._post, rows=how.rows), how.budget), rows=how.rows)
+        self.kind = Kind("thief", plan.models[0], plan.theft.attack, how.rows)
         plan.tally.errors.append(UNFINISHED)
 
     @task
@@ -55,15 +53,14 @@ class ThiefUser(ServiceUser):
         raise StopUser
 
     def _post(self, body: bytes, content_type: str) -> tuple[int, bytes]:
-        plan = self.plan
-        headers = {**plan.target.authorization, "Content-Type": content_type}
+        headers = {**self.plan.target.authorization, "Content-Type": content_type}
 
         def judge(status: int, answer: bytes) -> None:
             if status != 200:
                 # a refusal is the defense's right, and decode_error proves that it is one of ours
                 wire.decode_error(answer)
 
-        return self.ask(Kind("thief", plan.models[0], plan.theft.attack, 1), body, headers, judge)
+        return self.ask(self.kind, body, headers, judge)
 
 
 UNFINISHED = "thief: the run ended before the attack did"

@@ -60,7 +60,10 @@ def test_the_surrogate_set_meets_the_geometry_of_the_service() -> None:
 
 @pytest.mark.parametrize(
     ("fields", "message"),
-    [({"budget": 0}, "budget: expected at least 1 image, got 0"), ({"budget": 5, "rows": 0}, "rows: expected .* got 0")],
+    [
+        ({"budget": 0}, "budget: expected at least 1 image, got 0"),
+        ({"budget": 5, "rows": 0}, "rows: expected .* got 0"),
+    ],
 )
 def test_ranges(fields: dict[str, int], message: str) -> None:
     with pytest.raises(ValueError, match=message):

@@ -91,7 +91,9 @@ def report(**changes: Any) -> Report:
     sections: dict[str, Any] = {
         "attacks": attacks,
         "policies": (
-            policy_row(policy="edm", accuracy=0.985, accuracy_drop=0.005, label_flips=0.006, l1=0.03, forward_passes=2.0),
+            policy_row(
+                policy="edm", accuracy=0.985, accuracy_drop=0.005, label_flips=0.006, l1=0.03, forward_passes=2.0
+            ),
             policy_row(),
         ),
         "detection": (DetectionRow("digits", "same", "knockoff", 100, 200, 0.9, 0.8, 0.3, 0.2, 0.5, 0.1),),

@@ -66,8 +66,7 @@ class Stub:
             def do_POST(self) -> None:
                 length = int(self.headers["Content-Length"])
                 if length > LIMIT:
-                    self.close_connection = True
-                    self._reply(413, b"")
+                    self._reply(413, b"", close=True)
                     return
                 body = self.rfile.read(length)
                 if self.headers["Authorization"] != f"Bearer {TOKEN}":
@@ -78,8 +77,10 @@ class Stub:
                 status, answer = oracle.post(body, self.headers["Content-Type"])
                 self._reply(status, lying(answer) if stub.lie and status == 200 else answer)
 
-            def _reply(self, status: int, body: bytes) -> None:
+            def _reply(self, status: int, body: bytes, *, close: bool = False) -> None:
                 self.send_response(status)
+                if close:
+                    self.send_header("Connection", "close")
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
                 self.wfile.write(body)

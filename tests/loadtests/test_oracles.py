@@ -120,7 +120,9 @@ def test_an_archive_packed_from_other_code_is_refused(smoke: Smoke, tmp_path: Pa
         for name in old.namelist():
             data = old.read(name)
             new.writestr(name, data + b"\n" if name == "defenses/pipeline.py" else data)
-    with pytest.raises(OracleError, match=r"packed from other code than this checkout \(defenses/pipeline\.py.*rebuild"):
+    with pytest.raises(
+        OracleError, match=r"packed from other code than this checkout \(defenses/pipeline\.py.*rebuild"
+    ):
         InProcessOracle(changed)
 
 
@@ -142,9 +144,7 @@ def test_archives_that_are_none(tmp_path: Path) -> None:
         InProcessOracle(tmp_path / "smoke-edm.mar")
 
 
-def test_nothing_is_left_in_the_temporary_folder(
-    smoke: Smoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_nothing_is_left_in_the_temporary_folder(smoke: Smoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     with InProcessOracle(smoke.archive("undefended")):
         assert list(tmp_path.iterdir())

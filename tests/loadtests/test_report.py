@@ -116,7 +116,7 @@ def test_names_are_escaped() -> None:
 
 def test_the_short_table() -> None:
     lines = program.table(headline(made_up.report())).splitlines()
-    assert lines[0].split() == "policy accuracy drop best soft clone best hard clone gap vs top-1".split()
+    assert " ".join(lines[0].split()) == "policy accuracy drop best soft clone best hard clone gap vs top-1"
     assert lines[1].split() == ["undefended", "99.0", "%", "+0.0", "94.0", "±", "2.8", "%", "80.0", "%", "-14.0"]
     assert lines[3].split() == ["weak", "-", "-", "85.0", "%", "-", "-5.0"]
     assert len({len(line) for line in lines}) == 1

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import socket
 from datetime import datetime, timezone
 from pathlib import Path
@@ -104,10 +103,12 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
 
 
 def test_run_facts_hold_neither_host_nor_paths() -> None:
-    facts = run_info(seed=3, started=datetime.now(timezone.utc), settings={})
+    own = {"dataset": {"name": f"imagefolder:{Path.cwd()}/cats"}}
+    facts = run_info(seed=3, started=datetime.now(timezone.utc), settings=own)
     text = json.dumps(dataclasses.asdict(facts))
     assert facts.seed == 3
+    assert facts.settings == {"dataset": {"name": "imagefolder:cats"}}
     assert facts.versions["torch"] != "absent"
     assert socket.gethostname() not in text.split()
-    assert os.getcwd() not in text
+    assert str(Path.cwd()) not in text
     assert str(Path.home()) not in text

@@ -15,9 +15,9 @@ def tally(**limits: float) -> Tally:
     return Tally(LoadTest(**{"warm_up_s": 2.0, **limits}), started=100.0, ended=112.0)  # type: ignore[arg-type]
 
 
-def filled(count: Tally, kind: Kind, latencies: list[float], *, failed: bool = False) -> Tally:
+def filled(count: Tally, kind: Kind, latencies: list[float], *, failure: str | None = None) -> Tally:
     for ms in latencies:
-        count.add(kind, ms=ms, at=105.0, failed=failed)
+        count.add(kind, ms=ms, at=105.0, failure=failure)
     return count
 
 
@@ -30,11 +30,12 @@ def test_a_good_run_breaks_nothing() -> None:
 
 def test_the_warm_up_counts_for_answers_but_not_for_latency() -> None:
     run = filled(tally(p99_ms=50), PNG, [10.0] * 100)
-    run.add(PNG, ms=900.0, at=101.9, failed=True)
+    run.add(PNG, ms=900.0, at=101.9, failure="status 503, expected 200")
     assert run.requests[PNG] == 101
     assert max(run.latencies_ms[PNG]) == 10.0
     assert run.broken() == [
-        "failure_ratio 0.0099 is above 0.0 (most: 1 of 101 benign to digits-edm)",
+        "failure_ratio 0.0099 is above 0.0 (1 of 101 benign image/png to digits-edm failed, "
+        "first: status 503, expected 200)",
     ]
 
 
@@ -63,13 +64,13 @@ def test_errors_of_users_break_a_run() -> None:
 
 
 def test_a_run_is_hopeless_only_after_enough_requests() -> None:
-    run = filled(tally(failure_ratio=0.5), PNG, [1.0] * (ENOUGH - 1), failed=True)
+    run = filled(tally(failure_ratio=0.5), PNG, [1.0] * (ENOUGH - 1), failure="wrong")
     assert not run.hopeless
     assert filled(run, PNG, [1.0]).hopeless
 
 
 def test_the_summary_by_hand() -> None:
-    run = filled(filled(tally(), RAW, [1.0, 2.0, 3.0]), NAN, [5.0], failed=True)
+    run = filled(filled(tally(), RAW, [1.0, 2.0, 3.0]), NAN, [5.0], failure="wrong")
     run.judge("digits-edm", right=20, rows=24)
     summary = run.summary()
     raw, nan = summary["kinds"]
@@ -78,11 +79,12 @@ def test_the_summary_by_hand() -> None:
         **vars(RAW),
         "requests": 3,
         "failures": 0,
+        "first_failure": None,
         "p50_ms": 2.0,
         "p99_ms": 2.98,
         "rows_per_s": 2.4,
     }
-    assert (nan["what"], nan["failures"]) == ("nan", 1)
+    assert (nan["what"], nan["failures"], nan["first_failure"]) == ("nan", 1, "wrong")
     assert summary["seconds"] == 12.0
     assert summary["accuracy"] == {"digits-edm": 20 / 24}
     assert summary["failure_ratio"] == 0.25
