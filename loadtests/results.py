@@ -31,6 +31,7 @@ class AttackRow:
     """One clone: the theft it was trained from, how it was trained, and how good it became.
 
     labels: "soft" or "hard", which reading of the answers it was trained on. budget: charged queries it could use.
+    seed: of the clone's training; the run's seed is the thief's.
     adaptive: the adaptive form of the attack, None for the plain one. held_out: its agreement with the thief's own
     held-out answers, by which the thief chooses a recipe. agreement: with the served labels on the test set.
     victim_accuracy: of the policy as served. rejected: charged rows without an answer. seconds: of training.
