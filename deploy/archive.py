@@ -54,15 +54,11 @@ def select(store: Path, names: Sequence[str] | None = None) -> list[Archive]:
     """
     known = {path.stem: path for path in sorted(store.glob("*.mar"))}
     if not known:
-        raise RefusedError(
-            f"no archives (*.mar) in {store.absolute()}; export some, or name their folder with --store"
-        )
+        raise RefusedError(f"no archives (*.mar) in {store.absolute()}; export some, or name their folder with --store")
     chosen = list(dict.fromkeys(names or known))
     unknown = [name for name in chosen if name not in known]
     if unknown:
-        raise RefusedError(
-            f"no archive of that name in {store}: {', '.join(unknown)}; there are {', '.join(known)}"
-        )
+        raise RefusedError(f"no archive of that name in {store}: {', '.join(unknown)}; there are {', '.join(known)}")
     return [read(known[name]) for name in chosen]
 
 
@@ -174,7 +170,5 @@ def _rows(accepted: list[Any]) -> tuple[tuple[float, ...], ...]:
     except (TypeError, ValueError) as error:
         raise ValueError(f"{GOLDEN}: accepted: expected rows of numbers ({error})") from error
     if not rows or not rows[0] or len({len(row) for row in rows}) != 1:
-        raise ValueError(
-            f"{GOLDEN}: accepted: expected rows of one length, got lengths {[len(r) for r in rows]}"
-        )
+        raise ValueError(f"{GOLDEN}: accepted: expected rows of one length, got lengths {[len(r) for r in rows]}")
     return rows

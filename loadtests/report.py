@@ -33,10 +33,15 @@ def main() -> None:
         sys.exit(f"loadtests.report: {error}")
     page = folder / "report.html"
     unfinished = page.with_name(f".{page.name}.{os.getpid()}")
-    unfinished.write_text(render(report, title=folder.resolve().name), "utf-8")
+    unfinished.write_text(render(report, title=subject(report) or folder.resolve().name), "utf-8")
     unfinished.replace(page)
     print(table(headline(report)))
     print(f"report: {page}")
+
+
+def subject(report: Report) -> str:
+    """The recipes that the report's rows are about."""
+    return ", ".join(sorted({row.recipe for row in report.attacks} | {row.recipe for row in report.policies}))
 
 
 def render(report: Report, *, title: str) -> str:

