@@ -83,16 +83,7 @@ def save(
 
 def load(path: Path) -> Checkpoint:
     """Read a checkpoint. Raises CheckpointError."""
-    if not path.is_file():
-        raise CheckpointError(f"no checkpoint at {path}: train it first (python -m training.{path.stem})")
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path}: damaged ({error}); delete it and train again") from error
-    if metadata.get("format") != FORMAT:
-        raise CheckpointError(f"{path}: expected format {FORMAT!r}, got {metadata.get('format')!r}")
+    metadata, tensors = _read(path, with_tensors=True)
     architectures = tuple(Architecture(**each) for each in json.loads(metadata["architectures"]))
     networks = []
     for number, architecture in enumerate(architectures):
@@ -104,6 +95,26 @@ def load(path: Path) -> Checkpoint:
         networks.append(network.eval())
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     return Checkpoint(path, digest, tuple(networks), architectures, json.loads(metadata["facts"]))
+
+
+def facts(path: Path) -> dict[str, Any]:
+    """What a checkpoint says of itself, without building its networks. Raises CheckpointError."""
+    told: dict[str, Any] = json.loads(_read(path, with_tensors=False)[0]["facts"])
+    return told
+
+
+def _read(path: Path, *, with_tensors: bool) -> tuple[dict[str, str], dict[str, torch.Tensor]]:
+    if not path.is_file():
+        raise CheckpointError(f"no checkpoint at {path}: train it first (make train)")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in (file.keys() if with_tensors else ())}
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path}: damaged ({error}); delete it and train again") from error
+    if metadata.get("format") != FORMAT:
+        raise CheckpointError(f"{path}: expected format {FORMAT!r}, got {metadata.get('format')!r}")
+    return metadata, tensors
 
 
 def commit() -> str:

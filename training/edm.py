@@ -111,6 +111,8 @@ def main(arguments: argparse.Namespace) -> None:
         runs=arguments.runs,
         seed=arguments.seed,
     )
+    if session.done():
+        return
     cut = split(load(data.name, "train", root=arguments.data), rows=data.rows)
     session.facts["classes"] = list(cut.classes)
     _, channels, size, _ = cut.images.shape

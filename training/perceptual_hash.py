@@ -72,11 +72,13 @@ def main(arguments: argparse.Namespace) -> None:
     session = Session(
         recipe.name,
         "hash",
-        {"hash": hash_net},
+        {"dataset": data, "hash": hash_net},
         runs=arguments.runs,
         seed=arguments.seed,
         secret=subkey(key, "seed"),
     )
+    if session.done():
+        return
     _, channels, size, _ = load(data.name, "test", root=arguments.data).pixels.shape
     task = secret_task(hash_net, key, size=size, channels=channels, root=arguments.data)
     plan = architecture(hash_net.architecture, hash_net.options, task)

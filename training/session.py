@@ -90,10 +90,10 @@ class Session:
             "seed": None if secret else seed,
             "settings": {key: dataclasses.asdict(value) for key, value in settings.items()},
         }
-        digest = hashlib.sha256(json.dumps(self.facts, sort_keys=True).encode() + secret).digest()
-        self.fingerprint = digest.hex()
-        # the seed of a keyed run must not be derivable from what is public
-        private = hashlib.sha256(b"seed" + digest if secret else str(seed).encode()).digest()
+        public = json.dumps(self.facts, sort_keys=True).encode()
+        # the checkpoint shows the fingerprint, so a keyed run's seed must not be derivable from it
+        self.fingerprint = hashlib.sha256(public + hashlib.sha256(b"fingerprint" + secret).digest()).hexdigest()
+        private = hashlib.sha256(b"seed" + secret + public if secret else str(seed).encode()).digest()
         self.seed = int.from_bytes(private[:7], "big")
         torch.manual_seed(self.seed)
         self.generator = torch.Generator().manual_seed(self.seed)
@@ -105,6 +105,13 @@ class Session:
         if self.accelerator.is_main_process:
             self.writer = SummaryWriter(str(runs / recipe / "tensorboard" / name))
         self.say(f"{recipe}/{name}: {self.device}, precision {precision if on_gpu else 'float32'}")
+
+    def done(self) -> bool:
+        """Whether the checkpoint is there already, made with these settings and this secret."""
+        if not self.path.is_file() or checkpoint.facts(self.path).get("fingerprint") != self.fingerprint:
+            return False
+        self.say(f"{self.path}: trained with these settings already; delete it to train anew")
+        return True
 
     def say(self, text: str) -> None:
         """One line to stderr, from the main process, that does not tear the progress bar."""
@@ -210,6 +217,7 @@ class Session:
             return
         facts = {
             **self.facts,
+            "fingerprint": self.fingerprint,
             "metrics": dict(metrics),
             "seconds": round(self.seconds, 1),
             "device": str(self.device),

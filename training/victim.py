@@ -102,6 +102,8 @@ def main(arguments: argparse.Namespace) -> None:
     session = Session(
         recipe.name, "victim", {"dataset": data, "victim": victim}, runs=arguments.runs, seed=arguments.seed
     )
+    if session.done():
+        return
     cut = split(load(data.name, "train", root=arguments.data), rows=data.rows)
     session.facts["classes"] = list(cut.classes)
     plan = architecture(victim.architecture, victim.options, cut)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from handlers.key import read_key
 from tests.conftest import RECIPE, Smoke
 from training import perceptual_hash
 from training.checkpoint import load
+from training.session import Session
 from training.victim import split
 from zoo import datasets
 
@@ -40,6 +42,23 @@ def test_a_keyed_checkpoint_does_not_tell_its_key_or_seed(smoke_runs: Smoke) -> 
     key = smoke_runs.key_file.read_text().strip()
     assert key.encode() not in path.read_bytes()
     assert bytes.fromhex(key) not in path.read_bytes()
+
+
+def test_what_is_trained_is_not_trained_again(smoke_runs: Smoke, capsys: pytest.CaptureFixture[str]) -> None:
+    path = smoke_runs.runs / "smoke/hash.safetensors"
+    before = path.stat().st_mtime_ns
+    perceptual_hash.main(argparse.Namespace(recipe=str(RECIPE), runs=smoke_runs.runs, data=None, seed=0))
+    assert path.stat().st_mtime_ns == before
+    assert "trained with these settings already; delete it to train anew" in capsys.readouterr().err
+
+
+def test_the_fingerprint_shown_is_not_where_a_keyed_seed_comes_from(tmp_path: Path) -> None:
+    shown = [Session("a", "hash", {}, runs=tmp_path, seed=0, secret=bytes([n]) * 32) for n in (1, 1, 2)]
+    assert shown[0].fingerprint == shown[1].fingerprint != shown[2].fingerprint
+    assert shown[0].seed == shown[1].seed != shown[2].seed
+    digest = bytes.fromhex(shown[0].fingerprint)
+    for guess in (digest, b"seed" + digest, shown[0].fingerprint.encode()):
+        assert int.from_bytes(hashlib.sha256(guess).digest()[:7], "big") != shown[0].seed
 
 
 def test_the_key_alone_decides_the_hash_network(

@@ -80,7 +80,7 @@ def test_a_checkpoint_says_how_it_was_made(tmp_path: Path) -> None:
 
 
 def test_a_checkpoint_that_cannot_be_read_says_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"train it first \(python -m training.victim\)"):
+    with pytest.raises(CheckpointError, match=r"train it first \(make train\)"):
         checkpoint.load(tmp_path / "victim.safetensors")
     train(tmp_path)
     path = tmp_path / "made-up/victim.safetensors"
