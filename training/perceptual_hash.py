@@ -18,12 +18,10 @@ import os
 from dataclasses import dataclass, field
 from typing import Any
 
-from torch.nn import functional as F
-
 import recipes
 from handlers.key import read_key
 from training.session import Optimisation, Session, run
-from training.victim import Data, Split, accuracy, architecture, split
+from training.victim import Data, Split, architecture, fit, split
 from zoo.augment import Affine
 from zoo.datasets import load
 from zoo.glyphs import glyphs
@@ -68,7 +66,10 @@ def subkey(key: bytes, purpose: str) -> bytes:
 def main(arguments: argparse.Namespace) -> None:
     recipe = recipes.read(arguments.recipe)
     data, hash_net = recipe.section("dataset", Data), recipe.section("hash", Hash)
-    key, how = read_key(KEY, os.environ), hash_net.optimisation
+    try:
+        key = read_key(KEY, os.environ)
+    except RuntimeError as error:
+        raise ValueError(f"the secret hash network needs the deployment's key: {error}") from error
     session = Session(
         recipe.name,
         "hash",
@@ -82,18 +83,7 @@ def main(arguments: argparse.Namespace) -> None:
     _, channels, size, _ = load(data.name, "test", root=arguments.data).pixels.shape
     task = secret_task(hash_net, key, size=size, channels=channels, root=arguments.data)
     plan = architecture(hash_net.architecture, hash_net.options, task)
-    images, labels = session.move(task.images), task.labels.to(session.device)
-    network, optimiser, schedule = session.prepare(plan.network(), how, len(images))
-
-    for _ in session.epochs(how, network, optimiser, schedule):
-        for rows in session.batches(len(images), how.batch_size):
-            with session.accelerator.autocast():
-                loss = F.cross_entropy(network(session.augment(images[rows], hash_net.affine)), labels[rows])
-            session.step({"loss": loss}, optimiser, schedule)
-
-    trained = session.accelerator.unwrap_model(network)
-    held_out = accuracy(trained, session.move(task.validation_images), task.validation_labels.to(session.device))
-    session.finish([trained], [plan], {"validation_accuracy": held_out})
+    fit(session, task, plan, hash_net.optimisation, hash_net.affine)
 
 
 if __name__ == "__main__":

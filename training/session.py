@@ -27,7 +27,6 @@ from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-import recipes
 from training import checkpoint
 from training.checkpoint import Architecture
 from zoo.augment import Affine
@@ -274,10 +273,10 @@ def arguments(program: str) -> argparse.Namespace:
 
 
 def run(program: str, main: Any) -> None:
-    """Run a program's main; a mistake of the user's is one line on stderr and exit status 2."""
+    """Run a program's main; a mistake of the user's is one line on stderr and exit status 1."""
     try:
         main(arguments(program))
-    except (recipes.RecipeError, checkpoint.CheckpointError, ValueError, OSError) as error:
+    except (ValueError, FloatingPointError, OSError) as error:
         sys.exit(f"training.{program}: {error}")
     except KeyboardInterrupt:
         sys.exit(f"training.{program}: interrupted; the same command resumes after the last whole epoch")

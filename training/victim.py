@@ -95,10 +95,24 @@ def accuracy(network: torch.nn.Module, images: torch.Tensor, labels: torch.Tenso
     return right.float().mean().item()
 
 
+def fit(session: Session, cut: Split, plan: Architecture, how: Optimisation, affine: Affine | None) -> None:
+    """Train one classifier by cross-entropy and write its checkpoint with its accuracy on the validation split."""
+    images, labels = session.move(cut.images), cut.labels.to(session.device)
+    network, optimiser, schedule = session.prepare(plan.network(), how, len(images))
+    for _ in session.epochs(how, network, optimiser, schedule):
+        for rows in session.batches(len(images), how.batch_size):
+            with session.accelerator.autocast():
+                loss = F.cross_entropy(network(session.augment(images[rows], affine)), labels[rows])
+            session.step({"loss": loss}, optimiser, schedule)
+
+    trained = session.accelerator.unwrap_model(network)
+    held_out = accuracy(trained, session.move(cut.validation_images), cut.validation_labels.to(session.device))
+    session.finish([trained], [plan], {"validation_accuracy": held_out})
+
+
 def main(arguments: argparse.Namespace) -> None:
     recipe = recipes.read(arguments.recipe)
     data, victim = recipe.section("dataset", Data), recipe.section("victim", Victim)
-    how = victim.optimisation
     session = Session(
         recipe.name, "victim", {"dataset": data, "victim": victim}, runs=arguments.runs, seed=arguments.seed
     )
@@ -107,18 +121,7 @@ def main(arguments: argparse.Namespace) -> None:
     cut = split(load(data.name, "train", root=arguments.data), rows=data.rows)
     session.facts["classes"] = list(cut.classes)
     plan = architecture(victim.architecture, victim.options, cut)
-    images, labels = session.move(cut.images), cut.labels.to(session.device)
-    network, optimiser, schedule = session.prepare(plan.network(), how, len(images))
-
-    for _ in session.epochs(how, network, optimiser, schedule):
-        for rows in session.batches(len(images), how.batch_size):
-            with session.accelerator.autocast():
-                loss = F.cross_entropy(network(session.augment(images[rows], victim.affine)), labels[rows])
-            session.step({"loss": loss}, optimiser, schedule)
-
-    trained = session.accelerator.unwrap_model(network)
-    held_out = accuracy(trained, session.move(cut.validation_images), cut.validation_labels.to(session.device))
-    session.finish([trained], [plan], {"validation_accuracy": held_out})
+    fit(session, cut, plan, victim.optimisation, victim.affine)
 
 
 if __name__ == "__main__":

@@ -61,6 +61,14 @@ def test_the_fingerprint_shown_is_not_where_a_keyed_seed_comes_from(tmp_path: Pa
         assert int.from_bytes(hashlib.sha256(guess).digest()[:7], "big") != shown[0].seed
 
 
+def test_without_a_key_there_is_no_hash_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TORCHWARDEN_KEY_FILE", raising=False)
+    monkeypatch.delenv("TORCHWARDEN_KEY", raising=False)
+    with pytest.raises(ValueError, match=r"needs the deployment's key: .*python -m handlers\.key"):
+        perceptual_hash.main(argparse.Namespace(recipe=str(RECIPE), runs=tmp_path, data=None, seed=0))
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_the_key_alone_decides_the_hash_network(
     smoke_runs: Smoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
