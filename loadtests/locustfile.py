@@ -52,6 +52,8 @@ def prepare(environment: Any, **_: Any) -> None:
             gevent.spawn(environment.runner.quit)
 
     environment.events.request.add_listener(count)
+    # gevent counts its timers, Locust's run time among them, from its last look at the clock: seconds ago by now
+    gevent.get_hub().loop.update_now()
 
 
 @events.test_start.add_listener

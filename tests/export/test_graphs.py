@@ -31,7 +31,7 @@ def on_onnx(path: Path, batch: np.ndarray) -> np.ndarray:
     return np.asarray(session.run(["probabilities"], {"images": batch})[0])
 
 
-@pytest.mark.filterwarnings("ignore:.*torch.jit:FutureWarning")
+@pytest.mark.filterwarnings("ignore:.*torch.jit")  # deprecated, by one category or another, since torch 2.11
 @pytest.mark.parametrize("name", GRAPHS)
 def test_both_graphs_answer_as_the_network_does_at_any_batch(smoke_graphs: Smoke, name: str) -> None:
     checkpoint, _, number = name.partition("-")

@@ -48,6 +48,7 @@ def test_benign_and_hostile_users_agree_with_a_good_server(stub: Stub, tmp_path:
     roles = {kind["role"] for kind in summary["kinds"]}
     assert roles == {"benign", "hostile"}
     assert sum(kind["requests"] for kind in summary["kinds"]) > 50
+    assert summary["seconds"] == pytest.approx(5, abs=1.5), "the run time must not start before the users do"
     assert summary["failure_ratio"] == 0
     bench = read(tmp_path / "report.json").bench
     assert {row.policy for row in bench} == {"undefended", "edm"}
