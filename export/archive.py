@@ -28,11 +28,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 import yaml
 
 import recipes
-from export.graphs import ExportError, graph_names
+from export.graphs import ExportError, graph_names, on_onnxruntime
 from training.checkpoint import Checkpoint, CheckpointError, load
 from zoo import datasets
 
@@ -115,17 +114,10 @@ def golden(section: Mapping[str, Any], graphs: Path, images: np.ndarray) -> dict
 
     Which member answers depends on a key that the archive does not hold, so any member's answer is a right one.
     """
-    answers = np.stack([_run(graphs / f"{name}.onnx", images) for name in section["members"]], axis=1)
+    answers = np.stack([on_onnxruntime(graphs / f"{name}.onnx")(images) for name in section["members"]], axis=1)
     best = int(answers.max(2).min(1).argmax())
     image = images[best : best + 1].astype("<f4")
     return {"image": base64.b64encode(image.tobytes()).decode(), "accepted": answers[best].tolist()}
-
-
-def _run(path: Path, images: np.ndarray) -> np.ndarray:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    return np.asarray(session.run(["probabilities"], {"images": images})[0])
 
 
 def stage(folder: Path, section: Mapping[str, Any], graphs: Path, golden_answer: Mapping[str, Any]) -> None:

@@ -20,7 +20,7 @@ import re
 import sys
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +39,9 @@ BATCHES = (1, 7, 32)
 BOUNDS = {torch.float32: 1e-5}
 MANGLED = re.compile(rb"___torch_mangle_\d+")
 WRITTEN_BY_TORCH = ("version", ".data/serialization_id")
+
+# images (N,C,H,W) float32 in [0,1] -> probabilities (N,K) float32
+Answer = Callable[[np.ndarray], np.ndarray]
 
 
 class ExportError(ValueError):
@@ -100,15 +103,16 @@ def to_onnx(model: nn.Module, shape: tuple[int, ...], path: Path, metadata: Mapp
     onnx.helper.set_model_props(proto, dict(sorted(metadata.items())))
     onnx.checker.check_model(proto)
     data = proto.SerializeToString(deterministic=True)
+    check_parity(model, on_onnxruntime(data), shape, what=path.name)
+    _write(path, data)
+
+
+def on_onnxruntime(graph: Path | bytes) -> Answer:
+    """An ONNX graph as a function of images, on one thread of the CPU."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-
-    def answer(images: np.ndarray) -> np.ndarray:
-        return np.asarray(session.run(["probabilities"], {"images": images})[0])
-
-    check_parity(model, answer, shape, what=path.name)
-    _write(path, data)
+    session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    return lambda images: np.asarray(session.run(["probabilities"], {"images": images})[0])
 
 
 def to_torchscript(model: nn.Module, shape: tuple[int, ...], path: Path, metadata: Mapping[str, str]) -> None:
@@ -127,10 +131,7 @@ def to_torchscript(model: nn.Module, shape: tuple[int, ...], path: Path, metadat
         _canonical(saved, canonical)
         loaded = torch.jit.load(canonical)
 
-        def answer(images: np.ndarray) -> np.ndarray:
-            return np.asarray(loaded(torch.from_numpy(images)))
-
-        check_parity(model, answer, shape, what=path.name)
+        check_parity(model, lambda images: np.asarray(loaded(torch.from_numpy(images))), shape, what=path.name)
         canonical.replace(path)
 
 
@@ -161,7 +162,7 @@ def _canonical(saved: Path, canonical: Path) -> None:
     writer.write_end_of_file()
 
 
-def check_parity(model: nn.Module, answer, shape: tuple[int, ...], *, what: str) -> None:  # type: ignore[no-untyped-def]
+def check_parity(model: nn.Module, answer: Answer, shape: tuple[int, ...], *, what: str) -> None:
     """Raise ExportError unless `answer` gives torch's probabilities within BOUNDS for every batch size."""
     random = np.random.default_rng(0)
     bound = BOUNDS[torch.float32]

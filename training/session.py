@@ -13,6 +13,7 @@ import argparse
 import dataclasses
 import hashlib
 import json
+import math
 import os
 import sys
 import time
@@ -195,7 +196,7 @@ class Session:
             network.train()
             yield epoch
             means = {name: (value / max(1, self._step)).item() for name, value in self._losses.items()}
-            if not all(map(_finite, means.values())):
+            if not all(map(math.isfinite, means.values())):
                 raise FloatingPointError(f"{self.name}: losses {means} in epoch {epoch}: try a smaller lr")
             self.seconds = time.monotonic() - started
             self.log(means, epoch)
@@ -280,7 +281,3 @@ def run(program: str, main: Any) -> None:
         sys.exit(f"training.{program}: {error}")
     except KeyboardInterrupt:
         sys.exit(f"training.{program}: interrupted; the same command resumes after the last whole epoch")
-
-
-def _finite(value: float) -> bool:
-    return value == value and abs(value) != float("inf")
