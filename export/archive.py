@@ -223,7 +223,7 @@ def archive(
     """Build model_store/<recipe>-<policy>.mar and give its path. Raises ExportError, CheckpointError."""
     predictor = load(runs / recipe.name / f"{table.predictor}.safetensors")
     section = handler_section(recipe.name, name, table, serving, predictor, runs)
-    images = datasets.load(predictor.facts["settings"]["dataset"]["name"], "test", root=data).pixels[:256].numpy()
+    images = recipe.section("dataset", datasets.Data).load("test", data).pixels[:256].numpy()
     target = store / f"{recipe.name}-{name}.mar"
     with tempfile.TemporaryDirectory() as private:
         folder = Path(private)

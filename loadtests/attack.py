@@ -205,7 +205,7 @@ def _still_true(transfer: TransferSet, server: Target, model: str, *, rows: int)
 
 def _examine(job: Job, policy: str) -> tuple[Exam, int]:
     """The test split with the policy's own answers, and the number of classes."""
-    test = datasets.load(job.recipe.tables["dataset"]["name"], "test", root=job.data)
+    test = job.recipe.section("dataset", datasets.Data).load("test", job.data)
     assert test.labels is not None, "a recipe's data set is labelled"
     with InProcessOracle(job.archive(policy)) as oracle:
         return Exam(test.pixels, test.labels, oracle(test.pixels).labels), len(test.classes)

@@ -40,7 +40,7 @@ def main() -> None:
     started = datetime.now(timezone.utc)
     try:
         recipe = recipes.read(options.recipe)
-        test = datasets.load(recipe.tables["dataset"]["name"], "test", root=options.data)
+        test = recipe.section("dataset", datasets.Data).load("test", options.data)
         traffic = dict(_traffic(recipe, test, options.data))
         with InProcessOracle(options.store / f"{recipe.name}-{UNDEFENDED}.mar") as oracle:
             clean = oracle(test.pixels)

@@ -29,8 +29,8 @@ from torch.nn import functional as F
 
 import recipes
 from training.session import Optimisation, Session, run
-from training.victim import Data, Victim, accuracy, architecture, split
-from zoo.datasets import load
+from training.victim import Victim, accuracy, architecture, split
+from zoo.datasets import Data, load
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ def main(arguments: argparse.Namespace) -> None:
     )
     if session.done():
         return
-    cut = split(load(data.name, "train", root=arguments.data), rows=data.rows)
+    cut = split(data.load("train", arguments.data), rows=data.rows)
     session.facts["classes"] = list(cut.classes)
     _, channels, size, _ = cut.images.shape
     outside = load(edm.auxiliary, "train", root=arguments.data, size=size, channels=channels).pixels

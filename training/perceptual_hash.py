@@ -21,9 +21,9 @@ from typing import Any
 import recipes
 from handlers.key import read_key
 from training.session import Optimisation, Session, run
-from training.victim import Data, Split, architecture, fit, split
+from training.victim import Split, architecture, fit, split
 from zoo.augment import Affine
-from zoo.datasets import load
+from zoo.datasets import Data, load
 from zoo.glyphs import glyphs
 
 KEY = "TORCHWARDEN_KEY"
@@ -80,7 +80,7 @@ def main(arguments: argparse.Namespace) -> None:
     )
     if session.done():
         return
-    _, channels, size, _ = load(data.name, "test", root=arguments.data).pixels.shape
+    _, channels, size, _ = data.load("test", arguments.data).pixels.shape
     task = secret_task(hash_net, key, size=size, channels=channels, root=arguments.data)
     plan = architecture(hash_net.architecture, hash_net.options, task)
     fit(session, task, plan, hash_net.optimisation, hash_net.affine)

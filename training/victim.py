@@ -19,17 +19,9 @@ import recipes
 from training.checkpoint import Architecture
 from training.session import Optimisation, Session, run
 from zoo.augment import Affine
-from zoo.datasets import Images, load
+from zoo.datasets import Data, Images
 
 VALIDATION_SHARE = 0.1
-
-
-@dataclass(frozen=True)
-class Data:
-    """[dataset]: what the victim classifies. rows: train on so many images only (0: all)."""
-
-    name: str
-    rows: int = 0
 
 
 @dataclass(frozen=True)
@@ -118,7 +110,7 @@ def main(arguments: argparse.Namespace) -> None:
     )
     if session.done():
         return
-    cut = split(load(data.name, "train", root=arguments.data), rows=data.rows)
+    cut = split(data.load("train", arguments.data), rows=data.rows)
     session.facts["classes"] = list(cut.classes)
     plan = architecture(victim.architecture, victim.options, cut)
     fit(session, cut, plan, victim.optimisation, victim.affine)

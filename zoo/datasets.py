@@ -23,7 +23,7 @@ from zoo.images import DatasetError, Images, convert, from_bytes
 from zoo.names import CIFAR10, CIFAR100, DIGITS, FASHION, KUZUSHIJI
 from zoo.webp_strips import WebpStrips
 
-__all__ = ["DATASETS", "Dataset", "DatasetError", "Images", "load"]
+__all__ = ["DATASETS", "Data", "Dataset", "DatasetError", "Images", "load"]
 
 SPLITS = ("train", "test")
 
@@ -197,6 +197,24 @@ def load(
         return Images(name, *imagefolder(Path(suffix), split, size=size, channels=channels))
     pixels, labels = _stored(dataset, split, root)
     return Images(name, convert(pixels, size=size, channels=channels), labels, dataset.classes)
+
+
+@dataclass(frozen=True)
+class Data:
+    """[dataset] of a recipe: what the victim classifies, and at which geometry everything of the recipe works.
+
+    name: as `load` spells it. rows: train on so many images only (0: all). size, channels: another geometry than the
+    stored one (0: as stored), for recipes whose networks want 32 x 32 or colour.
+    """
+
+    name: str
+    rows: int = 0
+    size: int = 0
+    channels: int = 0
+
+    def load(self, split: str, root: str | os.PathLike[str] | None = None) -> Images:
+        """One split, whole: `rows` is for who trains. Raises DatasetError."""
+        return load(self.name, split, root=root, size=self.size or None, channels=self.channels or None)
 
 
 def _stored(

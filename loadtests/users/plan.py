@@ -92,7 +92,7 @@ def make(options: argparse.Namespace) -> Plan:
         recipe=recipe,
         target=server,
         models=models,
-        images=datasets.load(recipe.tables["dataset"]["name"], "test", root=data),
+        images=recipe.section("dataset", datasets.Data).load("test", data),
         limits=thresholds,
         tally=Tally(thresholds, started=time.time()),
         theft=Theft(options.attack, options.seed, Path(options.transfer)),
