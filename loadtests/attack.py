@@ -164,7 +164,7 @@ def _steal(job: Job, policy: str, name: str, how: Any) -> Path:
     result = traffic.run(
         {"ThiefUser": 1, "BenignUser": BENIGN_BESIDE},
         {
-            "recipe": job.recipe.path,
+            "recipe": job.recipe.spec,
             "policies": policy,
             "instance": job.instance,
             "run_folder": job.run_folder,

@@ -43,7 +43,7 @@ def main() -> None:
         result = traffic.run(
             {"BenignUser": benign, "HostileUser": limits.hostile},
             {
-                "recipe": recipe.path,
+                "recipe": recipe.spec,
                 "policies": ",".join(options.policies),
                 "instance": options.instance,
                 "run_folder": options.run_folder,

@@ -4,6 +4,9 @@ A recipe has a table per program (`[victim]`, `[hash]`, `[edm]`, ...). Each prog
 gives the frozen dataclass that describes it; nothing here knows what a table means. An unknown table or key, a
 wrong type and a missing key are errors that name the recipe, the key, the value and what was expected. Ranges
 are checked by the dataclass itself in `__post_init__`.
+
+A recipe stands for what two cores can do. `[tiers.NAME]` holds what another size changes: its tables are laid over
+the recipe's own, and `read("mnist@paper")` is the recipe "mnist-paper", with folders and archives of its own.
 """
 
 from __future__ import annotations
@@ -24,7 +27,19 @@ else:
     import tomli as tomllib
 
 HERE = Path(__file__).resolve().parent
-TABLES = ("dataset", "victim", "hash", "edm", "serving", "policies", "attacks", "clone", "loadtest")
+TABLES = (
+    "dataset",
+    "victim",
+    "hash",
+    "edm",
+    "ensemble",
+    "serving",
+    "policies",
+    "attacks",
+    "clone",
+    "evaluate",
+    "loadtest",
+)
 
 T = TypeVar("T")
 
@@ -35,10 +50,14 @@ class RecipeError(ValueError):
 
 @dataclass(frozen=True)
 class Recipe:
-    """One recipe as read: its name (the file's stem) and its tables."""
+    """One recipe as read: its name (the file's stem, and the tier's) and its tables.
+
+    spec: what `read` takes to read it again.
+    """
 
     name: str
     path: Path
+    spec: str
     tables: Mapping[str, Any]
 
     def section(self, table: str, cls: type[T]) -> T:
@@ -56,19 +75,37 @@ class Recipe:
 
 
 def read(name: str | Path) -> Recipe:
-    """Read `recipes/NAME.toml`, or any path that ends in .toml. Raises RecipeError."""
-    path = Path(name) if str(name).endswith(".toml") else HERE / f"{name}.toml"
+    """Read `recipes/NAME.toml`, or any path that ends in .toml; "@TIER" may follow either. Raises RecipeError."""
+    file, at, tier = str(name).rpartition("@")
+    if not at:
+        file, tier = str(name), ""
+    path = Path(file) if file.endswith(".toml") else HERE / f"{file}.toml"
     if not path.is_file():
         known = ", ".join(sorted(file.stem for file in HERE.glob("*.toml")))
-        raise RecipeError(f"no recipe {str(name)!r}: expected one of {known}, or a path to a .toml file")
+        raise RecipeError(f"no recipe {file!r}: expected one of {known}, or a path to a .toml file")
     try:
         tables = tomllib.loads(path.read_text("utf-8"))
     except tomllib.TOMLDecodeError as error:
         raise RecipeError(f"{path}: not TOML: {error}") from error
-    for table in tables:
+    tiers = tables.pop("tiers", {})
+    if tier and tier not in tiers:
+        raise RecipeError(f"{path}: no tier {tier!r}; it has {', '.join(tiers) or 'none'}, and itself without one")
+    for table in (*tables, *tiers.get(tier, ())):
         if table not in TABLES:
-            raise RecipeError(f"{path}: unknown table [{table}]; expected one of {', '.join(TABLES)}")
-    return Recipe(path.stem, path, tables)
+            raise RecipeError(f"{path}: unknown table [{table}]; expected one of {', '.join((*TABLES, 'tiers'))}")
+    if not tier:
+        return Recipe(path.stem, path, str(path), tables)
+    return Recipe(f"{path.stem}-{tier}", path, f"{path}@{tier}", _laid_over(tables, tiers[tier]))
+
+
+def _laid_over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """`below` with every value that `above` gives in its place; tables are merged key by key."""
+    merged = dict(below)
+    for key, value in above.items():
+        under = below.get(key)
+        both = isinstance(under, Mapping) and isinstance(value, Mapping)
+        merged[key] = _laid_over(under, value) if both else value  # type: ignore[arg-type]
+    return merged
 
 
 def build(cls: type[T], fields: Mapping[str, Any], *, where: str) -> T:

@@ -65,7 +65,7 @@ def smoke_runs(tmp_path_factory: pytest.TempPathFactory, key_file: Path) -> Smok
     from training import edm, perceptual_hash, victim
 
     smoke = Smoke(tmp_path_factory.mktemp("smoke"), key_file)
-    arguments = argparse.Namespace(recipe=str(RECIPE), runs=smoke.runs, data=None, seed=0)
+    arguments = argparse.Namespace(recipe=str(RECIPE), runs=smoke.runs, data=None, seed=0, table="edm")
     for program in (victim, perceptual_hash, edm):
         program.main(arguments)
     return smoke

@@ -12,24 +12,33 @@ pairs DivLoss lies in [log P, 1 + log P], not above 0 as the paper's appendix sa
 DivLoss - log P, in [0, 1]. The exponent's weights differ by a factor of e at most, so the gradient follows the mean
 cosine; `temperature` t > 1 replaces equation 2 by 1/t log sum exp(t cos), nearer to the maximum. The paper's is 1.
 
-    python -m training.edm RECIPE
+The paper prints no lambda but a rule: benign accuracy may fall by less than half a point. A recipe that gives several
+lambdas has them searched (training/lambda_search.py).
 
-Reads [dataset], [victim] (the members' architecture) and [edm]; writes runs/RECIPE/edm.safetensors.
+    python -m training.edm RECIPE [--table ensemble]
+
+Reads [dataset], [victim] (the members' architecture) and [edm], or another table of the same form, such as the
+regular ensemble with lambda 0 that the paper compares with; writes runs/RECIPE/<table>.safetensors.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import math
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 import recipes
+from training import lambda_search
+from training.ensemble import Ensemble, Stacked, ensemble_of
 from training.session import Optimisation, Session, run
-from training.victim import Victim, accuracy, architecture, split
+from training.victim import Split, Victim, accuracy, architecture, split
 from zoo.datasets import Data, load
 
 
@@ -37,35 +46,38 @@ from zoo.datasets import Data, load
 class EDM:
     """[edm]: ensemble size, the auxiliary data set, and the weight of the diversity term.
 
-    lambda_diversity: lambda of equation 3; 0 trains a regular ensemble. temperature: t above; 1 is the paper's.
-    optimisation: as the victim's where left out. held_out: auxiliary images kept from training to report on.
+    lambda_diversity: lambda of equation 3; 0 trains a regular ensemble; several, in rising order, are searched.
+    temperature: t above; 1 is the paper's. optimisation: as the victim's where left out. held_out: auxiliary images
+    kept from training to report on. search_rows: training images of a search's candidates. allowed_drop: what
+    the members' mean accuracy on the validation split may lose to lambda, as a fraction.
     """
 
     auxiliary: str
     members: int = 5
-    lambda_diversity: float = 1.0
+    lambda_diversity: float | tuple[float, ...] = 1.0
     temperature: float = 1.0
     optimisation: Optimisation | None = None
     held_out: int = 1000
+    search_rows: int = 6000
+    allowed_drop: float = 0.005
 
     def __post_init__(self) -> None:
         if self.members < 2:
             raise ValueError(f"members: expected at least 2, got {self.members}")
-        if self.lambda_diversity < 0:
-            raise ValueError(f"lambda_diversity: expected >= 0, got {self.lambda_diversity}")
+        if min(self.lambdas, default=-1) < 0 or list(self.lambdas) != sorted(set(self.lambdas)):
+            raise ValueError(f"lambda_diversity: expected >= 0, several in rising order, got {self.lambda_diversity}")
         if not self.temperature > 0:
             raise ValueError(f"temperature: expected > 0, got {self.temperature}")
+        if self.search_rows < 1 or not 0 < self.allowed_drop < 1:
+            raise ValueError(
+                f"expected search_rows >= 1 and 0 < allowed_drop < 1, got {self.search_rows}, {self.allowed_drop}"
+            )
 
-
-class Ensemble(nn.Module):
-    """N networks as one module: images (B,C,H,W) to logits (B,N,K)."""
-
-    def __init__(self, members: list[nn.Module]) -> None:
-        super().__init__()
-        self.members = nn.ModuleList(members)
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return torch.stack([member(images) for member in self.members], dim=1)
+    @property
+    def lambdas(self) -> tuple[float, ...]:
+        """The candidates, in rising order."""
+        given = self.lambda_diversity
+        return given if isinstance(given, tuple) else (given,)
 
 
 def pair_cosines(probabilities: torch.Tensor) -> torch.Tensor:
@@ -96,63 +108,103 @@ def answers(ensemble: nn.Module, images: torch.Tensor) -> torch.Tensor:
     return torch.cat([ensemble(part).float().softmax(-1) for part in images.split(512)])
 
 
+@dataclass(frozen=True)
+class Training:
+    """All that one ensemble's training needs but lambda and the images it may see: a program's command line, read."""
+
+    recipe: str
+    table: str
+    data: Data
+    victim: Victim
+    edm: EDM
+    cut: Split
+    auxiliary: torch.Tensor
+    runs: Path
+    seed: int
+
+    def train(self, name: str, *, lambda_diversity: float, rows: int = 0, facts: dict[str, Any] | None = None) -> Path:
+        """Train one ensemble on the first `rows` training images (0: all); its checkpoint is runs/RECIPE/`name`.
+
+        facts: added to the checkpoint's. A checkpoint that was made with the same settings is kept.
+        """
+        edm = dataclasses.replace(self.edm, lambda_diversity=lambda_diversity)
+        how = edm.optimisation or self.victim.optimisation
+        data = dataclasses.replace(self.data, rows=rows or self.data.rows)
+        session = Session(
+            self.recipe,
+            name,
+            {"dataset": data, "victim": self.victim, "edm": edm},
+            runs=self.runs,
+            seed=self.seed,
+        )
+        if session.done():
+            return session.path
+        session.facts["classes"] = list(self.cut.classes)
+        session.facts.update(facts or {})
+        plan = architecture(self.victim.architecture, self.victim.options, self.cut)
+        unseen, outside = self.auxiliary[: edm.held_out], session.move(self.auxiliary[edm.held_out :])
+        images = session.move(self.cut.images[: rows or None])
+        labels = self.cut.labels[: rows or None].to(session.device)
+        network, optimiser, schedule = session.prepare(
+            ensemble_of([plan.network() for _ in range(edm.members)], session.device), how, len(images)
+        )
+
+        for _ in session.epochs(how, network, optimiser, schedule):
+            for batch in session.batches(len(images), how.batch_size):
+                inside = session.augment(images[batch], self.victim.affine)
+                shown = inside
+                if lambda_diversity:
+                    # one forward pass for both: batch normalisation then sees in training what it will meet at work
+                    others = session.augment(outside[session.draw(len(outside), len(batch))], self.victim.affine)
+                    shown = torch.cat([inside, others])
+                with session.accelerator.autocast():
+                    logits = network(shown).float()
+                known, strange = logits[: len(batch)], logits[len(batch) :]
+                right = F.cross_entropy(known.flatten(0, 1), labels[batch].repeat_interleave(edm.members))
+                losses = {"loss": right, "cross_entropy": right}
+                if lambda_diversity:
+                    apart = diversity_loss(strange.softmax(-1), temperature=edm.temperature)
+                    losses |= {"loss": right + lambda_diversity * apart, "diversity": apart}
+                session.step(losses, optimiser, schedule)
+
+        ensemble = session.accelerator.unwrap_model(network)
+        metrics = self._judge(ensemble, session, session.move(unseen))
+        session.finish(ensemble.networks(), [plan] * edm.members, metrics)
+        return session.path
+
+    def _judge(self, ensemble: Ensemble | Stacked, session: Session, unseen: torch.Tensor) -> dict[str, float]:
+        """Accuracy of the members on the validation split, and how far apart they are on unseen auxiliary images."""
+        held, truth = session.move(self.cut.validation_images), self.cut.validation_labels.to(session.device)
+        each = [accuracy(member, held, truth) for member in ensemble.networks()]
+        apart = answers(ensemble, unseen)
+        return {
+            "validation_accuracy": sum(each) / len(each),
+            "validation_accuracy_worst": min(each),
+            "diversity": diversity_loss(apart).item(),
+            "coherence": coherence(apart).mean().item(),
+            "coherence_inside": coherence(answers(ensemble, held)).mean().item(),
+        }
+
+
 def main(arguments: argparse.Namespace) -> None:
     recipe = recipes.read(arguments.recipe)
+    table = arguments.table
     data, victim, edm = (
         recipe.section("dataset", Data),
         recipe.section("victim", Victim),
-        recipe.section("edm", EDM),
+        recipe.section(table, EDM),
     )
-    how = edm.optimisation or victim.optimisation
-    session = Session(
-        recipe.name,
-        "edm",
-        {"dataset": data, "victim": victim, "edm": edm},
-        runs=arguments.runs,
-        seed=arguments.seed,
-    )
-    if session.done():
-        return
     cut = split(data.load("train", arguments.data), rows=data.rows)
-    session.facts["classes"] = list(cut.classes)
     _, channels, size, _ = cut.images.shape
-    outside = load(edm.auxiliary, "train", root=arguments.data, size=size, channels=channels).pixels
-    unseen, outside = outside[: edm.held_out], outside[edm.held_out :]
-    plan = architecture(victim.architecture, victim.options, cut)
-    images, labels, outside = session.move(cut.images), cut.labels.to(session.device), session.move(outside)
-    network, optimiser, schedule = session.prepare(
-        Ensemble([plan.network() for _ in range(edm.members)]), how, len(images)
-    )
-
-    for _ in session.epochs(how, network, optimiser, schedule):
-        for rows in session.batches(len(images), how.batch_size):
-            inside = session.augment(images[rows], victim.affine)
-            others = session.augment(outside[session.draw(len(outside), len(rows))], victim.affine)
-            with session.accelerator.autocast():
-                logits = network(torch.cat([inside, others]))  # one forward pass for both batches
-            logits, strange = logits.float().split(len(rows))
-            right = F.cross_entropy(logits.flatten(0, 1), labels[rows].repeat_interleave(edm.members))
-            apart = diversity_loss(strange.softmax(-1), temperature=edm.temperature)
-            losses = {
-                "loss": right + edm.lambda_diversity * apart,
-                "cross_entropy": right,
-                "diversity": apart,
-            }
-            session.step(losses, optimiser, schedule)
-
-    ensemble = session.accelerator.unwrap_model(network)
-    held_images, held_labels = session.move(cut.validation_images), cut.validation_labels.to(session.device)
-    each = [accuracy(member, held_images, held_labels) for member in ensemble.members]
-    apart_now = answers(ensemble, session.move(unseen))
-    metrics = {
-        "validation_accuracy": sum(each) / len(each),
-        "validation_accuracy_worst": min(each),
-        "diversity": diversity_loss(apart_now).item(),
-        "coherence": coherence(apart_now).mean().item(),
-        "coherence_inside": coherence(answers(ensemble, held_images)).mean().item(),
-    }
-    session.finish(list(ensemble.members), [plan] * edm.members, metrics)
+    auxiliary = load(edm.auxiliary, "train", root=arguments.data, size=size, channels=channels).pixels
+    if len(auxiliary) <= edm.held_out:
+        raise ValueError(f"[{table}] auxiliary: expected more than {edm.held_out} (held_out), got {len(auxiliary)}")
+    training = Training(recipe.name, table, data, victim, edm, cut, auxiliary, arguments.runs, arguments.seed)
+    if isinstance(edm.lambda_diversity, tuple):
+        lambda_search.search(training)
+    else:
+        training.train(table, lambda_diversity=edm.lambda_diversity)
 
 
 if __name__ == "__main__":
-    run("edm", main)
+    run("edm", main, table="edm")

@@ -126,7 +126,8 @@ class Session:
         self, network: nn.Module, how: Optimisation, rows: int
     ) -> tuple[nn.Module, torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
         """`network` on the device and wrapped for several GPUs, its optimiser, and a cosine over all steps."""
-        network = network.to(memory_format=torch.channels_last)
+        if all(parameter.dim() <= 4 for parameter in network.parameters()):  # stacked members have five dimensions
+            network = network.to(memory_format=torch.channels_last)
         optimiser = how.start(network)
         steps = how.epochs * steps_per_epoch(rows, how.batch_size)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, T_max=max(1, steps))
@@ -263,20 +264,22 @@ def steps_per_epoch(rows: int, batch_size: int) -> int:
     return max(1, rows // batch_size)
 
 
-def arguments(program: str) -> argparse.Namespace:
-    """The command line that every training program has."""
+def arguments(program: str, table: str | None = None) -> argparse.Namespace:
+    """The command line that every training program has; `table` is the default of one that reads any such table."""
     parser = argparse.ArgumentParser(prog=f"python -m training.{program}")
-    parser.add_argument("recipe", help="a recipe's name, or the path of its .toml file")
+    parser.add_argument("recipe", help="a recipe's name, or the path of its .toml file; @TIER may follow")
+    if table is not None:
+        parser.add_argument("--table", default=table, help=f"table of the recipe, and name of the checkpoint ({table})")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of the checkpoints (runs)")
     parser.add_argument("--data", type=Path, default=None, help="folder of the data sets, searched first")
     parser.add_argument("--seed", type=int, default=0, help="seed of weights, order and augmentation (0)")
     return parser.parse_args()
 
 
-def run(program: str, main: Any) -> None:
+def run(program: str, main: Any, *, table: str | None = None) -> None:
     """Run a program's main; a mistake of the user's is one line on stderr and exit status 1."""
     try:
-        main(arguments(program))
+        main(arguments(program, table))
     except (ValueError, FloatingPointError, OSError) as error:
         sys.exit(f"training.{program}: {error}")
     except KeyboardInterrupt:

@@ -71,5 +71,35 @@ def test_what_is_refused_and_why(tmp_path: Path, text: str, message: str) -> Non
 
 
 def test_an_unknown_recipe_names_the_known_ones() -> None:
-    with pytest.raises(RecipeError, match="no recipe 'nope': expected one of digits"):
+    with pytest.raises(RecipeError, match=r"no recipe 'nope': expected one of .*digits"):
         recipes.read("nope")
+
+
+TIERED = """
+[victim]
+name = "a"
+rows = 3
+[tiers.paper.victim]
+rows = 30
+inner = { degrees = 2.0 }
+[tiers.odd.victims]
+rows = 1
+"""
+
+
+def test_a_tier_is_laid_over_the_recipe_and_has_its_own_name(tmp_path: Path) -> None:
+    path = write(tmp_path, TIERED).path
+    assert recipes.read(path).section("victim", Table) == Table("a", rows=3)
+    paper = recipes.read(f"{path}@paper")
+    assert paper.name == f"{path.stem}-paper"
+    assert paper.section("victim", Table) == Table("a", rows=30, inner=Inner(2.0))
+    assert recipes.read(paper.spec) == paper
+
+
+@pytest.mark.parametrize(
+    ("tier", "message"), [("cpu", "no tier 'cpu'; it has paper, odd"), ("odd", r"unknown table \[victims\]")]
+)
+def test_a_tier_that_cannot_be_read(tmp_path: Path, tier: str, message: str) -> None:
+    path = write(tmp_path, TIERED).path
+    with pytest.raises(RecipeError, match=message):
+        recipes.read(f"{path}@{tier}")

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from training.edm import EDM, Ensemble, coherence, diversity_loss, pair_cosines
+from training.edm import EDM, coherence, diversity_loss, pair_cosines
 
 
 def one_hots(*classes: int) -> torch.Tensor:
@@ -59,22 +59,17 @@ def test_the_gradient_drives_members_apart() -> None:
     assert coherence(logits.softmax(-1)).mean().item() < before / 2
 
 
-def test_an_ensemble_stacks_its_members() -> None:
-    members = [torch.nn.Linear(3, 2), torch.nn.Linear(3, 2)]
-    images = torch.rand(5, 3)
-    stacked = Ensemble(members)(images)
-    assert stacked.shape == (5, 2, 2)
-    assert torch.equal(stacked[:, 1], members[1](images))
-
-
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
         ("members", 1, "members: expected at least 2, got 1"),
-        ("lambda_diversity", -1.0, "lambda_diversity: expected >= 0, got -1"),
+        ("lambda_diversity", -1.0, "lambda_diversity: expected >= 0, several in rising order, got -1"),
+        ("lambda_diversity", (1.0, 0.3), "several in rising order, got"),
+        ("lambda_diversity", (), "several in rising order, got"),
+        ("allowed_drop", 0.0, "0 < allowed_drop < 1, got 6000, 0.0"),
         ("temperature", 0.0, "temperature: expected > 0, got 0"),
     ],
 )
-def test_what_a_recipe_cannot_ask_for(field: str, value: float, message: str) -> None:
+def test_what_a_recipe_cannot_ask_for(field: str, value: object, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         EDM(auxiliary="china", **{field: value})  # type: ignore[arg-type]

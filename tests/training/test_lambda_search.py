@@ -1,0 +1,70 @@
+"""The search for lambda, on real trainings of seconds."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import RECIPE, Smoke
+from training import checkpoint, edm
+
+
+def recipe(folder: Path, lambdas: str, *, allowed: float) -> Path:
+    """The smoke recipe with candidates, in a file of its own."""
+    text = RECIPE.read_text("utf-8").replace(
+        "held_out = 100",
+        f"held_out = 100\nlambda_diversity = {lambdas}\nsearch_rows = 300\nallowed_drop = {allowed}\n"
+        "optimisation = { epochs = 2, lr = 3e-3, batch_size = 64 }",
+    )
+    path = folder / "searched.toml"
+    path.write_text(text, "utf-8")
+    return path
+
+
+def search(folder: Path, path: Path, smoke: Smoke) -> Path:
+    runs = folder / "runs"
+    (runs / "searched").mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(smoke.runs / "smoke/victim.safetensors", runs / "searched/victim.safetensors")
+    edm.main(argparse.Namespace(recipe=str(path), runs=runs, data=None, seed=0, table="edm"))
+    return runs / "searched"
+
+
+def test_the_largest_lambda_that_keeps_the_rule_is_published(tmp_path: Path, smoke_runs: Smoke) -> None:
+    runs = search(tmp_path, recipe(tmp_path, "[0.1, 1]", allowed=0.99), smoke_runs)
+    facts = checkpoint.facts(runs / "edm.safetensors")
+    assert facts["settings"]["edm"]["lambda_diversity"] in (0.1, 1.0)
+    trail = facts["search"]
+    assert [step["lambda"] for step in trail][:2] == [0.0, 0.1]
+    assert facts["settings"]["edm"]["lambda_diversity"] == max(step["lambda"] for step in trail if step["kept"])
+    assert all(step["rows"] == 300 and 0 <= step["diversity"] <= 1 for step in trail)
+    assert not [path.name for path in runs.glob("*.safetensors") if "rows" in path.name]
+
+
+def test_a_search_that_was_done_trains_nothing(
+    tmp_path: Path, smoke_runs: Smoke, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = recipe(tmp_path, "[0.1]", allowed=0.99)
+    runs = search(tmp_path, path, smoke_runs)
+    made = {file: file.stat().st_mtime_ns for file in (runs / "search").glob("*.safetensors")}
+    capsys.readouterr()
+    search(tmp_path, path, smoke_runs)
+    assert {file: file.stat().st_mtime_ns for file in (runs / "search").glob("*.safetensors")} == made
+    assert capsys.readouterr().err.count("trained with these settings already") == len(made) == 3
+
+
+def test_where_no_lambda_keeps_the_rule_nothing_is_published(tmp_path: Path, smoke_runs: Smoke) -> None:
+    # two epochs on all rows stay behind the victim's eight
+    path = recipe(tmp_path, "[0.1]", allowed=1e-6)
+    with pytest.raises(ValueError, match=r"no candidate of \(0.1,\) keeps the accuracy within 1e-06 of the victim's"):
+        search(tmp_path, path, smoke_runs)
+    assert not (tmp_path / "runs/searched/edm.safetensors").exists()
+
+
+def test_a_search_needs_the_victim(tmp_path: Path) -> None:
+    path = recipe(tmp_path, "[0.1]", allowed=0.99)
+    arguments = argparse.Namespace(recipe=str(path), runs=tmp_path / "runs", data=None, seed=0, table="edm")
+    with pytest.raises(ValueError, match=r"compares with the victim; train it first"):
+        edm.main(arguments)
