@@ -1,30 +1,40 @@
 # Files and order. Every recipe is one `python -m ...` or one tool; `make help` lists the targets.
 
 RECIPE   ?= digits
+TIER     ?=
 POLICIES ?= undefended edm
 INSTANCE ?= default
 PYTHON   ?= python3
-RUN      ?= reports/$(RECIPE)
+RUN      ?= reports/$(name)
 
 # the deployment's key: seeds the secret hash and permutes its table
 export TORCHWARDEN_KEY_FILE ?= $(CURDIR)/secrets/torchwarden.key
 export ORT_DISABLE_TELEMETRY = 1
+# as the server sets it for its workers (deploy/launch.py)
+export OMP_WAIT_POLICY = PASSIVE
 
 py       = .venv/bin/python
 ready    = .venv/.installed
-runs     = runs/$(RECIPE)
-nets     = $(runs)/victim.safetensors $(runs)/hash.safetensors $(runs)/edm.safetensors
-graphs   = build/$(RECIPE)/.exported
-archives = $(POLICIES:%=model_store/$(RECIPE)-%.mar)
-models   = $(POLICIES:%=$(RECIPE)-%)
+# a recipe's tier is read as RECIPE@TIER and has folders of its own
+spec     = $(RECIPE)$(TIER:%=@%)
+name     = $(RECIPE)$(TIER:%=-%)
+runs     = runs/$(name)
+# where the recipe has a regular ensemble, the search for lambda starts from it
+regular  = $(if $(shell grep '^\[ensemble\]' recipes/$(RECIPE).toml),$(runs)/ensemble.safetensors)
+nets     = $(runs)/victim.safetensors $(runs)/hash.safetensors $(regular) $(runs)/edm.safetensors
+graphs   = build/$(name)/.exported
+archives = $(POLICIES:%=model_store/$(name)-%.mar)
+models   = $(POLICIES:%=$(name)-%)
+benched  = bench-conv3 bench-resnet18
+bench_policies = undefended edm undefended-torchscript edm-torchscript
 
 .DELETE_ON_ERROR:
 .SECONDARY:
-.PHONY: help setup lock key train export archive serve status stop loadtest attack report demo check test clean
+.PHONY: help setup lock key train export archive serve status stop loadtest attack report demo reproduce documents bench check test clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
-	@echo "  variables: RECIPE=$(RECIPE) POLICIES='$(POLICIES)' INSTANCE=$(INSTANCE) PORTS='--port-offset 100' GPU=1"
+	@echo "  variables: RECIPE=$(RECIPE) TIER=$(TIER) POLICIES='$(POLICIES)' INSTANCE=$(INSTANCE) PORTS='--port-offset 100' GPU=1"
 
 setup: $(ready) ## .venv with the locked packages (GPU=1: onnxruntime-gpu)
 
@@ -51,25 +61,28 @@ $(TORCHWARDEN_KEY_FILE): | $(ready)
 
 train: $(nets) ## victim, secret hash network and EDM members of RECIPE
 
-runs/%/victim.safetensors: recipes/%.toml | $(ready)
-	$(py) -m training.victim $* && touch $@
+$(runs)/victim.safetensors: recipes/$(RECIPE).toml | $(ready)
+	$(py) -m training.victim $(spec) && touch $@
 
-runs/%/hash.safetensors: recipes/%.toml $(TORCHWARDEN_KEY_FILE) | $(ready)
-	$(py) -m training.perceptual_hash $* && touch $@
+$(runs)/hash.safetensors: recipes/$(RECIPE).toml $(TORCHWARDEN_KEY_FILE) | $(ready)
+	$(py) -m training.perceptual_hash $(spec) && touch $@
 
-runs/%/edm.safetensors: recipes/%.toml | $(ready)
-	$(py) -m training.edm $* && touch $@
+$(runs)/ensemble.safetensors: recipes/$(RECIPE).toml | $(ready)
+	$(py) -m training.edm $(spec) --table ensemble && touch $@
+
+$(runs)/edm.safetensors: recipes/$(RECIPE).toml $(regular) | $(runs)/victim.safetensors
+	$(py) -m training.edm $(spec) && touch $@
 
 export: $(graphs) ## ONNX and TorchScript graphs, parity-checked
 
 $(graphs): $(nets) $(wildcard export/*.py)
-	$(py) -m export.graphs $(RECIPE)
+	$(py) -m export.graphs $(spec)
 	touch $@
 
 archive: $(archives) ## model_store/RECIPE-POLICY.mar for POLICIES
 
-model_store/$(RECIPE)-%.mar: $(graphs) $(wildcard handlers/*.py defenses/*.py)
-	$(py) -m export.archive $(RECIPE) --policies $*
+model_store/$(name)-%.mar: $(graphs) $(wildcard handlers/*.py defenses/*.py)
+	$(py) -m export.archive $(spec) --policies $*
 
 serve: $(archives) key ## start TorchServe in the background; returns when every model answers right
 	$(py) -m deploy.server start --instance $(INSTANCE) --models $(models) $(PORTS)
@@ -81,13 +94,13 @@ stop: | $(ready) ## stop the instance; returns when it is gone
 	$(py) -m deploy.server stop --instance $(INSTANCE)
 
 loadtest: | $(ready) ## benign and hostile users against the running server
-	$(py) -m loadtests.load $(RECIPE) --instance $(INSTANCE) --policies $(POLICIES) --run $(RUN)
+	$(py) -m loadtests.load $(spec) --instance $(INSTANCE) --policies $(POLICIES) --run $(RUN)
 
 attack: | $(ready) ## the thief against the running server, then its clones
-	$(py) -m loadtests.attack $(RECIPE) --instance $(INSTANCE) --policies $(POLICIES) --run $(RUN)
+	$(py) -m loadtests.attack $(spec) --instance $(INSTANCE) --policies $(POLICIES) --run $(RUN)
 
 report: | $(ready) ## utility figures and the report of RUN
-	$(py) -m loadtests.utility $(RECIPE) --policies $(POLICIES) --run $(RUN)
+	$(py) -m loadtests.utility $(spec) --policies $(POLICIES) --run $(RUN)
 	$(py) -m loadtests.report $(RUN)
 
 demo: ## all of it on RECIPE: train, export, archive, serve, use, attack, report
@@ -95,6 +108,29 @@ demo: ## all of it on RECIPE: train, export, archive, serve, use, attack, report
 	$(MAKE) serve
 	$(MAKE) loadtest attack || { $(MAKE) stop; exit 1; }
 	$(MAKE) stop report
+
+studied = undefended ensemble edm edm-class-confidence
+
+reproduce: key ## EDM's tables on RECIPE (mnist, fashionmnist, cifar10; TIER=paper for a GPU): results/edm-RECIPE.json
+	$(MAKE) archive POLICIES="$(studied)"
+	$(py) -m loadtests.trained $(spec) --policies $(studied) --run $(RUN)
+	$(py) -m loadtests.utility $(spec) --policies $(studied) --run $(RUN)
+	$(py) -m loadtests.coherence $(spec) --policies ensemble edm --run $(RUN)
+	$(py) -m loadtests.hashes $(spec) --policies edm edm-class-confidence --run $(RUN)
+	$(py) -m loadtests.evaluate $(spec) --run $(RUN)
+	$(py) -m loadtests.report $(RUN)
+	mkdir -p results
+	cp $(RUN)/report.json results/edm-$(name).json
+	$(MAKE) documents
+
+documents: | $(ready) ## docs/results and docs/performance.md from the committed results/*.json
+	$(py) -m loadtests.documents.edm
+	$(py) -m loadtests.documents.performance
+
+bench: key ## what an answer costs: results/bench.json and docs/performance.md (on an idle machine)
+	for recipe in $(benched); do $(MAKE) archive RECIPE=$$recipe POLICIES="$(bench_policies)" || exit 1; done
+	$(py) -m loadtests.bench $(benched)
+	$(py) -m loadtests.documents.performance
 
 check: | $(ready) ## lint, format, types, import boundaries
 	.venv/bin/ruff check .

@@ -1,7 +1,7 @@
-"""The attacks by name. To add one: its file, then one line here.
+"""The attacks by name, and the adaptive forms that any of them can take. To add one: its file, then one line here.
 
 An attack's file holds a frozen dataclass of hyper-parameters (its table [attacks.NAME] in a recipe) and a `prepare`
-function that makes the thief from them.
+function that makes the thief from them. An adaptive form's file holds a thief that wraps another.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from attacks import knockoff
+from attacks.averaging import AveragingThief
 from attacks.thief import Service, Thief
 
 
@@ -30,8 +31,17 @@ class Attack:
     prepare: Prepare
 
 
+class Adapt(Protocol):
+    """Wraps a thief in an adaptive form, whose own randomness `seed` owns."""
+
+    def __call__(self, thief: Thief, *, seed: int) -> Thief: ...
+
+
 ATTACKS = {
     "knockoff": Attack(knockoff.Knockoff, knockoff.prepare),
+}
+ADAPTIVE: dict[str, Adapt] = {
+    "averaging": AveragingThief,
 }
 
 
@@ -40,3 +50,10 @@ def attack(name: str) -> Attack:
     if name not in ATTACKS:
         raise ValueError(f"unknown attack {name!r}; expected one of {', '.join(ATTACKS)}")
     return ATTACKS[name]
+
+
+def adaptive(name: str) -> Adapt:
+    """The adaptive form called `name`. Raises ValueError that names the known ones."""
+    if name not in ADAPTIVE:
+        raise ValueError(f"unknown adaptive form {name!r}; expected one of {', '.join(ADAPTIVE)}")
+    return ADAPTIVE[name]

@@ -116,7 +116,7 @@ class Pipeline:
             if name not in graphs:
                 raise PolicyError(f"expected a graph named {name!r}, got {', '.join(graphs) or 'none'}")
         self.policy = policy
-        self._graphs = graphs
+        self.graphs = graphs
         self._now = now
         self._reads = policy.graphs
         self._rule = policy.response.build()
@@ -159,7 +159,7 @@ class Pipeline:
         cause: Exception = GraphError("the hash graph's output is not finite or not normalised")
         usable = np.zeros(len(images), np.bool_)
         try:
-            outputs = ask(self._graphs[route.graph], images, self._reads[route.graph])
+            outputs = ask(self.graphs[route.graph], images, self._reads[route.graph])
             usable = sound(outputs)
             members[usable] = self._router({name: values[usable] for name, values in outputs.items()})
         except MemoryError:
@@ -183,7 +183,7 @@ class Pipeline:
                 continue
             asked = images if len(rows) == len(images) else images[rows]
             try:
-                probabilities[rows] = ask(self._graphs[name], asked, self._reads[name])["probabilities"]
+                probabilities[rows] = ask(self.graphs[name], asked, self._reads[name])["probabilities"]
             except MemoryError:
                 raise
             except Exception as error:

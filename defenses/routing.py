@@ -3,11 +3,14 @@
 EDM, Kariyappa et al., ICLR 2021, sec. 4.2.1.
 
 A hash turns what the hash graph says of an image into one of `values` integers; a table turns that integer
-into a member. The paper takes the value modulo the number of members. Here the table is a permutation drawn
-from the deployment's key, so that a new key gives a new assignment without training a new hash.
+into a member. The paper takes the value modulo the number of members. Here the table is drawn from the
+deployment's key, so that a new key gives a new assignment without training a new hash.
 
-To add a hash (on penultimate features, say): its class here and its line in HASHES; its fields are the keys
-that a policy's `route:` gives beside `hash` and `graph`.
+The hash graph computes in whole numbers (zoo/hash_net.py), so its outputs and with them a row's member are the
+same at every batch size and on every backend, on a border as well as off it.
+
+To add a hash: its class here and its line in HASHES; its fields are the keys that a policy's `route:` gives
+beside `hash` and `graph`.
 """
 
 from __future__ import annotations
@@ -78,18 +81,52 @@ class ClassConfidence:
         return values
 
 
+@dataclass(frozen=True)
+class Projection:
+    """The leaf of a tree of 2^depth - 1 hyperplanes that a row's features fall into, counted from the left.
+
+    Node p asks whether column p of `projections` is above 0; its children are 2p + 1 (no) and 2p + 2 (yes). The
+    graph holds the hyperplanes, keyed and balanced on mixed traffic (training/hash_tree.py); none goes through
+    what a whole number can be, so no column is 0.
+
+    depth: levels of the tree, from 1.
+    """
+
+    depth: int
+
+    def __post_init__(self) -> None:
+        ranges.integer("depth", self.depth, 1, 12)
+
+    @property
+    def values(self) -> int:
+        return 1 << self.depth
+
+    @property
+    def reads(self) -> Mapping[str, int]:
+        return {"projections": self.values - 1}
+
+    def __call__(self, outputs: Outputs, /) -> Integers:
+        above = outputs["projections"] > 0
+        rows, nodes = np.arange(len(above)), np.zeros(len(above), np.int64)
+        for _ in range(self.depth):
+            nodes = 2 * nodes + 1 + above[rows, nodes]
+        return nodes - (self.values - 1)
+
+
 HASHES: dict[str, type[Hash]] = {
     "class-confidence": ClassConfidence,
+    "projection": Projection,
 }
 
 
 def member_table(key: bytes, *, values: int, members: int) -> Integers:
     """(values,) int64, read-only: the member, 0 .. members-1, of each hash value.
 
-    Values are put in order of HMAC-SHA256(HMAC-SHA256(key, "torchwarden/route/table"), value) and dealt to
-    the members in turn: each gets values // members of them, the first few one more where the division leaves
-    a rest. Raises ValueError on a short key and on fewer values than members (some member would never be
-    asked).
+    Each run of `members` consecutive values goes to the members in an order of its own, that of
+    HMAC-SHA256(HMAC-SHA256(key, "torchwarden/route/table"), run and member): neighbours never share a member, so
+    that traffic which knows few neighbouring values still meets many members, whatever the key. The last run is cut
+    short where the division leaves a rest. Raises ValueError on a short key and on fewer values than members (some
+    member would never be asked).
     """
     if not isinstance(key, bytes) or len(key) < KEY_BYTES:
         got = f"{len(key)} bytes" if isinstance(key, bytes) else type(key).__name__
@@ -97,9 +134,10 @@ def member_table(key: bytes, *, values: int, members: int) -> Integers:
     if not 1 <= members <= values:
         raise ValueError(f"expected from 1 to {values} members, one hash value each at least, got {members}")
     subkey = hmac.digest(key, b"torchwarden/route/table", "sha256")
-    drawn = sorted(range(values), key=lambda value: hmac.digest(subkey, value.to_bytes(8, "big"), "sha256"))
     table = np.empty(values, np.int64)
-    table[drawn] = np.arange(values) % members
+    for first in range(0, values, members):
+        drawn = sorted(range(members), key=lambda member: hmac.digest(subkey, b"%d/%d" % (first, member), "sha256"))
+        table[first : first + members] = drawn[: values - first]
     table.setflags(write=False)
     return table
 

@@ -29,6 +29,8 @@ FIXED = {
     "OMP_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
+    # A TorchScript graph's own threads sleep at a barrier: spinning there, they starve each other where cores are few.
+    "OMP_WAIT_POLICY": "PASSIVE",
     # torch announces TorchScript's end of life at each load.
     "PYTHONWARNINGS": "ignore::FutureWarning",
 }

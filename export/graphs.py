@@ -1,13 +1,15 @@
 """Checkpoints to graphs: each network to ONNX and to TorchScript, equal to torch within a stated bound.
 
 A graph takes `images` (N,C,H,W) float32 in [0,1] with N free and gives `probabilities` (N,K) float32 whose rows sum
-to 1: normalisation is the network's first layer and softmax its last, so nobody downstream rescales anything.
-An ensemble's networks become `NAME-0`, `NAME-1`, ...; a single network keeps its checkpoint's name.
+to 1: normalisation is the network's first layer and softmax its last, so nobody downstream rescales anything. A hash
+network's graph gives `projections` (N,P) beside them. An ensemble's networks become `NAME-0`, `NAME-1`, ...; a single
+network keeps its checkpoint's name.
 
     python -m export.graphs RECIPE
 
 writes build/RECIPE/<graph>.onnx and <graph>.ts.pt for every checkpoint of the recipe. A graph whose TorchScript or
-ONNX Runtime answers differ from torch's by more than `BOUNDS` at N = 1, 7 or 32 is not written.
+ONNX Runtime answers differ from torch's by more than `BOUND` at N = 1, 7 or 32, or at all where it is a hash network's,
+is not written.
 """
 
 from __future__ import annotations
@@ -32,16 +34,17 @@ from tqdm import tqdm
 
 import recipes
 from training.checkpoint import Checkpoint, CheckpointError, load
+from zoo.hash_net import HashNet
 
 OPSET = 20
 BATCHES = (1, 7, 32)
-# largest |difference| of a probability from torch's own answer, by the graph's dtype
-BOUNDS = {torch.float32: 1e-5}
+# largest |difference| of a float network's probability from torch's own answer
+BOUND = 1e-5
 MANGLED = re.compile(rb"___torch_mangle_\d+")
 WRITTEN_BY_TORCH = ("version", ".data/serialization_id")
 
-# images (N,C,H,W) float32 in [0,1] -> probabilities (N,K) float32
-Answer = Callable[[np.ndarray], np.ndarray]
+# images (N,C,H,W) float32 in [0,1] -> outputs by name, (N,columns) float32
+Answer = Callable[[np.ndarray], Mapping[str, np.ndarray]]
 
 
 class ExportError(ValueError):
@@ -49,14 +52,14 @@ class ExportError(ValueError):
 
 
 class Classifier(nn.Module):
-    """A network and its softmax: images to probabilities."""
+    """A network and its softmax: images to probabilities, by name."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
 
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return torch.softmax(self.network(images), -1)
+    def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"probabilities": torch.softmax(self.network(images), -1)}
 
 
 def graph_names(name: str, count: int) -> list[str]:
@@ -75,10 +78,10 @@ def export(read: Checkpoint, folder: Path) -> Iterator[Path]:
             "architecture": plan.name,
             "facts": json.dumps(dict(read.facts), sort_keys=True),
         }
-        classifier = Classifier(network).eval()
+        model = network if isinstance(network, HashNet) else Classifier(network).eval()
         onnx_path, script_path = folder / f"{name}.onnx", folder / f"{name}.ts.pt"
-        to_onnx(classifier, shape, onnx_path, metadata)
-        to_torchscript(classifier, shape, script_path, metadata)
+        to_onnx(model, shape, onnx_path, metadata)
+        to_torchscript(model, shape, script_path, metadata)
         yield onnx_path
         yield script_path
 
@@ -91,7 +94,7 @@ def to_onnx(model: nn.Module, shape: tuple[int, ...], path: Path, metadata: Mapp
             model,
             (torch.zeros(2, *shape),),
             input_names=["images"],
-            output_names=["probabilities"],
+            output_names=list(model(torch.zeros(2, *shape))),
             dynamic_shapes=({0: torch.export.Dim("rows", min=1)},),
             opset_version=OPSET,
             dynamo=True,
@@ -112,7 +115,8 @@ def on_onnxruntime(graph: Path | bytes) -> Answer:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-    return lambda images: np.asarray(session.run(["probabilities"], {"images": images})[0])
+    names = [output.name for output in session.get_outputs()]
+    return lambda images: dict(zip(names, session.run(names, {"images": images}), strict=True))
 
 
 def to_torchscript(model: nn.Module, shape: tuple[int, ...], path: Path, metadata: Mapping[str, str]) -> None:
@@ -123,15 +127,18 @@ def to_torchscript(model: nn.Module, shape: tuple[int, ...], path: Path, metadat
         warnings.filterwarnings("ignore", r".*`torch\.jit\.", FutureWarning)
         warnings.filterwarnings("ignore", r".*torch\.jit\.", DeprecationWarning)
         # torch numbers a class's name only where the process has met it before; after this it has met all of them
-        torch.jit.trace(model, torch.zeros(2, *shape), check_trace=False)
-        traced = torch.jit.trace(model, torch.zeros(2, *shape), check_trace=False)
+        torch.jit.trace(model, torch.zeros(2, *shape), check_trace=False, strict=False)
+        traced = torch.jit.trace(model, torch.zeros(2, *shape), check_trace=False, strict=False)
         # a file's name becomes its archive's: one fixed name keeps rebuilds byte-identical
         saved, canonical = Path(private) / "saved.pt", Path(private) / "graph.pt"
         torch.jit.save(traced, saved, _extra_files={"metadata.json": json.dumps(dict(metadata))})
         _canonical(saved, canonical)
         loaded = torch.jit.load(canonical)
 
-        check_parity(model, lambda images: np.asarray(loaded(torch.from_numpy(images))), shape, what=path.name)
+        def answer(images: np.ndarray) -> Mapping[str, np.ndarray]:
+            return {name: values.numpy() for name, values in loaded(torch.from_numpy(images)).items()}
+
+        check_parity(model, answer, shape, what=path.name)
         canonical.replace(path)
 
 
@@ -163,21 +170,28 @@ def _canonical(saved: Path, canonical: Path) -> None:
 
 
 def check_parity(model: nn.Module, answer: Answer, shape: tuple[int, ...], *, what: str) -> None:
-    """Raise ExportError unless `answer` gives torch's probabilities within BOUNDS for every batch size."""
+    """Raise ExportError unless `answer` gives torch's outputs for every batch size, a hash network's bit for bit."""
     random = np.random.default_rng(0)
-    bound = BOUNDS[torch.float32]
+    bound = 0.0 if isinstance(model, HashNet) else BOUND
     for rows in BATCHES:
         images = random.random((rows, *shape), dtype=np.float32)
         with torch.inference_mode():
-            expected = model(torch.from_numpy(images)).numpy()
+            expected = {name: values.numpy() for name, values in model(torch.from_numpy(images)).items()}
         got = answer(images)
-        if got.shape != expected.shape or got.dtype != expected.dtype:
-            raise ExportError(
-                f"{what}: expected {expected.dtype} {expected.shape} for {rows} rows, got {got.dtype} {got.shape}"
-            )
-        difference = float(np.abs(got - expected).max())
-        if not difference <= bound:
-            raise ExportError(f"{what}: differs from torch by {difference:.1e} at {rows} rows; bound {bound:.0e}")
+        if list(got) != list(expected):
+            raise ExportError(f"{what}: expected the outputs {', '.join(expected)}, got {', '.join(got)}")
+        for name, right in expected.items():
+            values = got[name]
+            if values.shape != right.shape or values.dtype != right.dtype:
+                raise ExportError(
+                    f"{what}: {name}: expected {right.dtype} {right.shape} for {rows} rows, "
+                    f"got {values.dtype} {values.shape}"
+                )
+            difference = float(np.abs(values - right).max())
+            if not difference <= bound:
+                raise ExportError(
+                    f"{what}: {name} differs from torch's by {difference:.1e} at {rows} rows; bound {bound:.0e}"
+                )
 
 
 def _strip(proto: onnx.ModelProto) -> None:

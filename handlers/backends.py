@@ -8,8 +8,10 @@ serving ONNX graphs needs no torch.
 
 from __future__ import annotations
 
+import json
 import os
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
@@ -28,6 +30,9 @@ class Backend(Protocol):
 
     @property
     def device(self) -> str: ...
+
+    @property
+    def metadata(self) -> Mapping[str, str]: ...
 
     def __call__(self, images: Images, /) -> Outputs: ...
 
@@ -63,6 +68,11 @@ class OnnxGraph:
         """The provider that the session really runs on."""
         return str(self._session.get_providers()[0])
 
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        """What the exporter wrote beside the graph: its checkpoint's digest, architecture and facts."""
+        return dict(self._session.get_modelmeta().custom_metadata_map)
+
     def __call__(self, images: Images, /) -> Outputs:
         return dict(zip(self._outputs, self._session.run(self._outputs, {self._input: images}), strict=True))
 
@@ -86,7 +96,9 @@ class TorchScriptGraph:
             # torch 2.15 announces the end of TorchScript; until then it serves
             warnings.filterwarnings("ignore", r".*torch\.jit\.", FutureWarning)
             warnings.filterwarnings("ignore", r".*torch\.jit\.", DeprecationWarning)
-            self._module = self._torch.jit.load(path, map_location=self.device).eval()
+            extra = {"metadata.json": ""}  # filled by the call
+            self._module = self._torch.jit.load(path, map_location=self.device, _extra_files=extra).eval()
+        self.metadata: Mapping[str, str] = json.loads(extra["metadata.json"] or "{}")
 
     def __call__(self, images: Images, /) -> Outputs:
         # torch warns of memory it may not write to, which is what a view of a request's bytes can be

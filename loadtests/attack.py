@@ -29,14 +29,13 @@ import requests
 import torch
 
 import recipes
-from attacks import metrics
-from attacks.clone import LABELS, Cloning
+from attacks.clone import Cloning
 from attacks.transfer import TransferSet
 from handlers.errors import LoadError
 from loadtests import cells, target, traffic
-from loadtests.cells import Cell, Exam, Score
+from loadtests.cells import Cell, Exam
 from loadtests.oracles import HttpOracle, InProcessOracle, OracleError
-from loadtests.results import AttackRow, Report, ResultError, merge, run_info
+from loadtests.results import Report, ResultError, merge, run_info
 from loadtests.target import Target, TargetError
 from loadtests.traffic import TrafficError
 from loadtests.users.plan import parameters
@@ -112,7 +111,7 @@ def run(job: Job) -> None:
     ]
     exams = {cell.policy: Exam.load(cell.exam) for cell in planned}
     scored = cells.finish(planned, job.folder / "cells", say=_say)
-    rows = tuple(_row(job.recipe.name, cell, score, exams[cell.policy]) for cell, score in scored)
+    rows = tuple(cells.row(job.recipe.name, cell, score, exams[cell.policy]) for cell, score in scored)
     settings = {
         "dataset": job.recipe.tables["dataset"],
         "classes": planned[0].classes,
@@ -130,25 +129,18 @@ def _cells(job: Job, policy: str, name: str, how: Any, cloning: Cloning) -> Iter
     exam_path = job.folder / "transfer" / f"exam-{policy}.npz"
     exam, classes = _examine(job, policy)
     exam.save(exam_path)
-    transfer = TransferSet.load(path)
-    for labels in LABELS:
-        if labels == "soft" and transfer.probabilities is None:
-            continue
-        for fraction in cloning.fractions:
-            for recipe in cloning.recipes:
-                for seed in cloning.seeds:
-                    yield Cell(
-                        policy=policy,
-                        attack=name,
-                        transfer=path,
-                        exam=exam_path,
-                        classes=classes,
-                        labels=labels,
-                        budget=round(fraction * transfer.charged),
-                        recipe=recipe,
-                        seed=seed,
-                        cloning=cloning,
-                    )
+    charged = TransferSet.load(path).charged
+    yield from cells.plan(
+        path,
+        exam_path,
+        cloning,
+        policy=policy,
+        attack=name,
+        adaptive=None,
+        classes=classes,
+        budgets=[round(fraction * charged) for fraction in cloning.fractions],
+        seeds=cloning.seeds,
+    )
 
 
 def _steal(job: Job, policy: str, name: str, how: Any) -> Path:
@@ -206,31 +198,8 @@ def _still_true(transfer: TransferSet, server: Target, model: str, *, rows: int)
 def _examine(job: Job, policy: str) -> tuple[Exam, int]:
     """The test split with the policy's own answers, and the number of classes."""
     test = job.recipe.section("dataset", datasets.Data).load("test", job.data)
-    assert test.labels is not None, "a recipe's data set is labelled"
     with InProcessOracle(job.archive(policy)) as oracle:
-        return Exam(test.pixels, test.labels, oracle(test.pixels).labels), len(test.classes)
-
-
-def _row(recipe: str, cell: Cell, score: Score, exam: Exam) -> AttackRow:
-    return AttackRow(
-        recipe=recipe,
-        policy=cell.policy,
-        attack=cell.attack,
-        adaptive=None,
-        labels=cell.labels,
-        budget=cell.budget,
-        seed=cell.seed,
-        clone_recipe=cell.recipe,
-        clone_accuracy=score.clone_accuracy,
-        agreement=score.agreement,
-        held_out=score.held_out,
-        no_query_accuracy=None,
-        victim_accuracy=metrics.accuracy(exam.served, exam.truth),
-        queries=score.queries,
-        rejected=score.rejected,
-        pow_hashes=0,
-        seconds=score.seconds,
-    )
+        return Exam.sit(oracle, test), len(test.classes)
 
 
 def _say(line: str) -> None:

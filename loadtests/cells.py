@@ -11,6 +11,7 @@ import concurrent.futures
 import dataclasses
 import functools
 import hashlib
+import itertools
 import json
 import multiprocessing
 import os
@@ -23,9 +24,11 @@ import numpy as np
 import torch
 
 from attacks import clone, metrics
-from attacks.clone import Cloning
+from attacks.clone import LABELS, Cloning
+from attacks.oracle import Oracle
 from attacks.transfer import TransferSet
-from loadtests.results import write_json
+from loadtests.results import AttackRow, write_json
+from zoo.datasets import Images
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,12 @@ class Exam:
     images: torch.Tensor
     truth: torch.Tensor
     served: torch.Tensor
+
+    @classmethod
+    def sit(cls, oracle: Oracle, test: Images) -> Exam:
+        """The exam that `oracle`'s policy sets: its answers to the labelled test split."""
+        assert test.labels is not None, "a recipe's data set is labelled"
+        return cls(test.pixels, test.labels, oracle(test.pixels).labels)
 
     def save(self, path: Path) -> None:
         """Write an .npz for the processes that train cells."""
@@ -60,6 +69,7 @@ class Cell:
 
     policy: str
     attack: str
+    adaptive: str | None
     transfer: Path
     exam: Path
     classes: int
@@ -70,9 +80,8 @@ class Cell:
     cloning: Cloning
 
     def __str__(self) -> str:
-        return (
-            f"{self.policy} {self.attack} {self.budget} queries, {self.labels} labels, {self.recipe}, seed {self.seed}"
-        )
+        attack = self.attack if self.adaptive is None else f"{self.attack} ({self.adaptive})"
+        return f"{self.policy} {attack} {self.budget} queries, {self.labels} labels, {self.recipe}, seed {self.seed}"
 
     @property
     def key(self) -> str:
@@ -98,6 +107,48 @@ class Score:
     queries: int
     rejected: int
     seconds: float
+
+
+def row(recipe: str, cell: Cell, score: Score, exam: Exam) -> AttackRow:
+    """What a report says of a finished cell; `exam` is the one of its policy."""
+    return AttackRow(
+        recipe=recipe,
+        policy=cell.policy,
+        attack=cell.attack,
+        adaptive=cell.adaptive,
+        labels=cell.labels,
+        budget=cell.budget,
+        seed=cell.seed,
+        clone_recipe=cell.recipe,
+        clone_accuracy=score.clone_accuracy,
+        agreement=score.agreement,
+        held_out=score.held_out,
+        no_query_accuracy=None,
+        victim_accuracy=metrics.accuracy(exam.served, exam.truth),
+        queries=score.queries,
+        rejected=score.rejected,
+        pow_hashes=0,
+        seconds=score.seconds,
+    )
+
+
+def plan(
+    theft: Path,
+    exam: Path,
+    cloning: Cloning,
+    *,
+    policy: str,
+    attack: str,
+    adaptive: str | None,
+    classes: int,
+    budgets: Sequence[int],
+    seeds: Sequence[int],
+) -> Iterator[Cell]:
+    """Every clone to train from one theft: both readings of the answers (one, where labels are all that was told),
+    each budget, each recipe of `cloning`, each seed."""
+    told = LABELS if _transfer(theft).probabilities is not None else ("hard",)
+    for labels, budget, recipe, seed in itertools.product(told, budgets, cloning.recipes, seeds):
+        yield Cell(policy, attack, adaptive, theft, exam, classes, labels, budget, recipe, seed, cloning)
 
 
 def train(cell: Cell) -> Score:

@@ -15,8 +15,9 @@ matplotlib.use("Agg")
 
 from matplotlib import pyplot as plt
 
+from handlers import wire
 from loadtests.headline import Cell
-from loadtests.results import RoutingRow
+from loadtests.results import BenchRow, CoherenceRow, RoutingRow
 
 COLOURS = ("#555555", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
@@ -82,6 +83,63 @@ def routing(rows: Sequence[RoutingRow]) -> str:
         axis.grid(visible=False, axis="x")
         figure.legend(loc="upper center", bbox_to_anchor=(0.5, 0.02), ncols=len(kinds))
         return _svg(figure, "routing")
+
+
+def row_time(rows: Sequence[BenchRow]) -> str:
+    """Worker time of a row over HTTP by stage: a panel a network, a bar a policy, backend and body."""
+    stages = ("decode", "route", "predict", "respond", "encode", "outside the handler")
+    architectures = list(dict.fromkeys(row.architecture for row in rows))
+    with plt.rc_context({**STYLE, "figure.facecolor": "white"}):
+        figure, axes = plt.subplots(1, len(architectures), figsize=(11, 3.6), squeeze=False)
+        for axis, architecture in zip(axes[0], architectures, strict=True):
+            mine = [row for row in rows if row.architecture == architecture]
+            names = [f"{row.policy}, {row.backend}, {'PNG' if row.body == wire.PNG else 'raw'}" for row in mine]
+            left = [0.0] * len(mine)
+            for stage, colour in zip(stages, COLOURS[1:], strict=True):
+                widths = [row.stages_ms.get(stage, 0.0) if stage in stages[:-1] else row.outside_ms for row in mine]
+                axis.barh(names, widths, left=left, color=colour, label=stage)
+                left = [start + width for start, width in zip(left, widths, strict=True)]
+            axis.invert_yaxis()
+            axis.grid(visible=False, axis="y")
+            axis.set(title=architecture, xlabel="worker milliseconds a row")
+        figure.tight_layout()
+        figure.legend(*axes[0][0].get_legend_handles_labels(), loc="upper center", bbox_to_anchor=(0.5, 0.02), ncols=6)
+        return _svg(figure, "row-time")
+
+
+def coherence(panels: Mapping[str, Sequence[CoherenceRow]]) -> str:
+    """Cumulative distribution of coherence on a thief's images: a panel an experiment, a line a policy."""
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(1, len(panels), figsize=(4.5 * len(panels), 3.2), sharey=True, squeeze=False)
+        for axis, (name, rows) in zip(axes[0], panels.items(), strict=True):
+            for number, row in enumerate(rows):
+                axis.plot(row.percentiles, [share / 100 for share in range(101)], COLOURS[number], label=row.policy)
+            axis.set(title=name, xlabel="coherence", xlim=(0, 1), ylim=(0, 1))
+        axes[0][0].set_ylabel("share of images")
+        axes[0][0].legend(loc="upper left")
+        return _svg(figure, "coherence")
+
+
+def copies(panels: Mapping[str, Mapping[str, Sequence[int]]]) -> str:
+    """EDM's Figure 6: of an image's transformed copies, the share at its most frequent member, its second, ..."""
+    columns = 2
+    with plt.rc_context(STYLE):
+        lines = -(-len(panels) // columns)
+        figure, axes = plt.subplots(lines, columns, figsize=(9, 2.8 * lines), sharey=True, squeeze=False)
+        for axis, (name, hashes) in zip(axes.flat, panels.items(), strict=False):
+            width = 0.8 / len(hashes)
+            for number, (policy, counts) in enumerate(hashes.items()):
+                places = [rank + 1 + (number - (len(hashes) - 1) / 2) * width for rank in range(len(counts))]
+                shares = [count / sum(counts) for count in counts]
+                axis.bar(places, shares, width, color=COLOURS[number], label=policy)
+            axis.set(title=name, ylim=(0, 1))
+            axis.set_xticks(range(1, 1 + max(map(len, hashes.values()))))
+        for axis in axes[-1]:
+            axis.set_xlabel("member, by its share of an image's copies")
+        for axis in axes[:, 0]:
+            axis.set_ylabel("share of copies")
+        axes[0][0].legend()
+        return _svg(figure, "copies")
 
 
 def _curve(axis: Any, line: Sequence[Cell], number: int, name: str) -> None:

@@ -7,17 +7,21 @@ are the caller's and the policy's business.
 
 from __future__ import annotations
 
+import json
 import tempfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
+import numpy as np
 import torch
 
 import handlers
 from attacks.oracle import REFUSED, Answers
 from handlers import batch, loading, wire
+from handlers.backends import BACKENDS
 from handlers.errors import RequestError
 
 CHECKOUT = Path(handlers.__file__).resolve().parent.parent
@@ -84,12 +88,17 @@ class InProcessOracle:
             raise OracleError(f"{archive}: no such archive; build it first (make archive)")
         self._folder = tempfile.TemporaryDirectory(prefix="torchwarden-")
         try:
-            _unpack(archive, Path(self._folder.name))
-            self.pipeline = loading.load(Path(self._folder.name))
+            _unpack(archive, self.folder)
+            self.pipeline = loading.load(self.folder)
         except BaseException:
             self.close()
             raise
         self._oracle = HttpOracle(self.post, rows=self.pipeline.policy.max_rows)
+
+    @property
+    def folder(self) -> Path:
+        """Where the archive lies unpacked until `close`."""
+        return Path(self._folder.name)
 
     def __call__(self, images: torch.Tensor) -> Answers:
         """Answers for images float32 (N, C, H, W) in [0, 1], N >= 1."""
@@ -99,6 +108,23 @@ class InProcessOracle:
         """Which member answers each image, int64 (N,); a client never learns this."""
         rows = self.pipeline.policy.max_rows
         return torch.cat([torch.from_numpy(self.pipeline(part.numpy()).members) for part in images.split(rows)])
+
+    def everyone(self, images: torch.Tensor) -> torch.Tensor:
+        """What every member would answer, float32 (N, members, K); a client never learns this either."""
+        graphs, rows = self.pipeline.graphs, self.pipeline.policy.max_rows
+        told = [
+            np.stack([graphs[member](part)["probabilities"] for member in self.pipeline.policy.members], axis=1)
+            for part in (part.numpy() for part in images.split(rows))
+        ]
+        return torch.from_numpy(np.concatenate(told))
+
+    def trained(self, member: str) -> dict[str, Any]:
+        """What a member's graph says of the training of its checkpoint (training/session.py)."""
+        policy = self.pipeline.policy
+        backend = BACKENDS[policy.backend]
+        graph = backend(self.folder / "graphs" / f"{member}{backend.suffix}", threads=1, gpu=None)
+        told: dict[str, Any] = json.loads(graph.metadata["facts"])
+        return told
 
     def post(self, body: bytes, content_type: str) -> tuple[int, bytes]:
         """Status and body of one request, as the handler answers it without TorchServe around it."""

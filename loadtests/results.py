@@ -112,10 +112,20 @@ class DetectionRow:
 
 @dataclass(frozen=True)
 class BenchRow:
-    """Speed of one path to an answer: requests of `batch` rows from `clients` clients at once."""
+    """Speed of one path to an answer: requests of `batch` rows from `clients` clients at once.
 
-    SCOPE: ClassVar = ("policy", "path")
+    p50_ms and rows_per_s are medians over rounds, whose own values stand in p50_rounds and rate_rounds (round n of
+    every row was measured side by side); p99_ms is of all rounds' requests together. rss_mb, pss_mb: memory of one
+    process that answers. study: what the row is for; only rows of one study are meant to be compared. body: content
+    type, None in process. workers, threads, batch_size, max_batch_delay_ms: as served; in process only threads.
+    spinning: whether ONNX Runtime's threads spin while they wait. cpu_ms: CPU time of a row by who spent it
+    ("process"; over HTTP "worker", "java", "client"). stages_ms: wall time of a row by stage, inside the process
+    that answers. None, or empty: not measured.
+    """
+
+    SCOPE: ClassVar = ("architecture", "policy", "backend", "path")
     PATHS: ClassVar = ("onnxruntime", "pipeline", "http")
+    STUDIES: ClassVar = ("paths", "settings", "spinning", "router", "load")
 
     policy: str
     architecture: str
@@ -126,10 +136,33 @@ class BenchRow:
     p99_ms: float
     rows_per_s: float
     rss_mb: float | None
+    study: str = "load"
+    backend: str | None = None
+    body: str | None = None
+    workers: int | None = None
+    threads: int | None = None
+    batch_size: int | None = None
+    max_batch_delay_ms: int | None = None
+    spinning: bool | None = None
+    pss_mb: float | None = None
+    p50_rounds: tuple[float, ...] = ()
+    rate_rounds: tuple[float, ...] = ()
+    cpu_ms: dict[str, float] = field(default_factory=dict)
+    stages_ms: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.path not in self.PATHS:
-            raise ResultError(f"bench: path: expected one of {', '.join(self.PATHS)}, got {self.path!r}")
+        for name, known in (("path", self.PATHS), ("study", self.STUDIES)):
+            if getattr(self, name) not in known:
+                raise ResultError(f"bench: {name}: expected one of {', '.join(known)}, got {getattr(self, name)!r}")
+        for name in ("p50_rounds", "rate_rounds"):  # JSON knows no tuples
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+
+    @property
+    def outside_ms(self) -> float:
+        """Worker time of a row over HTTP at saturation outside the handler: TorchServe, and waiting for a batch."""
+        if self.workers is None:
+            raise ResultError(f"bench: a row of path {self.path!r} has no workers, so no time outside the handler")
+        return max(0.0, 1000 * self.workers / self.rows_per_s - sum(self.stages_ms.values()))
 
 
 @dataclass(frozen=True)
@@ -143,6 +176,97 @@ class RoutingRow:
     traffic: str
     member: int
     rows: int
+
+
+@dataclass(frozen=True)
+class InvarianceRow:
+    """Where random affine copies of a traffic's images go: rotated by up to `degrees`, shifted, scaled by a share.
+
+    policy: or the name of a public hash modulo as many members. kept: share of copies with their image's member.
+    sorted_counts: each image's copies counted by member and sorted, the largest first, summed over the images.
+    """
+
+    SCOPE: ClassVar = ("recipe", "policy")
+
+    recipe: str
+    policy: str
+    traffic: str
+    degrees: float
+    shift: float
+    scale: float
+    images: int
+    copies: int
+    kept: float
+    sorted_counts: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        _fractions(self, "kept")
+        object.__setattr__(self, "sorted_counts", tuple(self.sorted_counts))  # JSON knows no tuples
+        if sum(self.sorted_counts) != self.images * self.copies:
+            raise ResultError(f"invariance: sorted_counts: expected {self.images} x {self.copies} copies in all")
+
+
+@dataclass(frozen=True)
+class HashCostRow:
+    """Median microseconds a row, in batches of `batch`: of the whole route stage, and of the router's Python."""
+
+    SCOPE: ClassVar = ("recipe", "policy")
+
+    recipe: str
+    policy: str
+    batch: int
+    stage_us: float
+    router_us: float
+
+
+@dataclass(frozen=True)
+class CoherenceRow:
+    """How far the members of a policy agree on one kind of traffic (EDM, ICLR 2021, equation 1).
+
+    percentiles: 101 values, the 0th to the 100th, of the images' coherence, each in [0, 1].
+    """
+
+    SCOPE: ClassVar = ("recipe", "policy")
+
+    recipe: str
+    policy: str
+    traffic: str
+    images: int
+    mean: float
+    percentiles: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        _fractions(self, "mean")
+        object.__setattr__(self, "percentiles", tuple(self.percentiles))  # JSON knows no tuples
+        if len(self.percentiles) != 101 or not all(0 <= value <= 1 for value in self.percentiles):
+            raise ResultError(f"coherence: percentiles: expected 101 fractions, got {self.percentiles}")
+
+
+@dataclass(frozen=True)
+class TrainingRow:
+    """How one checkpoint was trained, as its graphs tell.
+
+    predictor: the checkpoint. epochs of `seconds_per_epoch` on `device`, members trained together. diversity,
+    coherence: of an ensemble on auxiliary images it never saw. search: the steps of the search for lambda, if any.
+    """
+
+    SCOPE: ClassVar = ("recipe", "predictor")
+
+    recipe: str
+    predictor: str
+    members: int
+    lambda_diversity: float | None
+    epochs: int
+    seconds_per_epoch: float
+    device: str
+    validation_accuracy: float
+    diversity: float | None
+    coherence: float | None
+    search: tuple[dict[str, Any], ...] = ()
+
+    def __post_init__(self) -> None:
+        _fractions(self, "validation_accuracy", "diversity", "coherence")
+        object.__setattr__(self, "search", tuple(self.search))
 
 
 @dataclass(frozen=True)
@@ -170,6 +294,10 @@ class Report:
     detection: tuple[DetectionRow, ...] = ()
     bench: tuple[BenchRow, ...] = ()
     routing: tuple[RoutingRow, ...] = ()
+    coherence: tuple[CoherenceRow, ...] = ()
+    training: tuple[TrainingRow, ...] = ()
+    invariance: tuple[InvarianceRow, ...] = ()
+    hash_costs: tuple[HashCostRow, ...] = ()
 
 
 ROWS: Mapping[str, type[Any]] = {
@@ -178,6 +306,10 @@ ROWS: Mapping[str, type[Any]] = {
     "detection": DetectionRow,
     "bench": BenchRow,
     "routing": RoutingRow,
+    "coherence": CoherenceRow,
+    "training": TrainingRow,
+    "invariance": InvarianceRow,
+    "hash_costs": HashCostRow,
 }
 
 

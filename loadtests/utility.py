@@ -4,15 +4,14 @@
 
 Every archive answers the test split, and the same images after a benign shift: each rotated by up to 10 degrees and
 moved by up to 2 pixels, the same way for every policy. Drop, label flips and l1 compare with the undefended archive.
-Routing counts which member answers test images, each thief's surrogate images, and uniform noise: a hash that is
-balanced on its own task need not be so on what a thief sends.
+Routing counts which member answers each kind of traffic (loadtests/kinds.py): a hash that is balanced on its own task
+need not be so on what a thief sends.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -22,16 +21,17 @@ import recipes
 from attacks import metrics
 from attacks.oracle import Answers
 from handlers.errors import LoadError
+from loadtests.hashes import balance
 from loadtests.headline import UNDEFENDED
+from loadtests.kinds import SEED, kinds
 from loadtests.oracles import InProcessOracle, OracleError
-from loadtests.results import PolicyRow, Report, ResultError, RoutingRow, merge, run_info
+from loadtests.results import PolicyRow, Report, ResultError, merge, run_info
 from zoo import datasets
 from zoo.augment import Affine
 from zoo.datasets import Images
 
 SHIFT_DEGREES = 10
 SHIFT_PIXELS = 2
-SEED = 0
 
 
 def main() -> None:
@@ -41,7 +41,7 @@ def main() -> None:
     try:
         recipe = recipes.read(options.recipe)
         test = recipe.section("dataset", datasets.Data).load("test", options.data)
-        traffic = dict(_traffic(recipe, test, options.data))
+        traffic = dict(kinds(recipe, test, options.data))
         with InProcessOracle(options.store / f"{recipe.name}-{UNDEFENDED}.mar") as oracle:
             clean = oracle(test.pixels)
         policies, routing = [], []
@@ -49,7 +49,9 @@ def main() -> None:
             with InProcessOracle(options.store / f"{recipe.name}-{policy}.mar") as oracle:
                 row = measure(oracle, test, clean, recipe=recipe.name, policy=policy)
                 policies.append(row)
-                routing += route(oracle, traffic, recipe=recipe.name, policy=policy)
+                count = len(oracle.pipeline.policy.members)
+                if count > 1:
+                    routing += balance(oracle.members, traffic, count, recipe=recipe.name, policy=policy)
             print(f"{recipe.name}-{policy}: accuracy {row.accuracy:.4f}, drop {row.accuracy_drop:+.4f}", flush=True)
         run = run_info(
             seed=SEED, started=started, settings={"shift": f"{SHIFT_DEGREES} degrees, {SHIFT_PIXELS} pixels"}
@@ -84,29 +86,6 @@ def shifted(images: torch.Tensor) -> torch.Tensor:
     """Each image rotated by up to 10 degrees and moved by up to 2 pixels; always the same way."""
     shift = Affine(degrees=SHIFT_DEGREES, shift=SHIFT_PIXELS / images.shape[-1])
     return shift(images, generator=torch.Generator().manual_seed(SEED)).clamp(0, 1)
-
-
-def route(oracle: InProcessOracle, traffic: dict[str, torch.Tensor], *, recipe: str, policy: str) -> list[RoutingRow]:
-    """How many rows of each traffic go to each member; nothing for a policy of one member."""
-    members = len(oracle.pipeline.policy.members)
-    if members == 1:
-        return []
-    return [
-        RoutingRow(recipe, policy, name, member, int(rows))
-        for name, images in traffic.items()
-        for member, rows in enumerate(oracle.members(images).bincount(minlength=members))
-    ]
-
-
-def _traffic(recipe: recipes.Recipe, test: Images, data: Path | None) -> Iterator[tuple[str, torch.Tensor]]:
-    """Kinds of traffic by name, as many images of each as the test split has at most."""
-    _, channels, size, _ = test.pixels.shape
-    yield f"benign ({test.name})", test.pixels
-    surrogates = {table["surrogate"] for table in recipe.tables.get("attacks", {}).values() if "surrogate" in table}
-    for surrogate in sorted(surrogates):
-        images = datasets.load(surrogate, "train", root=data, size=size, channels=channels)
-        yield f"thief ({images.name})", images.pixels[: len(test)]
-    yield "uniform noise", torch.rand(test.pixels.shape, generator=torch.Generator().manual_seed(SEED))
 
 
 def _l1(served: Answers, clean: Answers) -> float | None:

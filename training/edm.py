@@ -35,7 +35,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import recipes
-from training import lambda_search
+from training import checkpoint, lambda_search
 from training.ensemble import Ensemble, Stacked, ensemble_of
 from training.session import Optimisation, Session, run
 from training.victim import Split, Victim, accuracy, architecture, split
@@ -48,7 +48,7 @@ class EDM:
 
     lambda_diversity: lambda of equation 3; 0 trains a regular ensemble; several, in rising order, are searched.
     temperature: t above; 1 is the paper's. optimisation: as the victim's where left out. held_out: auxiliary images
-    kept from training to report on. search_rows: training images of a search's candidates. allowed_drop: what
+    kept from training to report on. search_rows: training images of each step of a search. allowed_drop: what
     the members' mean accuracy on the validation split may lose to lambda, as a fraction.
     """
 
@@ -58,7 +58,7 @@ class EDM:
     temperature: float = 1.0
     optimisation: Optimisation | None = None
     held_out: int = 1000
-    search_rows: int = 6000
+    search_rows: int = 12_000
     allowed_drop: float = 0.005
 
     def __post_init__(self) -> None:
@@ -122,38 +122,61 @@ class Training:
     runs: Path
     seed: int
 
-    def train(self, name: str, *, lambda_diversity: float, rows: int = 0, facts: dict[str, Any] | None = None) -> Path:
-        """Train one ensemble on the first `rows` training images (0: all); its checkpoint is runs/RECIPE/`name`.
+    def train(self, name: str, *, lambda_diversity: float, facts: dict[str, Any] | None = None) -> Path:
+        """Train fresh members on all training images; the checkpoint is runs/RECIPE/`name`.safetensors.
 
         facts: added to the checkpoint's. A checkpoint that was made with the same settings is kept.
         """
         edm = dataclasses.replace(self.edm, lambda_diversity=lambda_diversity)
         how = edm.optimisation or self.victim.optimisation
-        data = dataclasses.replace(self.data, rows=rows or self.data.rows)
+        return self._train(name, edm, how, rows=0, start=None, facts=facts or {})
+
+    def go_on(self, name: str, start: Path, *, lambda_diversity: float) -> Path:
+        """Train the members of the checkpoint `start` for one epoch over `search_rows` images, under this lambda."""
+        edm = dataclasses.replace(self.edm, lambda_diversity=lambda_diversity)
+        how = dataclasses.replace(edm.optimisation or self.victim.optimisation, epochs=1)
+        return self._train(name, edm, how, rows=edm.search_rows, start=checkpoint.load(start), facts={})
+
+    def _train(
+        self,
+        name: str,
+        edm: EDM,
+        how: Optimisation,
+        *,
+        rows: int,
+        start: checkpoint.Checkpoint | None,
+        facts: dict[str, Any],
+    ) -> Path:
+        settings = {
+            "dataset": dataclasses.replace(self.data, rows=rows or self.data.rows),
+            "victim": self.victim,
+            "edm": dataclasses.replace(edm, optimisation=how),
+        }
         session = Session(
             self.recipe,
             name,
-            {"dataset": data, "victim": self.victim, "edm": edm},
+            settings,
             runs=self.runs,
             seed=self.seed,
+            start="" if start is None else start.digest,
         )
         if session.done():
             return session.path
         session.facts["classes"] = list(self.cut.classes)
-        session.facts.update(facts or {})
+        session.facts.update(facts)
         plan = architecture(self.victim.architecture, self.victim.options, self.cut)
         unseen, outside = self.auxiliary[: edm.held_out], session.move(self.auxiliary[edm.held_out :])
         images = session.move(self.cut.images[: rows or None])
         labels = self.cut.labels[: rows or None].to(session.device)
-        network, optimiser, schedule = session.prepare(
-            ensemble_of([plan.network() for _ in range(edm.members)], session.device), how, len(images)
-        )
+        members = list(start.networks) if start else [plan.network() for _ in range(edm.members)]
+        network, optimiser, schedule = session.prepare(ensemble_of(members, session.device), how, len(images))
 
+        weight = float(edm.lambdas[0])
         for _ in session.epochs(how, network, optimiser, schedule):
             for batch in session.batches(len(images), how.batch_size):
                 inside = session.augment(images[batch], self.victim.affine)
                 shown = inside
-                if lambda_diversity:
+                if weight:
                     # one forward pass for both: batch normalisation then sees in training what it will meet at work
                     others = session.augment(outside[session.draw(len(outside), len(batch))], self.victim.affine)
                     shown = torch.cat([inside, others])
@@ -162,9 +185,9 @@ class Training:
                 known, strange = logits[: len(batch)], logits[len(batch) :]
                 right = F.cross_entropy(known.flatten(0, 1), labels[batch].repeat_interleave(edm.members))
                 losses = {"loss": right, "cross_entropy": right}
-                if lambda_diversity:
+                if weight:
                     apart = diversity_loss(strange.softmax(-1), temperature=edm.temperature)
-                    losses |= {"loss": right + lambda_diversity * apart, "diversity": apart}
+                    losses |= {"loss": right + weight * apart, "diversity": apart}
                 session.step(losses, optimiser, schedule)
 
         ensemble = session.accelerator.unwrap_model(network)

@@ -1,11 +1,12 @@
 """The search for EDM's lambda: upward, under the paper's rule that benign accuracy falls by less than 0.5 points.
 
 Kariyappa et al., ICLR 2021, sec. 5.1 and appendix A.7: no value is printed, and even large lambdas cost little, so
-the largest admissible one is wanted. Each candidate is trained on a share of the training images and compared, on
-the validation split, with a regular ensemble (lambda 0) trained on the same share. The search ends at the first
-candidate that breaks the rule, or that no longer lowers the diversity loss. The largest candidate that kept the rule
-is then trained on everything and held against the undefended victim's own validation accuracy; if it breaks the rule
-there, the next smaller one is trained. The test split is not touched.
+the largest admissible one is wanted. The search starts from the trained regular ensemble (lambda 0) and goes on from
+its members with one lambda after another, a short epoch each. A short epoch costs some accuracy by itself, so one
+without the diversity term is the reference: what is compared is the price of lambda. The search ends at the first
+lambda whose members fall behind that, on the validation split, by more than the rule allows, or that no longer lowers
+the diversity loss. With the largest that kept the rule, fresh members are trained on everything and held against the
+undefended victim; if they break the rule, the next smaller lambda is taken. The test split is not touched.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from training import checkpoint
 if TYPE_CHECKING:
     from training.edm import Training
 
-# a candidate must lower the diversity loss, which lies in [0, 1], by this much for a larger one to be tried
+REGULAR = "ensemble"
+# a step must lower the diversity loss, which lies in [0, 1], by this much for a larger lambda to be tried
 SATURATED = 0.005
 
 
@@ -29,60 +31,61 @@ def search(training: Training) -> None:
 
     Resumable: every training keeps its own checkpoint under runs/RECIPE/search.
     """
-    table, allowed = training.table, training.edm.allowed_drop
-    undefended = _victim_accuracy(training.runs / training.recipe / "victim.safetensors")
-    passed, trail = _candidates(training)
+    table, allowed, folder = training.table, training.edm.allowed_drop, training.runs / training.recipe
+    undefended = _seen(folder / "victim.safetensors", "python -m training.victim")["validation_accuracy"]
+    passed, trail = _climb(training, folder / f"{REGULAR}.safetensors")
     for weight in reversed(passed):
         path = training.train(f"search/{table}-{weight:g}", lambda_diversity=weight, facts={"search": trail})
-        drop = undefended - _metrics(path)["validation_accuracy"]
+        drop = undefended - _seen(path)["validation_accuracy"]
         if drop <= allowed:
-            _publish(path, training.runs / training.recipe / f"{table}.safetensors")
+            _publish(path, folder / f"{table}.safetensors")
             return
-        trail = [*trail, {"lambda": weight, "rows": "all", "drop": round(drop, 4), "kept": False}]
+        trail = [*trail, {"lambda": weight, "step": "full", "drop": round(drop, 4), "kept": False}]
     raise ValueError(
-        f"[{table}] lambda_diversity: no candidate of {training.edm.lambda_diversity} keeps the accuracy within "
+        f"[{table}] lambda_diversity: none of {training.edm.lambda_diversity} keeps the members' accuracy within "
         f"{allowed} of the victim's {undefended:.4f}; give smaller ones, or more epochs"
     )
 
 
-def _candidates(training: Training) -> tuple[list[float], list[dict[str, Any]]]:
-    """The lambdas that kept the rule on few rows, rising, and what was seen on the way."""
-    edm, passed, trail = training.edm, [], []
-    regular, diversity = None, 1.0
-    for weight in (0.0, *(weight for weight in edm.lambdas if weight)):
-        path = training.train(f"search/{training.table}-{weight:g}-rows", lambda_diversity=weight, rows=edm.search_rows)
-        seen = _metrics(path)
-        if regular is None:
-            regular = seen["validation_accuracy"]
-        drop = regular - seen["validation_accuracy"]
-        kept = drop <= edm.allowed_drop
-        trail.append(
-            {
-                "lambda": weight,
-                "rows": edm.search_rows,
-                "validation_accuracy": round(seen["validation_accuracy"], 4),
-                "diversity": round(seen["diversity"], 4),
-                "drop": round(drop, 4),
-                "kept": kept,
-            }
-        )
-        if weight and kept:
-            passed.append(weight)
-        if not kept or (weight and diversity - seen["diversity"] < SATURATED):
+def _climb(training: Training, regular: Path) -> tuple[list[float], list[dict[str, Any]]]:
+    """The lambdas that kept the rule, rising, and what was seen at every step."""
+    _seen(regular, f"python -m training.edm --table {REGULAR}")
+    before = _seen(training.go_on(f"search/{training.table}-0-step", regular, lambda_diversity=0.0))
+    reference, diversity = before["validation_accuracy"], before["diversity"]
+    passed: list[float] = []
+    trail = [_step(0.0, before, reference, kept=True)]
+    path = regular
+    for weight in training.edm.lambdas:
+        path = training.go_on(f"search/{training.table}-{weight:g}-step", path, lambda_diversity=weight)
+        after = _seen(path)
+        kept = reference - after["validation_accuracy"] <= training.edm.allowed_drop
+        trail.append(_step(weight, after, reference, kept=kept))
+        if not kept:
             break
-        diversity = seen["diversity"]
+        passed.append(weight)
+        if diversity - after["diversity"] < SATURATED:
+            break
+        diversity = after["diversity"]
     return passed, trail
 
 
-def _metrics(path: Path) -> dict[str, float]:
+def _step(weight: float, seen: dict[str, float], reference: float, *, kept: bool) -> dict[str, Any]:
+    return {
+        "lambda": weight,
+        "step": "short",
+        "validation_accuracy": round(seen["validation_accuracy"], 4),
+        "diversity": round(seen["diversity"], 4),
+        "drop": round(reference - seen["validation_accuracy"], 4),
+        "kept": kept,
+    }
+
+
+def _seen(path: Path, trained_by: str = "") -> dict[str, float]:
+    """The metrics of a checkpoint. Raises ValueError saying how to make one that must be there before."""
+    if trained_by and not path.is_file():
+        raise ValueError(f"{path}: the search starts from it; train it first ({trained_by} RECIPE)")
     found: dict[str, float] = checkpoint.facts(path)["metrics"]
     return found
-
-
-def _victim_accuracy(path: Path) -> float:
-    if not path.is_file():
-        raise ValueError(f"{path}: the search compares with the victim; train it first (python -m training.victim)")
-    return _metrics(path)["validation_accuracy"]
 
 
 def _publish(source: Path, target: Path) -> None:

@@ -1,13 +1,15 @@
 """The perceptual-hash network: a classifier of a *secret* task that later picks the member for each query.
 
 EDM, Kariyappa et al., ICLR 2021, sec. 4.2.1: a small network f_H trained on a task that the thief does not know; its
-class and confidence on a query are the query's hash (defenses/routing.py makes the hash of its answers).
+class and confidence on a query are the query's hash. What is written is the network in whole numbers (zoo/hash_net.py),
+which answers with its penultimate features' side of secret hyperplanes as well: a tree of them, grown on the defender's
+own mix of traffic (training/hash_tree.py). defenses/routing.py makes a hash of either answer.
 
     python -m training.perceptual_hash RECIPE
 
-Reads [dataset] for the geometry and [hash]; writes runs/RECIPE/hash.safetensors. The secret task is "glyphs", a
-procedural task drawn from the deployment's key, or a data set such as "kmnist:test". Either way weights and order
-are seeded from the key as well, so that nobody can repeat the training: a new key gives a new hash.
+Reads [dataset] and [hash]; writes runs/RECIPE/hash.safetensors. The secret task is "glyphs", a procedural task drawn
+from the deployment's key, or a data set such as "kmnist:test". Either way weights, order and hyperplanes are seeded
+from the key as well, so that nobody can repeat the training: a new key gives a new hash.
 """
 
 from __future__ import annotations
@@ -15,25 +17,46 @@ from __future__ import annotations
 import argparse
 import hmac
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
 
 import recipes
 from handlers.key import read_key
+from training.checkpoint import Architecture
+from training.hash_tree import Tree
 from training.session import Optimisation, Session, run
-from training.victim import Split, architecture, fit, split
+from training.victim import Split, accuracy, architecture, fit, split
 from zoo.augment import Affine
 from zoo.datasets import Data, load
+from zoo.fixed_point import fixed_point
+from zoo.generator import untrained
 from zoo.glyphs import glyphs
+from zoo.hash_net import HashNet
+from zoo.noise import noise
 
 KEY = "TORCHWARDEN_KEY"
+
+# what a copy may differ by and should still be answered by the same member
+COPIES = (Affine(15, 0.1, 0.1), Affine(15, 0.1, 0.1), Affine(25, 0.2, 0.2), Affine(25, 0.2, 0.2))
+# of the noise in the mix, from white noise to blurs of a few spots, as shares of the side
+GRAINS = (0.0, 0.1, 0.2, 0.4)
+# what data-free thieves begin with is no secret of theirs
+GENERATORS = 5
 
 
 @dataclass(frozen=True)
 class Hash:
     """[hash]: the secret task and the network that learns it.
 
-    classes and per_class size the "glyphs" task; a data set brings its own.
+    classes and per_class size the "glyphs" task; a data set brings its own. mix: data sets beside the victim's and the
+    secret task's whose images the tree is balanced on, such as the auxiliary set; the thief's is not the defender's to
+    know. mix_rows: images of each.
     """
 
     task: str
@@ -43,6 +66,13 @@ class Hash:
     per_class: int = 1000
     options: dict[str, Any] = field(default_factory=dict)
     affine: Affine | None = None
+    tree: Tree = field(default_factory=Tree)
+    mix: tuple[str, ...] = ()
+    mix_rows: int = 1000
+
+    def __post_init__(self) -> None:
+        if self.mix_rows < 1:
+            raise ValueError(f"mix_rows: expected >= 1, got {self.mix_rows}")
 
 
 def secret_task(hash_net: Hash, key: bytes, *, size: int, channels: int, root: str | None) -> Split:
@@ -61,6 +91,42 @@ def secret_task(hash_net: Hash, key: bytes, *, size: int, channels: int, root: s
 def subkey(key: bytes, purpose: str) -> bytes:
     """32 bytes for one purpose only: HMAC-SHA256(key, "torchwarden/hash-net/" + purpose)."""
     return hmac.digest(key, f"torchwarden/hash-net/{purpose}".encode(), "sha256")
+
+
+def traffic(
+    hash_net: Hash, task: Split, data: Data, *, generator: torch.Generator, root: Path | None
+) -> Iterator[torch.Tensor]:
+    """Images (mix_rows or fewer,C,S,S) of each kind of traffic that the tree is to be balanced on."""
+    rows, (_, channels, size, _) = hash_net.mix_rows, task.images.shape
+    yield task.images[:rows]
+    yield split(data.load("train", root), rows=data.rows).images[:rows]
+    for name in hash_net.mix:
+        yield load(name, "train", root=root, size=size, channels=channels).pixels[:rows]
+    white, *blurred = (max(1, round(share * size)) for share in GRAINS)
+    yield noise(rows, channels=channels, size=size, grain=white, generator=generator)
+    part = -(-rows // len(blurred))
+    yield torch.cat([noise(part, channels=channels, size=size, grain=g, generator=generator) for g in blurred])
+    seeds, part = torch.randint(2**31, (GENERATORS,), generator=generator).tolist(), -(-rows // GENERATORS)
+    yield torch.cat([untrained(part, channels=channels, size=size, seed=seed) for seed in seeds])
+
+
+@torch.no_grad()
+def hashing(network: nn.Module, mix: torch.Tensor, tree: Tree, *, generator: torch.Generator, secret: bytes) -> HashNet:
+    """A float network of zoo.models in whole numbers, with the tree of hyperplanes that `secret` draws.
+
+    network: is spent. mix: (n,C,S,S) images of all traffic in equal shares. generator: draws the images' copies.
+    Raises FixedPointError.
+    """
+    fixed = fixed_point(network, mix)
+    features = _features(fixed, mix)
+    copies = np.stack([_features(fixed, affine(mix, generator=generator)) for affine in COPIES])
+    made = HashNet(fixed, tree.nodes)
+    made.place(*tree.grow(features, copies, np.random.default_rng(int.from_bytes(secret, "big"))))
+    return made.eval()
+
+
+def _features(fixed: nn.Module, images: torch.Tensor) -> np.ndarray:
+    return torch.cat([fixed(part)[0] for part in images.split(512)]).double().numpy()
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -83,7 +149,16 @@ def main(arguments: argparse.Namespace) -> None:
     _, channels, size, _ = data.load("test", arguments.data).pixels.shape
     task = secret_task(hash_net, key, size=size, channels=channels, root=arguments.data)
     plan = architecture(hash_net.architecture, hash_net.options, task)
-    fit(session, task, plan, hash_net.optimisation, hash_net.affine)
+    whole = Architecture(plan.name, {**plan.arguments, "projections": hash_net.tree.nodes})
+    whole.network()  # an architecture that has no form in whole numbers is told of before it is trained
+    trained = fit(session, task, plan, hash_net.optimisation, hash_net.affine).cpu().float()
+    held_out = accuracy(trained, task.validation_images, task.validation_labels)
+    mix = torch.cat([*traffic(hash_net, task, data, generator=session.generator, root=arguments.data)])
+    made = hashing(trained, mix, hash_net.tree, generator=session.generator, secret=subkey(key, "hyperplanes"))
+    answers = torch.cat([made(part)["probabilities"].argmax(1) for part in task.validation_images.split(512)])
+    in_whole_numbers = (answers == task.validation_labels).float().mean().item()
+    metrics = {"validation_accuracy": in_whole_numbers, "validation_accuracy_float": held_out}
+    session.finish([made], [whole], metrics)
 
 
 if __name__ == "__main__":

@@ -65,7 +65,8 @@ class Session:
     """One run of one program on one recipe; see the module's docstring.
 
     settings: the resolved dataclasses of the run, by table name; they name the run: a run that was interrupted is
-    resumed only by the same settings. secret: extra bytes that seed the run without being written anywhere.
+    resumed only by the same settings. secret: extra bytes that seed the run without being written anywhere. start:
+    digest of the checkpoint that the run goes on from, if any.
     """
 
     def __init__(
@@ -77,6 +78,7 @@ class Session:
         runs: Path,
         seed: int,
         secret: bytes = b"",
+        start: str = "",
     ) -> None:
         on_gpu = torch.cuda.is_available()
         precision = "bf16" if on_gpu and torch.cuda.is_bf16_supported() else "no"
@@ -88,6 +90,7 @@ class Session:
         self.facts: dict[str, Any] = {
             "recipe": recipe,
             "seed": None if secret else seed,
+            **({"start": start} if start else {}),
             "settings": {key: dataclasses.asdict(value) for key, value in settings.items()},
         }
         public = json.dumps(self.facts, sort_keys=True).encode()

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from torch import nn
 from torch.nn import functional as F
 
 import recipes
@@ -87,8 +88,8 @@ def accuracy(network: torch.nn.Module, images: torch.Tensor, labels: torch.Tenso
     return right.float().mean().item()
 
 
-def fit(session: Session, cut: Split, plan: Architecture, how: Optimisation, affine: Affine | None) -> None:
-    """Train one classifier by cross-entropy and write its checkpoint with its accuracy on the validation split."""
+def fit(session: Session, cut: Split, plan: Architecture, how: Optimisation, affine: Affine | None) -> nn.Module:
+    """Train one classifier by cross-entropy; what comes back is on the session's device, its checkpoint not written."""
     images, labels = session.move(cut.images), cut.labels.to(session.device)
     network, optimiser, schedule = session.prepare(plan.network(), how, len(images))
     for _ in session.epochs(how, network, optimiser, schedule):
@@ -96,10 +97,8 @@ def fit(session: Session, cut: Split, plan: Architecture, how: Optimisation, aff
             with session.accelerator.autocast():
                 loss = F.cross_entropy(network(session.augment(images[rows], affine)), labels[rows])
             session.step({"loss": loss}, optimiser, schedule)
-
-    trained = session.accelerator.unwrap_model(network)
-    held_out = accuracy(trained, session.move(cut.validation_images), cut.validation_labels.to(session.device))
-    session.finish([trained], [plan], {"validation_accuracy": held_out})
+    trained: nn.Module = session.accelerator.unwrap_model(network)
+    return trained
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -113,7 +112,9 @@ def main(arguments: argparse.Namespace) -> None:
     cut = split(data.load("train", arguments.data), rows=data.rows)
     session.facts["classes"] = list(cut.classes)
     plan = architecture(victim.architecture, victim.options, cut)
-    fit(session, cut, plan, victim.optimisation, victim.affine)
+    trained = fit(session, cut, plan, victim.optimisation, victim.affine)
+    held_out = accuracy(trained, session.move(cut.validation_images), cut.validation_labels.to(session.device))
+    session.finish([trained], [plan], {"validation_accuracy": held_out})
 
 
 if __name__ == "__main__":

@@ -15,6 +15,8 @@ import torch
 from torch import nn
 
 from zoo.conv3 import conv3
+from zoo.fixed_point import FixedPoint
+from zoo.hash_net import HashNet
 from zoo.lenet5 import FIFTH, HALF, LENET5, lenet5
 from zoo.stems import densenet121, mobilenetv2, resnet_8x
 from zoo.wide_resnet import wide_resnet
@@ -86,12 +88,15 @@ def build(
     size: int,
     mean: Sequence[float],
     std: Sequence[float],
+    projections: int = 0,
     **options: int,
 ) -> nn.Module:
     """A fresh network of the registry: images (N,channels,size,size) float32 in [0,1] to logits (N,classes).
 
     mean, std: one value a channel, of pixels in [0,1]; std above 0. options: those the registry's entry names.
-    The weights are drawn from torch's global generator, which the caller seeds. Raises ArchitectureError.
+    projections: from 1 on, the network is a HashNet of that many, which gives outputs by name and has its weights
+    from a conversion or a checkpoint. The weights are drawn from torch's global generator, which the caller seeds.
+    Raises ArchitectureError, and FixedPointError where the network cannot be a HashNet.
     """
     if architecture not in ARCHITECTURES:
         raise ArchitectureError(f"unknown architecture {architecture!r}; known: {', '.join(ARCHITECTURES)}")
@@ -101,7 +106,8 @@ def build(
     if faults:
         raise ArchitectureError(f"{architecture}: {'; '.join(faults)}")
     network = entry.network(classes=classes, channels=channels, size=size, **chosen)
-    return nn.Sequential(OrderedDict(normalise=Normalise(mean, std), network=network))
+    whole = nn.Sequential(OrderedDict(normalise=Normalise(mean, std), network=network))
+    return HashNet(FixedPoint(whole), projections) if projections else whole
 
 
 def _faults(

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from defenses.routing import HASHES, ClassConfidence, Router, member_table
+from defenses.routing import HASHES, ClassConfidence, Projection, Router, member_table
 from tests.defenses.policies import KEY
 
 
@@ -64,8 +64,55 @@ def test_class_confidence_equals_the_formula_row_by_row(raw: np.ndarray, bins: i
     assert hash_.reads == {"probabilities": 4}
 
 
-def test_the_registry_names_the_hash() -> None:
-    assert HASHES["class-confidence"] is ClassConfidence
+@pytest.mark.parametrize(
+    ("projections", "leaf"),
+    [
+        # node 0, then 1 or 2, then 3 to 6; only the nodes on the way count
+        ([-0.5, -0.5, 9.5, -0.5, 9.5, 9.5, 9.5], 0),
+        ([-0.5, -0.5, 9.5, 0.5, -9.5, -9.5, -9.5], 1),
+        ([-7.5, 0.5, -9.5, 9.5, -0.5, 9.5, 9.5], 2),
+        ([-0.5, 0.5, -9.5, -9.5, 0.5, -9.5, -9.5], 3),
+        ([0.5, 9.5, -0.5, 9.5, 9.5, -0.5, 9.5], 4),
+        ([0.5, -9.5, -0.5, -9.5, -9.5, 0.5, -9.5], 5),
+        ([0.5, -9.5, 0.5, -9.5, -9.5, 9.5, -0.5], 6),
+        ([0.5, -9.5, 0.5, -9.5, -9.5, -9.5, 0.5], 7),
+    ],
+)
+def test_projection_by_hand(projections: list[float], leaf: int) -> None:
+    hashed = Projection(depth=3)({"projections": np.array([projections], np.float32)})
+    assert hashed.dtype == np.int64
+    assert hashed.tolist() == [leaf]
+
+
+@given(
+    depth=st.integers(1, 6),
+    data=st.data(),
+)
+def test_projection_equals_a_walk_down_the_tree_row_by_row(depth: int, data: st.DataObject) -> None:
+    odd = st.integers(-9, 9).map(lambda whole: whole + 0.5)
+    rows = data.draw(arrays(np.float32, (4, 2**depth - 1), elements=odd))
+    expected = []
+    for row in rows.tolist():
+        low, high, node = 0, 2**depth, 0
+        while high - low > 1:
+            middle = (low + high) // 2
+            right = row[node] > 0
+            low, high = (middle, high) if right else (low, middle)
+            node = 2 * node + (2 if right else 1)
+        expected.append(low)
+    hash_ = Projection(depth=depth)
+    assert hash_({"projections": rows}).tolist() == expected
+    assert hash_.values == 2**depth
+    assert hash_.reads == {"projections": 2**depth - 1}
+
+
+def test_a_tree_has_a_depth() -> None:
+    with pytest.raises(ValueError, match="depth: expected an integer from 1 to 12, got 0"):
+        Projection(depth=0)
+
+
+def test_the_registry_names_the_hashes() -> None:
+    assert {"class-confidence": ClassConfidence, "projection": Projection} == HASHES
 
 
 @given(
@@ -87,11 +134,19 @@ def test_the_table_is_balanced_and_covers_every_member(key: bytes, values: int, 
     assert counts.max() - counts.min() == (values % members > 0)
 
 
-def test_the_table_is_the_keyed_order_dealt_in_turn() -> None:
+def test_each_run_of_values_is_dealt_in_a_keyed_order() -> None:
     subkey = hmac.new(KEY, b"torchwarden/route/table", hashlib.sha256).digest()
-    digests = [hmac.new(subkey, value.to_bytes(8, "big"), hashlib.sha256).digest() for value in range(20)]
-    expected = [sorted(digests).index(digest) % 5 for digest in digests]
-    assert member_table(KEY, values=20, members=5).tolist() == expected
+    expected = []
+    for run in (0, 5, 10):
+        digests = {member: hmac.new(subkey, b"%d/%d" % (run, member), hashlib.sha256).digest() for member in range(5)}
+        expected += sorted(digests, key=lambda member: digests[member])
+    assert member_table(KEY, values=12, members=5).tolist() == expected[:12]
+
+
+@given(key=st.binary(min_size=32, max_size=32), members=st.integers(2, 9), runs=st.integers(1, 6))
+def test_neighbouring_values_meet_every_member(key: bytes, members: int, runs: int) -> None:
+    table = member_table(key, values=members * runs, members=members)
+    assert (np.sort(table.reshape(runs, members), axis=1) == np.arange(members)).all()
 
 
 def test_another_key_gives_another_table_and_the_same_key_the_same() -> None:

@@ -77,7 +77,7 @@ class Worker:
         self.context = Context(folder)
         self.handler = TorchWarden()
         self.handler.initialize(self.context)
-        self.graphs: Any = self.handler._pipeline._graphs
+        self.graphs: Any = self.handler._pipeline.graphs
 
     def ask(self, *requests: tuple[dict[str, Any], Any]) -> list[tuple[int, Any]]:
         self.context.requests = [headers for headers, _ in requests]

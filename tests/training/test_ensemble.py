@@ -58,9 +58,9 @@ def test_stacked_members_learn_what_members_side_by_side_learn(
         assert one.state_dict().keys() == other.state_dict().keys()
         for name, value in one.state_dict().items():
             assert torch.allclose(value.float(), other.state_dict()[name].float(), atol=1e-5), name
-    first = side_by_side[0][0][1]
+    first, second = (network.get_submodule("0.1") for network in side_by_side[:2])
     assert first.num_batches_tracked == 3
-    assert not torch.allclose(first.running_mean, side_by_side[1][0][1].running_mean)
+    assert not torch.allclose(first.running_mean, second.running_mean)
 
 
 def test_evaluation_uses_the_stacked_statistics() -> None:

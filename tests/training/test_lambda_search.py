@@ -11,13 +11,15 @@ import pytest
 from tests.conftest import RECIPE, Smoke
 from training import checkpoint, edm
 
+TRAINED = "held_out = 100\noptimisation = { epochs = 2, lr = 3e-3, batch_size = 64 }\n"
+
 
 def recipe(folder: Path, lambdas: str, *, allowed: float) -> Path:
     """The smoke recipe with candidates, in a file of its own."""
     text = RECIPE.read_text("utf-8").replace(
         "held_out = 100",
-        f"held_out = 100\nlambda_diversity = {lambdas}\nsearch_rows = 300\nallowed_drop = {allowed}\n"
-        "optimisation = { epochs = 2, lr = 3e-3, batch_size = 64 }",
+        f"{TRAINED}lambda_diversity = {lambdas}\nsearch_rows = 300\nallowed_drop = {allowed}\n"
+        f"[ensemble]\nauxiliary = 'china'\nmembers = 3\nlambda_diversity = 0.0\n{TRAINED}",
     )
     path = folder / "searched.toml"
     path.write_text(text, "utf-8")
@@ -28,7 +30,8 @@ def search(folder: Path, path: Path, smoke: Smoke) -> Path:
     runs = folder / "runs"
     (runs / "searched").mkdir(parents=True, exist_ok=True)
     shutil.copyfile(smoke.runs / "smoke/victim.safetensors", runs / "searched/victim.safetensors")
-    edm.main(argparse.Namespace(recipe=str(path), runs=runs, data=None, seed=0, table="edm"))
+    for table in ("ensemble", "edm"):
+        edm.main(argparse.Namespace(recipe=str(path), runs=runs, data=None, seed=0, table=table))
     return runs / "searched"
 
 
@@ -39,8 +42,10 @@ def test_the_largest_lambda_that_keeps_the_rule_is_published(tmp_path: Path, smo
     trail = facts["search"]
     assert [step["lambda"] for step in trail][:2] == [0.0, 0.1]
     assert facts["settings"]["edm"]["lambda_diversity"] == max(step["lambda"] for step in trail if step["kept"])
-    assert all(step["rows"] == 300 and 0 <= step["diversity"] <= 1 for step in trail)
-    assert not [path.name for path in runs.glob("*.safetensors") if "rows" in path.name]
+    assert all(step["step"] == "short" and 0 <= step["diversity"] <= 1 for step in trail)
+    # diversity is what the search climbs for
+    assert trail[1]["diversity"] < trail[0]["diversity"] - 0.1
+    assert not [path.name for path in runs.glob("*.safetensors") if "step" in path.name]
 
 
 def test_a_search_that_was_done_trains_nothing(
@@ -52,13 +57,13 @@ def test_a_search_that_was_done_trains_nothing(
     capsys.readouterr()
     search(tmp_path, path, smoke_runs)
     assert {file: file.stat().st_mtime_ns for file in (runs / "search").glob("*.safetensors")} == made
-    assert capsys.readouterr().err.count("trained with these settings already") == len(made) == 3
+    assert capsys.readouterr().err.count("trained with these settings already") == len(made) + 1 == 3
 
 
 def test_where_no_lambda_keeps_the_rule_nothing_is_published(tmp_path: Path, smoke_runs: Smoke) -> None:
     # two epochs on all rows stay behind the victim's eight
     path = recipe(tmp_path, "[0.1]", allowed=1e-6)
-    with pytest.raises(ValueError, match=r"no candidate of \(0.1,\) keeps the accuracy within 1e-06 of the victim's"):
+    with pytest.raises(ValueError, match=r"none of \(0.1,\) keeps the members' accuracy within 1e-06 of the victim's"):
         search(tmp_path, path, smoke_runs)
     assert not (tmp_path / "runs/searched/edm.safetensors").exists()
 
@@ -66,5 +71,5 @@ def test_where_no_lambda_keeps_the_rule_nothing_is_published(tmp_path: Path, smo
 def test_a_search_needs_the_victim(tmp_path: Path) -> None:
     path = recipe(tmp_path, "[0.1]", allowed=0.99)
     arguments = argparse.Namespace(recipe=str(path), runs=tmp_path / "runs", data=None, seed=0, table="edm")
-    with pytest.raises(ValueError, match=r"compares with the victim; train it first"):
+    with pytest.raises(ValueError, match=r"the search starts from it; train it first"):
         edm.main(arguments)

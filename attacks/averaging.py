@@ -1,0 +1,73 @@
+"""The averaging thief: K transformed copies of every image, and the mean of their answers as one target.
+
+EDM, Kariyappa et al., ICLR 2021, appendix A.1 (K = 5). Where the service picks one of several models by a hash of the
+image, copies that cross the hash's borders are answered by several members; their mean is nearer to a single
+continuous function, which a clone can learn. Wraps any other thief, whose images are the ones that are copied. Every
+copy is charged.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from attacks.oracle import REFUSED, Answers
+from attacks.thief import Thief
+from attacks.transfer import TransferSet
+from zoo.augment import Affine
+
+COPIES = 5
+# the strengths at which a hash changes its mind and a digit is still a digit
+STRENGTH = Affine(degrees=15, shift=0.1, scale=0.1, fill="border")
+
+
+class AveragingThief:
+    """`thief`'s images, each asked about in `copies` random affine copies; `seed` owns their randomness."""
+
+    def __init__(self, thief: Thief, *, seed: int, copies: int = COPIES, strength: Affine = STRENGTH) -> None:
+        if copies < 1:
+            raise ValueError(f"copies: expected at least 1, got {copies}")
+        self._thief = thief
+        self._copies = copies
+        self._strength = strength
+        self._generator = torch.Generator().manual_seed(seed)
+        self._originals: torch.Tensor | None = None
+
+    def propose(self, rows: int) -> torch.Tensor | None:
+        """All copies of the next images, side by side; None also where `rows` cannot hold the copies of one image."""
+        if rows < self._copies:
+            return None
+        self._originals = self._thief.propose(rows // self._copies)
+        if self._originals is None:
+            return None
+        copies = self._originals.repeat_interleave(self._copies, dim=0)
+        return self._strength(copies, generator=self._generator).clamp(0, 1)
+
+    def observe(self, images: torch.Tensor, answers: Answers) -> None:
+        """Hand the originals to the wrapped thief with the mean answer of their copies that were answered."""
+        assert self._originals is not None, "observe follows propose"
+        self._thief.observe(self._originals, mean_answers(answers, self._copies))
+
+    def transfer_set(self) -> TransferSet:
+        """The wrapped thief's, with every copy charged; an image is known once its last copy is answered."""
+        told = self._thief.transfer_set()
+        places = (told.places + 1) * self._copies - 1
+        return TransferSet(told.images, told.labels, told.probabilities, places, told.charged * self._copies)
+
+
+def mean_answers(answers: Answers, copies: int) -> Answers:
+    """One answer for every `copies` rows: mean probabilities and their label, or the most frequent label.
+
+    Refused copies are left out; an image whose copies were all refused is refused. Of equally frequent labels the
+    smallest counts.
+    """
+    labels = answers.labels.view(-1, copies)
+    answered = labels != REFUSED
+    refused = ~answered.any(dim=1)
+    if answers.probabilities is None:
+        kinds = int(labels.max()) + 1 if len(labels) else 0
+        votes = torch.stack([(labels == kind).sum(dim=1) for kind in range(max(kinds, 1))], dim=1)
+        return Answers(torch.where(refused, REFUSED, votes.argmax(dim=1)))
+    shown = answers.probabilities.view(len(labels), copies, -1)
+    total = torch.where(answered[:, :, None], shown, 0.0).sum(dim=1)
+    mean = total / answered.sum(dim=1, keepdim=True)  # 0 / 0 is NaN: the row of a refused image
+    return Answers(torch.where(refused, REFUSED, mean.argmax(dim=1)), mean)

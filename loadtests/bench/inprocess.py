@@ -1,0 +1,134 @@
+"""The paths to an answer without a server: ONNX Runtime on the bare graph, and the archive's own pipeline.
+
+    a row's time in the pipeline = graphs + Python
+    the router's own Python      = Python of `edm` - Python of `undefended`
+
+The router's own is the hash values, the table and the grouping of rows, without the hash graph.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from time import perf_counter, process_time
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import torch
+from numpy.typing import NDArray
+
+from handlers.key import read_key
+from loadtests.bench.rounds import Probe, Sample
+from loadtests.oracles import InProcessOracle
+from zoo import datasets
+
+Images = NDArray[np.float32]
+# Wall seconds by stage of one call.
+Call = Callable[[Images], Mapping[str, float]]
+
+ROWS_A_MEMBER = 32
+SEED = 0
+
+
+def candidates(data: datasets.Data, root: Path | None) -> torch.Tensor:
+    """Images of several kinds at the recipe's geometry, float32 (N,C,H,W), multiples of 1/255 as in a PNG file."""
+    test = data.load("test", root)
+    _, channels, size, _ = test.pixels.shape
+    crops = [datasets.load(name, "test", size=size, channels=channels).pixels for name in ("flower", "china")]
+    noise = torch.rand(1000, *test.pixels.shape[1:], generator=torch.Generator().manual_seed(SEED))
+    return torch.cat([test.pixels[:1000], *crops, noise]).mul(255).round().div(255)
+
+
+def spread(images: torch.Tensor, members: torch.Tensor) -> Images:
+    """Rows that meet every member in turn, (rows,C,H,W): the worst case for a router, whose batches split evenly.
+
+    members: (N,) int64, who answers each image; a member that answers none is left out, one that answers few is
+    asked the same again.
+    """
+    groups = [torch.nonzero(members == member).flatten().tolist() for member in members.unique().tolist()]
+    turns = zip(*(itertools.islice(itertools.cycle(group), ROWS_A_MEMBER) for group in groups), strict=True)
+    return np.ascontiguousarray(images[list(itertools.chain.from_iterable(turns))].numpy())
+
+
+def in_process(call: Call, rows: Images, *, batch: int, seconds: float, **facts: Any) -> Probe:
+    """A probe of `call` on batches of `rows`; a first, unmeasured call opens each measurement."""
+    parts = [rows[first : first + batch] for first in range(0, len(rows) - batch + 1, batch)]
+
+    def measure(duration: float) -> Sample:
+        call(parts[0])
+        latencies: list[float] = []
+        stages: dict[str, float] = defaultdict(float)
+        cpu, begun = process_time(), perf_counter()
+        now = begun
+        for part in itertools.cycle(parts):
+            started = now
+            told = call(part)
+            now = perf_counter()
+            latencies.append(1000 * (now - started))
+            for name, spent in told.items():
+                stages[name] += spent
+            if now - begun >= duration:
+                break
+        answered = batch * len(latencies)
+        return Sample(
+            np.array(latencies),
+            rows_per_s=answered / (now - begun),
+            cpu_ms={"process": 1000 * (process_time() - cpu) / answered},
+            stages_ms={name: 1000 * total / answered for name, total in stages.items()},
+        )
+
+    return Probe({"batch": batch, "clients": 1, "body": None, **facts}, measure, seconds)
+
+
+def bare(graph: Path, *, threads: int, spinning: bool) -> Call:
+    """ONNX Runtime on a graph's file, with nothing of ours around it."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spinning)))
+    session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+
+    def call(images: Images) -> Mapping[str, float]:
+        session.run(None, {"images": images})
+        return {}
+
+    return call
+
+
+def pipeline(oracle: InProcessOracle) -> Call:
+    """The archive's pipeline; stages as it times them itself."""
+    return lambda images: oracle.pipeline(images).seconds
+
+
+def clocked(oracle: InProcessOracle) -> Call:
+    """The archive's pipeline with a clock around every graph: seconds in "hash", in "members" and in "python"."""
+    policy = oracle.pipeline.policy
+    spent: dict[str, float] = defaultdict(float)
+
+    def clock(name: str, graph: Callable[[Images], Any]) -> Callable[[Images], Any]:
+        where = "members" if name in policy.members else "hash"
+
+        def timed(images: Images) -> Any:
+            started = perf_counter()
+            outputs = graph(images)
+            spent[where] += perf_counter() - started
+            return outputs
+
+        return timed
+
+    graphs = {name: clock(name, graph) for name, graph in oracle.pipeline.graphs.items()}
+    key = read_key(policy.key_env, os.environ) if policy.needs_key and policy.key_env else None
+    watched = type(oracle.pipeline)(policy, graphs, key=key, now=perf_counter)
+
+    def call(images: Images) -> Mapping[str, float]:
+        spent.clear()
+        started = perf_counter()
+        watched(images)
+        whole = perf_counter() - started
+        return {**spent, "python": whole - sum(spent.values())}
+
+    return call

@@ -1,0 +1,62 @@
+"""recipes/cifar10.toml, every program of it for a few steps, on made-up images in CIFAR's own files."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from export import archive, graphs
+from loadtests.oracles import InProcessOracle
+from tests.zoo.writers import some_bytes, write_cifar_batch
+from training import edm, perceptual_hash, victim
+from training.checkpoint import load
+from zoo import datasets
+
+SPEC = "cifar10@smoke"
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with both CIFARs, a few random images of each class."""
+    root = tmp_path_factory.mktemp("data")
+    for number, name in enumerate([*(f"data_batch_{n}" for n in range(1, 6)), "test_batch"]):
+        images = some_bytes(20, 32, 32, 3, seed=number)
+        write_cifar_batch(root / "cifar-10-batches-py" / name, images, [n % 10 for n in range(20)])
+    for number, name in enumerate(("train", "test")):
+        images = some_bytes(100, 32, 32, 3, seed=10 + number)
+        write_cifar_batch(root / "cifar-100-python" / name, images, list(range(100)), key="fine_labels")
+    return root
+
+
+def test_every_program_runs_and_the_archives_answer(data: Path, tmp_path: Path, key_file: Path) -> None:
+    del key_file  # in the environment
+    runs, build, store = tmp_path / "runs", tmp_path / "build", tmp_path / "store"
+    for program, table in ((victim, ""), (perceptual_hash, ""), (edm, "ensemble"), (edm, "edm")):
+        program.main(argparse.Namespace(recipe=SPEC, runs=runs, data=data, seed=0, table=table))
+    found = load(runs / "cifar10-smoke/edm.safetensors")
+    assert [plan.name for plan in found.architectures] == ["wrn16-4"] * 2
+    assert found.facts["settings"]["edm"]["lambda_diversity"] == 0.1
+
+    folders = ["--runs", str(runs), "--build", str(build)]
+    graphs.main([SPEC, *folders])
+    archive.main([SPEC, *folders, "--store", str(store), "--data", str(data), "--policies", "undefended", "edm"])
+    images = datasets.load("cifar10", "test", root=data).pixels
+    for policy in ("undefended", "edm"):
+        with InProcessOracle(store / f"cifar10-smoke-{policy}.mar") as oracle:
+            answers = oracle(images)
+        assert answers.probabilities is not None
+        assert np.allclose(answers.probabilities.sum(1), 1, atol=1e-4)
+        assert not answers.refused.any()
+
+
+def test_the_recipe_as_it_stands_names_data_that_there_is() -> None:
+    """What the smoke tier does not lay over is what a GPU runs."""
+    from recipes import read
+
+    whole = read("cifar10")
+    assert whole.tables["victim"]["optimisation"]["epochs"] >= 50
+    assert whole.tables["edm"]["auxiliary"] == "cifar100:test"
+    assert whole.tables["attacks"]["knockoff"]["surrogate"] == "cifar100"
