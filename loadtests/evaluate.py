@@ -102,7 +102,8 @@ def run(job: Job, matrix: list[Evaluation]) -> None:
         raise recipes.RecipeError(f"{job.recipe.path}: no [evaluate.NAME] table; an evaluation needs one")
     started = datetime.now(timezone.utc)
     cloning = job.recipe.section("clone", Cloning)
-    planned = list(dict.fromkeys(cell for evaluation in matrix for cell in _cells(job, evaluation, cloning)))
+    # two matrices may share cells
+    planned = list({str(cell): cell for each in matrix for cell in _cells(job, each, cloning)}.values())
     exams = {cell.policy: Exam.load(cell.exam) for cell in planned}
     scored = cells.finish(planned, job.folder / "cells", say=tqdm.write)
     rows = tuple(cells.row(job.recipe.name, cell, score, exams[cell.policy]) for cell, score in scored)
