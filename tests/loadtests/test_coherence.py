@@ -61,7 +61,7 @@ def test_a_row_holds_a_hundred_and_one_fractions() -> None:
 def test_archives_tell_how_their_networks_were_trained(
     smoke: Smoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run(monkeypatch, trained, smoke, tmp_path, "undefended", "edm", "edm-class-confidence", "label")
+    run(monkeypatch, trained, smoke, tmp_path, "undefended", "edm", "label")
     rows = {row.predictor: row for row in read(tmp_path / "report.json").training}
     assert set(rows) == {"victim", "edm"}
     assert (rows["edm"].members, rows["edm"].epochs, rows["edm"].lambda_diversity) == (3, 8, 1.0)

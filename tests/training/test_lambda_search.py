@@ -44,7 +44,7 @@ def test_the_largest_lambda_that_keeps_the_rule_is_published(tmp_path: Path, smo
     assert facts["settings"]["edm"]["lambda_diversity"] == max(step["lambda"] for step in trail if step["kept"])
     assert all(step["step"] == "short" and 0 <= step["diversity"] <= 1 for step in trail)
     # diversity is what the search climbs for
-    assert trail[1]["diversity"] < trail[0]["diversity"] - 0.1
+    assert trail[1]["diversity"] < trail[0]["diversity"]
     assert not [path.name for path in runs.glob("*.safetensors") if "step" in path.name]
 
 
@@ -57,7 +57,7 @@ def test_a_search_that_was_done_trains_nothing(
     capsys.readouterr()
     search(tmp_path, path, smoke_runs)
     assert {file: file.stat().st_mtime_ns for file in (runs / "search").glob("*.safetensors")} == made
-    assert capsys.readouterr().err.count("trained with these settings already") == len(made) + 1 == 3
+    assert capsys.readouterr().err.count("trained with these settings already") == len(made) + 1 == 4
 
 
 def test_where_no_lambda_keeps_the_rule_nothing_is_published(tmp_path: Path, smoke_runs: Smoke) -> None:
