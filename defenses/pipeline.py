@@ -175,19 +175,27 @@ class Pipeline:
 
     def _predict(self, images: Images, members: Integers) -> Probabilities:
         """(N,K) probabilities: every member asked once, on its rows. Raises StageError."""
-        probabilities = np.full((len(images), len(self.policy.class_names)), np.nan, np.float32)
+        order = members.argsort(kind="stable")
+        counts = np.bincount(members, minlength=len(self.policy.members)).tolist()
+        # rows of one member lie side by side, so that each graph gets a view; one member gets the batch as it came
+        grouped = images if len(images) in counts else images[order]
+        told = np.full((len(images), len(self.policy.class_names)), np.nan, np.float32)
         cause: Exception = GraphError("a member's output is not finite or not normalised")
-        for number, name in enumerate(self.policy.members):
-            rows = np.flatnonzero(members == number)
-            if not len(rows):
+        start = 0
+        for name, count in zip(self.policy.members, counts, strict=True):
+            if not count:
                 continue
-            asked = images if len(rows) == len(images) else images[rows]
+            rows = slice(start, start + count)
+            start += count
+            asked = images if count == len(images) else grouped[rows]
             try:
-                probabilities[rows] = ask(self.graphs[name], asked, self._reads[name])["probabilities"]
+                told[rows] = ask(self.graphs[name], asked, self._reads[name])["probabilities"]
             except MemoryError:
                 raise
             except Exception as error:
                 cause = error
+        probabilities = np.empty_like(told)
+        probabilities[order] = told
         answered = sound({"probabilities": probabilities})  # rows of a member that raised are still NaN
         if not answered.all():
             raise StageError("predict", cause, np.flatnonzero(~answered)) from cause

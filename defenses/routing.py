@@ -107,9 +107,12 @@ class Projection:
 
     def __call__(self, outputs: Outputs, /) -> Integers:
         above = outputs["projections"] > 0
-        rows, nodes = np.arange(len(above)), np.zeros(len(above), np.int64)
+        # what is added to a node's number to come to its child, by node: an index of one array is what costs here
+        step = (above + np.arange(1, self.values)).ravel()
+        first = np.arange(0, step.size, self.values - 1)
+        nodes = np.zeros(len(above), np.int64)
         for _ in range(self.depth):
-            nodes = 2 * nodes + 1 + above[rows, nodes]
+            nodes += step.take(first + nodes)
         return nodes - (self.values - 1)
 
 
