@@ -5,7 +5,7 @@ the largest admissible one is wanted. The search starts from the trained regular
 its members with one lambda after another, a short epoch each. A short epoch costs some accuracy by itself, so one
 without the diversity term is the reference: what is compared is the price of lambda. The search ends at the first
 lambda whose members fall behind that, on the validation split, by more than the rule allows, or that no longer lowers
-the diversity loss. With the largest that kept the rule, fresh members are trained on everything and held against the
+the diversity loss. With the largest that kept the rule, the members are trained on everything and held against the
 undefended victim; if they break the rule, the next smaller lambda is taken. The test split is not touched.
 """
 
@@ -21,7 +21,6 @@ from training import checkpoint
 if TYPE_CHECKING:
     from training.edm import Training
 
-REGULAR = "ensemble"
 # a step must lower the diversity loss, which lies in [0, 1], by this much for a larger lambda to be tried
 SATURATED = 0.005
 
@@ -33,7 +32,7 @@ def search(training: Training) -> None:
     """
     table, allowed, folder = training.table, training.edm.allowed_drop, training.runs / training.recipe
     undefended = _seen(folder / "victim.safetensors", "python -m training.victim")["validation_accuracy"]
-    passed, trail = _climb(training, folder / f"{REGULAR}.safetensors")
+    passed, trail = _climb(training)
     for weight in reversed(passed):
         path = training.train(f"search/{table}-{weight:g}", lambda_diversity=weight, facts={"search": trail})
         drop = undefended - _seen(path)["validation_accuracy"]
@@ -47,14 +46,14 @@ def search(training: Training) -> None:
     )
 
 
-def _climb(training: Training, regular: Path) -> tuple[list[float], list[dict[str, Any]]]:
+def _climb(training: Training) -> tuple[list[float], list[dict[str, Any]]]:
     """The lambdas that kept the rule, rising, and what was seen at every step."""
-    _seen(regular, f"python -m training.edm --table {REGULAR}")
-    before = _seen(training.go_on(f"search/{training.table}-0-step", regular, lambda_diversity=0.0))
+    path = training.regular
+    _seen(path, f"python -m training.edm --table {path.stem}")
+    before = _seen(training.go_on(f"search/{training.table}-0-step", path, lambda_diversity=0.0))
     reference, diversity = before["validation_accuracy"], before["diversity"]
     passed: list[float] = []
     trail = [_step(0.0, before, reference, kept=True)]
-    path = regular
     for weight in training.edm.lambdas:
         path = training.go_on(f"search/{training.table}-{weight:g}-step", path, lambda_diversity=weight)
         after = _seen(path)
