@@ -34,6 +34,7 @@ def cell(tmp_path: Path) -> Cell:
     return Cell(
         policy="edm",
         attack="knockoff",
+        adaptive=None,
         transfer=tmp_path / "transfer.npz",
         exam=tmp_path / "exam.npz",
         classes=victims.CLASSES,

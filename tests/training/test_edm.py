@@ -66,7 +66,7 @@ def test_the_gradient_drives_members_apart() -> None:
         ("lambda_diversity", -1.0, "lambda_diversity: expected >= 0, several in rising order, got -1"),
         ("lambda_diversity", (1.0, 0.3), "several in rising order, got"),
         ("lambda_diversity", (), "several in rising order, got"),
-        ("allowed_drop", 0.0, "0 < allowed_drop < 1, got 6000, 0.0"),
+        ("allowed_drop", 0.0, "0 < allowed_drop < 1, got 12000, 0.0"),
         ("temperature", 0.0, "temperature: expected > 0, got 0"),
     ],
 )

@@ -18,9 +18,9 @@ from loadtests import target
 from loadtests.bench import closedloop, inprocess, overhttp, studies
 from loadtests.bench.overhttp import BenchError, Serving
 from loadtests.bench.rounds import Probe, Sample, interleaved
+from loadtests.bench.studies import Effort, Subject
 from loadtests.bench.targets import select
 from loadtests.oracles import InProcessOracle
-from loadtests.studies.studies import Effort, Subject
 from tests.conftest import POLICIES, RECIPE, Smoke
 from tests.loadtests.stub import Stub
 
