@@ -117,6 +117,7 @@ def coherence(panels: Mapping[str, Sequence[CoherenceRow]]) -> str:
             axis.set(title=name, xlabel="coherence", xlim=(0, 1), ylim=(0, 1))
         axes[0][0].set_ylabel("share of images")
         axes[0][0].legend(loc="upper left")
+        figure.tight_layout()
         return _svg(figure, "coherence")
 
 
@@ -139,6 +140,7 @@ def copies(panels: Mapping[str, Mapping[str, Sequence[int]]]) -> str:
         for axis in axes[:, 0]:
             axis.set_ylabel("share of copies")
         axes[0][0].legend()
+        figure.tight_layout()
         return _svg(figure, "copies")
 
 
