@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import torch
 
+from attacks.clone import Clone
 from attacks.oracle import REFUSED, Answers
 from attacks.thief import Thief
 from attacks.transfer import TransferSet
@@ -52,6 +53,14 @@ class AveragingThief:
         told = self._thief.transfer_set()
         places = (told.places + 1) * self._copies - 1
         return TransferSet(told.images, told.labels, told.probabilities, places, told.charged * self._copies)
+
+    def clone(self) -> Clone | None:
+        """The wrapped thief's."""
+        return self._thief.clone()
+
+    def own(self) -> TransferSet | None:
+        """The wrapped thief's."""
+        return self._thief.own()
 
 
 def mean_answers(answers: Answers, copies: int) -> Answers:

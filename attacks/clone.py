@@ -22,6 +22,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from attacks import metrics
+from attacks.service import Service
 from attacks.transfer import TransferSet
 from zoo import models
 from zoo.augment import Affine
@@ -131,7 +132,7 @@ def train(
         raise ValueError(f"labels: expected 'soft' or 'hard', got {labels!r}")
     if len(transfer) < LEAST_ROWS:
         raise ValueError(f"transfer set: expected at least {LEAST_ROWS} answered rows, got {len(transfer)}")
-    device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = device or here()
     how = clone_recipe(recipe)
     generator = torch.Generator().manual_seed(seed)
     kept, held_out = transfer.split(HELD_OUT, generator=generator)
@@ -141,8 +142,22 @@ def train(
         torch.manual_seed(seed)
         network = _fresh(kept, cloning, classes).to(memory_format=torch.channels_last).to(device)
         images = kept.images.to(device, memory_format=torch.channels_last)
-        _fit(network, images, targets.to(device), how, cloning, generator, progress)
+        fit(
+            network,
+            images,
+            targets.to(device),
+            how,
+            epochs=cloning.epochs,
+            batch_size=cloning.batch_size,
+            generator=generator,
+            progress=progress,
+        )
     return Clone(network, metrics.agreement(predict(network, held_out.images), held_out.labels))
+
+
+def here() -> torch.device:
+    """Where a thief trains: the first GPU where there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 @torch.inference_mode()
@@ -160,35 +175,58 @@ def best(held_out: Mapping[str, Sequence[float]]) -> str:
     return max(held_out, key=lambda recipe: mean(held_out[recipe]))
 
 
-def _fresh(transfer: TransferSet, cloning: Cloning, classes: int) -> nn.Module:
-    """An untrained clone, normalising by the mean and spread of the thief's own images."""
-    _, channels, size, _ = transfer.images.shape
+def untrained(
+    cloning: Cloning, service: Service, *, mean: Sequence[float] | None = None, std: Sequence[float] | None = None
+) -> nn.Module:
+    """A network of `cloning`'s architecture, its weights drawn from torch's global generator, which the caller seeds.
+
+    mean, std: a value a channel by which its first layer normalises pixels in [0, 1]; (x - 0.5) / 0.5 where a thief
+    has no images to take them from.
+    """
     return models.build(
         cloning.architecture,
-        classes=classes,
-        channels=channels,
-        size=size,
-        mean=transfer.images.mean(dim=(0, 2, 3)).tolist(),
-        std=transfer.images.std(dim=(0, 2, 3)).clamp(min=1e-3).tolist(),
+        classes=service.classes,
+        channels=service.channels,
+        size=service.size,
+        mean=mean or [0.5] * service.channels,
+        std=std or [0.5] * service.channels,
         **cloning.options,
     )
 
 
-def _fit(
+def _fresh(transfer: TransferSet, cloning: Cloning, classes: int) -> nn.Module:
+    """An untrained clone, normalising by the mean and spread of the thief's own images."""
+    _, channels, size, _ = transfer.images.shape
+    return untrained(
+        cloning,
+        Service(channels, size, classes),
+        mean=transfer.images.mean(dim=(0, 2, 3)).tolist(),
+        std=transfer.images.std(dim=(0, 2, 3)).clamp(min=1e-3).tolist(),
+    )
+
+
+def fit(
     network: nn.Module,
     images: torch.Tensor,
     targets: torch.Tensor,
     how: CloneRecipe,
-    cloning: Cloning,
+    *,
+    epochs: int,
+    batch_size: int,
     generator: torch.Generator,
-    progress: Callable[[int, float], None] | None,
+    progress: Callable[[int, float], None] | None = None,
 ) -> None:
+    """Train `network` in place for `epochs` under `how`, with an optimiser and a cosine schedule of its own.
+
+    images float32 (n, C, H, W) in [0, 1] and targets, int64 (n,) labels or float32 (n, K) rows that sum to 1, lie on
+    the network's device. generator: a CPU one, owns the order of batches and augmentation.
+    """
     network.train()
     optimiser = how.start(network)
-    batches = math.ceil(len(images) / cloning.batch_size)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, T_max=cloning.epochs * batches)
+    batches = math.ceil(len(images) / batch_size)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, T_max=epochs * batches)
     bf16 = images.device.type == "cuda" and torch.cuda.is_bf16_supported()
-    for epoch in range(cloning.epochs):
+    for epoch in range(epochs):
         total = torch.zeros((), device=images.device)
         # near-equal batches: a last batch of one row would break batch normalisation
         for rows in torch.randperm(len(images), generator=generator).to(images.device).tensor_split(batches):

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 import torch
 
+from attacks.clone import Clone, Cloning
 from attacks.oracle import Answers
-from attacks.thief import Service
+from attacks.service import Service
 from attacks.transfer import Collector, TransferSet
 from zoo import datasets
 
@@ -62,10 +63,26 @@ class KnockoffThief:
         """All answered images so far."""
         return self._collector.transfer_set()
 
+    def clone(self) -> Clone | None:
+        """None: clones are trained from the transfer set."""
+        return None
+
+    def own(self) -> TransferSet | None:
+        """None: the surrogate set's labels are of another task."""
+        return None
+
 
 def prepare(
-    parameters: Knockoff, service: Service, *, seed: int, root: str | os.PathLike[str] | None = None
+    parameters: Knockoff,
+    service: Service,
+    *,
+    cloning: Cloning,
+    seed: int,
+    root: str | os.PathLike[str] | None = None,
 ) -> KnockoffThief:
-    """The thief of a recipe, its surrogate set converted to the geometry of the service; `root` holds data sets."""
+    """The thief of a recipe, its surrogate set converted to the geometry of the service; `root` holds data sets.
+
+    cloning: not needed, since this thief learns nothing between queries.
+    """
     surrogate = datasets.load(parameters.surrogate, "train", root=root, size=service.size, channels=service.channels)
     return KnockoffThief(surrogate.pixels, seed=seed)

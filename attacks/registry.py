@@ -12,23 +12,37 @@ from typing import Any, Protocol
 
 from attacks import knockoff
 from attacks.averaging import AveragingThief
-from attacks.thief import Service, Thief
+from attacks.clone import Cloning
+from attacks.service import Service
+from attacks.thief import Thief
 
 
 class Prepare(Protocol):
-    """Makes a thief from its parameters, what it knows of the service, a seed and the folder of data sets."""
+    """Makes a thief from its parameters, what it knows of the service, the clone it is after (for attacks that train
+    one between queries), a seed and the folder of data sets."""
 
     def __call__(
-        self, parameters: Any, service: Service, *, seed: int, root: str | os.PathLike[str] | None = None
+        self,
+        parameters: Any,
+        service: Service,
+        *,
+        cloning: Cloning,
+        seed: int,
+        root: str | os.PathLike[str] | None = None,
     ) -> Thief: ...
 
 
 @dataclass(frozen=True)
 class Attack:
-    """One entry: the dataclass of the attack's table (see attacks.thief.Parameters), and its maker."""
+    """One entry: the dataclass of the attack's table (see attacks.thief.Parameters), and its maker.
+
+    learns: whether what it asks depends on the answers. If so, a thief who reads probabilities and one who reads
+    labels alone send other queries, and each is a theft of its own.
+    """
 
     parameters: type[Any]
     prepare: Prepare
+    learns: bool
 
 
 class Adapt(Protocol):
@@ -38,7 +52,7 @@ class Adapt(Protocol):
 
 
 ATTACKS = {
-    "knockoff": Attack(knockoff.Knockoff, knockoff.prepare),
+    "knockoff": Attack(knockoff.Knockoff, knockoff.prepare, learns=False),
 }
 ADAPTIVE: dict[str, Adapt] = {
     "averaging": AveragingThief,

@@ -1,28 +1,20 @@
-"""The thief: proposes images, observes answers, ends with a transfer set. One class an attack, one file a class.
+"""The thief: proposes images, observes answers, ends with a transfer set or with a clone. One file an attack.
 
-Nothing is trained while queries are sent: a thief only chooses images and remembers answers, and clones are trained
-from its transfer set afterwards (attacks.clone).
+Most attacks end with answered images, from which clones are trained afterwards (attacks.clone). The data-free ones
+train one network while they query, and that network is their clone. Whatever a thief learns between queries it learns
+inside `observe`, which may take long: who drives it over HTTP keeps it out of the way of other clients.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 
+from attacks.clone import Clone
 from attacks.oracle import Answers, Ledger
 from attacks.transfer import TransferSet
-
-
-@dataclass(frozen=True)
-class Service:
-    """What any client of a service can know: the geometry of its images and the number of its classes."""
-
-    channels: int
-    size: int
-    classes: int
 
 
 class Parameters(Protocol):
@@ -47,7 +39,15 @@ class Thief(Protocol):
         """Learn what the victim answered to the images just proposed."""
 
     def transfer_set(self) -> TransferSet:
-        """All that was answered so far."""
+        """What was answered so far; where the attack ends with its own clone, perhaps only the latest of it."""
+
+    def clone(self) -> Clone | None:
+        """The network that the attack itself has trained so far, a thing of its own that later steps leave as it is;
+        None for attacks that end with their transfer set."""
+
+    def own(self) -> TransferSet | None:
+        """Labelled images of the task that the thief had before its first query (nothing charged); None if it had
+        none. A clone trained on them alone is what the queries have to beat."""
 
 
 def steal(thief: Thief, ledger: Ledger, *, rows: int) -> Iterator[int]:

@@ -7,6 +7,7 @@ queries is remembered, so that "what the thief had after n queries" stays exact.
 from __future__ import annotations
 
 import os
+from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -96,19 +97,30 @@ class TransferSet:
 
 
 class Collector:
-    """Gathers a transfer set exchange by exchange; every image it is given counts as charged."""
+    """Gathers a transfer set exchange by exchange; every image it is given counts as charged.
 
-    def __init__(self) -> None:
-        self._images: list[torch.Tensor] = []
-        self._answers: list[Answers] = []
+    keep: remember the latest exchanges only, as few of them as hold that many images (None: all).
+    """
+
+    def __init__(self, *, keep: int | None = None) -> None:
+        self._images: deque[torch.Tensor] = deque()
+        self._answers: deque[Answers] = deque()
+        self._keep = keep
+        self._charged = 0
+        self._held = 0
 
     def add(self, images: torch.Tensor, answers: Answers) -> None:
         """Remember one exchange: images (N, C, H, W) and their N answers."""
         self._images.append(images)
         self._answers.append(answers)
+        self._charged += len(images)
+        self._held += len(images)
+        while self._keep is not None and self._held - len(self._images[0]) >= self._keep:
+            self._held -= len(self._images.popleft())
+            self._answers.popleft()
 
     def transfer_set(self) -> TransferSet:
-        """All answered rows so far. Raises ValueError before the first exchange."""
+        """All answered rows that are remembered. Raises ValueError before the first exchange."""
         if not self._images:
             raise ValueError("an empty transfer set: nothing was asked yet")
         labels = torch.cat([answers.labels for answers in self._answers])
@@ -117,9 +129,9 @@ class Collector:
         if len(served) not in (0, len(self._answers)):
             raise ValueError(f"{len(served)} of {len(self._answers)} answers hold probabilities; expected all or none")
         return TransferSet(
-            images=torch.cat(self._images)[~refused],
+            images=torch.cat(list(self._images))[~refused],
             labels=labels[~refused],
             probabilities=torch.cat(served)[~refused] if served else None,
-            places=torch.arange(len(labels))[~refused],
-            charged=len(labels),
+            places=torch.arange(self._charged - self._held, self._charged)[~refused],
+            charged=self._charged,
         )

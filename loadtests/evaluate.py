@@ -28,7 +28,8 @@ import recipes
 from attacks.clone import Cloning
 from attacks.oracle import Ledger
 from attacks.registry import adaptive, attack
-from attacks.thief import Service, steal
+from attacks.service import Service
+from attacks.thief import steal
 from handlers.errors import LoadError
 from loadtests import cells
 from loadtests.cells import Cell, Exam
@@ -152,7 +153,9 @@ def _steal(job: Job, policy: str, evaluation: Evaluation, oracle: InProcessOracl
         return path
     _, channels, size, _ = job.test.pixels.shape
     service = Service(channels, size, len(job.test.classes))
-    thief = attack(evaluation.attack).prepare(how, service, seed=SEED, root=job.data)
+    thief = attack(evaluation.attack).prepare(
+        how, service, cloning=job.recipe.section("clone", Cloning), seed=SEED, root=job.data
+    )
     if evaluation.adaptive is not None:
         thief = adaptive(evaluation.adaptive)(thief, seed=SEED)
     ledger = Ledger(oracle, how.budget)

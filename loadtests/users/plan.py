@@ -13,7 +13,7 @@ from typing import Any
 
 import recipes
 from attacks.registry import attack
-from attacks.thief import Service
+from attacks.service import Service
 from loadtests import target
 from loadtests.tally import LoadTest, Tally
 from loadtests.target import Target

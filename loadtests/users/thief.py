@@ -12,6 +12,7 @@ from __future__ import annotations
 from locust import constant, task
 from locust.exception import StopUser
 
+from attacks.clone import Cloning
 from attacks.oracle import Ledger
 from attacks.registry import attack
 from attacks.thief import steal
@@ -32,7 +33,9 @@ class ThiefUser(ServiceUser):
         """Prepare the attack named on the command line from its table of the recipe."""
         plan = self.plan
         prepare, how = attack(plan.theft.attack).prepare, parameters(plan.recipe, plan.theft.attack)
-        self.thief = prepare(how, plan.service, seed=plan.theft.seed, root=plan.data)
+        self.thief = prepare(
+            how, plan.service, cloning=plan.recipe.section("clone", Cloning), seed=plan.theft.seed, root=plan.data
+        )
         self.steps = steal(self.thief, Ledger(HttpOracle(self._post, rows=how.rows), how.budget), rows=how.rows)
         self.kind = Kind("thief", plan.models[0], plan.theft.attack, how.rows)
         plan.tally.errors.append(UNFINISHED)

@@ -6,10 +6,14 @@ import pytest
 import torch
 
 from attacks import knockoff
+from attacks.clone import Cloning
 from attacks.knockoff import Knockoff, KnockoffThief
 from attacks.oracle import Ledger
-from attacks.thief import Service, steal
+from attacks.service import Service
+from attacks.thief import steal
 from tests.attacks import victims
+
+CLONING = Cloning("lenet5", epochs=1)
 
 
 def stolen(surrogate: torch.Tensor, *, seed: int, budget: int, rows: int) -> tuple[KnockoffThief, list[int]]:
@@ -51,7 +55,9 @@ def test_the_seed_decides_the_order_and_nothing_else_does() -> None:
 
 
 def test_the_surrogate_set_meets_the_geometry_of_the_service() -> None:
-    thief = knockoff.prepare(Knockoff("flower", budget=10), Service(channels=3, size=32, classes=10), seed=0)
+    thief = knockoff.prepare(
+        Knockoff("flower", budget=10), Service(channels=3, size=32, classes=10), cloning=CLONING, seed=0
+    )
     images = thief.propose(4)
     assert images is not None
     assert images.shape == (4, 3, 32, 32)

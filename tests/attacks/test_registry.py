@@ -7,11 +7,14 @@ import dataclasses
 import pytest
 import torch
 
+from attacks.clone import Cloning
 from attacks.oracle import Answers, Ledger
 from attacks.registry import ATTACKS, attack
-from attacks.thief import Service, steal
+from attacks.service import Service
+from attacks.thief import steal
 
 SERVICE = Service(channels=1, size=28, classes=10)
+CLONING = Cloning("lenet5", epochs=1)
 # an attack's parameters at their smallest; a new attack adds its line
 SMALL = {"knockoff": {"surrogate": "flower", "budget": 50, "rows": 16}}
 
@@ -24,7 +27,7 @@ def test_every_attack_has_small_parameters_here() -> None:
 def test_an_attack_proposes_images_and_keeps_to_its_budget(name: str) -> None:
     parameters = attack(name).parameters(**SMALL[name])
     assert dataclasses.asdict(parameters).items() >= SMALL[name].items()
-    thief = attack(name).prepare(parameters, SERVICE, seed=0)
+    thief = attack(name).prepare(parameters, SERVICE, cloning=CLONING, seed=0)
 
     def oracle(images: torch.Tensor) -> Answers:
         assert images.dtype == torch.float32
