@@ -3,6 +3,9 @@
 RECIPE   ?= digits
 TIER     ?=
 POLICIES ?= undefended edm
+ATTACKS  ?=
+CLIENTS  ?= 1
+DILUTION ?= 0
 INSTANCE ?= default
 PYTHON   ?= python3
 RUN      ?= reports/$(name)
@@ -19,9 +22,12 @@ ready    = .venv/.installed
 spec     = $(RECIPE)$(TIER:%=@%)
 name     = $(RECIPE)$(TIER:%=-%)
 runs     = runs/$(name)
+# the checkpoint of each of these tables that the recipe has
+has      = $(foreach table,$(1),$(if $(shell grep '^\[$(table)\]' recipes/$(RECIPE).toml),$(runs)/$(table).safetensors))
 # where the recipe has a regular ensemble, the search for lambda starts from it
-regular  = $(if $(shell grep '^\[ensemble\]' recipes/$(RECIPE).toml),$(runs)/ensemble.safetensors)
-nets     = $(runs)/victim.safetensors $(runs)/hash.safetensors $(regular) $(runs)/edm.safetensors
+regular  = $(call has,ensemble)
+nets     = $(runs)/victim.safetensors $(runs)/hash.safetensors $(regular) $(runs)/edm.safetensors \
+           $(call has,outlier_exposure misinformation surrogate mad_surrogate)
 graphs   = build/$(name)/.exported
 archives = $(POLICIES:%=model_store/$(name)-%.mar)
 models   = $(POLICIES:%=$(name)-%)
@@ -30,10 +36,10 @@ bench_policies = undefended edm undefended-torchscript edm-torchscript
 
 .DELETE_ON_ERROR:
 .SECONDARY:
-.PHONY: help setup lock key train export archive serve status stop loadtest attack report demo reproduce documents bench check test clean
+.PHONY: help setup lock key train export archive serve status stop loadtest attack report demo reproduce thieves documents bench bench-attacks check test clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' Makefile
 	@echo "  variables: RECIPE=$(RECIPE) TIER=$(TIER) POLICIES='$(POLICIES)' INSTANCE=$(INSTANCE) PORTS='--port-offset 100' GPU=1"
 
 setup: $(ready) ## .venv with the locked packages (GPU=1: onnxruntime-gpu)
@@ -73,6 +79,15 @@ $(runs)/ensemble.safetensors: recipes/$(RECIPE).toml | $(ready)
 $(runs)/edm.safetensors: recipes/$(RECIPE).toml $(regular) | $(runs)/victim.safetensors
 	$(py) -m training.edm $(spec) && touch $@
 
+$(runs)/outlier_exposure.safetensors: recipes/$(RECIPE).toml | $(ready)
+	$(py) -m training.outlier_exposure $(spec) && touch $@
+
+$(runs)/misinformation.safetensors: recipes/$(RECIPE).toml $(runs)/outlier_exposure.safetensors
+	$(py) -m training.misinformation $(spec) && touch $@
+
+$(runs)/surrogate.safetensors $(runs)/mad_surrogate.safetensors: $(runs)/%.safetensors: recipes/$(RECIPE).toml $(runs)/victim.safetensors $(TORCHWARDEN_KEY_FILE)
+	$(py) -m training.surrogate $(spec) --table $* && touch $@
+
 export: $(graphs) ## ONNX and TorchScript graphs, parity-checked
 
 $(graphs): $(nets) $(wildcard export/*.py)
@@ -96,8 +111,9 @@ stop: | $(ready) ## stop the instance; returns when it is gone
 loadtest: | $(ready) ## benign and hostile users against the running server
 	$(py) -m loadtests.load $(spec) --instance $(INSTANCE) --policies $(POLICIES) --run $(RUN)
 
-attack: | $(ready) ## the thief against the running server, then its clones
-	$(py) -m loadtests.attack $(spec) --instance $(INSTANCE) --policies $(POLICIES) --run $(RUN)
+attack: | $(ready) ## thieves (ATTACKS, CLIENTS, DILUTION) against the running server, then their clones
+	$(py) -m loadtests.attack $(spec) --instance $(INSTANCE) --policies $(POLICIES) --run $(RUN) \
+	  $(if $(ATTACKS),--attacks $(ATTACKS)) --clients $(CLIENTS) --dilution $(DILUTION)
 
 report: | $(ready) ## utility figures and the report of RUN
 	$(py) -m loadtests.utility $(spec) --policies $(POLICIES) --run $(RUN)
@@ -110,6 +126,10 @@ demo: ## all of it on RECIPE: train, export, archive, serve, use, attack, report
 	$(MAKE) stop report
 
 studied = undefended ensemble edm edm-class-confidence
+edm_tables = headline regular hashes averaging
+robbed  = undefended label rounded reverse-sigmoid randp mad grad outlier-exposure adaptive-misinformation edm
+# the tables [evaluate.thieves-...], and those of EDM's that the page quotes
+thieving_tables = headline averaging $(shell sed -n 's/^\[evaluate\.\(thieves-.*\)\].*/\1/p' recipes/$(RECIPE).toml)
 
 reproduce: key ## EDM's tables on RECIPE (mnist, fashionmnist, cifar10; TIER=paper for a GPU): results/edm-RECIPE.json
 	$(MAKE) archive POLICIES="$(studied)"
@@ -117,20 +137,35 @@ reproduce: key ## EDM's tables on RECIPE (mnist, fashionmnist, cifar10; TIER=pap
 	$(py) -m loadtests.utility $(spec) --policies $(studied) --run $(RUN)
 	$(py) -m loadtests.coherence $(spec) --policies ensemble edm --run $(RUN)
 	$(py) -m loadtests.hashes $(spec) --policies edm edm-class-confidence --run $(RUN)
-	$(py) -m loadtests.evaluate $(spec) --run $(RUN)
+	$(py) -m loadtests.evaluate $(spec) --only $(edm_tables) --run $(RUN)
 	$(py) -m loadtests.report $(RUN)
 	mkdir -p results
 	cp $(RUN)/report.json results/edm-$(name).json
 	$(MAKE) documents
 
+thieves: RUN = reports/$(name)-thieves
+thieves: key ## every attack on every policy of RECIPE: results/thieves-RECIPE.json
+	$(MAKE) archive POLICIES="$(robbed) edm-class-confidence"
+	$(py) -m loadtests.utility $(spec) --policies $(robbed) --run $(RUN)
+	$(py) -m loadtests.evaluate $(spec) --only $(thieving_tables) --run $(RUN)
+	$(py) -m loadtests.report $(RUN)
+	mkdir -p results
+	cp $(RUN)/report.json results/thieves-$(name).json
+	$(MAKE) documents
+
 documents: | $(ready) ## docs/results and docs/performance.md from the committed results/*.json
 	$(py) -m loadtests.documents.edm
+	$(py) -m loadtests.documents.thieves
 	$(py) -m loadtests.documents.performance
 
 bench: key ## what an answer costs: results/bench.json and docs/performance.md (on an idle machine)
 	for recipe in $(benched); do $(MAKE) archive RECIPE=$$recipe POLICIES="$(bench_policies)" || exit 1; done
 	$(py) -m loadtests.bench $(benched)
 	$(py) -m loadtests.documents.performance
+
+bench-attacks: key ## how fast thieves query in process: results/bench-attacks.json (on an idle machine)
+	$(MAKE) archive RECIPE=mnist POLICIES=undefended
+	$(py) -m loadtests.attack_bench mnist
 
 check: | $(ready) ## lint, format, types, import boundaries
 	.venv/bin/ruff check .

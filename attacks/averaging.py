@@ -4,14 +4,18 @@ EDM, Kariyappa et al., ICLR 2021, appendix A.1 (K = 5). Where the service picks 
 image, copies that cross the hash's borders are answered by several members; their mean is nearer to a single
 continuous function, which a clone can learn. Wraps any other thief, whose images are the ones that are copied. Every
 copy is charged.
+
+The other forms that ask for copies share all but the transformation and what is made of the answers: attacks.repeats,
+attacks.consensus.
 """
 
 from __future__ import annotations
 
 import torch
 
-from attacks.clone import Clone
+from attacks.clone import Clone, Cloning
 from attacks.oracle import REFUSED, Answers
+from attacks.service import Service
 from attacks.thief import Thief
 from attacks.transfer import TransferSet
 from zoo.augment import Affine
@@ -22,9 +26,22 @@ STRENGTH = Affine(degrees=15, shift=0.1, scale=0.1, fill="border")
 
 
 class AveragingThief:
-    """`thief`'s images, each asked about in `copies` random affine copies; `seed` owns their randomness."""
+    """`thief`'s images, each asked about in `copies` random affine copies; `seed` owns their randomness.
 
-    def __init__(self, thief: Thief, *, seed: int, copies: int = COPIES, strength: Affine = STRENGTH) -> None:
+    strength: None for copies that are the image itself. service, cloning: what every adaptive form is given; these
+    copies need neither.
+    """
+
+    def __init__(
+        self,
+        thief: Thief,
+        *,
+        service: Service,
+        cloning: Cloning,
+        seed: int,
+        copies: int = COPIES,
+        strength: Affine | None = STRENGTH,
+    ) -> None:
         if copies < 1:
             raise ValueError(f"copies: expected at least 1, got {copies}")
         self._thief = thief
@@ -41,12 +58,12 @@ class AveragingThief:
         if self._originals is None:
             return None
         copies = self._originals.repeat_interleave(self._copies, dim=0)
-        return self._strength(copies, generator=self._generator).clamp(0, 1)
+        return copies if self._strength is None else self._strength(copies, generator=self._generator).clamp(0, 1)
 
     def observe(self, images: torch.Tensor, answers: Answers) -> None:
-        """Hand the originals to the wrapped thief with the mean answer of their copies that were answered."""
+        """Hand the originals to the wrapped thief, each with the one answer made of those to its copies."""
         assert self._originals is not None, "observe follows propose"
-        self._thief.observe(self._originals, mean_answers(answers, self._copies))
+        self._thief.observe(self._originals, self._merged(answers))
 
     def transfer_set(self) -> TransferSet:
         """The wrapped thief's, with every copy charged; an image is known once its last copy is answered."""
@@ -62,6 +79,10 @@ class AveragingThief:
         """The wrapped thief's."""
         return self._thief.own()
 
+    def _merged(self, answers: Answers) -> Answers:
+        """One answer for each image, from those to its copies."""
+        return mean_answers(answers, self._copies)
+
 
 def mean_answers(answers: Answers, copies: int) -> Answers:
     """One answer for every `copies` rows: mean probabilities and their label, or the most frequent label.
@@ -73,10 +94,14 @@ def mean_answers(answers: Answers, copies: int) -> Answers:
     answered = labels != REFUSED
     refused = ~answered.any(dim=1)
     if answers.probabilities is None:
-        kinds = int(labels.max()) + 1 if len(labels) else 0
-        votes = torch.stack([(labels == kind).sum(dim=1) for kind in range(max(kinds, 1))], dim=1)
-        return Answers(torch.where(refused, REFUSED, votes.argmax(dim=1)))
+        return Answers(torch.where(refused, REFUSED, votes(labels).argmax(dim=1)))
     shown = answers.probabilities.view(len(labels), copies, -1)
     total = torch.where(answered[:, :, None], shown, 0.0).sum(dim=1)
     mean = total / answered.sum(dim=1, keepdim=True)  # 0 / 0 is NaN: the row of a refused image
     return Answers(torch.where(refused, REFUSED, mean.argmax(dim=1)), mean)
+
+
+def votes(labels: torch.Tensor) -> torch.Tensor:
+    """How many copies of each image were given each label: int64 (N, copies) to int64 (N, labels), refusals aside."""
+    kinds = int(labels.max()) + 1 if len(labels) else 0
+    return torch.stack([(labels == kind).sum(dim=1) for kind in range(max(kinds, 1))], dim=1)

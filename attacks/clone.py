@@ -1,8 +1,16 @@
 """Clone training: what a thief does with a transfer set once the queries are paid for.
 
 Soft labels: mean over the batch of sum_k -y_k log p_k against the served probabilities, renormalised where they do
-not sum to 1. Hard labels: the same loss against the served label. The learning rate follows a cosine to zero, the
-network is always a fresh one, and its last state counts, never the best one on a test set.
+not sum to 1. Hard labels: the same loss against the served label. A "log-p" recipe takes the served logits back from
+the probabilities y, up to the shift that a softmax forgets, and draws the clone's own logits s towards them:
+
+    loss = mean over batch and classes of |s_k - t_k|,   t = l - mean_k l,   l = log max(y, LOG_FLOOR)
+
+(DFME: Truong et al., "Data-Free Model Extraction", CVPR 2021, sec. 3.3.) It weighs every class of an answer where the
+cross entropy hears the likely ones alone, and needs soft labels.
+
+The learning rate follows a cosine to zero, the network is always a fresh one (`Cloning.start` may lend it weights), and
+its last state counts, never the best one on a test set.
 
 Which recipe is best differs from victim to victim, and a defense that is judged by one recipe proves nothing. A thief
 can tell without the victim's test set: a tenth of the answered queries is held out of training, and the recipe whose
@@ -24,31 +32,55 @@ from torch.nn import functional as F
 from attacks import metrics
 from attacks.service import Service
 from attacks.transfer import TransferSet
-from zoo import models
+from zoo import models, pretrained
 from zoo.augment import Affine
 
 HELD_OUT = 0.1
 # so that two rows are held out, the least one can choose by
 LEAST_ROWS = 20
 LABELS = ("soft", "hard")
+LOSSES = ("p", "log-p")
+OPTIMISERS = ("sgd", "adamw")
+# The smallest probability whose logarithm is believed.
+LOG_FLOOR = 1e-7
 
 
 @dataclass(frozen=True)
 class CloneRecipe:
-    """How a clone is fitted: optimiser, its constants, and the random copies it sees in place of each image."""
+    """How a clone is fitted: optimiser ("sgd", "adamw"), its constants, the random copies it sees in place of each
+    image, and the loss: "p", the cross entropy, or "log-p", the distance of logits."""
 
     optimiser: str
     lr: float
     weight_decay: float
     augment: Affine | None = None
+    loss: str = "p"
+
+    def __post_init__(self) -> None:
+        for name, value, known in (("optimiser", self.optimiser, OPTIMISERS), ("loss", self.loss, LOSSES)):
+            if value not in known:
+                raise ValueError(f"{name}: expected one of {', '.join(known)}, got {value!r}")
 
     def start(self, network: nn.Module) -> torch.optim.Optimizer:
         """The optimiser over all of the network's parameters, at its highest learning rate."""
         if self.optimiser == "sgd":
             return torch.optim.SGD(
-                network.parameters(), self.lr, momentum=0.9, weight_decay=self.weight_decay, nesterov=True
+                network.parameters(), self.lr, momentum=0.9, weight_decay=self.weight_decay, nesterov=True, fused=True
             )
-        return torch.optim.AdamW(network.parameters(), self.lr, weight_decay=self.weight_decay)
+        return torch.optim.AdamW(network.parameters(), self.lr, weight_decay=self.weight_decay, fused=True)
+
+    def aims(self, targets: torch.Tensor) -> torch.Tensor:
+        """What `distance` compares logits with, row for row: from labels int64 (n,) or probabilities float32 (n, K).
+        Raises ValueError where "log-p" is given labels."""
+        if self.loss == "p":
+            return targets
+        if not targets.is_floating_point():
+            raise ValueError("log-p: expected probabilities, got labels; this loss needs soft labels")
+        return centred_log(targets)
+
+    def distance(self, logits: torch.Tensor, aims: torch.Tensor) -> torch.Tensor:
+        """The loss of a batch of logits (n, K), a scalar."""
+        return F.cross_entropy(logits, aims) if self.loss == "p" else F.l1_loss(logits.float(), aims)
 
 
 # The papers' thieves use SGD at 0.1, which collapses now and then on networks without batch normalisation (Conv3,
@@ -60,6 +92,7 @@ RECIPES = {
     "adamw-augmented": CloneRecipe(
         "adamw", lr=3e-3, weight_decay=5e-4, augment=Affine(degrees=10, shift=0.08, scale=0.1, fill="border")
     ),
+    "adamw-log-p": CloneRecipe("adamw", lr=3e-3, weight_decay=5e-4, loss="log-p"),
 }
 
 
@@ -71,6 +104,7 @@ class Cloning:
     epochs, batch_size: the fit. recipes: those of RECIPES to try; the thief keeps the best one.
     seeds: one clone each (initial weights, held-out rows, order of batches).
     fractions: shares of the attack's budget at which the curve over queries is read.
+    start: file of weights that the network begins with where they fit (zoo.pretrained); "" for none.
     """
 
     architecture: str
@@ -80,6 +114,7 @@ class Cloning:
     recipes: tuple[str, ...] = tuple(RECIPES)
     seeds: tuple[int, ...] = (0, 1, 2)
     fractions: tuple[float, ...] = (0.25, 0.5, 1.0)
+    start: str = ""
 
     def __post_init__(self) -> None:
         if self.architecture not in models.ARCHITECTURES:
@@ -100,6 +135,17 @@ def clone_recipe(name: str) -> CloneRecipe:
     if name not in RECIPES:
         raise ValueError(f"unknown clone recipe {name!r}; expected one of {', '.join(RECIPES)}")
     return RECIPES[name]
+
+
+def recipe_reads(name: str, labels: str) -> bool:
+    """Whether the recipe called `name` can be trained on such labels, "soft" or "hard"."""
+    return labels == "soft" or clone_recipe(name).loss == "p"
+
+
+def centred_log(probabilities: torch.Tensor, floor: float = LOG_FLOOR) -> torch.Tensor:
+    """The logits behind `probabilities`, float (n, K), with mean 0 in every row; those below `floor` count as it."""
+    logs = probabilities.clamp(min=floor).log()
+    return logs - logs.mean(dim=1, keepdim=True)
 
 
 @dataclass(frozen=True)
@@ -126,7 +172,8 @@ def train(
     labels: "soft" or "hard". recipe: a name of RECIPES. seed: owns initial weights, held-out rows, batches and
     augmentation; equal arguments give equal clones on one device and thread count. device: the first GPU where there
     is one, else the CPU. progress: called with (epochs done, mean loss) after each epoch.
-    Raises ValueError for fewer than LEAST_ROWS answered rows, or soft labels where the service told labels only.
+    Raises ValueError for fewer than LEAST_ROWS answered rows, soft labels where the service told labels only, and hard
+    ones for a recipe that cannot read them (`recipe_reads`).
     """
     if labels not in LABELS:
         raise ValueError(f"labels: expected 'soft' or 'hard', got {labels!r}")
@@ -178,12 +225,13 @@ def best(held_out: Mapping[str, Sequence[float]]) -> str:
 def untrained(
     cloning: Cloning, service: Service, *, mean: Sequence[float] | None = None, std: Sequence[float] | None = None
 ) -> nn.Module:
-    """A network of `cloning`'s architecture, its weights drawn from torch's global generator, which the caller seeds.
+    """A network of `cloning`'s architecture, its weights drawn from torch's global generator, which the caller seeds;
+    those that `cloning.start` holds are taken from there.
 
     mean, std: a value a channel by which its first layer normalises pixels in [0, 1]; (x - 0.5) / 0.5 where a thief
     has no images to take them from.
     """
-    return models.build(
+    network = models.build(
         cloning.architecture,
         classes=service.classes,
         channels=service.channels,
@@ -192,6 +240,9 @@ def untrained(
         std=std or [0.5] * service.channels,
         **cloning.options,
     )
+    if cloning.start:
+        pretrained.take(network, cloning.start)
+    return network
 
 
 def _fresh(transfer: TransferSet, cloning: Cloning, classes: int) -> nn.Module:
@@ -222,6 +273,7 @@ def fit(
     the network's device. generator: a CPU one, owns the order of batches and augmentation.
     """
     network.train()
+    aims = how.aims(targets)
     optimiser = how.start(network)
     batches = math.ceil(len(images) / batch_size)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, T_max=epochs * batches)
@@ -232,7 +284,7 @@ def fit(
         for rows in torch.randperm(len(images), generator=generator).to(images.device).tensor_split(batches):
             batch = images[rows] if how.augment is None else how.augment(images[rows], generator=generator)
             with torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=bf16):
-                loss = F.cross_entropy(network(batch), targets[rows])
+                loss = how.distance(network(batch), aims[rows])
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
             optimiser.step()

@@ -6,7 +6,7 @@ over HTTP and in process.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -41,6 +41,27 @@ class Answers:
     def refused(self) -> torch.Tensor:
         """bool (N,): the rows without an answer."""
         return self.labels == REFUSED
+
+
+def joined(parts: Sequence[Answers]) -> Answers:
+    """Answers of several requests as one; probabilities where any part has them, NaN for parts refused whole.
+    Raises ValueError where only some of the parts that were answered have them."""
+    labels = torch.cat([part.labels for part in parts])
+    shown = [part.probabilities for part in parts if part.probabilities is not None]
+    if not shown:
+        return Answers(labels)
+    if any(part.probabilities is None and not part.refused.all() for part in parts):
+        raise ValueError(f"{len(shown)} of {len(parts)} answers hold probabilities; expected all or none")
+    nothing = torch.full((1, shown[0].shape[1]), torch.nan)
+    return Answers(
+        labels,
+        torch.cat(
+            [
+                nothing.expand(len(part.labels), -1) if part.probabilities is None else part.probabilities
+                for part in parts
+            ]
+        ),
+    )
 
 
 Oracle = Callable[[torch.Tensor], Answers]

@@ -10,9 +10,12 @@ import os
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from attacks import knockoff
+from attacks import dfme, dfms_hl, in_distribution, jbda, jbda_tr, knockoff, knockoff_adaptive, maze
 from attacks.averaging import AveragingThief
-from attacks.clone import Cloning
+from attacks.clone import LABELS, Cloning
+from attacks.consensus import ConsensusThief
+from attacks.own_noise import OwnNoiseThief
+from attacks.repeats import RepeatsThief
 from attacks.service import Service
 from attacks.thief import Thief
 
@@ -36,26 +39,49 @@ class Prepare(Protocol):
 class Attack:
     """One entry: the dataclass of the attack's table (see attacks.thief.Parameters), and its maker.
 
-    learns: whether what it asks depends on the answers. If so, a thief who reads probabilities and one who reads
-    labels alone send other queries, and each is a theft of its own.
+    learns: whether what it asks, or what it keeps of the answers, depends on them. If so, a thief who reads
+    probabilities and one who reads labels alone end with different things, and each is a theft of its own.
+    ends_with_clone: whether it trains its clone while it queries. readings: what it can make use of, "soft" or "hard"
+    labels.
     """
 
     parameters: type[Any]
     prepare: Prepare
-    learns: bool
+    learns: bool = False
+    ends_with_clone: bool = False
+    readings: tuple[str, ...] = LABELS
 
 
-class Adapt(Protocol):
+class Wrap(Protocol):
     """Wraps a thief in an adaptive form, whose own randomness `seed` owns."""
 
-    def __call__(self, thief: Thief, *, seed: int) -> Thief: ...
+    def __call__(self, thief: Thief, *, service: Service, cloning: Cloning, seed: int) -> Thief: ...
+
+
+@dataclass(frozen=True)
+class Form:
+    """One adaptive form: what it wraps thieves in. learns: as of an attack."""
+
+    wrap: Wrap
+    learns: bool = False
 
 
 ATTACKS = {
-    "knockoff": Attack(knockoff.Knockoff, knockoff.prepare, learns=False),
+    "knockoff": Attack(knockoff.Knockoff, knockoff.prepare),
+    "knockoff-adaptive": Attack(knockoff_adaptive.KnockoffAdaptive, knockoff_adaptive.prepare, learns=True),
+    "in-distribution": Attack(in_distribution.InDistribution, in_distribution.prepare),
+    "jbda": Attack(jbda.JBDA, jbda.prepare, learns=True),
+    "jbda-tr": Attack(jbda_tr.JBDATR, jbda_tr.prepare, learns=True),
+    "dfme": Attack(dfme.DFME, dfme.prepare, learns=True, ends_with_clone=True),
+    "maze": Attack(maze.MAZE, maze.prepare, learns=True, ends_with_clone=True),
+    "dfms-hl": Attack(dfms_hl.DfmsHl, dfms_hl.prepare, learns=True, ends_with_clone=True, readings=("hard",)),
 }
-ADAPTIVE: dict[str, Adapt] = {
-    "averaging": AveragingThief,
+FORMS = {
+    # a mean of probabilities, or a vote of labels
+    "averaging": Form(AveragingThief, learns=True),
+    "repeats": Form(RepeatsThief, learns=True),
+    "consensus": Form(ConsensusThief, learns=True),
+    "own-noise": Form(OwnNoiseThief, learns=True),
 }
 
 
@@ -66,8 +92,8 @@ def attack(name: str) -> Attack:
     return ATTACKS[name]
 
 
-def adaptive(name: str) -> Adapt:
+def form(name: str) -> Form:
     """The adaptive form called `name`. Raises ValueError that names the known ones."""
-    if name not in ADAPTIVE:
-        raise ValueError(f"unknown adaptive form {name!r}; expected one of {', '.join(ADAPTIVE)}")
-    return ADAPTIVE[name]
+    if name not in FORMS:
+        raise ValueError(f"unknown adaptive form {name!r}; expected one of {', '.join(FORMS)}")
+    return FORMS[name]

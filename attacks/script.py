@@ -13,7 +13,7 @@ from collections.abc import Callable, Generator
 import torch
 
 from attacks.clone import Clone
-from attacks.oracle import Answers
+from attacks.oracle import Answers, joined
 from attacks.transfer import Collector, TransferSet
 
 Script = Generator[torch.Tensor, Answers, None]
@@ -81,20 +81,3 @@ class ScriptedThief:
         """Labelled images the thief had before its first query, or None."""
         return self._own
 
-
-def joined(parts: list[Answers]) -> Answers:
-    """Answers of several requests as one; probabilities where any part has them, NaN for parts refused whole."""
-    labels = torch.cat([part.labels for part in parts])
-    shown = [part.probabilities for part in parts if part.probabilities is not None]
-    if not shown:
-        return Answers(labels)
-    classes = shown[0].shape[1]
-    return Answers(
-        labels,
-        torch.cat(
-            [
-                torch.full((len(part.labels), classes), torch.nan) if part.probabilities is None else part.probabilities
-                for part in parts
-            ]
-        ),
-    )

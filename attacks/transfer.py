@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from attacks.oracle import Answers
+from attacks.oracle import Answers, joined
 
 
 @dataclass(frozen=True)
@@ -123,15 +123,11 @@ class Collector:
         """All answered rows that are remembered. Raises ValueError before the first exchange."""
         if not self._images:
             raise ValueError("an empty transfer set: nothing was asked yet")
-        labels = torch.cat([answers.labels for answers in self._answers])
-        refused = torch.cat([answers.refused for answers in self._answers])
-        served = [answers.probabilities for answers in self._answers if answers.probabilities is not None]
-        if len(served) not in (0, len(self._answers)):
-            raise ValueError(f"{len(served)} of {len(self._answers)} answers hold probabilities; expected all or none")
+        told = joined(self._answers)
         return TransferSet(
-            images=torch.cat(list(self._images))[~refused],
-            labels=labels[~refused],
-            probabilities=torch.cat(served)[~refused] if served else None,
-            places=torch.arange(self._charged - self._held, self._charged)[~refused],
+            images=torch.cat(list(self._images))[~told.refused],
+            labels=told.labels[~told.refused],
+            probabilities=None if told.probabilities is None else told.probabilities[~told.refused],
+            places=torch.arange(self._charged - self._held, self._charged)[~told.refused],
             charged=self._charged,
         )

@@ -1,12 +1,12 @@
 """The pipeline: one batch of images through the stages of a policy, each row answered for itself.
 
-    route (hash graph -> member) -> predict (member graphs) -> respond (response rule)
+    route (hash graph -> member) -> predict (member graphs) -> respond (the rule's graphs -> response rule)
 
 A batch is routed by index: each member graph runs once, on its own rows, and results return in the order of
 the request. No row's answer depends on the rows beside it. A stage that fails does so for the rows it failed
 on, and the answer to that is StageError (fail closed); a policy may say `on_stage_error: open`, which lets a
-row whose *route* failed go to member 0 and says so in its decision. A predictor that fails always fails
-closed.
+row whose *route* failed go to member 0 and says so in its decision. A predictor and a response that fail
+always fail closed: an answer that its rule has not shaped is none.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from defenses.policy import Policy, PolicyError
-from defenses.responses import Probabilities
 from defenses.routing import Integers, Outputs, Router, member_table
+from defenses.rule import Context, Probabilities
 
 Images = NDArray[np.float32]
 # (N,C,H,W) in [0, 1] -> outputs by name, N rows each; rows of an output named `probabilities` sum to 1.
@@ -102,15 +102,22 @@ def _distributions(values: Probabilities) -> NDArray[np.bool_]:
 
 
 class Pipeline:
-    """A policy at work. Calling it is pure but for the graphs it runs and the clock it reads.
+    """A policy at work. Calling it is pure but for the graphs it runs, the clock it reads and the draws it takes.
 
     graphs: every graph of `policy.graphs`, by name. key: the deployment's secret, at least 32 bytes, where
     `policy.needs_key`; it is used here and not kept. now: a clock in seconds, for `Answers.seconds` alone.
-    Raises PolicyError where a graph or the key is missing.
+    random: what a response rule draws from; seeded by whoever hands it over. Raises PolicyError where a graph or
+    the key is missing.
     """
 
     def __init__(
-        self, policy: Policy, graphs: Mapping[str, Graph], *, key: bytes | None, now: Callable[[], float]
+        self,
+        policy: Policy,
+        graphs: Mapping[str, Graph],
+        *,
+        key: bytes | None,
+        now: Callable[[], float],
+        random: np.random.Generator,
     ) -> None:
         for name in policy.graphs:
             if name not in graphs:
@@ -118,7 +125,9 @@ class Pipeline:
         self.policy = policy
         self.graphs = graphs
         self._now = now
+        self._random = random
         self._reads = policy.graphs
+        self._consulted = policy.consulted
         self._rule = policy.response.build()
         self._router: Router | None = None
         if policy.route is not None:
@@ -141,7 +150,7 @@ class Pipeline:
         probabilities = self._predict(images, members)
         # A gate goes here: it scores each row and writes its decision.
         predicted = self._now()
-        labels, shown = self._respond(probabilities)
+        labels, shown = self._respond(images, probabilities)
         seconds = {"predict": predicted - routed, "respond": self._now() - predicted}
         if self._router is not None:
             seconds["route"] = routed - started
@@ -201,10 +210,11 @@ class Pipeline:
             raise StageError("predict", cause, np.flatnonzero(~answered)) from cause
         return probabilities
 
-    def _respond(self, probabilities: Probabilities) -> tuple[Integers, Probabilities | None]:
+    def _respond(self, images: Images, probabilities: Probabilities) -> tuple[Integers, Probabilities | None]:
         """Labels and what is shown of the probabilities. Raises StageError."""
+        context = Context(self._consult(images), self._random)
         try:
-            shown = self._rule(probabilities)
+            shown = self._rule(probabilities, context)
         except MemoryError:
             raise
         except Exception as error:
@@ -212,3 +222,20 @@ class Pipeline:
         # A rule that moves the largest entry moves the label with it: the two never contradict each other.
         decides = probabilities if shown is None or self._rule.keeps_label else shown
         return decides.argmax(axis=1), shown
+
+    def _consult(self, images: Images) -> dict[str, Outputs]:
+        """What the response rule's graphs say of the batch. Raises StageError, naming the rows they fail on."""
+        told: dict[str, Outputs] = {}
+        usable = np.ones(len(images), np.bool_)
+        cause: Exception = GraphError("the output of a response rule's graph is not finite or not normalised")
+        for name, reads in self._consulted.items():
+            try:
+                told[name] = ask(self.graphs[name], images, reads)
+                usable &= sound(told[name])
+            except MemoryError:
+                raise
+            except Exception as error:
+                usable[:], cause = False, error
+        if not usable.all():
+            raise StageError("respond", cause, np.flatnonzero(~usable)) from cause
+        return told

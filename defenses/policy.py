@@ -14,11 +14,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-import numpy as np
-
 from defenses import ranges
-from defenses.responses import RULES, Rule
+from defenses.responses import RULES
 from defenses.routing import HASHES, Hash
+from defenses.rule import Rule, rehearse
 
 T = TypeVar("T")
 
@@ -127,11 +126,10 @@ class Policy:
         ranges.integer("members: their number", len(self.members), 1, 1_000)
         for member in self.members:
             ranges.identifier("members", member)
-        uniform = np.full((1, len(self.class_names)), 1 / len(self.class_names), np.float32)
-        with _within("response"):
-            self.response.build()(uniform)
         self._check_route()
         self._check_key()
+        with _within("response"):
+            self._check_response()
 
     def _check_route(self) -> None:
         if self.route is None:
@@ -145,6 +143,14 @@ class Policy:
         values = self.route.build().values
         if values < len(self.members):
             raise ValueError(f"route: expected {len(self.members)} hash values or more, one a member, got {values}")
+
+    def _check_response(self) -> None:
+        rule = self.response.build()
+        taken = {*self.members, *([self.route.graph] if self.route is not None else [])}
+        for graph in rule.reads(len(self.class_names)):
+            if graph in taken:
+                raise ValueError(f"graph: expected one that neither answers nor routes, got {graph!r}")
+        rehearse(rule, len(self.class_names))
 
     def _check_key(self) -> None:
         if self.key_env is None:
@@ -166,7 +172,12 @@ class Policy:
         }
         if self.route is not None:
             needed[self.route.graph] = self.route.build().reads
-        return needed
+        return {**needed, **self.consulted}
+
+    @property
+    def consulted(self) -> Mapping[str, Mapping[str, int]]:
+        """The graphs among them that the response rule reads, on every row."""
+        return self.response.build().reads(len(self.class_names))
 
 
 def _input(value: object) -> Input:

@@ -14,6 +14,18 @@ def integer(name: str, value: object, low: int, high: int) -> None:
         raise ValueError(f"{name}: expected an integer from {low} to {high}, got {value!r}")
 
 
+def number(name: str, value: object, *, above: float, most: float) -> None:
+    """Raise ValueError unless `value` is an int or a float (a bool is neither) with above < value <= most."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not above < value <= most:
+        raise ValueError(f"{name}: expected a number above {above:g}, at most {most:g}, got {value!r}")
+
+
+def boolean(name: str, value: object) -> None:
+    """Raise ValueError unless `value` is true or false."""
+    if not isinstance(value, bool):
+        raise ValueError(f"{name}: expected true or false, got {value!r}")
+
+
 def identifier(name: str, value: object) -> None:
     """Raise ValueError unless `value` is letters, digits, '.', '_', '-', and opens with one of the first two."""
     if not isinstance(value, str) or not _NAME.fullmatch(value):

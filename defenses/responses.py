@@ -1,56 +1,46 @@
 """Response rules: what a client is shown of the probabilities that the predictor found.
 
-A rule is a frozen dataclass whose fields are its hyper-parameters. It maps probabilities (N,K) float32, rows
-summing to 1, to (N,K) float32 with entries >= 0, row by row, or to None where the client gets the label
-alone. Its fact `keeps_label` says that the predictor's label still has a row's largest entry (another may tie
-with it).
+Here are the rules that tell less of them (Tramèr et al., USENIX Security 2016) and the registry of all; those that
+tell something else are in perturbation.py (noise, and what is a function of the row) and in poisoning.py (what is
+worked out against a surrogate of the thief). defenses/rule.py says what a rule is.
 
-To add a rule: its class here, its line in RULES, its golden rows in tests/defenses/test_responses.py.
+To add a rule: its class, its line in RULES, its golden rows in tests/defenses/test_responses.py.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from defenses import ranges
-
-Probabilities = NDArray[np.float32]
-
-
-class Rule(Protocol):
-    """What RULES holds. Raises ValueError on a number of classes that it cannot serve."""
-
-    keeps_label: ClassVar[bool]
-
-    def __call__(self, probabilities: Probabilities, /) -> Probabilities | None: ...
+from defenses.perturbation import AdaptiveMisinformation, RandomPerturbation, ReverseSigmoid
+from defenses.poisoning import GradientRedirection, Mad
+from defenses.rule import Context, Probabilities, Rule
 
 
 @dataclass(frozen=True)
-class Soft:
+class Soft(Rule):
     """y = p: every probability as the predictor gave it. Returns its argument, not a copy."""
 
-    keeps_label: ClassVar[bool] = True
+    keeps_label = True
 
-    def __call__(self, probabilities: Probabilities, /) -> Probabilities | None:
+    def __call__(self, probabilities: Probabilities, context: Context, /) -> Probabilities | None:
         return probabilities
 
 
 @dataclass(frozen=True)
-class Label:
+class Label(Rule):
     """No probabilities: the client gets argmax p alone."""
 
-    keeps_label: ClassVar[bool] = True
+    keeps_label = True
 
-    def __call__(self, probabilities: Probabilities, /) -> Probabilities | None:
+    def __call__(self, probabilities: Probabilities, context: Context, /) -> Probabilities | None:
         return None
 
 
 @dataclass(frozen=True)
-class TopK:
+class TopK(Rule):
     """y_i = p_i for the k largest entries of a row, 0 elsewhere; rows are not renormalised.
 
     Of equal entries the one with the smaller index is kept first, so exactly k are kept and argmax is among
@@ -58,12 +48,12 @@ class TopK:
     """
 
     k: int
-    keeps_label: ClassVar[bool] = True
+    keeps_label = True
 
     def __post_init__(self) -> None:
         ranges.integer("k", self.k, 1, 10_000)
 
-    def __call__(self, probabilities: Probabilities, /) -> Probabilities | None:
+    def __call__(self, probabilities: Probabilities, context: Context, /) -> Probabilities | None:
         classes = probabilities.shape[1]
         if self.k > classes:
             raise ValueError(f"k: expected at most the number of classes, {classes}, got {self.k}")
@@ -74,7 +64,7 @@ class TopK:
 
 
 @dataclass(frozen=True)
-class Rounded:
+class Rounded(Rule):
     """y = rint(p * 10^digits) / 10^digits in float32, halves to the even neighbour, without renormalising.
 
     Monotonic, so the largest entry stays a largest one, but a close second may come to equal it.
@@ -82,12 +72,12 @@ class Rounded:
     """
 
     digits: int
-    keeps_label: ClassVar[bool] = True
+    keeps_label = True
 
     def __post_init__(self) -> None:
         ranges.integer("digits", self.digits, 1, 6)
 
-    def __call__(self, probabilities: Probabilities, /) -> Probabilities | None:
+    def __call__(self, probabilities: Probabilities, context: Context, /) -> Probabilities | None:
         return np.round(probabilities, self.digits)
 
 
@@ -96,4 +86,9 @@ RULES: dict[str, type[Rule]] = {
     "label": Label,
     "top_k": TopK,
     "rounded": Rounded,
+    "randp": RandomPerturbation,
+    "reverse_sigmoid": ReverseSigmoid,
+    "mad": Mad,
+    "grad": GradientRedirection,
+    "adaptive_misinformation": AdaptiveMisinformation,
 }

@@ -43,6 +43,8 @@ HASH_FIELDS: Mapping[str, Callable[[Mapping[str, Any]], dict[str, int]]] = {
     "class-confidence": lambda network: {"classes": network["classes"]},
     "projection": lambda network: {"depth": network["projections"].bit_length()},
 }
+# the checkpoint whose graph a response rule reads, where its table names no other
+RULE_GRAPHS = {"mad": "surrogate", "grad": "surrogate", "adaptive_misinformation": "misinformation"}
 # the earliest time stamp a zip can carry
 EPOCH = (1980, 1, 1, 0, 0, 0)
 
@@ -114,17 +116,35 @@ def handler_section(
         "class_names": predictor.facts["classes"],
         "members": graph_names(table.predictor, len(predictor.networks)),
         "route": route,
-        "response": table.response,
+        "response": response(table),
         "max_rows": serving.max_rows,
         "on_stage_error": table.on_stage_error,
         "key_env": KEY if route is not None else None,
     }
 
 
+def response(table: PolicyTable) -> dict[str, Any]:
+    """The response rule of a policy, the graph that it reads among its fields."""
+    # a rule that is not in the table reads none; one that does not exist is the policy's own error to tell
+    graph = RULE_GRAPHS.get(str(table.response.get("rule")))
+    return {**table.response} if graph is None else {"graph": graph, **table.response}
+
+
+def graphs_of(section: Mapping[str, Any]) -> list[str]:
+    """The names of all graphs that a policy runs."""
+    names = list(section["members"])
+    if section["route"] is not None:
+        names.append(section["route"]["graph"])
+    if "graph" in section["response"]:
+        names.append(section["response"]["graph"])
+    return names
+
+
 def golden(section: Mapping[str, Any], graphs: Path, images: np.ndarray) -> dict[str, Any]:
     """golden.json: of `images` (N,C,H,W) float32 the one that every member is surest of, and each member's answer.
 
-    Which member answers depends on a key that the archive does not hold, so any member's answer is a right one.
+    Which member answers depends on a key that the archive does not hold, so any member's answer is a right one. Where
+    the response rule moves labels, the proof puts in what it makes of them (export/prove.py).
     """
     members = [on_onnxruntime(graphs / f"{name}.onnx")(images)["probabilities"] for name in section["members"]]
     answers = np.stack(members, axis=1)
@@ -141,8 +161,7 @@ def stage(folder: Path, section: Mapping[str, Any], graphs: Path, golden_answer:
             shutil.copyfile(file, folder / room / file.name)
     shutil.copyfile(CHECKOUT / "handlers" / "handler.py", folder / "handler.py")
     (folder / "graphs").mkdir()
-    names = [*section["members"], *([section["route"]["graph"]] if section["route"] else [])]
-    for name in names:
+    for name in graphs_of(section):
         source = graphs / f"{name}{ENDINGS[section['backend']]}"
         if not source.is_file():
             raise ExportError(f"no graph at {source}: export it first (python -m export.graphs {section['recipe']})")
@@ -169,7 +188,10 @@ def model_config(section: Mapping[str, Any], serving: Serving) -> str:
 
 
 def prove(folder: Path) -> None:
-    """Load the staged archive in a fresh interpreter that cannot see this checkout. Raises ExportError."""
+    """Load the staged archive in a fresh interpreter that cannot see this checkout. Raises ExportError.
+
+    Completes golden.json where the response rule moves labels.
+    """
     environment = {
         "PATH": os.environ.get("PATH", ""),
         "ORT_DISABLE_TELEMETRY": "1",

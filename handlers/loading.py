@@ -29,11 +29,14 @@ WARM_UP_RUNS = 2
 _log = logging.getLogger(__name__)
 
 
-def load(model_dir: Path, *, environ: Mapping[str, str] = os.environ, gpu: int | None = None) -> Pipeline:
+def load(
+    model_dir: Path, *, environ: Mapping[str, str] = os.environ, gpu: int | None = None, seed: int | None = None
+) -> Pipeline:
     """The pipeline of the archive unpacked in `model_dir`, its graphs checked and warm.
 
     environ: where the key is named. gpu: the CUDA device for the graphs, the first if None; ignored without
-    CUDA. Raises LoadError, saying what to do about it.
+    CUDA. seed: of what response rules draw, for measurements that can be repeated; a server leaves it None and
+    draws from the operating system's entropy. Raises LoadError, saying what to do about it.
     """
     policy = _read_policy(model_dir / "model-config.yaml")
     if policy.backend not in BACKENDS:
@@ -43,7 +46,7 @@ def load(model_dir: Path, *, environ: Mapping[str, str] = os.environ, gpu: int |
     _warm_up(policy, graphs)
     device = graphs[policy.members[0]].device
     _log.info("%s-%s runs on %s, threads a graph: %d", policy.recipe, policy.policy, device, policy.threads)
-    return Pipeline(policy, graphs, key=key, now=time.perf_counter)
+    return Pipeline(policy, graphs, key=key, now=time.perf_counter, random=np.random.default_rng(seed))
 
 
 def _read_policy(path: Path) -> Policy:

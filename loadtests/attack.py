@@ -1,10 +1,12 @@
-"""Attack the running server over HTTP, then train clones from what it told: the "attacks" rows of report.json.
+"""Attack the running server over HTTP, then judge the clones: the "attacks" and "felt" rows of report.json.
 
     python -m loadtests.attack RECIPE --instance default --policies undefended edm --run reports/RECIPE
+    python -m loadtests.attack RECIPE --policies edm --attacks knockoff jbda --clients 10 --dilution 50 --run ...
 
-For each policy and each [attacks.NAME] of the recipe a headless Locust run sends one thief, and a few benign users
-beside it, until the thief's budget is spent. Afterwards, with nothing left to disturb, clones are trained here: for
-every recipe of [clone], seed, share of the budget, and both readings of the same answers, soft and hard. They are
+For each policy and attack a headless Locust run sends a campaign of clients, which share the attack, and a few benign
+users beside them, until the attack's budget is spent (docs/loadtests.md). Afterwards, with nothing left to disturb,
+clones are trained here as loadtests.evaluate trains them: for every recipe of [clone], seed, share of the budget and
+reading of the answers; or the clone that the attack itself has trained is judged at every share of its budget. They are
 judged on the victim's test split, which no thief has seen; the policy's own answers on it come from its archive, in
 process.
 
@@ -16,29 +18,28 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import hashlib
 import json
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
 
 import requests
 import torch
 
 import recipes
-from attacks.clone import Cloning
+from attacks import registry
+from attacks.clone import LABELS, Cloning
 from attacks.transfer import TransferSet
 from handlers.errors import LoadError
-from loadtests import cells, target, traffic
-from loadtests.cells import Cell, Exam
-from loadtests.oracles import HttpOracle, InProcessOracle, OracleError
-from loadtests.results import Report, ResultError, merge, run_info
+from loadtests import evaluate, felt, target, traffic
+from loadtests.evaluate import Evaluation, Plan, Victim
+from loadtests.oracles import HttpOracle, OracleError
+from loadtests.results import FeltRow, Report, ResultError, merge, run_info
 from loadtests.target import Target, TargetError
 from loadtests.traffic import TrafficError
-from loadtests.users.plan import parameters
+from loadtests.users.plan import first_attack, parameters
 from zoo import datasets
 
 BENIGN_BESIDE = 2
@@ -49,38 +50,51 @@ SAME = 1e-4
 
 @dataclass(frozen=True)
 class Job:
-    """The command line, read: recipe, server, folders."""
+    """The command line, read. work: recipe and folders, as for thefts in process. See loadtests.users.plan.Theft for
+    clients, dilution and quiet_s."""
 
-    recipe: recipes.Recipe
+    work: evaluate.Job
     server: Target
     instance: str
-    policies: tuple[str, ...]
-    folder: Path
     run_folder: Path
-    store: Path
-    data: Path | None
+    policies: tuple[str, ...]
+    attacks: tuple[str, ...]
+    labels: tuple[str, ...]
     seed: int
+    clients: int
+    dilution: int
+    quiet_s: float
 
-    def archive(self, policy: str) -> Path:
-        return self.store / f"{self.recipe.name}-{policy}.mar"
+    def model(self, policy: str) -> str:
+        return f"{self.work.recipe.name}-{policy}"
+
+    def summary(self, plan: Plan) -> Path:
+        """What the Locust run of a theft leaves."""
+        return self.work.folder / f"attack-{plan.victim.policy}-{plan.theft.name}.json"
 
 
 def main() -> None:
     """Run the command line; a mistake of the user's or a broken threshold is a message and exit code 1."""
     options = _options()
     try:
-        job = Job(
-            recipe=recipes.read(options.recipe),
-            server=target.read(options.instance, run_folder=options.run_folder),
-            instance=options.instance,
-            policies=tuple(options.policies),
-            folder=options.run,
-            run_folder=options.run_folder,
-            store=options.store,
-            data=options.data,
-            seed=options.seed,
+        recipe = recipes.read(options.recipe)
+        server = target.read(options.instance, run_folder=options.run_folder)
+        test = recipe.section("dataset", datasets.Data).load("test", options.data)
+        run(
+            Job(
+                work=evaluate.Job(recipe, test, options.run, options.store, options.data),
+                server=server,
+                instance=options.instance,
+                run_folder=options.run_folder,
+                policies=tuple(options.policies),
+                attacks=tuple(options.attacks or [first_attack(recipe)]),
+                labels=tuple(options.labels),
+                seed=options.seed,
+                clients=options.clients,
+                dilution=options.dilution,
+                quiet_s=options.quiet,
+            )
         )
-        run(job)
     except (
         recipes.RecipeError,
         TargetError,
@@ -96,86 +110,102 @@ def main() -> None:
 
 
 def run(job: Job) -> None:
-    """Steal from every policy with every attack of the recipe, train the clones, merge their rows into the report."""
+    """Steal from every policy with every attack, judge the clones, merge their rows into the report."""
     started = datetime.now(timezone.utc)
-    cloning = job.recipe.section("clone", Cloning)
-    names = tuple(job.recipe.tables.get("attacks", {}))
-    if not names:
-        raise recipes.RecipeError(f"{job.recipe.path}: no [attacks.NAME] table; an attack needs one")
-    thefts = {name: parameters(job.recipe, name) for name in names}
-    planned = [
-        cell
-        for policy in job.policies
-        for name, how in thefts.items()
-        for cell in _cells(job, policy, name, how, cloning)
-    ]
-    exams = {cell.policy: Exam.load(cell.exam) for cell in planned}
-    scored = cells.finish(planned, job.folder / "cells", say=_say)
-    rows = tuple(cells.row(job.recipe.name, cell, score, exams[cell.policy]) for cell, score in scored)
+    recipe = job.work.recipe
+    for policy in job.policies:
+        job.server.path(job.model(policy))
+    victims = {policy: Victim.meet(job.work, policy) for policy in job.policies}
+    plans = [plan for name in job.attacks for plan in _plans(job, name, victims)]
+    folders: dict[str, Path] = {}
+    touched: list[FeltRow] = []
+    for plan in plans:
+        folders[plan.theft.name] = steal(job, plan)
+        touched += _felt(job, plan)
+    rows = tuple(evaluate.rows(job.work, plans, folders))
     settings = {
-        "dataset": job.recipe.tables["dataset"],
-        "classes": planned[0].classes,
-        **{f"attacks.{name}": dataclasses.asdict(how) for name, how in thefts.items()},
-        "clone": dataclasses.asdict(cloning),
+        "dataset": recipe.tables["dataset"],
+        "classes": len(job.work.test.classes),
+        **{f"attacks.{name}": dataclasses.asdict(parameters(recipe, name)) for name in job.attacks},
+        "clone": dataclasses.asdict(recipe.section("clone", Cloning)),
     }
     facts = run_info(seed=job.seed, started=started, settings=settings)
-    merge(job.folder / "report.json", Report(facts, attacks=rows))
-    _say(f"{len(rows)} rows in {job.folder / 'report.json'}")
+    merge(job.work.folder / "report.json", Report(facts, attacks=rows, felt=tuple(touched)))
+    _say(f"{len(rows)} rows in {job.work.folder / 'report.json'}")
 
 
-def _cells(job: Job, policy: str, name: str, how: Any, cloning: Cloning) -> Iterator[Cell]:
-    """Steal from one policy with one attack; then every clone to be trained from that."""
-    path = _steal(job, policy, name, how)
-    exam_path = job.folder / "transfer" / f"exam-{policy}.npz"
-    exam, classes = _examine(job, policy)
-    exam.save(exam_path)
-    charged = TransferSet.load(path).charged
-    yield from cells.plan(
-        path,
-        exam_path,
-        cloning,
-        policy=policy,
-        attack=name,
-        adaptive=None,
-        classes=classes,
-        budgets=[round(fraction * charged) for fraction in cloning.fractions],
-        seeds=cloning.seeds,
+def _plans(job: Job, name: str, victims: dict[str, Victim]) -> Iterator[Plan]:
+    """The thefts of one attack, one a policy, and one a reading where what it asks depends on that."""
+    cloning, budget = job.work.recipe.section("clone", Cloning), parameters(job.work.recipe, name).budget
+    matrix = Evaluation(
+        policies=job.policies,
+        budgets=tuple(round(fraction * budget) for fraction in cloning.fractions),
+        attacks=(name,),
+        labels=job.labels,
+        seeds=(job.seed,) if registry.attack(name).ends_with_clone else cloning.seeds,
     )
+    for plan in evaluate.plans(job.work, matrix, victims):
+        yield served(job, dataclasses.replace(plan, theft=dataclasses.replace(plan.theft, seed=job.seed)))
 
 
-def _steal(job: Job, policy: str, name: str, how: Any) -> Path:
-    """The transfer set of one attack on one policy: kept from an earlier run if still true, else stolen now."""
-    facts = json.dumps([job.recipe.name, name, dataclasses.asdict(how), job.seed], sort_keys=True)
-    digest = hashlib.sha256(facts.encode()).hexdigest()[:8]
-    path = job.folder / "transfer" / f"{name}-{policy}-{digest}.npz"
-    model = f"{job.recipe.name}-{policy}"
-    if path.exists() and _still_true(TransferSet.load(path), job.server, model, rows=how.rows):
-        _say(f"{model}: the service still gives the answers of {path.name}; not stolen again")
-        return path
-    _say(f"{model}: {name} steals {how.budget} answers over HTTP")
+def served(job: Job, plan: Plan) -> Plan:
+    """The same theft over HTTP. How it was asked decides what its neighbours felt, so it is a theft of its own."""
+    asked = json.dumps([plan.theft.identity, plan.victim.policy, job.clients, job.dilution])
+    return dataclasses.replace(plan, theft=dataclasses.replace(plan.theft, identity=asked))
+
+
+def steal(job: Job, plan: Plan) -> Path:
+    """The folder of one theft: kept from an earlier run if still true, else stolen now."""
+    theft, model = plan.theft, job.model(plan.victim.policy)
+    folder = job.work.folder / "transfer" / theft.name
+    if folder.is_dir() and _still_true(TransferSet.load(folder / "transfer.npz"), job.server, model, plan=plan):
+        _say(f"{model}: the service still gives the answers of {folder.name}; not stolen again")
+        return folder
+    _say(f"{model}: {job.clients} clients steal {theft.how.budget} answers over HTTP with {theft.attack}")
     result = traffic.run(
-        {"ThiefUser": 1, "BenignUser": BENIGN_BESIDE},
+        {"ThiefUser": job.clients, "BenignUser": BENIGN_BESIDE},
         {
-            "recipe": job.recipe.spec,
-            "policies": policy,
+            "recipe": job.work.recipe.spec,
+            "policies": plan.victim.policy,
             "instance": job.instance,
             "run_folder": job.run_folder,
-            "data": job.data,
-            "attack": name,
-            "seed": job.seed,
-            "transfer": path,
+            "data": job.work.data,
+            "attack": theft.attack,
+            "labels": theft.labels,
+            "seed": theft.seed,
+            "budgets": ",".join(map(str, theft.budgets)),
+            "clients": job.clients,
+            "dilution": job.dilution,
+            "quiet": job.quiet_s,
+            "outcome": folder,
         },
-        summary=job.folder / f"attack-{name}-{policy}.json",
+        summary=job.summary(plan),
     )
     _say(f"{model}: done in {result['seconds']:.1f} s beside {BENIGN_BESIDE} benign users")
-    return path
+    return folder
 
 
-def _still_true(transfer: TransferSet, server: Target, model: str, *, rows: int) -> bool:
-    """Whether the service answers the first `rows` images as it did when they were stolen.
+def _felt(job: Job, plan: Plan) -> tuple[FeltRow, ...]:
+    """What benign users met in the Locust run of a theft, where its summary is still there."""
+    path = job.summary(plan)
+    if not path.exists():
+        return ()
+    return felt.rows(
+        json.loads(path.read_text("utf-8")),
+        recipe=job.work.recipe.name,
+        policy=plan.victim.policy,
+        attack=plan.theft.attack,
+        labels=plan.theft.labels,
+        users=BENIGN_BESIDE,
+    )
+
+
+def _still_true(transfer: TransferSet, server: Target, model: str, *, plan: Plan) -> bool:
+    """Whether the service answers the first images as it did when they were stolen, as far as the thief could tell.
 
     A new key, archive or a service that answers at random make this false.
     """
+    rows = plan.theft.how.rows
     with requests.Session() as session:
 
         def post(body: bytes, content_type: str) -> tuple[int, bytes]:
@@ -187,19 +217,12 @@ def _still_true(transfer: TransferSet, server: Target, model: str, *, rows: int)
                 raise TargetError(f"{url}: no answer ({type(error).__name__}); is it running? (make status)") from error
             return response.status_code, response.content
 
-        now = HttpOracle(post, rows=rows)(transfer.images[:rows])
+        now = plan.theft.reads(HttpOracle(post, rows=rows))(transfer.images[:rows])
     if not torch.equal(now.labels, transfer.labels[:rows]):
         return False
     if now.probabilities is None or transfer.probabilities is None:
         return now.probabilities is transfer.probabilities
     return torch.allclose(now.probabilities, transfer.probabilities[:rows], rtol=0, atol=SAME)
-
-
-def _examine(job: Job, policy: str) -> tuple[Exam, int]:
-    """The test split with the policy's own answers, and the number of classes."""
-    test = job.recipe.section("dataset", datasets.Data).load("test", job.data)
-    with InProcessOracle(job.archive(policy)) as oracle:
-        return Exam.sit(oracle, test), len(test.classes)
 
 
 def _say(line: str) -> None:
@@ -211,6 +234,13 @@ def _options() -> argparse.Namespace:
     parser.add_argument("recipe", help="a recipe's name, or the path of its .toml file")
     parser.add_argument("--policies", nargs="+", required=True, help="policies that the instance serves")
     parser.add_argument("--run", type=Path, required=True, help="folder of the report, such as reports/digits")
+    parser.add_argument("--attacks", nargs="+", metavar="NAME", help="tables [attacks.NAME] (the recipe's first)")
+    parser.add_argument("--clients", type=_at_least_one, default=1, help="that share an attack (1)")
+    parser.add_argument("--dilution", type=_percent, default=0, help="percent of benign images among theirs (0)")
+    parser.add_argument(
+        "--labels", nargs="+", choices=LABELS, default=LABELS, help="what thieves and clones learn from (both)"
+    )
+    parser.add_argument("--quiet", type=float, default=5.0, help="seconds of benign traffic before an attack (5)")
     parser.add_argument("--instance", default="default", help="the running instance (default)")
     parser.add_argument("--run-folder", type=Path, default=Path("run"), help="holds the instances (run)")
     parser.add_argument("--store", type=Path, default=Path("model_store"), help="folder of archives (model_store)")
@@ -219,5 +249,18 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def _at_least_one(text: str) -> int:
+    if (value := int(text)) < 1:
+        raise argparse.ArgumentTypeError(f"expected at least 1, got {text}")
+    return value
+
+
+def _percent(text: str) -> int:
+    if not 0 <= (value := int(text)) < 100:
+        raise argparse.ArgumentTypeError(f"expected 0 to 99 percent, got {text}")
+    return value
+
+
 if __name__ == "__main__":
+    torch.set_num_threads(1)  # clones train in processes of one thread; the archives have their own
     main()

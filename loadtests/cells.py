@@ -85,14 +85,20 @@ class Cell:
 
     @property
     def key(self) -> str:
-        """Hash of everything that decides the result, whatever files and folders are called."""
-        fit = {name: getattr(self.cloning, name) for name in ("architecture", "options", "epochs", "batch_size")}
+        """Hash of everything that decides the result, whatever files and folders are called.
+
+        Of the answers only what the clone is shown: cells of policies that tell the same labels share a file, and so
+        do cells of a small theft and of the same queries at the beginning of a larger one.
+        """
+        fit = {
+            name: getattr(self.cloning, name) for name in ("architecture", "options", "start", "epochs", "batch_size")
+        }
         facts = {
-            "answers": _digest(self.transfer, self.transfer.stat().st_mtime_ns),
+            "answers": _shown(self.transfer, self.transfer.stat().st_mtime_ns, self.budget, self.labels),
             "exam": _digest(self.exam, self.exam.stat().st_mtime_ns),
             "recipe": dataclasses.asdict(clone.clone_recipe(self.recipe)),
-            "fit": fit,
-            **{name: getattr(self, name) for name in ("classes", "labels", "budget", "seed")},
+            "fit": {name: getattr(self.cloning, name) for name in fit},
+            **{name: getattr(self, name) for name in ("classes", "labels", "seed")},
         }
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:24]
 
@@ -109,7 +115,7 @@ class Score:
     seconds: float
 
 
-def row(recipe: str, cell: Cell, score: Score, exam: Exam) -> AttackRow:
+def row(recipe: str, cell: Cell, score: Score, exam: Exam, *, no_query_accuracy: float) -> AttackRow:
     """What a report says of a finished cell; `exam` is the one of its policy."""
     return AttackRow(
         recipe=recipe,
@@ -123,7 +129,7 @@ def row(recipe: str, cell: Cell, score: Score, exam: Exam) -> AttackRow:
         clone_accuracy=score.clone_accuracy,
         agreement=score.agreement,
         held_out=score.held_out,
-        no_query_accuracy=None,
+        no_query_accuracy=no_query_accuracy,
         victim_accuracy=metrics.accuracy(exam.served, exam.truth),
         queries=score.queries,
         rejected=score.rejected,
@@ -143,12 +149,16 @@ def plan(
     classes: int,
     budgets: Sequence[int],
     seeds: Sequence[int],
+    labels: Sequence[str] = LABELS,
 ) -> Iterator[Cell]:
-    """Every clone to train from one theft: both readings of the answers (one, where labels are all that was told),
-    each budget, each recipe of `cloning`, each seed."""
-    told = LABELS if _transfer(theft).probabilities is not None else ("hard",)
-    for labels, budget, recipe, seed in itertools.product(told, budgets, cloning.recipes, seeds):
-        yield Cell(policy, attack, adaptive, theft, exam, classes, labels, budget, recipe, seed, cloning)
+    """Every clone to train from one transfer set: each of `labels` that was told, each budget, each recipe of `cloning`
+    that can read such labels, each seed. None from fewer than clone.LEAST_ROWS answers."""
+    transfer = _transfer(theft)
+    told = LABELS if transfer.probabilities is not None else ("hard",)
+    known = {budget: len(transfer.first(budget)) for budget in budgets}
+    for reading, budget, recipe, seed in itertools.product(told, budgets, cloning.recipes, seeds):
+        if reading in labels and clone.recipe_reads(recipe, reading) and known[budget] >= clone.LEAST_ROWS:
+            yield Cell(policy, attack, adaptive, theft, exam, classes, reading, budget, recipe, seed, cloning)
 
 
 def train(cell: Cell) -> Score:
@@ -184,8 +194,9 @@ def finish(
     """
     paths = [folder / f"{cell.key}.json" for cell in cells]
     missing = {path: cell for path, cell in zip(paths, cells, strict=True) if not path.exists()}
-    if len(missing) < len(cells):
-        say(f"{len(cells) - len(missing)} of {len(cells)} clones were trained by an earlier run")
+    known = len(set(paths)) - len(missing)
+    if known:
+        say(f"{known} of {len(set(paths))} clones were trained by an earlier run")
     if workers is None:
         workers = 1 if torch.cuda.is_available() else len(os.sched_getaffinity(0))
     if missing:
@@ -225,6 +236,18 @@ def _transfer(path: Path) -> TransferSet:
 @functools.lru_cache(maxsize=4)
 def _exam(path: Path) -> Exam:
     return Exam.load(path)
+
+
+@functools.lru_cache(maxsize=256)
+def _shown(path: Path, modified: int, budget: int, labels: str) -> str:
+    """Hash of what a clone sees of a transfer set's first `budget` queries; `modified` only tells versions apart."""
+    transfer = _transfer(path).first(budget)
+    told = [transfer.labels] if labels == "hard" or transfer.probabilities is None else [transfer.probabilities]
+    digest = hashlib.sha256(labels.encode())
+    for tensor in (transfer.images, *told):
+        digest.update(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.contiguous().numpy())  # type: ignore[arg-type]
+    return digest.hexdigest()
 
 
 @functools.lru_cache(maxsize=64)

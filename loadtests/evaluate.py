@@ -1,12 +1,18 @@
 """A matrix of thefts without a server: the "attacks" rows of a report, for budgets that HTTP cannot reach.
 
-    python -m loadtests.evaluate RECIPE [--only NAME ...] --run reports/RECIPE
+    python -m loadtests.evaluate RECIPE [--only NAME ...] [--over-http INSTANCE] --run reports/RECIPE
 
-Every [evaluate.NAME] table of the recipe is one matrix: policies x budgets x seeds under one attack, plain or in an
-adaptive form, both readings of the answers, every clone recipe of [clone]. The archives answer in process, through the
-code that serves them. Answers are kept under the run's folder and shared by all clones that are trained from them; a
-clone that was trained is not trained again, so an interrupted run loses one clone a core at most. New archives,
-another key or other parameters make new answers.
+Every [evaluate.NAME] table of the recipe is one matrix: policies x attacks x adaptive forms x labels x budgets x seeds.
+The archives answer in process, through the code that serves them. A theft is carried out once (loadtests/thefts.py) and
+shared by all clones that are trained from it (loadtests/cells.py); a clone that was trained is not trained again, so an
+interrupted run loses one theft or one clone a core at most. New archives, another key or other parameters make new
+answers; after a change of the attacks' own code, delete the run's folder.
+
+With --over-http the same thefts are carried out through Locust as well (loadtests/agreement.py), and must agree.
+
+What the thief had before its first query is measured too: `no_query_accuracy` is the accuracy of the clone trained on
+the thief's own labelled images alone, of the recipe that does best on what the thief held out of them; without such
+images it is a guess, one class in K.
 """
 
 from __future__ import annotations
@@ -14,55 +20,73 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import hashlib
-import json
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
+from statistics import mean
+from typing import Any
 
 import torch
 from tqdm import tqdm
 
 import recipes
-from attacks.clone import Cloning
-from attacks.oracle import Ledger
-from attacks.registry import adaptive, attack
+from attacks import clone, metrics, registry
+from attacks.clone import LABELS, Cloning
 from attacks.service import Service
-from attacks.thief import steal
 from handlers.errors import LoadError
-from loadtests import cells
-from loadtests.cells import Cell, Exam
+from loadtests import cells, thefts
+from loadtests.cells import Cell, Exam, Score
 from loadtests.oracles import InProcessOracle, OracleError
-from loadtests.results import Report, ResultError, merge, run_info
+from loadtests.results import AttackRow, Report, ResultError, merge, run_info
+from loadtests.target import TargetError
+from loadtests.thefts import Snapshot, Theft
+from loadtests.traffic import TrafficError
 from loadtests.users.plan import parameters
 from zoo import datasets
 
 SEED = 0
+# the recipe of a clone that its attack trained
+OWN = "own"
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """[evaluate.NAME]: which policies, under which attack, how much of it.
+    """[evaluate.NAME]: which policies, under which attacks, how much of it.
 
-    budgets: charged images at which clones are trained; the largest is stolen. adaptive: a form of attacks.registry,
-    or the plain attack. seeds: of the clones; the thief's own is the run's.
+    budgets: charged images at which clones are judged; the largest is stolen. attacks: tables [attacks.NAME].
+    adaptive: forms of attacks.registry; none: the attacks as they are. labels: what the thief reads. seeds: of the
+    clones; an attack that trains its own clone is carried out once a seed, of the others the thief's seed is the run's.
+    clone: keys of [clone] that are different here. called: the name of this form in reports, where what is special is
+    the clone and not what is asked.
     """
 
     policies: tuple[str, ...]
     budgets: tuple[int, ...]
-    attack: str = "knockoff"
-    adaptive: str | None = None
+    attacks: tuple[str, ...] = ("knockoff",)
+    adaptive: tuple[str, ...] = ()
+    labels: tuple[str, ...] = LABELS
     seeds: tuple[int, ...] = (0,)
+    clone: dict[str, Any] = field(default_factory=dict)
+    called: str | None = None
 
     def __post_init__(self) -> None:
-        if not self.policies or not self.budgets or not self.seeds:
-            raise ValueError(f"expected at least one of policies, budgets and seeds, got {self}")
+        for name in ("policies", "budgets", "attacks", "labels", "seeds"):
+            if not getattr(self, name):
+                raise ValueError(f"{name}: expected at least one, got none")
         if min(self.budgets) < 1:
             raise ValueError(f"budgets: expected at least 1 image, got {self.budgets}")
-        attack(self.attack)
-        if self.adaptive is not None:
-            adaptive(self.adaptive)
+        for label in self.labels:
+            if label not in LABELS:
+                raise ValueError(f"labels: expected some of {', '.join(LABELS)}, got {label!r}")
+        for name in self.attacks:
+            registry.attack(name)
+        for name in self.adaptive:
+            registry.form(name)
+        if self.called is not None and self.adaptive:
+            raise ValueError(f"called: expected a form that changes the clone alone, got adaptive {self.adaptive} too")
 
 
 @dataclass(frozen=True)
@@ -75,8 +99,77 @@ class Job:
     store: Path
     data: Path | None
 
+    @property
+    def service(self) -> Service:
+        """What any client knows of the recipe's policies."""
+        _, channels, size, _ = self.test.pixels.shape
+        return Service(channels, size, len(self.test.classes))
+
     def archive(self, policy: str) -> Path:
         return self.store / f"{self.recipe.name}-{policy}.mar"
+
+    def cloning(self, evaluation: Evaluation) -> Cloning:
+        """[clone] with what this evaluation has different."""
+        table = {**self.recipe.tables.get("clone", {}), **evaluation.clone}
+        return recipes.build(Cloning, table, where=f"{self.recipe.path}: [clone]")
+
+
+@dataclass(frozen=True)
+class Served:
+    """A running instance, by its name and the folder of instances, and the clients that share a theft over HTTP."""
+
+    instance: str
+    run_folder: Path
+    clients: int
+
+
+@dataclass(frozen=True)
+class Victim:
+    """What there is to know of one policy before it is robbed.
+
+    exam: its answers to the test split, and the file that holds them. identity, label_identity: hashes of what decides
+    its probabilities, and its labels: graphs, policy, and (for the key and the code, which are neither) the answers to
+    the exam. told: whether it tells probabilities.
+    """
+
+    policy: str
+    exam: Exam
+    path: Path
+    identity: str
+    label_identity: str
+    told: bool
+
+    @classmethod
+    def meet(cls, job: Job, name: str) -> Victim:
+        """Sit the exam of the policy `name`. Raises OracleError, LoadError."""
+        with InProcessOracle(job.archive(name), seed=SEED) as oracle:
+            answers = oracle(job.test.pixels)
+            assert job.test.labels is not None, "a recipe's data set is labelled"
+            exam = Exam(job.test.pixels, job.test.labels, answers.labels)
+            policy = oracle.pipeline.policy
+            whole = _hash(policy, _graphs(oracle, policy.graphs), exam.served, answers.probabilities)
+            part = [*policy.members, *([policy.route.graph] if policy.route else [])]
+            # where the response rule leaves labels alone, whatever it does to probabilities is nothing to a thief who
+            # reads labels: policies that are equal but for such rules are robbed at once
+            labels = _hash(policy.input, policy.route, _graphs(oracle, part), exam.served)
+            keeps = policy.response.build().keeps_label
+        path = job.folder / "transfer" / f"exam-{name}.npz"
+        exam.save(path)
+        return cls(name, exam, path, whole, labels if keeps else whole, answers.probabilities is not None)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One theft and who it is for: the evaluation and the policy. Several plans may share a theft."""
+
+    evaluation: Evaluation
+    victim: Victim
+    theft: Theft
+
+    @property
+    def adaptive(self) -> str | None:
+        """The form's name in a report."""
+        return self.theft.form or self.evaluation.called
 
 
 def main() -> None:
@@ -90,85 +183,213 @@ def main() -> None:
             if name not in matrix:
                 raise recipes.RecipeError(f"{recipe.path}: no [evaluate.{name}]; it has {', '.join(matrix) or 'none'}")
         chosen = [matrix[name] for name in options.only or matrix]
-        run(Job(recipe, test, options.run, options.store, options.data), chosen)
-    except (recipes.RecipeError, OracleError, LoadError, ResultError, datasets.DatasetError) as error:
+        served = Served(options.over_http, options.run_folder, options.clients) if options.over_http else None
+        run(Job(recipe, test, options.run, options.store, options.data), chosen, over_http=served)
+    except (
+        recipes.RecipeError,
+        TargetError,
+        TrafficError,
+        OracleError,
+        LoadError,
+        ResultError,
+        datasets.DatasetError,
+    ) as error:
         sys.exit(f"loadtests.evaluate: {error}")
     except KeyboardInterrupt:
-        sys.exit("loadtests.evaluate: interrupted; the same command continues with the next clone")
+        sys.exit("loadtests.evaluate: interrupted; the same command continues where it was")
 
 
-def run(job: Job, matrix: list[Evaluation]) -> None:
-    """Steal, clone, and merge the rows into the run's report."""
+def run(job: Job, matrix: Sequence[Evaluation], *, over_http: Served | None = None) -> None:
+    """Steal, clone, and merge the rows into the run's report; then, if asked to, hold them against thefts over HTTP."""
     if not matrix:
         raise recipes.RecipeError(f"{job.recipe.path}: no [evaluate.NAME] table; an evaluation needs one")
     started = datetime.now(timezone.utc)
-    cloning = job.recipe.section("clone", Cloning)
-    # two matrices may share cells
-    planned = list({str(cell): cell for each in matrix for cell in _cells(job, each, cloning)}.values())
-    exams = {cell.policy: Exam.load(cell.exam) for cell in planned}
-    scored = cells.finish(planned, job.folder / "cells", say=tqdm.write)
-    rows = tuple(cells.row(job.recipe.name, cell, score, exams[cell.policy]) for cell, score in scored)
+    names = dict.fromkeys(policy for each in matrix for policy in each.policies)
+    victims = {policy: Victim.meet(job, policy) for policy in tqdm(names, desc="exams", unit="policy")}
+    planned = [plan for each in matrix for plan in plans(job, each, victims)]
+    folders = thefts.finish([plan.theft for plan in planned], job.folder / "transfer", say=tqdm.write)
+    found = tuple(rows(job, planned, folders))
     settings = {
         "dataset": job.recipe.tables["dataset"],
         "classes": len(job.test.classes),
-        **{f"attacks.{each.attack}": job.recipe.tables["attacks"][each.attack] for each in matrix},
-        "clone": dataclasses.asdict(cloning),
+        **{f"attacks.{name}": dataclasses.asdict(parameters(job.recipe, name)) for name in _attacks(matrix)},
+        "clone": dataclasses.asdict(job.recipe.section("clone", Cloning)),
     }
     report = merge(
         job.folder / "report.json",
-        Report(run_info(seed=SEED, started=started, settings=settings), attacks=rows),
+        Report(run_info(seed=SEED, started=started, settings=settings), attacks=found),
     )
-    tqdm.write(f"{len(rows)} clones in {job.folder / 'report.json'}, which holds {len(report.attacks)}")
+    tqdm.write(f"{len(found)} clones in {job.folder / 'report.json'}, which holds {len(report.attacks)}")
+    if over_http is not None:
+        from loadtests import agreement  # it steals both ways, and so imports this module
+
+        agreement.check(job, planned, folders, found, over_http)
 
 
-def _cells(job: Job, evaluation: Evaluation, cloning: Cloning) -> Iterator[Cell]:
-    """Steal from each policy, then every clone to be trained from that."""
+def plans(job: Job, evaluation: Evaluation, victims: dict[str, Victim]) -> Iterator[Plan]:
+    """Every theft of a matrix."""
+    cloning = job.cloning(evaluation)
     for policy in evaluation.policies:
-        with InProcessOracle(job.archive(policy)) as oracle:
-            exam = Exam.sit(oracle, job.test)
-            theft = _steal(job, policy, evaluation, oracle, exam)
-        exam_path = job.folder / "transfer" / f"exam-{policy}.npz"
-        exam.save(exam_path)
-        yield from cells.plan(
-            theft,
-            exam_path,
-            cloning,
-            policy=policy,
-            attack=evaluation.attack,
-            adaptive=evaluation.adaptive,
-            classes=len(job.test.classes),
-            budgets=evaluation.budgets,
-            seeds=evaluation.seeds,
-        )
+        for name in evaluation.attacks:
+            for form in evaluation.adaptive or (None,):
+                victim, entry = victims[policy], registry.attack(name)
+                readings = [each for each in evaluation.labels if each in entry.readings and _told(victim, each)]
+                learns = entry.learns or (form is not None and registry.form(form).learns)
+                how = dataclasses.replace(parameters(job.recipe, name), budget=max(evaluation.budgets))
+                for labels in readings if learns else ["both"]:
+                    for seed in evaluation.seeds if entry.ends_with_clone else (SEED,):
+                        theft = Theft(
+                            archive=job.archive(policy),
+                            identity=victim.label_identity if labels == "hard" else victim.identity,
+                            service=job.service,
+                            attack=name,
+                            form=form,
+                            labels=labels,
+                            seed=seed,
+                            how=how,
+                            cloning=cloning,
+                            budgets=tuple(sorted(evaluation.budgets)),
+                            exam=victim.path,
+                            root=job.data,
+                        )
+                        yield Plan(evaluation, victim, theft)
 
 
-def _steal(job: Job, policy: str, evaluation: Evaluation, oracle: InProcessOracle, exam: Exam) -> Path:
-    """The transfer set of one attack on one policy: kept from an earlier run, else stolen now."""
-    how = dataclasses.replace(parameters(job.recipe, evaluation.attack), budget=max(evaluation.budgets))
-    facts = [dataclasses.asdict(how), SEED, _identity(job.archive(policy), exam)]
-    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:8]
-    form = f"-{evaluation.adaptive}" if evaluation.adaptive else ""
-    path = job.folder / "transfer" / f"{evaluation.attack}{form}-{policy}-{digest}.npz"
-    if path.exists():
-        return path
-    _, channels, size, _ = job.test.pixels.shape
-    service = Service(channels, size, len(job.test.classes))
-    thief = attack(evaluation.attack).prepare(
-        how, service, cloning=job.recipe.section("clone", Cloning), seed=SEED, root=job.data
+def rows(job: Job, planned: Sequence[Plan], folders: Mapping[str, Path]) -> list[AttackRow]:
+    """Train what is left to train; every clone of the plans as a row. Raises RecipeError where two disagree.
+
+    folders: of the thefts, by their names.
+    """
+    classes = len(job.test.classes)
+    trained = [(plan, cell) for plan in planned for cell in _trained(plan, folders[plan.theft.name], classes)]
+    before = {
+        (number, budget): list(_alone(plan, folders[plan.theft.name], classes, budget))
+        for number, plan in enumerate(planned)
+        for budget in plan.evaluation.budgets
+    }
+    every = [cell for _, cell in trained] + [cell for each in before.values() for cell in each]
+    scores = {cell.key: score for cell, score in cells.finish(every, job.folder / "cells", say=tqdm.write)}
+    guess = 1 / classes
+    no_query = {place: _best([scores[cell.key] for cell in each], each, guess) for place, each in before.items()}
+
+    told: dict[tuple[object, ...], AttackRow] = {}
+    for number, plan in enumerate(planned):
+        folder = folders[plan.theft.name]
+        found = [
+            cells.row(
+                job.recipe.name,
+                cell,
+                scores[cell.key],
+                plan.victim.exam,
+                no_query_accuracy=no_query[number, cell.budget],
+            )
+            for owner, cell in trained
+            if owner is plan
+        ]
+        if registry.attack(plan.theft.attack).ends_with_clone:
+            for budget in plan.evaluation.budgets:
+                snapshot = Snapshot.load(folder / f"clone-{budget}.npz")
+                found.append(_grown(job.recipe.name, plan, budget, snapshot, no_query[number, budget]))
+        for row in found:
+            place = (row.policy, row.attack, row.adaptive, row.labels, row.budget, row.seed, row.clone_recipe)
+            if told.setdefault(place, row) != row:
+                raise recipes.RecipeError(
+                    f"{job.recipe.path}: two [evaluate] tables give different clones for {place}; "
+                    "give one of them another budget, or a name of its own (called)"
+                )
+    return list(told.values())
+
+
+def _trained(plan: Plan, folder: Path, classes: int) -> Iterator[Cell]:
+    """The clones to train from a theft; none where the attack ended with its own."""
+    if registry.attack(plan.theft.attack).ends_with_clone:
+        return
+    yield from cells.plan(
+        folder / "transfer.npz",
+        plan.victim.path,
+        plan.theft.cloning,
+        policy=plan.victim.policy,
+        attack=plan.theft.attack,
+        adaptive=plan.adaptive,
+        classes=classes,
+        budgets=plan.evaluation.budgets,
+        seeds=plan.evaluation.seeds,
+        labels=plan.evaluation.labels if plan.theft.labels == "both" else (plan.theft.labels,),
     )
-    if evaluation.adaptive is not None:
-        thief = adaptive(evaluation.adaptive)(thief, seed=SEED)
-    ledger = Ledger(oracle, how.budget)
-    with tqdm(total=how.budget, desc=f"{policy}: {evaluation.attack}{form}", unit="image") as bar:
-        for queries in steal(thief, ledger, rows=oracle.pipeline.policy.max_rows):
-            bar.update(queries - bar.n)
-    thief.transfer_set().save(path)
-    return path
 
 
-def _identity(archive: Path, exam: Exam) -> str:
-    """What decides a policy's answers: its archive, and the key, which shows in what it serves."""
-    return hashlib.sha256(archive.read_bytes() + exam.served.numpy().tobytes()).hexdigest()
+def _alone(plan: Plan, folder: Path, classes: int, budget: int) -> Iterator[Cell]:
+    """The clones to train on what the thief had before its first query; none where it had nothing labelled."""
+    if not (folder / "own.npz").exists():
+        return
+    yield from cells.plan(
+        folder / "own.npz",
+        plan.victim.path,
+        plan.theft.cloning,
+        policy=plan.victim.policy,
+        attack=f"{plan.theft.attack}, without a query",
+        adaptive=None,
+        classes=classes,
+        budgets=[budget],
+        seeds=plan.evaluation.seeds,
+        labels=("hard",),
+    )
+
+
+def _best(scores: Sequence[Score], planned: Sequence[Cell], guess: float) -> float:
+    """Mean accuracy of the recipe that the thief would choose; `guess` without any clone."""
+    if not scores:
+        return guess
+    held_out, accuracy = defaultdict(list), defaultdict(list)
+    for cell, score in zip(planned, scores, strict=True):
+        held_out[cell.recipe].append(score.held_out)
+        accuracy[cell.recipe].append(score.clone_accuracy)
+    return mean(accuracy[clone.best(held_out)])
+
+
+def _grown(recipe: str, plan: Plan, budget: int, snapshot: Snapshot, no_query: float) -> AttackRow:
+    """The row of a clone that its attack trained."""
+    exam = plan.victim.exam
+    return AttackRow(
+        recipe=recipe,
+        policy=plan.victim.policy,
+        attack=plan.theft.attack,
+        adaptive=plan.adaptive,
+        labels=plan.theft.labels,
+        budget=budget,
+        seed=plan.theft.seed,
+        clone_recipe=OWN,
+        clone_accuracy=metrics.accuracy(snapshot.labels, exam.truth),
+        agreement=metrics.agreement(snapshot.labels, exam.served),
+        held_out=snapshot.held_out,
+        no_query_accuracy=no_query,
+        victim_accuracy=metrics.accuracy(exam.served, exam.truth),
+        queries=snapshot.queries,
+        rejected=snapshot.rejected,
+        pow_hashes=0,
+        seconds=snapshot.seconds,
+    )
+
+
+def _told(victim: Victim, labels: str) -> bool:
+    return victim.told or labels == "hard"
+
+
+def _graphs(oracle: InProcessOracle, names: Iterable[str]) -> list[str]:
+    """Hashes of an archive's graphs."""
+    files = (path for name in names for path in sorted((oracle.folder / "graphs").glob(f"{name}.*")))
+    return [hashlib.sha256(path.read_bytes()).hexdigest() for path in files]
+
+
+def _hash(*parts: object) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part.numpy().tobytes() if isinstance(part, torch.Tensor) else repr(part).encode())
+    return digest.hexdigest()
+
+
+def _attacks(matrix: Sequence[Evaluation]) -> list[str]:
+    return list(dict.fromkeys(name for each in matrix for name in each.attacks))
 
 
 def _options() -> argparse.Namespace:
@@ -178,9 +399,12 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--run", type=Path, required=True, help="folder of the report, such as reports/mnist")
     parser.add_argument("--store", type=Path, default=Path("model_store"), help="folder of archives (model_store)")
     parser.add_argument("--data", type=Path, default=None, help="folder of the data sets, searched first")
+    parser.add_argument("--over-http", metavar="INSTANCE", help="steal from this running instance too; both must agree")
+    parser.add_argument("--run-folder", type=Path, default=Path("run"), help="holds the instances (run)")
+    parser.add_argument("--clients", type=int, default=10, help="that share a theft over HTTP (10)")
     return parser.parse_args()
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(1)  # clones train in processes of one thread; the archives have their own
+    torch.set_num_threads(1)  # thefts and clones run in processes of one thread; the archives have their own
     main()

@@ -6,7 +6,7 @@ Policies differ by colour (Okabe and Ito's palette, told apart by colour-blind r
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import matplotlib
@@ -14,12 +14,15 @@ import matplotlib
 matplotlib.use("Agg")
 
 from matplotlib import pyplot as plt
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch, Rectangle
 
 from handlers import wire
-from loadtests.headline import Cell
+from loadtests.headline import Cell, Line
 from loadtests.results import BenchRow, CoherenceRow, RoutingRow
 
 COLOURS = ("#555555", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+MORE_COLOURS = (*COLOURS, "#000000", "#8C6D1F", "#7B3294", "#B2182B")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 STYLE: dict[Any, Any] = {
     "font.family": "sans-serif",
@@ -59,7 +62,7 @@ def curves(cells: Mapping[str, Sequence[Cell]], *, chance: float | None, victim:
         axes[0][0].set_ylabel("clone accuracy")
         handles, names = axes[0][0].get_legend_handles_labels()
         figure.legend(handles, names, loc="upper center", bbox_to_anchor=(0.5, -0.02), ncols=3)
-        return _svg(figure, "curves")
+        return svg(figure, "curves")
 
 
 def routing(rows: Sequence[RoutingRow]) -> str:
@@ -82,7 +85,7 @@ def routing(rows: Sequence[RoutingRow]) -> str:
         axis.set(ylabel="share of rows", ylim=(0, 1.08))
         axis.grid(visible=False, axis="x")
         figure.legend(loc="upper center", bbox_to_anchor=(0.5, 0.02), ncols=len(kinds))
-        return _svg(figure, "routing")
+        return svg(figure, "routing")
 
 
 def row_time(rows: Sequence[BenchRow]) -> str:
@@ -104,7 +107,7 @@ def row_time(rows: Sequence[BenchRow]) -> str:
             axis.set(title=architecture, xlabel="worker milliseconds a row")
         figure.tight_layout()
         figure.legend(*axes[0][0].get_legend_handles_labels(), loc="upper center", bbox_to_anchor=(0.5, 0.02), ncols=6)
-        return _svg(figure, "row-time")
+        return svg(figure, "row-time")
 
 
 def coherence(panels: Mapping[str, Sequence[CoherenceRow]]) -> str:
@@ -118,7 +121,7 @@ def coherence(panels: Mapping[str, Sequence[CoherenceRow]]) -> str:
         axes[0][0].set_ylabel("share of images")
         axes[0][0].legend(loc="upper left")
         figure.tight_layout()
-        return _svg(figure, "coherence")
+        return svg(figure, "coherence")
 
 
 def copies(panels: Mapping[str, Mapping[str, Sequence[int]]]) -> str:
@@ -141,7 +144,165 @@ def copies(panels: Mapping[str, Mapping[str, Sequence[int]]]) -> str:
             axis.set_ylabel("share of copies")
         axes[0][0].legend()
         figure.tight_layout()
-        return _svg(figure, "copies")
+        return svg(figure, "copies")
+
+
+def gaps(lines: Sequence[Line]) -> str:
+    """gap_vs_top1 by policy, its number printed; beside it a small circle for each thief held against itself.
+
+    Policies without a gap are left out.
+    """
+    known = [(line.policy, line.gap_vs_top1, line.duels) for line in lines if line.gap_vs_top1 is not None]
+    with plt.rc_context({**STYLE, "figure.facecolor": "white"}):
+        figure, axis = plt.subplots(figsize=(9, 1.0 + 0.38 * len(known)))
+        for number, (_, gap, duels) in enumerate(known):
+            each = [100 * duel.gap for duel in duels]
+            axis.plot(each, [number] * len(each), "o", color="#777777", markersize=5, markerfacecolor="none")
+            axis.plot(100 * gap, number, "D", color=COLOURS[2], markersize=7)
+            axis.text(1.01, number, f"{100 * gap:+.1f}", transform=axis.get_yaxis_transform(), va="center")
+        axis.plot([], [], "D", color=COLOURS[2], markersize=7, label="gap_vs_top1 (number at the right)")
+        axis.plot([], [], "o", color="#777777", markersize=5, markerfacecolor="none", label="one thief against itself")
+        axis.axvline(0, color="#333333", linewidth=1)
+        axis.set(yticks=range(len(known)), yticklabels=[policy for policy, _, _ in known])
+        axis.set(ylim=(len(known) - 0.5, -0.5), xlabel="points below the label-only clone of undefended")
+        axis.spines["left"].set_visible(False)
+        axis.tick_params(axis="y", length=0)
+        figure.legend(loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=2)
+        return svg(figure, "gaps")
+
+
+def heat_map(
+    panels: Mapping[str, Mapping[tuple[str, str], tuple[float, str]]],
+    *,
+    rows: Sequence[str],
+    columns: Sequence[str],
+    void: Collection[tuple[str, str, str]] = (),
+) -> str:
+    """Shares in [0, 1] as coloured squares with their percentage, a panel beside the other.
+
+    panels: by title, the value of (row, column) and a few letters to print below it, or "". void: (panel, row, column)
+    where there is nothing to measure; they stay blank. Any other square without a value is hatched: not measured.
+    """
+    # about 1,000 pixels at most, however many policies there are
+    width, height = min(10.2, 2.4 + 0.5 * len(columns) * len(panels)), 1.6 + 0.36 * len(rows)
+    with plt.rc_context({**STYLE, "figure.facecolor": "white", "axes.grid": False, "hatch.linewidth": 0.8}):
+        figure, axes = plt.subplots(1, len(panels), figsize=(width, height), sharey=True, squeeze=False)
+        colours = plt.get_cmap("YlGnBu")
+        for axis, (title, values) in zip(axes[0], panels.items(), strict=True):
+            for y, row in enumerate(rows):
+                for x, column in enumerate(columns):
+                    if (row, column) in values:
+                        _square(axis, x, y, *values[row, column], colours)
+                    elif (title, row, column) not in void:
+                        axis.add_patch(_unmeasured(x, y, f"not-measured-{title}-{row}-{column}".replace(" ", "-")))
+            axis.set(title=title, xlim=(-0.5, len(columns) - 0.5), ylim=(len(rows) - 0.5, -0.5))
+            axis.set_xticks(range(len(columns)), columns, rotation=40, ha="right", rotation_mode="anchor")
+            axis.set_yticks(range(len(rows)), rows)
+            axis.tick_params(length=0)
+            axis.spines[:].set_visible(False)
+        figure.tight_layout(w_pad=1.0)
+        hatched = Patch(facecolor="white", edgecolor="#888888", hatch="/////", linewidth=0, label="not measured")
+        blank = Patch(facecolor="white", edgecolor="#cccccc", linewidth=1, label="nothing to measure")
+        figure.legend(handles=[hatched, blank], loc="upper center", bbox_to_anchor=(0.5, 0.01), ncols=2)
+        return svg(figure, "heat-map")
+
+
+def growth(
+    attacks: Mapping[str, Mapping[str, Sequence[Cell]]],
+    *,
+    chance: float | None,
+    victim: float | None,
+    no_query: Mapping[str, float],
+    void: Collection[tuple[str, str]] = (),
+) -> str:
+    """Clone accuracy against charged queries (log): a row of panels an attack, a panel a reading, a line a policy.
+
+    attacks: by attack and policy, the cells of both readings; every attack has the same policies in the same order.
+    Bars are one standard deviation over seeds. no_query: by attack, the accuracy without any query. void:
+    (attack, reading) where there is nothing to measure; such a panel is left out.
+    """
+    policies = list(next(iter(attacks.values())))
+    with plt.rc_context({**STYLE, "figure.facecolor": "white"}):
+        figure, axes = plt.subplots(
+            len(attacks), 2, figsize=(9.6, 2.1 * len(attacks)), sharey=True, sharex="row", squeeze=False
+        )
+        for (left, right), (attack, by_policy) in zip(axes, attacks.items(), strict=True):
+            left.set_ylabel("clone accuracy")
+            budgets = sorted({cell.budget for cells in by_policy.values() for cell in cells})
+            for axis, labels in ((left, "soft"), (right, "hard")):
+                if (attack, labels) in void:
+                    axis.set_axis_off()
+                    right.tick_params(labelleft=True)  # the axes share the left one's numbers
+                    right.set_ylabel("clone accuracy")
+                    continue
+                axis.set_title(f"{attack}, {labels} labels", fontsize=10)
+                axis.set(xscale="log", ylim=(0, 1.05))
+                lines = {name: [c for c in cells if c.labels == labels] for name, cells in by_policy.items()}
+                for number, name in enumerate(policies):
+                    _bars(axis, lines[name], number, len(policies))
+                axis.set_xticks(budgets, [f"{budget:,}".replace(",", "\u202f") for budget in budgets])
+                axis.minorticks_off()
+                if not any(lines.values()):
+                    axis.text(0.5, 0.5, "not measured", transform=axis.transAxes, ha="center", color="#666666")
+                for level, style in ((victim, "-"), (chance, ":"), (no_query.get(attack), "--")):
+                    if level is not None:
+                        axis.axhline(level, **_level(style))
+        for axis in axes[-1]:
+            axis.set_xlabel("charged queries")
+        figure.tight_layout(h_pad=1.2)
+        handles = [_key(number, name, len(policies)) for number, name in enumerate(policies)]
+        for name, style in (("undefended victim", "-"), ("no query at all", "--"), ("guessing", ":")):
+            handles.append(Line2D([], [], label=name, **_level(style)))
+        figure.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=4)
+        return svg(figure, "growth")
+
+
+def _square(axis: Any, x: int, y: int, value: float, below: str, colours: Any) -> None:
+    """One coloured square with its number, and a few letters below it."""
+    axis.add_patch(Rectangle((x - 0.5, y - 0.5), 1, 1, facecolor=colours(value), edgecolor="white", linewidth=1))
+    ink = "white" if value > 0.6 else "black"
+    axis.text(x, y - (0.14 if below else 0), f"{100 * value:.1f}", color=ink, ha="center", va="center", fontsize=8.5)
+    if below:
+        axis.text(x, y + 0.26, below, color=ink, ha="center", va="center", fontsize=6.5)
+
+
+def _unmeasured(x: int, y: int, name: str) -> Rectangle:
+    """A hatched square; `name` is its id in the SVG."""
+    patch = Rectangle(
+        (x - 0.46, y - 0.46), 0.92, 0.92, facecolor="white", edgecolor="#888888", hatch="/////", linewidth=0
+    )
+    patch.set_gid(name)
+    return patch
+
+
+def _key(number: int, name: str, count: int) -> Any:
+    return Line2D([], [], label=name, **_manner(number, count))
+
+
+def _level(style: str) -> dict[str, Any]:
+    """How a line of reference is drawn."""
+    return {"color": "#777777", "linestyle": style, "linewidth": 1}
+
+
+def _manner(number: int, count: int) -> dict[str, Any]:
+    """How line `number` of `count` is drawn: later ones thinner, so that lines which coincide lie in one another."""
+    share = number / max(1, count - 1)
+    return {
+        "color": MORE_COLOURS[number % len(MORE_COLOURS)],
+        "marker": MARKERS[number % len(MARKERS)],
+        "markersize": 9 - 5.5 * share,
+        "linewidth": 4 - 3.2 * share,
+        "linestyle": "-" if number < len(COLOURS) else "--",
+    }
+
+
+def _bars(axis: Any, line: Sequence[Cell], number: int, count: int) -> None:
+    """A line through the cells' means, with bars of one standard deviation."""
+    if line:
+        points = sorted(line, key=lambda cell: cell.budget)
+        spreads = [cell.spread for cell in points]
+        means = [cell.accuracy for cell in points]
+        axis.errorbar([c.budget for c in points], means, spreads, elinewidth=1, capsize=3, **_manner(number, count))
 
 
 def _curve(axis: Any, line: Sequence[Cell], number: int, name: str) -> None:
@@ -160,7 +321,7 @@ def _curve(axis: Any, line: Sequence[Cell], number: int, name: str) -> None:
     )
 
 
-def _svg(figure: Any, name: str) -> str:
+def svg(figure: Any, name: str) -> str:
     """The figure as an <svg> element; `name` keeps the ids of several figures on one page apart."""
     out = io.StringIO()
     with plt.rc_context({"svg.hashsalt": name}):

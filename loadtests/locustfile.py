@@ -3,6 +3,7 @@
     locust -f loadtests/locustfile.py --headless -u 5 -r 5 -t 20s --recipe digits --policies undefended,edm \\
         BenignUser HostileUser
 
+docs/loadtests.md tells of campaigns, of their options and of runs over several machines.
 `python -m loadtests.load` and `python -m loadtests.attack` call it so. The exit code is 0 only if every threshold of
 the recipe's [loadtest] was met; each one that was not is named. A run that cannot meet its failure ratio any more
 stops early.
@@ -18,17 +19,19 @@ from locust import events  # isort: skip
 
 import sys
 import time
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
 import gevent
 import torch
-from locust.runners import STATE_RUNNING
+from locust.runners import STATE_RUNNING, DistributedRunner, MasterRunner, WorkerRunner
 
 from loadtests.results import write_json
 from loadtests.users import plan
 from loadtests.users.benign import BenignUser
 from loadtests.users.hostile import HostileUser
+from loadtests.users.service import OVER, end
 from loadtests.users.thief import ThiefUser
 
 __all__ = ["BenignUser", "HostileUser", "ThiefUser"]
@@ -37,21 +40,12 @@ events.init_command_line_parser.add_listener(lambda parser, **_: plan.add_option
 
 
 @events.init.add_listener
-def prepare(environment: Any, **_: Any) -> None:
-    """Read the recipe, find the server, load the images."""
-    torch.set_num_threads(1)
-    environment.plan = plan.make(environment.parsed_options)
-    environment.host = environment.plan.target.inference
-    tally = environment.plan.tally
-
-    def count(response_time: float, exception: Any, context: Any, start_time: float, **_: Any) -> None:
-        failure = None if exception is None else str(exception)
-        tally.add(context["kind"], ms=response_time, at=start_time, failure=failure)
-        if tally.hopeless and environment.runner.state == STATE_RUNNING:
-            # not in this greenlet, which belongs to one of the users to be stopped
-            gevent.spawn(environment.runner.quit)
-
-    environment.events.request.add_listener(count)
+def prepare(environment: Any, runner: Any, **_: Any) -> None:
+    """Read the recipe, find the server, load the images; a worker does so when its master has told it the options."""
+    environment.plan = environment.campaign = None
+    environment.told = defaultdict(list)
+    if not isinstance(runner, WorkerRunner):
+        _ready(environment, _plan(environment), runner)
     # gevent counts its timers, Locust's run time among them, from its last look at the clock: seconds ago by now
     gevent.get_hub().loop.update_now()
 
@@ -59,14 +53,77 @@ def prepare(environment: Any, **_: Any) -> None:
 @events.test_start.add_listener
 def begin(environment: Any, **_: Any) -> None:
     """Start the clock of the tally."""
+    if environment.plan is None:
+        try:
+            # in a thread: a master gives up a worker that loads images for seconds and sends no heartbeat
+            made = gevent.get_hub().threadpool.apply(_plan, (environment,))
+        except Exception as error:
+            end(environment.runner, f"a worker could not begin: {type(error).__name__}: {error}")
+            raise
+        _ready(environment, made, environment.runner)
     environment.plan.tally.started = time.time()
+
+
+def _plan(environment: Any) -> plan.Plan:
+    torch.set_num_threads(1)
+    return plan.make(environment.parsed_options, thieves=ThiefUser in environment.user_classes)
+
+
+def _ready(environment: Any, made: plan.Plan, runner: Any) -> None:
+    """Give the users their plan, and the tally what they meet."""
+    environment.plan = made
+    environment.host = made.target.inference
+    if made.theft is not None:
+        ThiefUser.fixed_count = made.theft.clients
+        if isinstance(runner, DistributedRunner) and made.theft.clients > 1:
+            raise ValueError(
+                "--clients: expected 1 in a distributed run, where clients of one attack would be on several workers, "
+                f"got {made.theft.clients}; run the campaign beside it (python -m loadtests.attack)"
+            )
+    tally = made.tally
+
+    def count(response_time: float, exception: Any, context: Any, start_time: float, **_: Any) -> None:
+        failure = None if exception is None else str(exception)
+        tally.add(context["kind"], ms=response_time, at=start_time, failure=failure, **vars(context["verdict"]))
+        if tally.hopeless and environment.runner.state == STATE_RUNNING:
+            end(environment.runner)
+
+    environment.events.request.add_listener(count)
+    if isinstance(runner, MasterRunner):
+        _listen(environment, runner)
+    elif isinstance(runner, WorkerRunner):
+        environment.events.report_to_master.add_listener(lambda client_id, data: data.update(tally=tally.news()))
+
+
+def _listen(environment: Any, runner: Any) -> None:
+    """A master hears what its workers' users met, and when the run is over."""
+
+    def hear(client_id: str, data: dict[str, Any]) -> None:
+        if "tally" in data:  # not from a worker that has not begun
+            environment.told[client_id].append(data["tally"])
+
+    def over(msg: Any, **_: Any) -> None:
+        if msg.data is not None:
+            environment.plan.tally.errors.append(msg.data)
+        end(runner)
+
+    environment.events.worker_report.add_listener(hear)
+    runner.register_message(OVER, over)
 
 
 @events.quitting.add_listener
 def judge(environment: Any, **_: Any) -> None:
-    """Write the summary, name each broken threshold, set the exit code."""
+    """Write the summary, name each broken threshold, set the exit code; on a worker leave all that to the master."""
+    if environment.campaign is not None:
+        environment.campaign.close()
+    if isinstance(environment.runner, WorkerRunner):
+        environment.process_exit_code = 0
+        return
     tally = environment.plan.tally
     tally.ended = time.time()
+    if isinstance(environment.runner, MasterRunner):
+        for news in environment.told.values():
+            tally.hear(news)
     summary = tally.summary()
     if environment.parsed_options.summary:
         write_json(Path(environment.parsed_options.summary), summary)

@@ -79,17 +79,18 @@ class InProcessOracle:
     """An archive's answers without a server: the handler's own code on the archive's own graphs.
 
     Unpacks `archive` (.mar) to a temporary folder of its own, checks that the code inside is byte for byte this
-    checkout's, and loads it as the server's worker would (the deployment's key comes from the environment). Use as a
-    context manager, or `close` it. Raises OracleError, or handlers' LoadError.
+    checkout's, and loads it as the server's worker would (the deployment's key comes from the environment). seed: of
+    what a response rule draws, so that the same questions get the same answers; None: fresh, as a server's are. Use as
+    a context manager, or `close` it. Raises OracleError, or handlers' LoadError.
     """
 
-    def __init__(self, archive: Path) -> None:
+    def __init__(self, archive: Path, *, seed: int | None = None) -> None:
         if not archive.is_file():
             raise OracleError(f"{archive}: no such archive; build it first (make archive)")
         self._folder = tempfile.TemporaryDirectory(prefix="torchwarden-")
         try:
             _unpack(archive, self.folder)
-            self.pipeline = loading.load(self.folder)
+            self.pipeline = loading.load(self.folder, seed=seed)
         except BaseException:
             self.close()
             raise

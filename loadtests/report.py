@@ -15,7 +15,7 @@ from pathlib import Path
 
 import jinja2
 
-from loadtests import figures
+from loadtests import felt_figure, figures
 from loadtests.headline import UNDEFENDED, Cell, Line, cells, headline
 from loadtests.results import Report, ResultError, read
 
@@ -66,6 +66,7 @@ def render(report: Report, *, title: str) -> str:
         lines=lines,
         curves=figures.curves(by_policy, chance=chance, victim=victim) if report.attacks else None,
         routing={policy: figures.routing(rows) for policy, rows in routed.items() if rows},
+        felt=felt_figure.latencies(report.felt) if report.felt else None,
     )
 
 

@@ -270,6 +270,81 @@ class TrainingRow:
 
 
 @dataclass(frozen=True)
+class FeltRow:
+    """What benign users met on one model in one stretch of a run: before an attack began, or during it.
+
+    labels: what the thief read ("both" where what it asked did not depend on that). clients: thieving ones, that shared
+    the attack. dilution: percent of benign images among theirs. stolen: images that the attack asked about, all in all;
+    sent: images that its clients sent, and were charged for. users: benign ones. p50_ms, p95_ms, p99_ms: latencies of
+    the benign requests that were answered. rejections: of `requests`, those the service turned away; errors: those
+    that failed otherwise. accuracy: share of answered rows with the true label. None: no request was answered.
+    """
+
+    SCOPE: ClassVar = ("recipe", "policy", "attack", "labels", "clients", "dilution")
+    STRETCHES: ClassVar = ("before", "during")
+
+    recipe: str
+    policy: str
+    attack: str
+    labels: str
+    clients: int
+    dilution: int
+    stretch: str
+    stolen: int
+    sent: int
+    users: int
+    seconds: float
+    requests: int
+    rejections: int
+    errors: int
+    accuracy: float | None
+    p50_ms: float | None
+    p95_ms: float | None
+    p99_ms: float | None
+
+    def __post_init__(self) -> None:
+        _fractions(self, "accuracy")
+        if self.stretch not in self.STRETCHES:
+            raise ResultError(f"felt: stretch: expected one of {', '.join(self.STRETCHES)}, got {self.stretch!r}")
+        if self.rejections + self.errors > self.requests:
+            raise ResultError(f"felt: expected at most {self.requests} rejections and errors of as many requests")
+
+
+@dataclass(frozen=True)
+class AgreementRow:
+    """One clone of a theft in process beside the same of a theft over HTTP, shared by `clients` clients.
+
+    same_images: share of the images asked about that were the same, in the same order. largest_difference: between
+    probabilities told of these, None where labels alone were; label_differences: labels among them that differ.
+    in_process, over_http: clone accuracies. allowed: how far these may lie apart.
+    """
+
+    SCOPE: ClassVar = ("recipe", "policy", "attack")
+
+    recipe: str
+    policy: str
+    attack: str
+    labels: str
+    budget: int
+    clone_recipe: str
+    seed: int
+    clients: int
+    same_images: float
+    label_differences: int
+    largest_difference: float | None
+    in_process: float
+    over_http: float
+    allowed: float
+
+    def __post_init__(self) -> None:
+        _fractions(self, "same_images", "in_process", "over_http")
+
+    @property
+    def agrees(self) -> bool:
+        return abs(self.in_process - self.over_http) <= self.allowed
+
+
+@dataclass(frozen=True)
 class RunInfo:
     """What is needed to judge the numbers and to make them again."""
 
@@ -298,6 +373,8 @@ class Report:
     training: tuple[TrainingRow, ...] = ()
     invariance: tuple[InvarianceRow, ...] = ()
     hash_costs: tuple[HashCostRow, ...] = ()
+    felt: tuple[FeltRow, ...] = ()
+    agreement: tuple[AgreementRow, ...] = ()
 
 
 ROWS: Mapping[str, type[Any]] = {
@@ -310,6 +387,8 @@ ROWS: Mapping[str, type[Any]] = {
     "training": TrainingRow,
     "invariance": InvarianceRow,
     "hash_costs": HashCostRow,
+    "felt": FeltRow,
+    "agreement": AgreementRow,
 }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +12,9 @@ import pytest
 import torch
 
 RECIPE = Path(__file__).parent / "smoke.toml"
+# what is served over HTTP, and what is archived besides
 POLICIES = ("undefended", "edm", "label")
+BASELINES = ("randp", "mad", "grad")
 
 
 @dataclass(frozen=True)
@@ -77,28 +79,48 @@ def smoke_graphs(smoke_runs: Smoke) -> Smoke:
     from export import graphs
     from training.checkpoint import load
 
+    _write_surrogate(smoke_runs.runs / "smoke")
     for path in sorted((smoke_runs.runs / "smoke").glob("*.safetensors")):
         list(graphs.export(load(path), smoke_runs.build / "smoke"))
     return smoke_runs
 
 
+def _write_surrogate(folder: Path) -> None:
+    """A checkpoint `surrogate` beside the victim's: its network before training, as MAD's is."""
+    from training import checkpoint
+
+    victim = checkpoint.load(folder / "victim.safetensors")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(7)
+        network = victim.architectures[0].network()
+    facts = {"classes": victim.facts["classes"], "graph": "redirection"}
+    checkpoint.save(folder / "surrogate.safetensors", [network], victim.architectures, facts)
+
+
 @pytest.fixture(scope="session")
 def smoke(smoke_graphs: Smoke) -> Smoke:
     """The smoke recipe, trained, exported and archived."""
+    return _archived(smoke_graphs, POLICIES)
+
+
+@pytest.fixture(scope="session")
+def baselines(smoke_graphs: Smoke) -> Smoke:
+    """The same with the archives of BASELINES."""
+    return _archived(smoke_graphs, BASELINES)
+
+
+def _archived(smoke: Smoke, policies: Iterable[str]) -> Smoke:
     import recipes
     from export.archive import PolicyTable, Serving, archive
 
     recipe = recipes.read(RECIPE)
     serving, tables = recipe.section("serving", Serving), recipe.family("policies", PolicyTable)
-    for policy in POLICIES:
-        archive(
-            recipe,
-            policy,
-            tables[policy],
-            serving,
-            runs=smoke_graphs.runs,
-            build=smoke_graphs.build,
-            store=smoke_graphs.store,
-            data=None,
-        )
-    return smoke_graphs
+    folders: dict[str, Path | None] = {
+        "runs": smoke.runs,
+        "build": smoke.build,
+        "store": smoke.store,
+        "data": None,
+    }
+    for policy in policies:
+        archive(recipe, policy, tables[policy], serving, **folders)
+    return smoke

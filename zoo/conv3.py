@@ -15,7 +15,8 @@ def conv3(*, classes: int, channels: int, size: int, width: int) -> nn.Sequentia
     """Conv3 on normalised images (N,C,S,S), to logits (N,K).
 
     width multiplies the 16, 32 and 64 filters and the 256 hidden units; the papers' network has width 2.
-    Images larger than 32 x 32 are resized to that first, as the family does.
+    Images larger than 32 x 32 are resized to that first, as the family does. The family pools behind ReLU; before it
+    the outputs are the same bits, and an epoch on a CPU takes a quarter less.
     """
     resize = [nn.Upsample(size=(LARGEST, LARGEST), mode="bilinear")] if size > LARGEST else []
     pooled = (((min(size, LARGEST) - 2) // 2) - 4) // 2
@@ -23,13 +24,13 @@ def conv3(*, classes: int, channels: int, size: int, width: int) -> nn.Sequentia
     return nn.Sequential(
         *resize,
         nn.Conv2d(channels, first, 3),
-        nn.ReLU(),
         nn.MaxPool2d(2),
+        nn.ReLU(),
         nn.Conv2d(first, second, 3),
         nn.ReLU(),
         nn.Conv2d(second, third, 3),
-        nn.ReLU(),
         nn.MaxPool2d(2),
+        nn.ReLU(),
         nn.Flatten(),
         nn.Linear(third * pooled**2, hidden),
         nn.ReLU(),

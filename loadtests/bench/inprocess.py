@@ -122,7 +122,8 @@ def clocked(oracle: InProcessOracle) -> Call:
 
     graphs = {name: clock(name, graph) for name, graph in oracle.pipeline.graphs.items()}
     key = read_key(policy.key_env, os.environ) if policy.needs_key and policy.key_env else None
-    watched = type(oracle.pipeline)(policy, graphs, key=key, now=perf_counter)
+    random = np.random.default_rng(0)
+    watched = type(oracle.pipeline)(policy, graphs, key=key, now=perf_counter, random=random)
 
     def call(images: Images) -> Mapping[str, float]:
         spent.clear()

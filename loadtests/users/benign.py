@@ -16,9 +16,10 @@ from attacks import metrics
 from handlers import wire
 from loadtests.checks import check_answer
 from loadtests.tally import Kind
-from loadtests.users.service import ServiceUser
+from loadtests.users.service import ServiceUser, Verdict
 
 SEVERAL = 8
+UNAVAILABLE = 503  # TorchServe, when its queue is full
 
 
 class BenignUser(ServiceUser):
@@ -58,21 +59,25 @@ class BenignUser(ServiceUser):
         chosen = torch.tensor(self.random.choices(range(len(images)), k=rows))
         truth = images.labels[chosen]
 
+        verdict = Verdict()
+
         def judge(status: int, body: bytes) -> None:
             if status != 200:
+                verdict.rejected = 400 <= status < 500 or status == UNAVAILABLE
                 raise wire.WireError(f"status {status}, expected 200; body {body[:120]!a}")
+            verdict.rejected = bool(wire.decode_answers(body).errors)
             answer = check_answer(
                 body,
                 rows=rows,
                 classes=len(images.classes),
                 sum_tolerance=self.plan.limits.sum_tolerance,
             )
-            right = round(metrics.accuracy(torch.from_numpy(answer.labels), truth) * rows)
-            self.plan.tally.judge(self.model, right=right, rows=rows)
+            verdict.right = round(metrics.accuracy(torch.from_numpy(answer.labels), truth) * rows)
 
         self.ask(
             Kind("benign", self.model, content_type, rows),
             wire.encode_rows(images.pixels[chosen].numpy(), content_type),
             {**self.plan.target.authorization, "Content-Type": content_type},
             judge,
+            verdict,
         )

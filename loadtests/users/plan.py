@@ -13,7 +13,7 @@ from typing import Any
 
 import recipes
 from attacks.registry import attack
-from attacks.service import Service
+from attacks.thief import Parameters
 from loadtests import target
 from loadtests.tally import LoadTest, Tally
 from loadtests.target import Target
@@ -23,16 +23,39 @@ from zoo.datasets import Images
 
 @dataclass(frozen=True)
 class Theft:
-    """What the thief of a run does: the attack by its name, its seed, and where the transfer set goes."""
+    """What the thieving clients of a run do together.
+
+    attack: by its name. labels: what the attack reads, "soft" or "hard", or "both" where what it asks does not depend
+    on the answers. budgets: charged images at which it is looked at, the largest last. rows: images in one request.
+    clients: that share the attack. dilution: percent of benign images among all they send. quiet_s: seconds that
+    benign users have for themselves before it begins. outcome: folder for what comes of it (loadtests.thefts).
+    """
 
     attack: str
+    labels: str
     seed: int
-    transfer: Path
+    budgets: tuple[int, ...]
+    rows: int
+    clients: int
+    dilution: int
+    quiet_s: float
+    outcome: Path
+
+    def __post_init__(self) -> None:
+        if self.clients < 1:
+            raise ValueError(f"clients: expected at least 1, got {self.clients}")
+        if not 0 <= self.dilution < 100:
+            raise ValueError(f"dilution: expected 0 to 99 percent, got {self.dilution}")
+        if not self.quiet_s >= 0:
+            raise ValueError(f"quiet: expected >= 0 seconds, got {self.quiet_s}")
+        if not self.budgets or min(self.budgets) < 1:
+            raise ValueError(f"budgets: expected at least 1 image, got {self.budgets}")
 
 
 @dataclass(frozen=True)
 class Plan:
-    """See the module's docstring. images: the labelled test split, which benign users send."""
+    """See the module's docstring. images: the labelled test split, which benign users send. theft: what the run's
+    thieving clients do, if it has any."""
 
     recipe: recipes.Recipe
     target: Target
@@ -40,14 +63,8 @@ class Plan:
     images: Images
     limits: LoadTest
     tally: Tally
-    theft: Theft
     data: Path | None
-
-    @property
-    def service(self) -> Service:
-        """What any client knows of the service."""
-        _, channels, size, _ = self.images.pixels.shape
-        return Service(channels, size, len(self.images.classes))
+    theft: Theft | None = None
 
 
 def add_options(parser: Any) -> None:
@@ -60,9 +77,14 @@ def add_options(parser: Any) -> None:
     parser.add_argument("--run-folder", default="run", help="holds the instances (run)")
     parser.add_argument("--data", default="", help="folder of the data sets, searched first")
     parser.add_argument("--summary", default="", help="file for counts, latencies and verdict (JSON)")
-    parser.add_argument("--attack", default="knockoff", help="what the thief does: a table [attacks.NAME] (knockoff)")
+    parser.add_argument("--attack", default="", help="what thieves do: a table [attacks.NAME] (the recipe's first)")
+    parser.add_argument("--labels", default="both", choices=("soft", "hard", "both"), help="what thieves read (both)")
     parser.add_argument("--seed", type=int, default=0, help="of the thief's choices (0)")
-    parser.add_argument("--transfer", default="transfer.npz", help="file for the thief's answers (transfer.npz)")
+    parser.add_argument("--budgets", default="", help="comma-separated images to stop at for a look (its budget)")
+    parser.add_argument("--clients", type=int, default=1, help="thieving clients that share the attack (1)")
+    parser.add_argument("--dilution", type=int, default=0, help="percent of benign images among theirs (0)")
+    parser.add_argument("--quiet", type=float, default=5.0, help="seconds of benign traffic before the attack (5)")
+    parser.add_argument("--outcome", default="theft", help="folder for what thieves get (theft)")
 
 
 def limits(recipe: recipes.Recipe) -> LoadTest:
@@ -79,8 +101,16 @@ def parameters(recipe: recipes.Recipe, name: str) -> Any:
         raise error if isinstance(error, recipes.RecipeError) else recipes.RecipeError(f"{where}: {error}") from None
 
 
-def make(options: argparse.Namespace) -> Plan:
-    """The plan of a command line. Raises RecipeError, TargetError, DatasetError."""
+def first_attack(recipe: recipes.Recipe) -> str:
+    """The recipe's first table [attacks.NAME]. Raises RecipeError."""
+    names = tuple(recipe.tables.get("attacks", {}))
+    if not names:
+        raise recipes.RecipeError(f"{recipe.path}: no [attacks.NAME] table; an attack needs one")
+    return str(names[0])
+
+
+def make(options: argparse.Namespace, *, thieves: bool) -> Plan:
+    """The plan of a command line; `thieves`: whether the run has any. Raises RecipeError, TargetError, DatasetError."""
     recipe = recipes.read(options.recipe)
     thresholds = limits(recipe)
     data = Path(options.data) if options.data else None
@@ -95,6 +125,22 @@ def make(options: argparse.Namespace) -> Plan:
         images=recipe.section("dataset", datasets.Data).load("test", data),
         limits=thresholds,
         tally=Tally(thresholds, started=time.time()),
-        theft=Theft(options.attack, options.seed, Path(options.transfer)),
         data=data,
+        theft=_theft(recipe, options) if thieves else None,
+    )
+
+
+def _theft(recipe: recipes.Recipe, options: argparse.Namespace) -> Theft:
+    name = options.attack or first_attack(recipe)
+    how: Parameters = parameters(recipe, name)
+    return Theft(
+        attack=name,
+        labels=options.labels,
+        seed=options.seed,
+        budgets=tuple(sorted(map(int, options.budgets.split(",")))) if options.budgets else (how.budget,),
+        rows=how.rows,
+        clients=options.clients,
+        dilution=options.dilution,
+        quiet_s=options.quiet,
+        outcome=Path(options.outcome),
     )

@@ -6,17 +6,39 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import gevent
 from locust import FastHttpUser
+from locust.runners import WorkerRunner
 
 from handlers.wire import WireError
 from loadtests.tally import Kind
 from loadtests.users.plan import Plan
 
+OVER = "torchwarden_over"
+"""A worker's message to its master: the run is over, and why if something went wrong."""
+
 Judge = Callable[[int, bytes], Any]
 """Looks at status and body; raises WireError where the answer is not what the user was promised."""
+
+
+@dataclass
+class Verdict:
+    """What a judge found out beside whether the answer is what was promised; see loadtests.tally.Record."""
+
+    rejected: bool = False
+    right: int | None = None
+
+
+def end(runner: Any, why: str | None = None) -> None:
+    """End the run of which `runner` is a part; `why`, where it is an error that a worker has to tell its master."""
+    if isinstance(runner, WorkerRunner):
+        runner.send_message(OVER, why)
+    else:
+        # in a greenlet of its own: stopping waits for users, and a user that waited for itself would wait for ever
+        gevent.spawn(runner.quit)
 
 
 class ServiceUser(FastHttpUser):
@@ -33,18 +55,22 @@ class ServiceUser(FastHttpUser):
         return plan
 
     def end_run(self) -> None:
-        """Stop all users, this one included."""
-        # in a greenlet of its own: stopping waits for users, and a user that waited for itself would wait for ever
-        gevent.spawn(self.environment.runner.quit)
+        """Stop all users, this one included, on the other workers too."""
+        end(self.environment.runner)
 
-    def ask(self, kind: Kind, body: bytes, headers: Mapping[str, str], judge: Judge) -> tuple[int, bytes]:
-        """Send one request and count it, as a failure if `judge` raises. Status 0: no answer came at all."""
+    def ask(
+        self, kind: Kind, body: bytes, headers: Mapping[str, str], judge: Judge, verdict: Verdict | None = None
+    ) -> tuple[int, bytes]:
+        """Send one request and count it, as a failure if `judge` raises. Status 0: no answer came at all.
+
+        verdict: what `judge` fills in, if it does.
+        """
         with self.client.post(
             self.plan.target.path(kind.model),
             data=body,
             headers=dict(headers),
             name=f"{kind.role} {kind.model} {kind.what} x{kind.rows}",
-            context={"kind": kind},
+            context={"kind": kind, "verdict": verdict or Verdict()},
             catch_response=True,
         ) as response:
             status, content = int(response.status_code), bytes(response.content or b"")

@@ -1,7 +1,7 @@
-"""The thief as traffic: runs one attack through HTTP, one request a task, and stops the run when it is done.
+"""The thief as traffic: one client of the run's campaign, which sends what its turn is and hands the answers over.
 
-Nothing is trained here: Locust's users share one thread, and a training step would stall all of them. The transfer
-set goes to a file, and clones are trained from it when the run is over (loadtests.attack).
+Nothing is learnt here: Locust's users share one thread, and a training step would stall all of them
+(loadtests/users/campaign.py).
 """
 
 # mypy: disable-error-code="untyped-decorator"
@@ -9,51 +9,48 @@ set goes to a file, and clones are trained from it when the run is over (loadtes
 
 from __future__ import annotations
 
+import itertools
+from typing import ClassVar
+
 from locust import constant, task
 from locust.exception import StopUser
 
-from attacks.clone import Cloning
-from attacks.oracle import Ledger
-from attacks.registry import attack
-from attacks.thief import steal
 from handlers import wire
 from loadtests.oracles import HttpOracle, OracleError
 from loadtests.tally import Kind
-from loadtests.users.plan import parameters
+from loadtests.users.campaign import Campaign
 from loadtests.users.service import ServiceUser
 
 
 class ThiefUser(ServiceUser):
-    """One attack on the run's first model; have exactly one such user in a run."""
+    """One client; all of a process work for one attack, on the run's first model. Their number is --clients."""
 
     wait_time = constant(0)
     fixed_count = 1
+    numbers: ClassVar = itertools.count()
 
     def on_start(self) -> None:
-        """Prepare the attack named on the command line from its table of the recipe."""
-        plan = self.plan
-        prepare, how = attack(plan.theft.attack).prepare, parameters(plan.recipe, plan.theft.attack)
-        self.thief = prepare(
-            how, plan.service, cloning=plan.recipe.section("clone", Cloning), seed=plan.theft.seed, root=plan.data
-        )
-        self.steps = steal(self.thief, Ledger(HttpOracle(self._post, rows=how.rows), how.budget), rows=how.rows)
-        self.kind = Kind("thief", plan.models[0], plan.theft.attack, how.rows)
-        plan.tally.errors.append(UNFINISHED)
+        """Join the campaign; the first client begins it."""
+        plan, theft = self.plan, self.plan.theft
+        assert theft is not None, "a plan for thieves has a theft"
+        if self.environment.campaign is None:
+            self.environment.campaign = Campaign(plan, theft, self.end_run)
+        self.campaign: Campaign = self.environment.campaign
+        self.number = next(self.numbers) % theft.clients
+        self.kind = Kind("thief", plan.models[0], theft.attack, theft.rows)
+        self.oracle = HttpOracle(self._post, rows=theft.rows)
 
     @task
     def step(self) -> None:
-        """One exchange; at the end of the attack save the transfer set and end the run."""
-        plan = self.plan
-        try:
-            next(self.steps)
-            return
-        except StopIteration:
-            self.thief.transfer_set().save(plan.theft.transfer)
-            plan.tally.errors.remove(UNFINISHED)
-        except OracleError as error:
-            plan.tally.errors.append(f"thief: {error}")
-        self.end_run()
-        raise StopUser
+        """One request, if there is one to send."""
+        part = self.campaign.part(self.number)
+        if part is not None:
+            try:
+                part.answers.set(self.oracle(part.images))
+            except OracleError as error:
+                part.answers.set_exception(error)
+        elif self.campaign.over:
+            raise StopUser
 
     def _post(self, body: bytes, content_type: str) -> tuple[int, bytes]:
         headers = {**self.plan.target.authorization, "Content-Type": content_type}
@@ -64,6 +61,3 @@ class ThiefUser(ServiceUser):
                 wire.decode_error(answer)
 
         return self.ask(self.kind, body, headers, judge)
-
-
-UNFINISHED = "thief: the run ended before the attack did"

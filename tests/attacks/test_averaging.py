@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
 from attacks.averaging import AveragingThief, mean_answers
+from attacks.clone import Cloning
 from attacks.knockoff import KnockoffThief
 from attacks.oracle import REFUSED, Answers, Ledger
-from attacks.thief import steal
+from attacks.service import Service
+from attacks.thief import Thief, steal
 from tests.attacks import victims
 from zoo.augment import Affine
 
 STILL = Affine()
 
 
+def averaging(thief: Thief, **changes: Any) -> AveragingThief:
+    service = Service(channels=1, size=victims.SIZE, classes=victims.CLASSES)
+    return AveragingThief(thief, service=service, cloning=Cloning("conv3", epochs=1), seed=2, **changes)
+
+
 def test_every_copy_is_charged_and_the_originals_are_kept() -> None:
     surrogate = victims.images(30, seed=0)
     ledger = Ledger(victims.oracle, 100)
-    thief = AveragingThief(KnockoffThief(surrogate, seed=1), seed=2, copies=5)
+    thief = averaging(KnockoffThief(surrogate, seed=1), copies=5)
     assert list(steal(thief, ledger, rows=32)) == [30, 60, 90, 100]
     transfer = thief.transfer_set()
     assert transfer.charged == ledger.queries == 100
@@ -31,7 +40,7 @@ def test_every_copy_is_charged_and_the_originals_are_kept() -> None:
 
 def test_a_rest_that_cannot_pay_all_copies_is_not_spent() -> None:
     ledger = Ledger(victims.oracle, 13)
-    thief = AveragingThief(KnockoffThief(victims.images(30, seed=0), seed=1), seed=2, copies=5)
+    thief = averaging(KnockoffThief(victims.images(30, seed=0), seed=1), copies=5)
     assert list(steal(thief, ledger, rows=64)) == [10]
 
 
@@ -42,7 +51,7 @@ def test_the_mean_is_over_the_copies_of_one_image() -> None:
         seen.append(images)
         return victims.oracle(images)
 
-    thief = AveragingThief(KnockoffThief(victims.images(6, seed=0), seed=1), seed=2, copies=3)
+    thief = averaging(KnockoffThief(victims.images(6, seed=0), seed=1), copies=3)
     list(steal(thief, Ledger(oracle, 18), rows=9))
     told = victims.probabilities(torch.cat(seen)).view(6, 3, -1)
     transfer = thief.transfer_set()
@@ -54,7 +63,7 @@ def test_the_mean_is_over_the_copies_of_one_image() -> None:
 
 def test_copies_that_are_not_transformed_change_nothing() -> None:
     surrogate = victims.images(20, seed=0)
-    thief = AveragingThief(KnockoffThief(surrogate, seed=1), seed=2, copies=4, strength=STILL)
+    thief = averaging(KnockoffThief(surrogate, seed=1), copies=4, strength=STILL)
     list(steal(thief, Ledger(victims.oracle, 80), rows=8))
     transfer = thief.transfer_set()
     assert transfer.probabilities is not None
@@ -82,4 +91,4 @@ def test_labels_alone_are_put_to_the_vote() -> None:
 
 def test_no_copies_is_a_mistake() -> None:
     with pytest.raises(ValueError, match="copies: expected at least 1, got 0"):
-        AveragingThief(KnockoffThief(victims.images(6, seed=0), seed=1), seed=2, copies=0)
+        averaging(KnockoffThief(victims.images(6, seed=0), seed=1), copies=0)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +12,7 @@ import torch
 
 from attacks import clone, metrics
 from attacks.clone import RECIPES, Cloning
+from attacks.service import Service
 from attacks.transfer import TransferSet
 from tests.attacks import victims
 
@@ -26,13 +29,58 @@ def accuracy(made: clone.Clone) -> float:
     return metrics.accuracy(clone.predict(made.network, unseen), victims.oracle(unseen).labels)
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
-@pytest.mark.parametrize("labels", ["soft", "hard"])
+READINGS = [(recipe, labels) for recipe in RECIPES for labels in clone.LABELS if clone.recipe_reads(recipe, labels)]
+
+
+@pytest.mark.parametrize(("recipe", "labels"), READINGS)
 def test_every_recipe_learns_from_both_readings(recipe: str, labels: str) -> None:
     made = trained(victims.transfer_set(400), recipe=recipe, labels=labels)
     assert accuracy(made) > 0.8
     assert made.held_out > 0.8
     assert not made.network.training
+
+
+def test_a_recipe_of_logits_reads_soft_labels_alone() -> None:
+    assert ("adamw-log-p", "soft") in READINGS
+    assert ("adamw-log-p", "hard") not in READINGS
+    assert ("adamw", "hard") in READINGS
+    with pytest.raises(ValueError, match="log-p: expected probabilities, got labels"):
+        trained(victims.transfer_set(50), recipe="adamw-log-p", labels="hard")
+
+
+def test_the_distance_of_logits_by_hand() -> None:
+    log_p = RECIPES["adamw-log-p"]
+    # logs -1, -2, -3 up to a common shift, whose centre is -2; and a served 0, which counts as the floor, 10^-7
+    served = torch.tensor([[-1.0, -2.0, -3.0]]).softmax(dim=1)
+    assert torch.allclose(log_p.aims(served), torch.tensor([[1.0, 0.0, -1.0]]), atol=1e-6)
+    certain = log_p.aims(torch.tensor([[1.0, 0.0, 0.0]]))
+    floor = -7 * math.log(10)
+    assert torch.allclose(certain, torch.tensor([[-2 / 3 * floor, floor / 3, floor / 3]]))
+    distance = log_p.distance(torch.tensor([[2.0, 0.5, -1.0]]), torch.tensor([[1.0, 0.0, -1.0]]))
+    assert distance.item() == pytest.approx((1 + 0.5 + 0) / 3)
+
+
+def test_a_clone_of_logits_has_the_victims_logits() -> None:
+    made = trained(victims.transfer_set(400), recipe="adamw-log-p")
+    unseen = victims.images(300, seed=99)
+    truth = clone.centred_log(victims.probabilities(unseen))
+    with torch.inference_mode():
+        logits = made.network.cpu()(unseen)
+    assert (logits - truth).abs().mean() < 0.3 * truth.abs().mean()
+
+
+def test_a_start_lends_its_weights(tmp_path: Path) -> None:
+    transfer = victims.transfer_set(200)
+    learnt = trained(transfer)
+    torch.save(learnt.network.cpu().state_dict(), tmp_path / "learnt.pt")
+    started = dataclasses.replace(CLONING, start=str(tmp_path / "learnt.pt"))
+    with torch.random.fork_rng(devices=[]):
+        network = clone.untrained(started, Service(1, victims.SIZE, victims.CLASSES))
+    assert parameters(clone.Clone(network, 0)).equal(parameters(learnt))
+    short = dataclasses.replace(started, epochs=1)
+    assert accuracy(trained(transfer.first(40), cloning=short)) > accuracy(
+        trained(transfer.first(40), cloning=dataclasses.replace(short, start=""))
+    )
 
 
 def test_a_label_only_answer_trains_a_hard_clone_alone() -> None:
@@ -95,7 +143,7 @@ def test_the_best_recipe_is_the_one_that_agrees_with_held_out_answers() -> None:
     ("changes", "message"),
     [
         ({"labels": "both"}, "labels: expected 'soft' or 'hard', got 'both'"),
-        ({"recipe": "lion"}, "unknown clone recipe 'lion'; expected one of sgd, adamw, adamw-augmented"),
+        ({"recipe": "lion"}, "unknown clone recipe 'lion'; expected one of sgd, adamw, adamw-augmented, adamw-log-p"),
     ],
 )
 def test_wrong_arguments(changes: dict[str, str], message: str) -> None:
@@ -122,6 +170,18 @@ def test_too_few_answers_are_an_error() -> None:
 def test_ranges(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Cloning(**{"architecture": "conv3", "epochs": 1, **fields})
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"optimiser": "lion"}, "optimiser: expected one of sgd, adamw, got 'lion'"),
+        ({"loss": "q"}, "loss: expected one of p, log-p, got 'q'"),
+    ],
+)
+def test_what_a_recipe_may_say(fields: dict[str, str], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        clone.CloneRecipe(**{"optimiser": "sgd", "lr": 0.1, "weight_decay": 0.0, **fields})
 
 
 def parameters(made: clone.Clone) -> torch.Tensor:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from attacks.oracle import REFUSED, Answers, Ledger
-from attacks.script import Script, ScriptedThief, joined
+from attacks.oracle import REFUSED, Answers, Ledger, joined
+from attacks.script import Script, ScriptedThief
 from attacks.thief import steal
 from attacks.transfer import Collector
 from tests.attacks import victims

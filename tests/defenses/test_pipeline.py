@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,11 +16,12 @@ from hypothesis.extra.numpy import arrays
 from defenses import responses
 from defenses.pipeline import Answers, GraphError, Pipeline, StageError, ask, sound
 from defenses.policy import Policy, PolicyError
-from defenses.responses import Probabilities
 from defenses.routing import Outputs, member_table
+from defenses.rule import Context, Probabilities, Rule
 from tests.defenses.policies import KEY, routed, section
 
 SHAPE = (1, 4, 5)
+RANDOM = np.random.default_rng(0)
 
 
 class Linear:
@@ -63,6 +64,7 @@ def pipeline(changed: Mapping[str, Any] | None = None, /, **changes: Any) -> Pip
         {**graphs(), **(changed or {})},
         key=KEY,
         now=lambda: float(next(ticks)),
+        random=np.random.default_rng(3),
     )
 
 
@@ -111,7 +113,7 @@ def test_a_batch_of_n_is_n_batches_of_one(images: np.ndarray) -> None:
 def test_seconds_are_those_of_the_clock_that_was_handed_in() -> None:
     readings = iter([10.0, 11.0, 13.0, 17.0])
     policy = Policy.parse(routed())
-    answers = Pipeline(policy, graphs(), key=KEY, now=lambda: next(readings))(batch(3))
+    answers = Pipeline(policy, graphs(), key=KEY, now=lambda: next(readings), random=RANDOM)(batch(3))
     assert answers.seconds == {"route": 1.0, "predict": 2.0, "respond": 4.0}
 
 
@@ -123,7 +125,7 @@ def test_without_a_route_the_one_member_answers_the_batch_as_it_came() -> None:
         return Linear(3, 0)(images)
 
     images = batch(4)
-    answers = Pipeline(Policy.parse(section()), {"victim": victim}, key=None, now=lambda: 0.0)(images)
+    answers = Pipeline(Policy.parse(section()), {"victim": victim}, key=None, now=lambda: 0.0, random=RANDOM)(images)
     assert seen[0] is images, "not copied"
     assert answers.members.tolist() == [0, 0, 0, 0]
     assert set(answers.seconds) == {"predict", "respond"}
@@ -135,7 +137,8 @@ def test_the_response_rule_shapes_what_is_shown_and_not_the_label(rule: dict[str
     plain, ruled = pipeline()(images), pipeline(response=rule)(images)
     assert ruled.labels.tolist() == plain.labels.tolist()
     assert plain.probabilities is not None
-    expected = responses.RULES[rule["rule"]](**{k: v for k, v in rule.items() if k != "rule"})(plain.probabilities)
+    built = responses.RULES[rule["rule"]](**{k: v for k, v in rule.items() if k != "rule"})
+    expected = built(plain.probabilities, Context({}, RANDOM))
     if expected is None:
         assert ruled.probabilities is None
     else:
@@ -143,10 +146,10 @@ def test_the_response_rule_shapes_what_is_shown_and_not_the_label(rule: dict[str
 
 
 def test_a_rule_that_moves_the_largest_entry_moves_the_label(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Reversed:
-        keeps_label: ClassVar[bool] = False
+    class Reversed(Rule):
+        keeps_label = False
 
-        def __call__(self, probabilities: Probabilities, /) -> Probabilities:
+        def __call__(self, probabilities: Probabilities, context: Context, /) -> Probabilities:
             return probabilities[:, ::-1]
 
     monkeypatch.setitem(responses.RULES, "reversed", dataclasses.dataclass(frozen=True)(Reversed))
@@ -238,7 +241,7 @@ def test_a_graph_with_other_outputs_is_an_error(outputs: Any, message: str) -> N
 def test_a_failing_rule_is_a_failed_stage(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = pipeline()
 
-    def fail(self: responses.Soft, probabilities: Probabilities) -> Probabilities:
+    def fail(self: responses.Soft, probabilities: Probabilities, context: Context) -> Probabilities:
         raise ArithmeticError("no response")
 
     monkeypatch.setattr(responses.Soft, "__call__", fail)
@@ -270,9 +273,9 @@ def test_a_missing_graph_and_a_missing_key_are_errors_at_construction() -> None:
     policy = Policy.parse(routed())
     without = {name: graph for name, graph in graphs().items() if name != "edm-3"}
     with pytest.raises(PolicyError, match="expected a graph named 'edm-3', got hash, edm-0, edm-1, edm-2, edm-4"):
-        Pipeline(policy, without, key=KEY, now=lambda: 0.0)
+        Pipeline(policy, without, key=KEY, now=lambda: 0.0, random=RANDOM)
     with pytest.raises(PolicyError, match="the route 'class-confidence' draws its table from a key, got none"):
-        Pipeline(policy, graphs(), key=None, now=lambda: 0.0)
+        Pipeline(policy, graphs(), key=None, now=lambda: 0.0, random=RANDOM)
 
 
 def test_no_repr_shows_the_key_or_the_table() -> None:
@@ -290,3 +293,63 @@ def test_no_repr_shows_the_key_or_the_table() -> None:
         assert repr(KEY) not in shown
         assert str(table) not in shown
         assert str(table.tolist()) not in shown
+
+
+MAD = {"rule": "mad", "epsilon": 1.5, "keep_label": False}
+
+
+def test_a_rule_is_handed_its_graph_s_answers_to_the_same_rows() -> None:
+    images, surrogate = batch(32), Linear(3, 77)
+    plain, poisoned = pipeline()(images), pipeline({"surrogate": surrogate}, response=MAD)(images)
+    assert surrogate.asked == [32]
+    assert plain.probabilities is not None
+    assert poisoned.probabilities is not None
+    told = Context({"surrogate": surrogate(images)}, RANDOM)
+    expected = responses.RULES["mad"](epsilon=1.5, keep_label=False)(plain.probabilities, told)
+    np.testing.assert_array_equal(poisoned.probabilities, expected)
+    assert poisoned.labels.tolist() == expected.argmax(axis=1).tolist()
+    assert poisoned.labels.tolist() != plain.labels.tolist()
+    assert poisoned.members.tolist() == plain.members.tolist()
+
+
+@given(
+    images=arrays(np.float32, st.tuples(st.integers(1, 9), *map(st.just, SHAPE)), elements=st.floats(0, 1, width=32))
+)
+@pytest.mark.parametrize("rule", [MAD, {"rule": "randp", "epsilon": 0.8}])
+def test_a_batch_of_n_is_n_batches_of_one_with_any_rule(rule: dict[str, Any], images: np.ndarray) -> None:
+    graph = {"surrogate": Linear(3, 77)}
+    together, one = pipeline(graph, response=rule)(images), pipeline(graph, response=rule)
+    for row in range(len(images)):
+        alone = one(images[row : row + 1])
+        assert together.probabilities is not None
+        assert alone.probabilities is not None
+        np.testing.assert_array_equal(together.probabilities[row], alone.probabilities[0])
+
+
+def test_noise_is_that_of_the_generator_that_was_handed_in() -> None:
+    images, rule = batch(8), {"rule": "randp", "epsilon": 0.8}
+    asked, again = pipeline(response=rule), pipeline(response=rule)
+    first, second = asked(images), asked(images)
+    np.testing.assert_array_equal(first.probabilities, again(images).probabilities)
+    assert first.probabilities is not None
+    assert second.probabilities is not None
+    assert not np.array_equal(first.probabilities, second.probabilities)
+    assert first.labels.tolist() == second.labels.tolist()
+
+
+@pytest.mark.parametrize("mode", ["closed", "open"])
+def test_a_failed_surrogate_fails_closed_and_names_its_rows(mode: str) -> None:
+    images = batch(12)
+    images[[3, 9], 0, 0, 0] = 1
+    spoiled = pipeline({"surrogate": Broken(Linear(3, 77), np.nan)}, response=MAD, on_stage_error=mode)
+    with pytest.raises(StageError, match=r"'respond' failed on 2 rows: GraphError: .* rule's graph is not finite") as e:
+        spoiled(images)
+    assert e.value.rows.tolist() == [3, 9]
+    broken = pipeline({"surrogate": Broken(Linear(3, 77))}, response=MAD, on_stage_error=mode)
+    with pytest.raises(StageError, match="'respond' failed on 12 rows: RuntimeError: the graph broke"):
+        broken(images)
+
+
+def test_a_missing_surrogate_is_an_error_at_construction() -> None:
+    with pytest.raises(PolicyError, match="expected a graph named 'surrogate', got hash, edm-0"):
+        pipeline(response=MAD)

@@ -22,6 +22,16 @@ def test_a_routed_policy_is_read_whole() -> None:
     }
 
 
+def test_the_graphs_of_a_response_rule_are_the_policy_s() -> None:
+    mad = {"rule": "mad", "epsilon": 0.5}
+    policy = Policy.parse(routed(response=mad))
+    assert policy.graphs["surrogate"] == {"probabilities": 3}
+    assert policy.consulted == {"surrogate": {"probabilities": 3}}
+    other = Policy.parse(section(response={"rule": "grad", "epsilon": 0.5, "graph": "student"}))
+    assert other.graphs == {"victim": {"probabilities": 3}, "student": {"redirection": 3}}
+    assert Policy.parse(section()).consulted == {}
+
+
 def test_what_may_be_left_out_has_the_safe_value() -> None:
     brief = section()
     for key in ("route", "max_rows", "on_stage_error", "key_env"):
@@ -69,7 +79,7 @@ def test_what_may_be_left_out_has_the_safe_value() -> None:
         ({"response": {}}, r"response: missing key 'rule'; keys: rule, options"),
         (
             {"response": {"rule": "loud"}},
-            r"response: rule: expected one of soft, label, top_k, rounded, got 'loud'",
+            r"response: rule: expected one of soft, label, top_k, rounded, randp, .*, got 'loud'",
         ),
         ({"response": {"rule": []}}, r"response: rule: expected one of soft, .* got \[\]"),
         ({"response": {"rule": "soft", "k": 2}}, r"response: unknown key 'k'; known keys: none"),
@@ -81,6 +91,12 @@ def test_what_may_be_left_out_has_the_safe_value() -> None:
         (
             {"response": {"rule": "rounded", "digits": 7}},
             r"response: digits: expected an integer from 1 to 6, got 7",
+        ),
+        ({"response": {"rule": "randp", "epsilon": 3}}, r"response: epsilon: expected a number above 0, at most 2"),
+        ({"response": {"rule": "mad"}}, r"response: missing key 'epsilon'; keys: epsilon, keep_label, graph"),
+        (
+            {"response": {"rule": "mad", "epsilon": 1, "graph": "victim"}},
+            r"response: graph: expected one that neither answers nor routes, got 'victim'",
         ),
         ({"key_env": "key"}, r"key_env: expected a name of A-Z, 0-9 and _, or null, got 'key'"),
     ],
@@ -105,6 +121,10 @@ def test_a_wrong_value_is_named(changes: dict[str, Any], message: str) -> None:
         (
             {"route": {**ROUTE, "graph": "edm-0"}},
             r"route: graph: expected a graph that is no member, got 'edm-0'",
+        ),
+        (
+            {"response": {"rule": "grad", "epsilon": 1, "graph": "hash"}},
+            r"response: graph: expected one that neither answers nor routes, got 'hash'",
         ),
         (
             {"route": {**ROUTE, "classes": 2, "bins": 2}},

@@ -11,13 +11,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
 
 import recipes
 from export import archive
 from export.archive import PolicyTable, Serving
 from export.graphs import ExportError
+from loadtests.oracles import InProcessOracle
 from tests.conftest import POLICIES, RECIPE, Smoke
+from zoo import datasets
 
 CHECKOUT = Path(archive.__file__).parent.parent
 
@@ -133,3 +136,46 @@ def test_an_unknown_policy_is_named(smoke: Smoke) -> None:
 def test_serving_settings_are_checked() -> None:
     with pytest.raises(ValueError, match="threads: expected >= 1, got 0"):
         Serving(threads=0)
+
+
+@pytest.mark.parametrize(("policy", "graph"), [("mad", "surrogate.ts.pt"), ("grad", "surrogate.onnx")])
+def test_an_archive_holds_the_graph_that_its_rule_reads(baselines: Smoke, policy: str, graph: str) -> None:
+    with zipfile.ZipFile(baselines.archive(policy)) as packed:
+        assert f"graphs/{graph}" in packed.namelist()
+        config = yaml.safe_load(packed.read("model-config.yaml"))
+    assert config["handler"]["response"]["graph"] == "surrogate"
+
+
+def test_where_a_rule_moves_labels_the_golden_answer_is_the_rule_s(baselines: Smoke, tmp_path: Path) -> None:
+    folder = unpacked(baselines, "grad", tmp_path)
+    golden = json.loads((folder / "golden.json").read_text())
+    image = np.frombuffer(base64.b64decode(golden["image"]), "<f4").reshape(1, 1, 28, 28)
+    plain = archive.on_onnxruntime(folder / "graphs/victim.onnx")(image)["probabilities"][0]
+    (accepted,) = golden["accepted"]
+    assert np.argmax(accepted) != plain.argmax()
+    assert np.abs(accepted - plain).sum() == pytest.approx(1.5, abs=0.01)
+    archive.prove(folder)
+
+
+@pytest.mark.parametrize(("policy", "plain"), [("mad", "edm"), ("randp", "undefended")])
+def test_a_baseline_moves_its_predictor_s_answers_and_keeps_the_labels(
+    baselines: Smoke, smoke: Smoke, policy: str, plain: str
+) -> None:
+    images = datasets.load("digits", "test").pixels[:64]
+    with InProcessOracle(baselines.archive(policy), seed=3) as oracle, InProcessOracle(smoke.archive(plain)) as other:
+        answers, clean = oracle(images), other(images)
+    assert answers.labels.tolist() == clean.labels.tolist()
+    assert answers.probabilities is not None
+    assert clean.probabilities is not None
+    moved = (answers.probabilities - clean.probabilities).abs().sum(1)
+    assert 0.3 < float(moved.max()) <= 0.5 + 1e-5
+
+
+def test_a_seed_repeats_what_a_rule_draws(baselines: Smoke) -> None:
+    images = datasets.load("digits", "test").pixels[:8]
+    told = []
+    for seed in (1, 1, 2):
+        with InProcessOracle(baselines.archive("randp"), seed=seed) as oracle:
+            told.append(oracle(images).probabilities)
+    assert torch.equal(told[0], told[1])
+    assert not torch.equal(told[0], told[2])

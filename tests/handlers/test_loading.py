@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import logging
 from pathlib import Path
 
@@ -49,6 +50,36 @@ def test_a_policy_without_a_route_needs_no_key(tmp_path: Path) -> None:
     load(write_archive(tmp_path / "plain", section()), environ={})
     with pytest.raises(KeyMissing, match="no key: neither"):
         load(write_archive(tmp_path / "edm", routed()), environ={})
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize(
+    "rule",
+    [
+        {"rule": "mad", "epsilon": 0.5},
+        {"rule": "adaptive_misinformation", "nu": 1000.0, "tau": 0.9},
+    ],
+)
+def test_a_response_rule_s_graph_comes_with_the_archive(tmp_path: Path, backend: str, rule: dict[str, object]) -> None:
+    folder = write_archive(tmp_path / "poisoned", section(backend=backend, response=rule))
+    images = np.random.default_rng(1).random((16, 1, 4, 5), dtype=np.float32)
+    pipeline = load(folder, environ={})
+    shown, plain = pipeline(images).probabilities, pipeline.graphs["victim"](images)["probabilities"]
+    assert shown is not None
+    assert np.abs(shown - plain).sum(axis=1).max() > 0.1
+    (name,) = pipeline.policy.consulted
+    (path,) = (folder / "graphs").glob(f"{name}.*")
+    path.unlink()
+    with pytest.raises(LoadError, match=rf"graphs/{path.name}: the policy needs it and the archive has none"):
+        load(folder, environ={})
+
+
+def test_noise_is_fresh_but_where_a_seed_is_given(tmp_path: Path) -> None:
+    folder = write_archive(tmp_path / "noisy", section(response={"rule": "randp", "epsilon": 0.5}))
+    images = np.random.default_rng(1).random((4, 1, 4, 5), dtype=np.float32)
+    shown = [load(folder, environ={}, seed=seed)(images).probabilities for seed in (1, 1, 2, None, None)]
+    assert np.array_equal(shown[0], shown[1])
+    assert not any(np.array_equal(one, other) for one, other in itertools.combinations(shown[1:], 2))
 
 
 def test_a_policy_that_cannot_be_read_is_a_load_error(tmp_path: Path) -> None:

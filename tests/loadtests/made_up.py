@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from loadtests.results import AttackRow, BenchRow, DetectionRow, PolicyRow, Report, RoutingRow, RunInfo
+from loadtests.results import AttackRow, BenchRow, DetectionRow, FeltRow, PolicyRow, Report, RoutingRow, RunInfo
 
 RUN = RunInfo(
     commit="0123456789abcdef",
@@ -73,6 +73,30 @@ def bench_row(**changes: Any) -> BenchRow:
     return BenchRow(**{**plain, **changes})
 
 
+def felt_row(**changes: Any) -> FeltRow:
+    plain: dict[str, Any] = {
+        "recipe": "digits",
+        "policy": "edm",
+        "attack": "knockoff",
+        "labels": "both",
+        "clients": 10,
+        "dilution": 50,
+        "stretch": "before",
+        "stolen": 4000,
+        "sent": 8000,
+        "users": 2,
+        "seconds": 5.0,
+        "requests": 200,
+        "rejections": 0,
+        "errors": 0,
+        "accuracy": 0.96,
+        "p50_ms": 3.0,
+        "p95_ms": 8.0,
+        "p99_ms": 20.5,
+    }
+    return FeltRow(**{**plain, **changes})
+
+
 def report(**changes: Any) -> Report:
     """`edm` keeps the thief at .60 where labels alone would give .80; `weak` lets it have .85."""
     attacks = (
@@ -102,6 +126,19 @@ def report(**changes: Any) -> Report:
             RoutingRow("digits", "edm", traffic, member, rows)
             for traffic, counts in {"benign (digits)": (30, 70), "uniform noise": (100, 0)}.items()
             for member, rows in enumerate(counts)
+        ),
+        "felt": (
+            felt_row(),
+            felt_row(
+                stretch="during",
+                requests=90,
+                rejections=7,
+                errors=1,
+                accuracy=0.9,
+                p50_ms=45.0,
+                p95_ms=300.0,
+                p99_ms=1234.5,
+            ),
         ),
     }
     return Report(RUN, **{**sections, **changes})

@@ -42,13 +42,23 @@ def test_every_cell_of_the_matrix_is_a_row(folder: Path) -> None:
 
 
 def test_five_copies_are_charged_for_every_image(folder: Path) -> None:
-    (path,) = (folder / "transfer").glob("knockoff-averaging-edm-*.npz")
-    transfer = TransferSet.load(path)
-    assert (len(transfer), transfer.charged) == (40, 200)
+    told = {
+        labels: TransferSet.load(path / "transfer.npz")
+        for labels in ("soft", "hard")
+        for path in (folder / "transfer").glob(f"knockoff-averaging-{labels}-*")
+    }
+    assert {labels: (len(each), each.charged) for labels, each in told.items()} == {
+        "soft": (40, 200),
+        "hard": (40, 200),
+    }
+    # a mean of probabilities and a vote of labels are two things
+    assert told["soft"].probabilities is not None
+    assert told["hard"].probabilities is None
+    assert torch.equal(told["soft"].images, told["hard"].images)
 
 
 def test_policies_of_one_victim_are_asked_the_same_images(folder: Path) -> None:
-    first, second = (TransferSet.load(path) for path in (folder / "transfer").glob("knockoff-[ul]*.npz"))
+    first, second = (TransferSet.load(path) for path in (folder / "transfer").glob("knockoff-both-*/transfer.npz"))
     assert torch.equal(first.images, second.images)
     assert torch.equal(first.labels, second.labels)
 
@@ -63,24 +73,30 @@ def test_what_is_done_is_not_done_again(folder: Path, smoke: Smoke) -> None:
     assert sorted(map(str, read(folder / "report.json").attacks)) == sorted(map(str, rows))
 
 
-def test_another_policy_under_the_same_name_is_robbed_anew(folder: Path, smoke: Smoke, tmp_path: Path) -> None:
+def test_another_policy_under_the_same_name_is_not_mistaken_for_it(folder: Path, smoke: Smoke, tmp_path: Path) -> None:
     store = tmp_path / "store"
     store.mkdir()
     for policy, source in (("undefended", "label"), ("label", "label")):
         (store / f"smoke-{policy}.mar").write_bytes(smoke.archive(source).read_bytes())
     program(tmp_path, Smoke(tmp_path, smoke.key_file), "--only", "plain", "--store", str(store))
-    stolen = {path.name for run in (folder, tmp_path) for path in (run / "transfer").glob("knockoff-undefended-*.npz")}
-    assert len(stolen) == 2
+    stolen = {path.name for path in (tmp_path / "transfer").glob("knockoff-both-*")}
+    assert len(stolen) == 1, "one archive under two names tells the same, so it is robbed once"
+    assert stolen < {path.name for path in (folder / "transfer").glob("knockoff-both-*")}
     assert {row.labels for row in read(tmp_path / "report.json").attacks} == {"hard"}
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"policies": ()}, "expected at least one of policies"),
+        ({"policies": ()}, "policies: expected at least one, got none"),
         ({"budgets": (0,)}, "budgets: expected at least 1 image"),
-        ({"attack": "crayon"}, "unknown attack 'crayon'"),
-        ({"adaptive": "patience"}, "unknown adaptive form 'patience'; expected one of averaging"),
+        ({"labels": ("loud",)}, "labels: expected some of soft, hard, got 'loud'"),
+        ({"attacks": ("crayon",)}, "unknown attack 'crayon'"),
+        ({"adaptive": ("patience",)}, "unknown adaptive form 'patience'; expected one of averaging, "),
+        (
+            {"adaptive": ("averaging",), "called": "larger-clone"},
+            "called: expected a form that changes the clone alone",
+        ),
     ],
 )
 def test_what_a_matrix_cannot_be(changes: dict[str, object], message: str) -> None:

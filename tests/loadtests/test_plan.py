@@ -44,3 +44,26 @@ def test_a_wrong_table_is_an_error_that_names_it(tmp_path: Path, text: str, name
 def test_limits_have_defaults_and_a_table(tmp_path: Path) -> None:
     assert plan.limits(recipe(tmp_path, "")) == LoadTest()
     assert plan.limits(recipe(tmp_path, "[loadtest]\np99_ms = 20\n")) == LoadTest(p99_ms=20.0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"clients": 0}, "clients: expected at least 1, got 0"),
+        ({"dilution": 100}, "dilution: expected 0 to 99 percent, got 100"),
+        ({"quiet_s": -1.0}, r"quiet: expected >= 0 seconds, got -1.0"),
+        ({"budgets": ()}, r"budgets: expected at least 1 image, got \(\)"),
+    ],
+)
+def test_what_thieves_cannot_do(changes: dict[str, object], message: str) -> None:
+    fine: dict[str, object] = {"attack": "knockoff", "labels": "both", "seed": 0, "budgets": (5,), "rows": 4}
+    fine |= {"clients": 1, "dilution": 0, "quiet_s": 0.0, "outcome": Path("theft")}
+    plan.Theft(**fine)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=message):
+        plan.Theft(**{**fine, **changes})  # type: ignore[arg-type]
+
+
+def test_the_first_attack_of_a_recipe_is_the_one_to_try(tmp_path: Path) -> None:
+    assert plan.first_attack(recipe(tmp_path, "[attacks.jbda]\n[attacks.knockoff]\n")) == "jbda"
+    with pytest.raises(recipes.RecipeError, match=r"no \[attacks.NAME\] table; an attack needs one"):
+        plan.first_attack(recipe(tmp_path, ""))

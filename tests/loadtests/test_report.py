@@ -68,12 +68,13 @@ def test_every_section_is_there() -> None:
         "Routing",
         "What users pay",
         "Latency",
+        "What benign users felt of the attacks",
         "Detection",
         "Every clone",
         "The run",
     ]
-    assert PAGE.count("<svg") == 2
-    assert PAGE.count("<figcaption>") == 2
+    assert PAGE.count("<svg") == 3
+    assert PAGE.count("<figcaption>") == 3
 
 
 def test_the_page_loads_nothing() -> None:
@@ -102,6 +103,20 @@ def test_every_clone_is_printed() -> None:
     printed = [row for row in outline(PAGE).rows if len(row) == 13][1:]
     assert len(printed) == len(made_up.report().attacks)
     assert ["edm", "knockoff", "hard", "4\u202f000", "7"] in [row[:5] for row in printed]
+
+
+def test_what_benign_users_felt_is_told_for_both_stretches() -> None:
+    told = [row for row in outline(PAGE).rows if len(row) == 15][1:]
+    assert [row[6:8] for row in told] == [["before", "5.0"], ["during", "5.0"]]
+    assert told[1][2:6] == ["10", "50 %", "4\u202f000", "8\u202f000"]
+    assert told[1][8:] == ["90", "45.0", "300.0", "1\u202f234.5", "10.0 %", "7", "1"]
+
+
+def test_a_stretch_without_an_answer_is_dashes() -> None:
+    silent = made_up.felt_row(requests=3, errors=3, accuracy=None, p50_ms=None, p95_ms=None, p99_ms=None)
+    page = program.render(Report(made_up.RUN, felt=(silent,)), title="x")
+    _, told = [row for row in outline(page).rows if len(row) == 15]
+    assert told[9:] == ["-", "-", "-", "-", "0", "3"]
 
 
 def test_a_report_with_nothing_measured_yet_is_a_page() -> None:

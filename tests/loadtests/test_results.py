@@ -63,6 +63,28 @@ def test_an_unknown_path_to_an_answer_cannot_be_made() -> None:
 
 
 @pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"accuracy": 1.01}, "accuracy: expected a fraction"),
+        ({"stretch": "after"}, "stretch: expected one of before, during, got 'after'"),
+        ({"rejections": 150, "errors": 51}, "expected at most 200 rejections and errors"),
+    ],
+)
+def test_what_benign_users_cannot_have_felt(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(ResultError, match=message):
+        made_up.felt_row(**changes)
+
+
+def test_a_file_from_before_a_section_still_reads(tmp_path: Path) -> None:
+    path = tmp_path / "report.json"
+    merge(path, made_up.report())
+    content = json.loads(path.read_text())
+    del content["felt"]
+    path.write_text(json.dumps(content))
+    assert read(path) == made_up.report(felt=())
+
+
+@pytest.mark.parametrize(
     ("content", "message"),
     [
         ("{", "not JSON"),

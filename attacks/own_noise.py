@@ -1,0 +1,145 @@
+"""The thief with noise of its own: learns a perturbation generator together with a clone, and asks perturbed images.
+
+MeCo, Wang et al., NeurIPS 2023, sec. 5.4 and table 4, says of this thief: it adds "data-dependent random perturbation
+to the query inputs to learn an additional random perturbation generator". In full, as it is read here:
+
+    x' = clip(x + bound * tanh(g(x, z)), 0, 1),   z standard normal, one plane an image, drawn anew for each query
+    min over clone C and generator g of   loss(C(x'), answer to x')
+
+The service is a black box: the generator's gradient comes through the clone alone, the answers are constants. Clone
+and generator take a few steps on each answered batch, with the z that it was asked with. Wraps any thief: what it
+remembers is the perturbed image beside its answer, from which clones are trained; a thief that learns between queries
+takes those answers for answers to its own images, which is what costs the paper's adaptive DFME its accuracy.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from attacks.clone import Clone, CloneRecipe, Cloning, here, untrained
+from attacks.oracle import Answers
+from attacks.service import Service
+from attacks.thief import Thief
+from attacks.transfer import Collector, TransferSet
+
+BOUND = 0.1
+STEPS = 3
+# the clone that gives the generator its gradient, and the generator
+LEARNING = CloneRecipe("adamw", lr=1e-3, weight_decay=5e-4)
+
+
+class NoiseGenerator(nn.Module):
+    """A residual perturbation: images (N, channels, S, S) and noise (N, 1, S, S) to (N, channels, S, S) in
+    [-bound, bound]. Two residual blocks, without batch statistics: a request may hold a single image."""
+
+    def __init__(self, *, channels: int, bound: float, filters: int = 16) -> None:
+        super().__init__()
+        self.bound = bound
+        self.stem = nn.Conv2d(channels + 1, filters, 3, padding=1)
+        self.blocks = nn.ModuleList(
+            nn.Sequential(
+                nn.ReLU(),
+                nn.Conv2d(filters, filters, 3, padding=1),
+                nn.ReLU(),
+                nn.Conv2d(filters, filters, 3, padding=1),
+            )
+            for _ in range(2)
+        )
+        self.head = nn.Conv2d(filters, channels, 3, padding=1)
+
+    def forward(self, images: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+        hidden = self.stem(torch.cat([2 * images - 1, noise], dim=1))
+        for block in self.blocks:
+            hidden = hidden + block(hidden)
+        perturbation: torch.Tensor = self.bound * self.head(hidden).tanh()
+        return perturbation
+
+
+class OwnNoiseThief:
+    """`thief`'s images, each asked about under a perturbation of at most `bound` that is learnt from the answers.
+
+    cloning: architecture of the clone that learns beside the generator. steps: of both after each request.
+    `seed` owns initial weights, noise and whatever the clone draws in training.
+    """
+
+    def __init__(
+        self,
+        thief: Thief,
+        *,
+        service: Service,
+        cloning: Cloning,
+        seed: int,
+        bound: float = BOUND,
+        steps: int = STEPS,
+    ) -> None:
+        if not 0 < bound <= 1:
+            raise ValueError(f"bound: expected a share of the pixels' range above 0 and up to 1, got {bound}")
+        if steps < 0:
+            raise ValueError(f"steps: expected at least 0, got {steps}")
+        self._thief = thief
+        self._steps = steps
+        self._device = here()
+        self._draws = torch.Generator().manual_seed(seed)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self._network = untrained(cloning, service).to(self._device)
+            self._generator = NoiseGenerator(channels=service.channels, bound=bound).to(self._device)
+        self._optimisers = [LEARNING.start(self._network), LEARNING.start(self._generator)]
+        self._asked: tuple[torch.Tensor, torch.Tensor] | None = None
+
+    def propose(self, rows: int) -> torch.Tensor | None:
+        """The wrapped thief's next images, perturbed; None when its attack is over."""
+        originals = self._thief.propose(rows)
+        if originals is None:
+            return None
+        noise = torch.randn(originals[:, :1].shape, generator=self._draws)
+        self._asked = originals, noise
+        with torch.no_grad():
+            return self._perturbed(originals.to(self._device), noise.to(self._device)).cpu()
+
+    def observe(self, images: torch.Tensor, answers: Answers) -> None:
+        """Learn from the answered rows, and hand the perturbed images to the wrapped thief."""
+        assert self._asked is not None, "observe follows propose"
+        originals, noise = (each[~answers.refused].to(self._device) for each in self._asked)
+        # batch normalisation needs two rows to learn from
+        if len(originals) > 1:
+            self._learn(originals, noise, targets(images, answers).to(self._device))
+        self._thief.observe(images, answers)
+
+    def transfer_set(self) -> TransferSet:
+        """The wrapped thief's: perturbed images and their answers."""
+        return self._thief.transfer_set()
+
+    def clone(self) -> Clone | None:
+        """The wrapped thief's."""
+        return self._thief.clone()
+
+    def own(self) -> TransferSet | None:
+        """The wrapped thief's."""
+        return self._thief.own()
+
+    def _perturbed(self, originals: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+        perturbation: torch.Tensor = self._generator(originals, noise)
+        return (originals + perturbation).clamp(0, 1)
+
+    def _learn(self, originals: torch.Tensor, noise: torch.Tensor, aims: torch.Tensor) -> None:
+        self._network.train()
+        gpus = [self._device] if self._device.type == "cuda" else []
+        with torch.random.fork_rng(devices=gpus):
+            torch.manual_seed(int(torch.randint(2**62, (), generator=self._draws)))
+            for _ in range(self._steps):
+                loss = LEARNING.distance(self._network(self._perturbed(originals, noise)), aims)
+                for optimiser in self._optimisers:
+                    optimiser.zero_grad(set_to_none=True)
+                loss.backward()
+                for optimiser in self._optimisers:
+                    optimiser.step()
+
+
+def targets(images: torch.Tensor, answers: Answers) -> torch.Tensor:
+    """What the answered rows teach: probabilities float32 (n, K) that sum to 1, or labels int64 (n,)."""
+    collector = Collector()
+    collector.add(images, answers)
+    told = collector.transfer_set()
+    return told.labels if told.probabilities is None else told.soft_targets()

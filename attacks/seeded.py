@@ -1,0 +1,19 @@
+"""Training inside an attack that repeats: equal seeds and equal answers give equal networks, whoever else draws."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+
+@contextmanager
+def seeded(generator: torch.Generator, device: torch.device) -> Iterator[None]:
+    """Inside, torch's global generators (weights, dropout) start from a number that the CPU `generator` draws and
+    cuDNN repeats itself; outside, both are as they were. Do not yield to a caller from inside."""
+    seed = int(torch.randint(2**31, (), generator=generator))
+    gpus = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=gpus), torch.backends.cudnn.flags(deterministic=True, benchmark=False):
+        torch.manual_seed(seed)
+        yield

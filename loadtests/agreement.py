@@ -1,0 +1,152 @@
+"""The same thefts over HTTP: an evaluation in process stands for the service only if the service says the same.
+
+    python -m loadtests.evaluate RECIPE --only NAME --over-http default --run reports/RECIPE
+
+Every theft of the evaluation is carried out once more by a campaign of clients against the running server, its clones
+are trained by the same code, and both are set side by side: the images asked about, the answers, the clones. Answers of
+a deterministic policy differ by what batches do to float32 at most; where a thief learns from them, even that leads it
+to other images in the end, and a randomised policy answers anew. What has to agree is the clone's accuracy: within two
+standard deviations of the in-process clones over seeds, and within `LEAST` where those are closer together than that
+or where there is one seed.
+
+Forms that ask for copies are left out, and so are learning thieves under clone settings of their own, which the other
+side of a theft does not know: it reads [clone] of the recipe (loadtests/mind.py).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from statistics import stdev
+
+import torch
+
+from attacks.clone import LABELS, Cloning
+from attacks.transfer import TransferSet
+from loadtests import attack, evaluate, target
+from loadtests.evaluate import Plan, Served
+from loadtests.results import AgreementRow, AttackRow, Report, merge, run_info
+
+LEAST = 0.02
+
+
+@dataclasses.dataclass(frozen=True)
+class Compared:
+    """Two transfer sets of what should be one theft, over the rows both have; see AgreementRow."""
+
+    same_images: float
+    label_differences: int
+    largest_difference: float | None
+
+
+def check(
+    job: evaluate.Job,
+    planned: Sequence[Plan],
+    folders: Mapping[str, Path],
+    found: Sequence[AttackRow],
+    served: Served,
+) -> None:
+    """Steal the same over HTTP, compare, merge the rows into the run's report; exit code 1 where a clone disagrees.
+
+    folders, found: the thefts in process by their names, and what came of them.
+    """
+    started = datetime.now(timezone.utc)
+    over = _over_http(job, served)
+    plain = [plan for plan in planned if _travels(plan, job.recipe.section("clone", Cloning))]
+    print(f"{len(plain)} of {len(planned)} thefts go over HTTP too", flush=True)
+    there = [attack.served(over, plan) for plan in plain]
+    stolen = {plan.theft.name: attack.steal(over, plan) for plan in there}
+    compared = {
+        (plan.victim.policy, plan.theft.attack, plan.theft.labels): compare(
+            TransferSet.load(folders[plan.theft.name] / "transfer.npz"),
+            TransferSet.load(stolen[other.theft.name] / "transfer.npz"),
+        )
+        for plan, other in zip(plain, there, strict=True)
+    }
+    agreement = tuple(beside(found, evaluate.rows(over.work, there, stolen), compared, clients=served.clients))
+    merge(job.folder / "report.json", Report(run_info(seed=0, started=started, settings={}), agreement=agreement))
+    for row in agreement:
+        print(
+            f"{row.policy} {row.attack} {row.budget} queries, {row.labels} labels, {row.clone_recipe}, "
+            f"seed {row.seed}: in process {row.in_process:.3f}, over HTTP {row.over_http:.3f}, "
+            f"{row.same_images:.1%} of the images the same, {'agrees' if row.agrees else 'DISAGREES'}"
+        )
+    if not all(row.agrees for row in agreement):
+        sys.exit("loadtests.evaluate: thefts in process and over HTTP disagree; see the lines above")
+
+
+def compare(first: TransferSet, second: TransferSet) -> Compared:
+    """What two thefts have in common."""
+    rows = min(len(first), len(second))
+    same = (first.images[:rows] == second.images[:rows]).flatten(1).all(dim=1)
+    difference = None
+    if first.probabilities is not None and second.probabilities is not None and same.any():
+        difference = (first.probabilities[:rows][same] - second.probabilities[:rows][same]).abs().max().item()
+    return Compared(
+        same_images=int(same.sum()) / max(len(first), len(second)),
+        label_differences=int((first.labels[:rows] != second.labels[:rows])[same].sum()),
+        largest_difference=difference,
+    )
+
+
+def beside(
+    in_process: Sequence[AttackRow],
+    over_http: Sequence[AttackRow],
+    compared: Mapping[tuple[str, str, str], Compared],
+    *,
+    clients: int,
+) -> list[AgreementRow]:
+    """Each clone over HTTP with its twin in process. compared: by policy, attack and what the thief read."""
+    known = {_place(row): row for row in in_process if row.adaptive is None}
+    rows = []
+    for row in over_http:
+        twin = known[_place(row)]
+        kin = [each.clone_accuracy for place, each in known.items() if place[:-1] == _place(row)[:-1]]
+        how = compared.get((row.policy, row.attack, row.labels)) or compared[row.policy, row.attack, "both"]
+        rows.append(
+            AgreementRow(
+                recipe=row.recipe,
+                policy=row.policy,
+                attack=row.attack,
+                labels=row.labels,
+                budget=row.budget,
+                clone_recipe=row.clone_recipe,
+                seed=row.seed,
+                clients=clients,
+                **dataclasses.asdict(how),
+                in_process=twin.clone_accuracy,
+                over_http=row.clone_accuracy,
+                allowed=max(LEAST, 2 * stdev(kin) if len(kin) > 1 else 0.0),
+            )
+        )
+    return rows
+
+
+def _place(row: AttackRow) -> tuple[str, str, str, int, str, int]:
+    return row.policy, row.attack, row.labels, row.budget, row.clone_recipe, row.seed
+
+
+def _travels(plan: Plan, cloning: Cloning) -> bool:
+    """Whether a theft can be carried out over HTTP as it was in process."""
+    return plan.adaptive is None and (not plan.theft.learns or plan.theft.cloning == cloning)
+
+
+def _over_http(job: evaluate.Job, served: Served) -> attack.Job:
+    """The same job in a folder of its own, through a running server."""
+    torch.set_num_threads(1)
+    return attack.Job(
+        work=dataclasses.replace(job, folder=job.folder / "over-http"),
+        server=target.read(served.instance, run_folder=served.run_folder),
+        instance=served.instance,
+        run_folder=served.run_folder,
+        policies=(),
+        attacks=(),
+        labels=LABELS,
+        seed=evaluate.SEED,
+        clients=served.clients,
+        dilution=0,
+        quiet_s=1.0,
+    )
