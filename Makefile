@@ -128,8 +128,7 @@ demo: ## all of it on RECIPE: train, export, archive, serve, use, attack, report
 studied = undefended ensemble edm edm-class-confidence
 edm_tables = headline regular hashes averaging
 robbed  = undefended label rounded reverse-sigmoid randp mad grad outlier-exposure adaptive-misinformation edm
-# the tables [evaluate.thieves-...], and those of EDM's that the page quotes
-thieving_tables = headline averaging $(shell sed -n 's/^\[evaluate\.\(thieves-.*\)\].*/\1/p' recipes/$(RECIPE).toml)
+thieving_tables = $(shell sed -n 's/^\[evaluate\.\(thieves-.*\)\].*/\1/p' recipes/$(RECIPE).toml)
 
 reproduce: key ## EDM's tables on RECIPE (mnist, fashionmnist, cifar10; TIER=paper for a GPU): results/edm-RECIPE.json
 	$(MAKE) archive POLICIES="$(studied)"
@@ -145,7 +144,7 @@ reproduce: key ## EDM's tables on RECIPE (mnist, fashionmnist, cifar10; TIER=pap
 
 thieves: RUN = reports/$(name)-thieves
 thieves: key ## every attack on every policy of RECIPE: results/thieves-RECIPE.json
-	$(MAKE) archive POLICIES="$(robbed) edm-class-confidence"
+	$(MAKE) archive POLICIES="$(robbed)"
 	$(py) -m loadtests.utility $(spec) --policies $(robbed) --run $(RUN)
 	$(py) -m loadtests.evaluate $(spec) --only $(thieving_tables) --run $(RUN)
 	$(py) -m loadtests.report $(RUN)
@@ -165,7 +164,7 @@ bench: key ## what an answer costs: results/bench.json and docs/performance.md (
 
 bench-attacks: key ## how fast thieves query in process: results/bench-attacks.json (on an idle machine)
 	$(MAKE) archive RECIPE=mnist POLICIES=undefended
-	$(py) -m loadtests.attack_bench mnist
+	$(py) -m loadtests.attack_bench mnist --run results
 
 check: | $(ready) ## lint, format, types, import boundaries
 	.venv/bin/ruff check .

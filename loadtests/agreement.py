@@ -29,6 +29,7 @@ from attacks.transfer import TransferSet
 from loadtests import attack, evaluate, target
 from loadtests.evaluate import Plan, Served
 from loadtests.results import AgreementRow, AttackRow, Report, merge, run_info
+from loadtests.thefts import FITTED
 
 LEAST = 0.02
 
@@ -59,6 +60,7 @@ def check(
     print(f"{len(plain)} of {len(planned)} thefts go over HTTP too", flush=True)
     there = [attack.served(over, plan) for plan in plain]
     stolen = {plan.theft.name: attack.steal(over, plan) for plan in there}
+    felt = tuple(row for plan in there for row in attack.touched(over, plan))
     compared = {
         (plan.victim.policy, plan.theft.attack, plan.theft.labels): compare(
             TransferSet.load(folders[plan.theft.name] / "transfer.npz"),
@@ -67,7 +69,10 @@ def check(
         for plan, other in zip(plain, there, strict=True)
     }
     agreement = tuple(beside(found, evaluate.rows(over.work, there, stolen), compared, clients=served.clients))
-    merge(job.folder / "report.json", Report(run_info(seed=0, started=started, settings={}), agreement=agreement))
+    merge(
+        job.folder / "report.json",
+        Report(run_info(seed=0, started=started, settings={}), agreement=agreement, felt=felt),
+    )
     for row in agreement:
         print(
             f"{row.policy} {row.attack} {row.budget} queries, {row.labels} labels, {row.clone_recipe}, "
@@ -131,7 +136,8 @@ def _place(row: AttackRow) -> tuple[str, str, str, int, str, int]:
 
 def _travels(plan: Plan, cloning: Cloning) -> bool:
     """Whether a theft can be carried out over HTTP as it was in process."""
-    return plan.adaptive is None and (not plan.theft.learns or plan.theft.cloning == cloning)
+    known = all(getattr(plan.theft.cloning, name) == getattr(cloning, name) for name in FITTED)
+    return plan.adaptive is None and (known or not plan.theft.learns)
 
 
 def _over_http(job: evaluate.Job, served: Served) -> attack.Job:

@@ -118,10 +118,10 @@ def run(job: Job) -> None:
     victims = {policy: Victim.meet(job.work, policy) for policy in job.policies}
     plans = [plan for name in job.attacks for plan in _plans(job, name, victims)]
     folders: dict[str, Path] = {}
-    touched: list[FeltRow] = []
+    touched_by: list[FeltRow] = []
     for plan in plans:
         folders[plan.theft.name] = steal(job, plan)
-        touched += _felt(job, plan)
+        touched_by += touched(job, plan)
     rows = tuple(evaluate.rows(job.work, plans, folders))
     settings = {
         "dataset": recipe.tables["dataset"],
@@ -130,7 +130,7 @@ def run(job: Job) -> None:
         "clone": dataclasses.asdict(recipe.section("clone", Cloning)),
     }
     facts = run_info(seed=job.seed, started=started, settings=settings)
-    merge(job.work.folder / "report.json", Report(facts, attacks=rows, felt=tuple(touched)))
+    merge(job.work.folder / "report.json", Report(facts, attacks=rows, felt=tuple(touched_by)))
     _say(f"{len(rows)} rows in {job.work.folder / 'report.json'}")
 
 
@@ -185,7 +185,7 @@ def steal(job: Job, plan: Plan) -> Path:
     return folder
 
 
-def _felt(job: Job, plan: Plan) -> tuple[FeltRow, ...]:
+def touched(job: Job, plan: Plan) -> tuple[FeltRow, ...]:
     """What benign users met in the Locust run of a theft, where its summary is still there."""
     path = job.summary(plan)
     if not path.exists():

@@ -182,7 +182,7 @@ def main() -> None:
         for name in options.only or matrix:
             if name not in matrix:
                 raise recipes.RecipeError(f"{recipe.path}: no [evaluate.{name}]; it has {', '.join(matrix) or 'none'}")
-        chosen = [matrix[name] for name in options.only or matrix]
+        chosen = {name: matrix[name] for name in options.only or matrix}
         served = Served(options.over_http, options.run_folder, options.clients) if options.over_http else None
         run(Job(recipe, test, options.run, options.store, options.data), chosen, over_http=served)
     except (
@@ -199,8 +199,9 @@ def main() -> None:
         sys.exit("loadtests.evaluate: interrupted; the same command continues where it was")
 
 
-def run(job: Job, matrix: Sequence[Evaluation], *, over_http: Served | None = None) -> None:
+def run(job: Job, tables: Mapping[str, Evaluation], *, over_http: Served | None = None) -> None:
     """Steal, clone, and merge the rows into the run's report; then, if asked to, hold them against thefts over HTTP."""
+    matrix = list(tables.values())
     if not matrix:
         raise recipes.RecipeError(f"{job.recipe.path}: no [evaluate.NAME] table; an evaluation needs one")
     started = datetime.now(timezone.utc)
@@ -214,6 +215,7 @@ def run(job: Job, matrix: Sequence[Evaluation], *, over_http: Served | None = No
         "classes": len(job.test.classes),
         **{f"attacks.{name}": dataclasses.asdict(parameters(job.recipe, name)) for name in _attacks(matrix)},
         "clone": dataclasses.asdict(job.recipe.section("clone", Cloning)),
+        **{f"evaluate.{name}": dataclasses.asdict(each) for name, each in tables.items()},
     }
     report = merge(
         job.folder / "report.json",

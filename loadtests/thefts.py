@@ -38,6 +38,9 @@ from attacks.service import Service
 from attacks.thief import Thief, steal
 from loadtests.oracles import InProcessOracle
 
+# of [clone], what a thief who learns between queries uses
+FITTED = ("architecture", "options", "start", "batch_size")
+
 
 @dataclass(frozen=True)
 class Snapshot:
@@ -111,7 +114,7 @@ class Theft:
             "service": dataclasses.asdict(self.service),
             "how": dataclasses.asdict(self.how),
             "seed": self.seed,
-            "clone": dataclasses.asdict(self.cloning) if self.learns else None,
+            "clone": {name: getattr(self.cloning, name) for name in FITTED} if self.learns else None,
             "budgets": self.budgets if registry.attack(self.attack).ends_with_clone else None,
         }
         digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]

@@ -188,6 +188,19 @@ class Study:
             if name.startswith("attacks.") and isinstance(table, dict)
         ]
 
+    @property
+    def exceptions(self) -> list[tuple[str, str]]:
+        """Attacks whose clones were not those of [clone], and what was different but for the recipes, which stand
+        beside every clone."""
+        found = []
+        for name, table in self.report.run.settings.items():
+            changes = table["clone"].items() if name.startswith("evaluate.") else ()
+            told = ", ".join(f"{key} {_plain(value)}" for key, value in changes if key != "recipes")
+            if told:
+                form = f" ({table['called']})" if table["called"] else ""
+                found.append((", ".join(table["attacks"]) + form, told))
+        return list(dict.fromkeys(found))
+
     def policy(self, name: str) -> PolicyRow | None:
         return next((row for row in self.report.policies if row.policy == name), None)
 

@@ -91,3 +91,31 @@ def test_every_client_took_its_turn(folder: Path) -> None:
     # 160 stolen images and as many benign ones make ten requests of 32; the other 140 make nine
     assert thief["requests"] == 19
     assert thief["failures"] == 0
+
+
+def test_an_attack_that_trains_its_own_clone_trains_it_beside_the_clients(served: Served, tmp_path: Path) -> None:
+    where = ("--instance", "e2e", "--run-folder", served.run_folder, "--store", served.smoke.store)
+    campaign = ("--attacks", "dfme", "--labels", "soft", "--clients", 4, "--quiet", 1)
+    done = run(
+        *map(str, ("loadtests.attack", RECIPE, "--policies", "undefended", "--run", tmp_path, *where, *campaign))
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    (row,) = read(tmp_path / "report.json").attacks
+    assert (row.attack, row.clone_recipe, row.labels, row.queries) == ("dfme", "own", "soft", 400)
+    assert 0 < row.held_out < 1
+
+
+def test_thefts_in_process_and_over_http_agree(served: Served, tmp_path: Path) -> None:
+    where = ("--store", served.smoke.store, "--run-folder", served.run_folder)
+    over = ("--over-http", "e2e", "--clients", 3, "--only", "plain", "--run", tmp_path)
+    done = run(*map(str, ("loadtests.evaluate", RECIPE, *where, *over)))
+    assert done.returncode == 0, done.stdout + done.stderr
+    rows = read(tmp_path / "report.json").agreement
+    assert {(row.policy, row.labels, row.budget) for row in rows} == {
+        *(("undefended", labels, budget) for labels in ("soft", "hard") for budget in (60, 120)),
+        *(("label", "hard", budget) for budget in (60, 120)),
+    }
+    for row in rows:
+        assert (row.same_images, row.label_differences) == (1.0, 0)
+        assert row.largest_difference is None or row.largest_difference < 1e-4
+        assert row.agrees
