@@ -24,10 +24,10 @@ from dataclasses import dataclass
 
 import torch
 
-from attacks.clone import CloneRecipe, Cloning
+from attacks.clone import CloneRecipe, Cloning, centred_log
 from attacks.script import Script, ScriptedThief
 from attacks.service import Service
-from attacks.zeroth_order import KEEP, Apprentice, Forger, Probes, at_least, centred_log, players, positive, told
+from attacks.zeroth_order import KEEP, Apprentice, Forger, Probes, at_least, players, positive, told
 from zoo.generator import LATENT
 
 OPTIMISERS = ("adamw", "sgd")

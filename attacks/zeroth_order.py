@@ -55,12 +55,6 @@ def told(answers: Answers, classes: int) -> torch.Tensor:
     return torch.where(answers.refused[:, None], torch.nan, rows)
 
 
-def centred_log(probabilities: torch.Tensor, floor: float) -> torch.Tensor:
-    """The logits behind probabilities (N, K), but for a constant each row: log max(p, floor), minus the row's mean."""
-    logs = probabilities.clamp(min=floor).log()
-    return logs - logs.mean(dim=1, keepdim=True)
-
-
 def pixels(before_tanh: torch.Tensor) -> torch.Tensor:
     """Images in [0, 1], as a service takes them, of what the generator makes before its tanh."""
     return (before_tanh.tanh() + 1) / 2

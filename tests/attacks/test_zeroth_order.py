@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from attacks.clone import CloneRecipe, Cloning
+from attacks.clone import CloneRecipe, Cloning, centred_log
 from attacks.oracle import REFUSED, Answers
 from attacks.service import Service
-from attacks.zeroth_order import RECENT, Apprentice, Forger, Probes, centred_log, pixels, players, told
+from attacks.zeroth_order import RECENT, Apprentice, Forger, Probes, pixels, players, told
 from zoo.generator import UpsampledConv2d
 
 SERVICE = Service(channels=1, size=14, classes=4)
