@@ -43,6 +43,7 @@ class DFME:
     epsilon, directions: of the forward differences.
     filters: the generator's width; the paper's is 64. lr_generator: of its Adam.
     optimiser, lr_clone, weight_decay: of the clone, "adamw" or "sgd".
+    planned: queries that the learning rates are laid out for, where the thief means to go on; 0: the budget.
     milestones, decay: both learning rates are multiplied by `decay` at these shares of the budget.
     targets: what the clone's logits are to match, "log-p" or "p", each less its row's mean. floor: the least p whose
         log is taken.
@@ -59,6 +60,7 @@ class DFME:
     optimiser: str = "adamw"
     lr_clone: float = 1e-3
     weight_decay: float = 5e-4
+    planned: int = 0
     milestones: tuple[float, ...] = (0.5, 0.8)
     decay: float = 0.3
     targets: str = "log-p"
@@ -67,7 +69,7 @@ class DFME:
     def __post_init__(self) -> None:
         at_least(self, 1, "budget", "rows", "clone_steps", "directions", "filters")
         at_least(self, 2, "batch")
-        at_least(self, 0, "weight_decay")
+        at_least(self, 0, "weight_decay", "planned")
         positive(self, "epsilon", "lr_generator", "lr_clone", "floor", "decay")
         if not all(0 <= share <= 1 for share in self.milestones):
             raise ValueError(f"milestones: expected shares of the budget in [0, 1], got {self.milestones}")
@@ -77,7 +79,7 @@ class DFME:
 
     def rate(self, asked: int) -> float:
         """The share of their highest at which the learning rates are after `asked` queries."""
-        return float(self.decay ** sum(asked >= share * self.budget for share in self.milestones))
+        return float(self.decay ** sum(asked >= share * (self.planned or self.budget) for share in self.milestones))
 
     def wanted(self, told: torch.Tensor) -> torch.Tensor:
         """What the clone's logits are to match where the answers are `told`, (N, K) rows that sum to 1."""

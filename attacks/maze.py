@@ -42,6 +42,7 @@ class MAZE:
     budget: images the thief may be charged for. rows: images in one request.
     batch: images of one step. clone_steps, replay_steps: of the clone, for each step of the generator, on fresh
     images and on remembered ones. replay_images: how many are remembered.
+    planned: queries that the learning rates are laid out for, where the thief means to go on; 0: the budget.
     epsilon, directions: of the forward differences.
     filters: the generator's width; the paper's is 64. lr_generator: of its Adam.
     optimiser, lr_clone, weight_decay: of the clone, "adamw" or "sgd".
@@ -53,6 +54,7 @@ class MAZE:
     clone_steps: int = 5
     replay_steps: int = 10
     replay_images: int = 20_000
+    planned: int = 0
     epsilon: float = 1e-3
     directions: int = 10
     filters: int = 32
@@ -64,14 +66,14 @@ class MAZE:
     def __post_init__(self) -> None:
         at_least(self, 1, "budget", "rows", "clone_steps", "replay_images", "directions", "filters")
         at_least(self, 2, "batch")
-        at_least(self, 0, "replay_steps", "weight_decay")
+        at_least(self, 0, "replay_steps", "weight_decay", "planned")
         positive(self, "epsilon", "lr_generator", "lr_clone")
         if self.optimiser not in OPTIMISERS:
             raise ValueError(f"optimiser: expected 'adamw' or 'sgd', got {self.optimiser!r}")
 
     def rate(self, asked: int) -> float:
         """The share of their highest at which the learning rates are after `asked` queries: a cosine down to 0."""
-        return (1 + math.cos(math.pi * min(asked / self.budget, 1.0))) / 2
+        return (1 + math.cos(math.pi * min(asked / (self.planned or self.budget), 1.0))) / 2
 
 
 class Replay:

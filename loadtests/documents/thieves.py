@@ -9,6 +9,7 @@ sentences hold whatever the numbers are: those that explain a missed target are 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import sys
 from collections.abc import Iterator, Sequence
@@ -209,6 +210,16 @@ class Study:
         """The headline, for policies that were robbed."""
         robbed = {row.policy for row in self.report.attacks}
         return [line for line in headline(self.report) if line.policy in robbed]
+
+    @cached_property
+    def without_data(self) -> list[Line]:
+        """The headline against thieves that had no labelled image of the task, where others were tried as well."""
+        guess = (self.chance or 0.0) + 1e-9
+        bare = tuple(row for row in self.report.attacks if (row.no_query_accuracy or 0.0) <= guess)
+        if len(bare) in (0, len(self.report.attacks)):
+            return []
+        robbed = {row.policy for row in bare}
+        return [line for line in headline(dataclasses.replace(self.report, attacks=bare)) if line.policy in robbed]
 
     @property
     def policies(self) -> list[str]:

@@ -145,6 +145,8 @@ def test_targets_by_hand() -> None:
 def test_learning_rates_fall_with_the_queries() -> None:
     how = DFME(budget=1000, milestones=(0.1, 0.5), decay=0.3)
     assert [how.rate(asked) for asked in (0, 99, 100, 499, 500, 2000)] == pytest.approx([1, 1, 0.3, 0.3, 0.09, 0.09])
+    longer = DFME(budget=100, planned=1000, milestones=(0.1, 0.5), decay=0.3)
+    assert [longer.rate(asked) for asked in (99, 100)] == pytest.approx([1, 0.3])
 
 
 @pytest.mark.parametrize(

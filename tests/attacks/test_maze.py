@@ -128,6 +128,7 @@ def test_the_loss_by_hand() -> None:
 def test_learning_rates_follow_a_cosine_over_the_budget() -> None:
     how = MAZE(budget=1000)
     assert [how.rate(asked) for asked in (0, 500, 1000, 3000)] == pytest.approx([1.0, 0.5, 0.0, 0.0])
+    assert MAZE(budget=500, planned=1000).rate(500) == pytest.approx(0.5)
 
 
 @pytest.mark.parametrize(
