@@ -14,7 +14,7 @@ from attacks import registry
 from loadtests.documents import thieves
 from loadtests.documents.thieves import Study, Target, Verdict
 from loadtests.headline import cells
-from loadtests.results import AttackRow, Report, ResultError, write_json
+from loadtests.results import AgreementRow, AttackRow, Report, ResultError, write_json
 from tests.loadtests import made_up
 from tests.loadtests.made_up import attack_row, policy_row
 
@@ -109,6 +109,61 @@ def test_the_headline(policy: str, gap: str, by_thief: str) -> None:
     (row,) = lines(TEXT, f"| {policy} | **{gap}** |")
     assert f"| {by_thief} |" in row
     assert "80.0 ± 1.4 % (n = 2)" in row
+
+
+def test_thieves_without_images_of_the_task_have_a_headline_of_their_own() -> None:
+    known = [
+        attack_row(
+            recipe="mnist",
+            policy=policy,
+            attack="in-distribution",
+            labels=labels,
+            budget=600,
+            clone_accuracy=accuracy,
+            no_query_accuracy=0.9,
+        )
+        for policy, labels, accuracy in (("undefended", "hard", 0.96), ("edm", "soft", 0.97))
+    ]
+    study = Study("mnist", results(attacks=(*rows(), *known)))
+    gap = {line.policy: line.gap_vs_top1 for line in study.lines}
+    bare = {line.policy: line.gap_vs_top1 for line in study.without_data}
+    assert gap["edm"] == pytest.approx(-0.01)
+    assert bare["edm"] == pytest.approx(0.15)
+    assert "no labelled image of the task" in thieves.render([study])
+    assert Study("mnist", results()).without_data == []
+
+
+def test_thefts_over_http_and_what_benign_users_felt_have_their_tables() -> None:
+    row = AgreementRow(
+        recipe="mnist",
+        policy="edm",
+        attack="knockoff",
+        labels="soft",
+        budget=10_000,
+        clone_recipe="adamw",
+        seed=1,
+        clients=10,
+        same_images=1.0,
+        label_differences=0,
+        largest_difference=2e-7,
+        in_process=0.5,
+        over_http=0.45,
+        allowed=0.02,
+    )
+    felt = (made_up.felt_row(), made_up.felt_row(stretch="during", p50_ms=45.0))
+    page = thieves.render([Study("mnist", results(agreement=(row,), felt=felt))])
+    (line,) = lines(page, "adamw, 1")
+    assert line.split(" | ")[6:] == ["100.0 %", "0", "2.0e-07", "50.0 %", "45.0 %", "± 2.0", "**no** |"]
+    assert [len(lines(page, stretch, "4\u202f000")) for stretch in ("| before |", "| during |")] == [1, 1]
+
+
+def test_a_clone_of_its_own_is_told_beside_the_usual_one() -> None:
+    tables = {
+        "evaluate.plain": {"attacks": ("knockoff",), "clone": {"recipes": ["sgd"]}, "called": None},
+        "evaluate.wide": {"attacks": ("knockoff",), "clone": {"options": {"width": 2}}, "called": "larger-clone"},
+    }
+    run = dataclasses.replace(made_up.RUN, settings={**SETTINGS, **tables})
+    assert Study("mnist", results(run=run)).exceptions == [("knockoff (larger-clone)", 'options {"width": 2}')]
 
 
 def test_the_headline_names_the_thief_and_the_share_of_the_policys_own_accuracy() -> None:
