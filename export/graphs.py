@@ -40,8 +40,9 @@ from zoo.hash_net import HashNet
 
 OPSET = 20
 BATCHES = (1, 7, 32)
-# largest |difference| of a float network's probability from torch's own answer
-BOUND = 1e-5
+# largest |difference| of a float network's probability from torch's own answer: rounding alone, which differs from one
+# make of CPU to the next, brings an untrained ResNet34 to 1.1e-5
+BOUND = 5e-5
 # the same of a surrogate's `redirection`, as a share of the largest |value| of a batch: slopes run into the thousands,
 # and one of a unit that is 0 up to rounding may be handed on or not
 SLOPE_BOUND = 1e-3
