@@ -80,4 +80,3 @@ class ScriptedThief:
     def own(self) -> TransferSet | None:
         """Labelled images the thief had before its first query, or None."""
         return self._own
-
