@@ -36,10 +36,10 @@ bench_policies = undefended edm undefended-torchscript edm-torchscript
 
 .DELETE_ON_ERROR:
 .SECONDARY:
-.PHONY: help setup lock key train export archive serve status stop loadtest attack report demo reproduce thieves documents bench bench-attacks check test clean
+.PHONY: help setup lock key train export archive serve status stop loadtest attack report demo reproduce thieves thieves-over-http documents bench bench-attacks check test clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-17s %s\n", $$1, $$2}' Makefile
 	@echo "  variables: RECIPE=$(RECIPE) TIER=$(TIER) POLICIES='$(POLICIES)' INSTANCE=$(INSTANCE) PORTS='--port-offset 100' GPU=1"
 
 setup: $(ready) ## .venv with the locked packages (GPU=1: onnxruntime-gpu)
@@ -149,6 +149,16 @@ thieves: key ## every attack on every policy of RECIPE: results/thieves-RECIPE.j
 	$(py) -m loadtests.evaluate $(spec) --only $(thieving_tables) --run $(RUN)
 	$(py) -m loadtests.report $(RUN)
 	mkdir -p results
+	cp $(RUN)/report.json results/thieves-$(name).json
+	$(MAKE) documents
+
+thieves-over-http: RUN = reports/$(name)-thieves
+thieves-over-http: POLICIES = undefended edm
+thieves-over-http: ## ten clients steal from a running server what `make thieves` stole in process: both must agree
+	$(MAKE) serve POLICIES="$(POLICIES)"
+	$(py) -m loadtests.evaluate $(spec) --only thieves-over-http --over-http $(INSTANCE) --clients 10 --run $(RUN) \
+	  || { $(MAKE) stop; exit 1; }
+	$(MAKE) stop
 	cp $(RUN)/report.json results/thieves-$(name).json
 	$(MAKE) documents
 
