@@ -50,6 +50,7 @@ from zoo import datasets
 SEED = 0
 # the recipe of a clone that its attack trained
 OWN = "own"
+PLAIN = "adamw"
 
 
 @dataclass(frozen=True)
@@ -324,10 +325,12 @@ def _alone(plan: Plan, folder: Path, classes: int, budget: int) -> Iterator[Cell
     """The clones to train on what the thief had before its first query; none where it had nothing labelled."""
     if not (folder / "own.npz").exists():
         return
+    # its images have labels, no probabilities: a thief whose recipes need those falls back on the plain one
+    readable = tuple(name for name in plan.theft.cloning.recipes if clone.recipe_reads(name, "hard"))
     yield from cells.plan(
         folder / "own.npz",
         plan.victim.path,
-        plan.theft.cloning,
+        dataclasses.replace(plan.theft.cloning, recipes=readable or (PLAIN,)),
         policy=plan.victim.policy,
         attack=f"{plan.theft.attack}, without a query",
         adaptive=None,

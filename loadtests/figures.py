@@ -237,6 +237,8 @@ def growth(
                     continue
                 axis.set_title(f"{attack}, {labels} labels", fontsize=10)
                 axis.set(xscale="log", ylim=(0, 1.05))
+                if len(budgets) == 1:  # a single point has no range of its own
+                    axis.set_xlim(budgets[0] / 2, budgets[0] * 2)
                 lines = {name: [c for c in cells if c.labels == labels] for name, cells in by_policy.items()}
                 for number, name in enumerate(policies):
                     _bars(axis, lines[name], number, len(policies))
