@@ -30,6 +30,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from attacks import metrics
+from attacks.seeded import from_seed
 from attacks.service import Service
 from attacks.transfer import TransferSet
 from zoo import models, pretrained
@@ -184,10 +185,10 @@ def train(
     generator = torch.Generator().manual_seed(seed)
     kept, held_out = transfer.split(HELD_OUT, generator=generator)
     targets = kept.soft_targets() if labels == "soft" else kept.labels
-    gpus = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=gpus), torch.backends.cudnn.flags(deterministic=True, benchmark=False):
-        torch.manual_seed(seed)
-        network = _fresh(kept, cloning, classes).to(memory_format=torch.channels_last).to(device)
+    with from_seed(seed, device):
+        _, channels, size, _ = kept.images.shape
+        network = untrained(cloning, Service(channels, size, classes), like=kept.images)
+        network = network.to(memory_format=torch.channels_last).to(device)
         images = kept.images.to(device, memory_format=torch.channels_last)
         fit(
             network,
@@ -222,38 +223,26 @@ def best(held_out: Mapping[str, Sequence[float]]) -> str:
     return max(held_out, key=lambda recipe: mean(held_out[recipe]))
 
 
-def untrained(
-    cloning: Cloning, service: Service, *, mean: Sequence[float] | None = None, std: Sequence[float] | None = None
-) -> nn.Module:
+def untrained(cloning: Cloning, service: Service, *, like: torch.Tensor | None = None) -> nn.Module:
     """A network of `cloning`'s architecture, its weights drawn from torch's global generator, which the caller seeds;
     those that `cloning.start` holds are taken from there.
 
-    mean, std: a value a channel by which its first layer normalises pixels in [0, 1]; (x - 0.5) / 0.5 where a thief
-    has no images to take them from.
+    like: the thief's own images, float32 (n, C, H, W), by whose mean and spread its first layer normalises pixels in
+    [0, 1]; by (x - 0.5) / 0.5 where a thief has none.
     """
+    half = [0.5] * service.channels
     network = models.build(
         cloning.architecture,
         classes=service.classes,
         channels=service.channels,
         size=service.size,
-        mean=mean or [0.5] * service.channels,
-        std=std or [0.5] * service.channels,
+        mean=half if like is None else like.mean(dim=(0, 2, 3)).tolist(),
+        std=half if like is None else like.std(dim=(0, 2, 3)).clamp(min=1e-3).tolist(),
         **cloning.options,
     )
     if cloning.start:
         pretrained.take(network, cloning.start)
     return network
-
-
-def _fresh(transfer: TransferSet, cloning: Cloning, classes: int) -> nn.Module:
-    """An untrained clone, normalising by the mean and spread of the thief's own images."""
-    _, channels, size, _ = transfer.images.shape
-    return untrained(
-        cloning,
-        Service(channels, size, classes),
-        mean=transfer.images.mean(dim=(0, 2, 3)).tolist(),
-        std=transfer.images.std(dim=(0, 2, 3)).clamp(min=1e-3).tolist(),
-    )
 
 
 def fit(

@@ -25,9 +25,10 @@ from dataclasses import dataclass
 import torch
 
 from attacks.clone import CloneRecipe, Cloning, centred_log
+from attacks.oracle import distributions
 from attacks.script import Script, ScriptedThief
 from attacks.service import Service
-from attacks.zeroth_order import KEEP, Apprentice, Forger, Probes, at_least, players, positive, told
+from attacks.zeroth_order import KEEP, Apprentice, Forger, Probes, at_least, players, positive
 from zoo.generator import LATENT
 
 OPTIMISERS = ("adamw", "sgd")
@@ -106,14 +107,14 @@ def script(how: DFME, classes: int, forger: Forger, apprentice: Apprentice, draw
         asked += len(images)
         guesses = apprentice.logits(images)
         apprentice.judge(guesses[: how.batch], answers.labels[: how.batch])
-        wanted = how.wanted(told(answers, classes).to(images.device))
+        wanted = how.wanted(distributions(answers, classes).to(images.device))
         forger.climb(before, probes.gradient(loss(guesses, wanted)), rate=rate)
 
         for _ in range(how.clone_steps):
             images = forger.images(how.batch)
             answers = yield images.cpu()
             asked += len(images)
-            apprentice.study(images, how.wanted(told(answers, classes).to(images.device)), loss, rate=rate)
+            apprentice.study(images, how.wanted(distributions(answers, classes).to(images.device)), loss, rate=rate)
 
 
 def prepare(

@@ -34,6 +34,7 @@ from attacks import clone
 from attacks.clone import Clone, Cloning, clone_recipe
 from attacks.oracle import REFUSED, Answers
 from attacks.script import Script, ScriptedThief
+from attacks.seeded import from_seed
 from attacks.service import Service
 from zoo import datasets, dcgan
 from zoo.augment import Affine
@@ -225,7 +226,7 @@ class Painter:
     def __init__(self, drawing: Drawing) -> None:
         self._drawing = drawing
         self._device = clone.here()
-        with _weights_from(drawing.seed, self._device):
+        with from_seed(drawing.seed, self._device):
             geometry = {"channels": drawing.channels, "size": drawing.size, "filters": drawing.filters}
             self._generator: nn.Module = dcgan.Generator(**geometry, latent=drawing.latent)
             self._discriminator: nn.Module = dcgan.Discriminator(**geometry)
@@ -335,13 +336,8 @@ class Apprentice:
 
     def begin(self, proxies: torch.Tensor) -> None:
         """A network without experience, which normalises by the mean and spread of the proxies."""
-        with _weights_from(self._seed, self._device):
-            self.network = clone.untrained(
-                self._cloning,
-                self._service,
-                mean=proxies.mean(dim=(0, 2, 3)).tolist(),
-                std=proxies.std(dim=(0, 2, 3)).clamp(min=1e-3).tolist(),
-            )
+        with from_seed(self._seed, self._device):
+            self.network = clone.untrained(self._cloning, self._service, like=proxies)
         self.network.to(self._device).to(memory_format=torch.channels_last)
         self._averages = [self.network]
         self._learned = False
@@ -460,11 +456,3 @@ def _frozen(network: nn.Module) -> Iterator[None]:
         yield
     finally:
         network.requires_grad_(True)
-
-
-@contextmanager
-def _weights_from(seed: int, device: torch.device) -> Iterator[None]:
-    """Weights are drawn from `seed`; torch's global generators are left as they were."""
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
-        yield

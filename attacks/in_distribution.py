@@ -15,6 +15,7 @@ from attacks import owned
 from attacks.clone import Cloning
 from attacks.script import Script, ScriptedThief
 from attacks.service import Service
+from attacks.thief import check
 
 
 @dataclass(frozen=True)
@@ -32,10 +33,7 @@ class InDistribution:
     rows: int = 64
 
     def __post_init__(self) -> None:
-        if self.budget < 1:
-            raise ValueError(f"budget: expected at least 1 image, got {self.budget}")
-        if self.rows < 1:
-            raise ValueError(f"rows: expected at least 1 image in a request, got {self.rows}")
+        check(self)
 
 
 def prepare(

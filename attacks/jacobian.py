@@ -33,6 +33,7 @@ from attacks.clone import CloneRecipe, Cloning
 from attacks.script import Script, ScriptedThief
 from attacks.seeded import seeded
 from attacks.service import Service
+from attacks.thief import check
 from attacks.transfer import Collector, TransferSet
 
 FITS = {
@@ -81,10 +82,7 @@ class Augmentation:
     reservoir_from: int = 3
 
     def __post_init__(self) -> None:
-        if self.budget < 1:
-            raise ValueError(f"budget: expected at least 1 image, got {self.budget}")
-        if self.rows < 1:
-            raise ValueError(f"rows: expected at least 1 image in a request, got {self.rows}")
+        check(self)
         if self.seeds < 2:
             raise ValueError(f"seeds: expected at least 2 images, got {self.seeds}")
         if not 0 < self.step <= 1:
@@ -131,7 +129,6 @@ def augmenting(
     """The attack from its seeds, float32 (s, C, H, W) in [0, 1], on. Ends early where fewer than two images were
     answered, or where no copy is new."""
     known, asked, images = Collector(), set[bytes](), seeds
-    mean, std = seeds.mean(dim=(0, 2, 3)).tolist(), seeds.std(dim=(0, 2, 3)).clamp(min=1e-3).tolist()
     network: nn.Module | None = None
     number, answered = 0, 0
     while True:
@@ -147,7 +144,7 @@ def augmenting(
         transfer = known.transfer_set()
         with seeded(generator, clone.here()):
             if network is None or parameters.restart:
-                network = clone.untrained(cloning, service, mean=mean, std=std)
+                network = clone.untrained(cloning, service, like=seeds)
                 network = network.to(memory_format=torch.channels_last).to(clone.here())
             _learn(network, transfer, parameters, generator)
         chosen = torch.randperm(len(transfer), generator=generator)

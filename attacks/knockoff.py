@@ -14,6 +14,7 @@ import torch
 from attacks.clone import Clone, Cloning
 from attacks.oracle import Answers
 from attacks.service import Service
+from attacks.thief import check
 from attacks.transfer import Collector, TransferSet
 from zoo import datasets
 
@@ -32,10 +33,7 @@ class Knockoff:
     rows: int = 64
 
     def __post_init__(self) -> None:
-        if self.budget < 1:
-            raise ValueError(f"budget: expected at least 1 image, got {self.budget}")
-        if self.rows < 1:
-            raise ValueError(f"rows: expected at least 1 image in a request, got {self.rows}")
+        check(self)
 
 
 class KnockoffThief:

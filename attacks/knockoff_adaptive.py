@@ -33,11 +33,11 @@ from torch.nn import functional as F
 
 from attacks import clone
 from attacks.clone import CloneRecipe, Cloning
-from attacks.oracle import Answers
+from attacks.oracle import distributions
 from attacks.script import Script, ScriptedThief
 from attacks.seeded import seeded
 from attacks.service import Service
-from attacks.transfer import Collector
+from attacks.thief import check
 from zoo import datasets
 
 STEP = CloneRecipe("adamw", lr=1e-3, weight_decay=5e-4)
@@ -62,10 +62,7 @@ class KnockoffAdaptive:
     window: int = 25
 
     def __post_init__(self) -> None:
-        if self.budget < 1:
-            raise ValueError(f"budget: expected at least 1 image, got {self.budget}")
-        if self.rows < 1:
-            raise ValueError(f"rows: expected at least 1 image in a request, got {self.rows}")
+        check(self)
         if not 8 <= self.per_action <= 64:
             raise ValueError(f"per_action: expected 8 to 64 images, got {self.per_action}")
         if self.window < 2:
@@ -157,10 +154,8 @@ class Pupil:
         self._order = torch.empty(len(surrogate), dtype=torch.int64)
         self._answers = torch.empty(len(surrogate), service.classes)
         self._known = 0
-        mean = surrogate.mean(dim=(0, 2, 3)).tolist()
-        std = surrogate.std(dim=(0, 2, 3)).clamp(min=1e-3).tolist()
         with seeded(generator, self._device):
-            network = clone.untrained(cloning, service, mean=mean, std=std)
+            network = clone.untrained(cloning, service, like=surrogate)
         self._network: nn.Module = network.to(memory_format=torch.channels_last).to(self._device)
         self._optimiser = STEP.start(self._network)
 
@@ -215,7 +210,7 @@ def adapting(
         answers = yield images
         rows = rows[~answers.refused]
         if len(rows):
-            told = _targets(images, answers, service.classes)
+            told = distributions(answers, service.classes)[~answers.refused]
             value = rewards(told, pupil.loss(rows, told), soft=answers.probabilities is not None)
             policy.reward(action, value)
             pupil.learn(rows, told)
@@ -242,13 +237,3 @@ def prepare(
     return ScriptedThief(
         adapting(surrogate.pixels, surrogate.labels, parameters, service, cloning=cloning, generator=generator)
     )
-
-
-def _targets(images: torch.Tensor, answers: Answers, classes: int) -> torch.Tensor:
-    """The answered rows as distributions, float32 (n, K): the served probabilities, or the labels one-hot."""
-    collector = Collector()
-    collector.add(images, answers)
-    transfer = collector.transfer_set()
-    if transfer.probabilities is None:
-        return F.one_hot(transfer.labels, classes).float()
-    return transfer.soft_targets()

@@ -26,9 +26,10 @@ import torch
 from torch.nn import functional as F
 
 from attacks.clone import CloneRecipe, Cloning
+from attacks.oracle import distributions
 from attacks.script import Script, ScriptedThief
 from attacks.service import Service
-from attacks.zeroth_order import KEEP, Apprentice, Forger, Probes, at_least, players, positive, told
+from attacks.zeroth_order import KEEP, Apprentice, Forger, Probes, at_least, players, positive
 
 OPTIMISERS = ("adamw", "sgd")
 # of the generator, the authors' own
@@ -135,7 +136,7 @@ def script(how: MAZE, classes: int, forger: Forger, apprentice: Apprentice, draw
         asked += len(images)
         guesses = apprentice.logits(images)
         apprentice.judge(guesses[: how.batch], answers.labels[: how.batch])
-        wanted = told(answers, classes).to(images.device)
+        wanted = distributions(answers, classes).to(images.device)
         forger.climb(before, probes.gradient(loss(guesses, wanted)), rate=rate)
 
         images, wanted = images[: how.batch], wanted[: how.batch]
@@ -144,7 +145,7 @@ def script(how: MAZE, classes: int, forger: Forger, apprentice: Apprentice, draw
                 images = forger.images(how.batch)
                 answers = yield images.cpu()
                 asked += len(images)
-                wanted = told(answers, classes).to(images.device)
+                wanted = distributions(answers, classes).to(images.device)
             apprentice.study(images, wanted, loss, rate=rate)
             replay.add(images, wanted)
 

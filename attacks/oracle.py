@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
+from torch.nn import functional as F
 
 REFUSED = -1
 """The label of a row that was charged but not answered."""
@@ -62,6 +63,22 @@ def joined(parts: Sequence[Answers]) -> Answers:
             ]
         ),
     )
+
+
+def distributions(answers: Answers, classes: int) -> torch.Tensor:
+    """What the victim said as float32 (N, classes) rows that sum to 1, NaN in refused rows.
+
+    Served probabilities are clamped at 0 and renormalised; a row without any probability left, or told as a label
+    only, is that label's unit vector.
+    """
+    one_hot = F.one_hot(answers.labels.clamp(min=0), classes).to(torch.float32)
+    if answers.probabilities is None:
+        rows = one_hot
+    else:
+        served = answers.probabilities.clamp(min=0)
+        total = served.sum(dim=1, keepdim=True)
+        rows = torch.where(total > 0, served / total.clamp(min=torch.finfo(served.dtype).tiny), one_hot)
+    return torch.where(answers.refused[:, None], torch.nan, rows)
 
 
 Oracle = Callable[[torch.Tensor], Answers]

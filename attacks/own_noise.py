@@ -18,10 +18,11 @@ import torch
 from torch import nn
 
 from attacks.clone import Clone, CloneRecipe, Cloning, here, untrained
-from attacks.oracle import Answers
+from attacks.oracle import Answers, distributions
+from attacks.seeded import from_seed
 from attacks.service import Service
 from attacks.thief import Thief
-from attacks.transfer import Collector, TransferSet
+from attacks.transfer import TransferSet
 
 BOUND = 0.1
 STEPS = 3
@@ -81,8 +82,7 @@ class OwnNoiseThief:
         self._steps = steps
         self._device = here()
         self._draws = torch.Generator().manual_seed(seed)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with from_seed(seed, self._device):
             self._network = untrained(cloning, service).to(self._device)
             self._generator = NoiseGenerator(channels=service.channels, bound=bound).to(self._device)
         self._optimisers = [LEARNING.start(self._network), LEARNING.start(self._generator)]
@@ -104,7 +104,7 @@ class OwnNoiseThief:
         originals, noise = (each[~answers.refused].to(self._device) for each in self._asked)
         # batch normalisation needs two rows to learn from
         if len(originals) > 1:
-            self._learn(originals, noise, targets(images, answers).to(self._device))
+            self._learn(originals, noise, targets(answers).to(self._device))
         self._thief.observe(images, answers)
 
     def transfer_set(self) -> TransferSet:
@@ -125,9 +125,7 @@ class OwnNoiseThief:
 
     def _learn(self, originals: torch.Tensor, noise: torch.Tensor, aims: torch.Tensor) -> None:
         self._network.train()
-        gpus = [self._device] if self._device.type == "cuda" else []
-        with torch.random.fork_rng(devices=gpus):
-            torch.manual_seed(int(torch.randint(2**62, (), generator=self._draws)))
+        with from_seed(int(torch.randint(2**62, (), generator=self._draws)), self._device):
             for _ in range(self._steps):
                 loss = LEARNING.distance(self._network(self._perturbed(originals, noise)), aims)
                 for optimiser in self._optimisers:
@@ -137,9 +135,9 @@ class OwnNoiseThief:
                     optimiser.step()
 
 
-def targets(images: torch.Tensor, answers: Answers) -> torch.Tensor:
+def targets(answers: Answers) -> torch.Tensor:
     """What the answered rows teach: probabilities float32 (n, K) that sum to 1, or labels int64 (n,)."""
-    collector = Collector()
-    collector.add(images, answers)
-    told = collector.transfer_set()
-    return told.labels if told.probabilities is None else told.soft_targets()
+    answered = ~answers.refused
+    if answers.probabilities is None:
+        return answers.labels[answered]
+    return distributions(answers, answers.probabilities.shape[1])[answered]

@@ -1,4 +1,4 @@
-"""Training inside an attack that repeats: equal seeds and equal answers give equal networks, whoever else draws."""
+"""Training that repeats: equal seeds and equal answers give equal networks, whoever else draws."""
 
 from __future__ import annotations
 
@@ -9,11 +9,17 @@ import torch
 
 
 @contextmanager
-def seeded(generator: torch.Generator, device: torch.device) -> Iterator[None]:
-    """Inside, torch's global generators (weights, dropout) start from a number that the CPU `generator` draws and
-    cuDNN repeats itself; outside, both are as they were. Do not yield to a caller from inside."""
-    seed = int(torch.randint(2**31, (), generator=generator))
+def from_seed(seed: int, device: torch.device) -> Iterator[None]:
+    """Inside, torch's global generators (weights, dropout) start from `seed` and cuDNN repeats itself; outside, both
+    are as they were. Do not yield to a caller from inside."""
     gpus = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=gpus), torch.backends.cudnn.flags(deterministic=True, benchmark=False):
         torch.manual_seed(seed)
+        yield
+
+
+@contextmanager
+def seeded(generator: torch.Generator, device: torch.device) -> Iterator[None]:
+    """`from_seed` with a number that the CPU `generator` draws."""
+    with from_seed(int(torch.randint(2**31, (), generator=generator)), device):
         yield

@@ -29,6 +29,14 @@ class Parameters(Protocol):
         """Images in one request."""
 
 
+def check(parameters: Parameters) -> None:
+    """Raises ValueError where there is nothing to ask, or nothing in a request."""
+    if parameters.budget < 1:
+        raise ValueError(f"budget: expected at least 1 image, got {parameters.budget}")
+    if parameters.rows < 1:
+        raise ValueError(f"rows: expected at least 1 image in a request, got {parameters.rows}")
+
+
 class Thief(Protocol):
     """One attack in progress. Owns its randomness: equal seeds and equal answers give equal proposals."""
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from attacks.oracle import Answers, joined
+from attacks.oracle import Answers, distributions, joined
 
 
 @dataclass(frozen=True)
@@ -53,10 +53,7 @@ class TransferSet:
         Raises ValueError where the service told labels only."""
         if self.probabilities is None:
             raise ValueError("no soft targets: the service told labels only; train with labels='hard'")
-        served = self.probabilities.clamp(min=0)
-        total = served.sum(dim=1, keepdim=True)
-        one_hot = torch.nn.functional.one_hot(self.labels, served.shape[1]).to(served.dtype)
-        return torch.where(total > 0, served / total.clamp(min=torch.finfo(served.dtype).tiny), one_hot)
+        return distributions(Answers(self.labels, self.probabilities), self.probabilities.shape[1])
 
     def _rows(self, keep: torch.Tensor, *, charged: int) -> TransferSet:
         probabilities = None if self.probabilities is None else self.probabilities[keep]

@@ -23,10 +23,10 @@ from dataclasses import dataclass
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 from attacks.clone import Clone, CloneRecipe, Cloning, here, untrained
-from attacks.oracle import REFUSED, Answers
+from attacks.oracle import REFUSED
+from attacks.seeded import from_seed
 from attacks.service import Service
 from zoo.generator import Generator
 
@@ -37,22 +37,6 @@ Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 KEEP = 2_000
 # freshly answered images over which the clone's prequential agreement is counted
 RECENT = 2_000
-
-
-def told(answers: Answers, classes: int) -> torch.Tensor:
-    """What the victim said as float32 (N, classes) rows that sum to 1, NaN in refused rows.
-
-    Served probabilities are clamped at 0 and renormalised; a row without any probability left, or told as a label
-    only, is that label's unit vector.
-    """
-    one_hot = F.one_hot(answers.labels.clamp(min=0), classes).to(torch.float32)
-    if answers.probabilities is None:
-        rows = one_hot
-    else:
-        served = answers.probabilities.clamp(min=0)
-        total = served.sum(dim=1, keepdim=True)
-        rows = torch.where(total > 0, served / total.clamp(min=torch.finfo(served.dtype).tiny), one_hot)
-    return torch.where(answers.refused[:, None], torch.nan, rows)
 
 
 def pixels(before_tanh: torch.Tensor) -> torch.Tensor:
@@ -196,8 +180,7 @@ def players(
 
     filters, latent, affine: as of zoo.generator.Generator. torch's global generator is left as it was.
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with from_seed(seed, here()):
         # a generator's sides are multiples of 4
         side = -(-service.size // 4) * 4
         generator = Generator(channels=service.channels, size=side, filters=filters, latent=latent, affine=affine)

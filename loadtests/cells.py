@@ -7,16 +7,14 @@ its own with one thread (two threads on one small network lose more than they ga
 
 from __future__ import annotations
 
-import concurrent.futures
 import dataclasses
 import functools
 import hashlib
 import itertools
 import json
-import multiprocessing
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +25,7 @@ from attacks import clone, metrics
 from attacks.clone import LABELS, Cloning
 from attacks.oracle import Oracle
 from attacks.transfer import TransferSet
+from loadtests import pool
 from loadtests.results import AttackRow, write_json
 from zoo.datasets import Images
 
@@ -197,35 +196,20 @@ def finish(
     known = len(set(paths)) - len(missing)
     if known:
         say(f"{known} of {len(set(paths))} clones were trained by an earlier run")
-    if workers is None:
-        workers = 1 if torch.cuda.is_available() else len(os.sched_getaffinity(0))
-    if missing:
-        _train_all(missing, workers=workers, say=say)
+    # the largest first, so that the cores finish together
+    order = sorted(missing.items(), key=lambda job: -job[1].budget)
+    for done, ((path, cell), score) in enumerate(pool.spread(_train_job, order, workers=workers), start=1):
+        write_json(path, dataclasses.asdict(score))
+        say(
+            f"[{done}/{len(missing)}] {cell}: clone accuracy {score.clone_accuracy:.3f}, "
+            f"held-out {score.held_out:.3f} ({score.seconds:.1f} s)"
+        )
     for path, cell in zip(paths, cells, strict=True):
         yield cell, Score(**json.loads(path.read_text("utf-8")))
 
 
-def _train_all(missing: Mapping[Path, Cell], *, workers: int, say: Callable[[str], None]) -> None:
-    # spawn: a forked child would inherit the locks of this process's threads
-    context = multiprocessing.get_context("spawn")
-    pool = concurrent.futures.ProcessPoolExecutor(workers, mp_context=context, initializer=_one_thread)
-    try:
-        # the largest first, so that the cores finish together
-        order = sorted(missing, key=lambda path: -missing[path].budget)
-        running = {pool.submit(train, missing[path]): path for path in order}
-        for done, future in enumerate(concurrent.futures.as_completed(running), start=1):
-            path, score = running[future], future.result()
-            write_json(path, dataclasses.asdict(score))
-            say(
-                f"[{done}/{len(missing)}] {missing[path]}: clone accuracy {score.clone_accuracy:.3f}, "
-                f"held-out {score.held_out:.3f} ({score.seconds:.1f} s)"
-            )
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _one_thread() -> None:
-    torch.set_num_threads(1)
+def _train_job(job: tuple[Path, Cell]) -> Score:
+    return train(job[1])
 
 
 @functools.lru_cache(maxsize=4)

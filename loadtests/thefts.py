@@ -13,7 +13,6 @@ Thefts are independent: in process each core carries out its own on one thread, 
 
 from __future__ import annotations
 
-import concurrent.futures
 import dataclasses
 import hashlib
 import json
@@ -36,6 +35,7 @@ from attacks.label_only import labels_only
 from attacks.oracle import Ledger, Oracle
 from attacks.service import Service
 from attacks.thief import Thief, steal
+from loadtests import pool
 from loadtests.oracles import InProcessOracle
 
 # of [clone], what a thief who learns between queries uses
@@ -209,22 +209,13 @@ def finish(
     known = len(folders) - len(missing)
     if known:
         say(f"{known} of {len(folders)} thefts were carried out by an earlier run")
-    if not missing:
-        return folders
-    if workers is None:
-        workers = 1 if torch.cuda.is_available() else len(os.sched_getaffinity(0))
-    # spawn: a forked child would inherit the locks of this process's threads
-    context = multiprocessing.get_context("spawn")
-    pool = concurrent.futures.ProcessPoolExecutor(
-        min(workers, len(missing)), mp_context=context, initializer=torch.set_num_threads, initargs=(1,)
-    )
-    try:
-        # the largest first, so that the cores finish together
-        order = sorted(missing.values(), key=lambda theft: -max(theft.budgets))
-        running = {pool.submit(in_process, theft, folders[theft.name]): theft for theft in order}
-        for done, future in enumerate(concurrent.futures.as_completed(running), start=1):
-            future.result()
-            say(f"[{done}/{len(missing)}] {running[future]}: {max(running[future].budgets)} queries")
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+    # the largest first, so that the cores finish together
+    order = sorted(missing.values(), key=lambda theft: -max(theft.budgets))
+    jobs = [(theft, folders[theft.name]) for theft in order]
+    for done, ((theft, _), _) in enumerate(pool.spread(_in_process, jobs, workers=workers), start=1):
+        say(f"[{done}/{len(missing)}] {theft}: {max(theft.budgets)} queries")
     return folders
+
+
+def _in_process(job: tuple[Theft, Path]) -> None:
+    in_process(*job)

@@ -9,9 +9,9 @@ import torch
 from torch.nn import functional as F
 
 from attacks.clone import CloneRecipe, Cloning, centred_log
-from attacks.oracle import REFUSED, Answers
+from attacks.oracle import REFUSED, Answers, distributions
 from attacks.service import Service
-from attacks.zeroth_order import RECENT, Apprentice, Forger, Probes, pixels, players, told
+from attacks.zeroth_order import RECENT, Apprentice, Forger, Probes, pixels, players
 from zoo.generator import UpsampledConv2d
 
 SERVICE = Service(channels=1, size=14, classes=4)
@@ -37,7 +37,7 @@ def squared(logits: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
 
 def test_answers_become_rows_that_sum_to_one() -> None:
     served = torch.tensor([[0.5, 0.3, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0], [torch.nan] * 4, [0.9, -0.1, 0.0, 0.1]])
-    rows = told(Answers(torch.tensor([0, 2, REFUSED, 0]), served), 4)
+    rows = distributions(Answers(torch.tensor([0, 2, REFUSED, 0]), served), 4)
     assert torch.allclose(rows[0], torch.tensor([0.625, 0.375, 0.0, 0.0]))  # top-2, not renormalised
     assert rows[1].tolist() == [0.0, 0.0, 1.0, 0.0]  # rounded away: only the label is left
     assert rows[2].isnan().all()
@@ -45,7 +45,7 @@ def test_answers_become_rows_that_sum_to_one() -> None:
 
 
 def test_labels_become_unit_vectors() -> None:
-    rows = told(Answers(torch.tensor([3, REFUSED, 0])), 4)
+    rows = distributions(Answers(torch.tensor([3, REFUSED, 0])), 4)
     assert rows[0].tolist() == [0.0, 0.0, 0.0, 1.0]
     assert rows[1].isnan().all()
     assert rows[2].tolist() == [1.0, 0.0, 0.0, 0.0]
