@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
+from statistics import median
 from typing import Any, ClassVar
 
 VERSIONS = ("torch", "numpy", "onnxruntime", "torchserve", "locust")
@@ -345,6 +346,94 @@ class AgreementRow:
 
 
 @dataclass(frozen=True)
+class NoiseRow:
+    """What a policy's input perturbation does to one kind of traffic, measured once under each of several noise seeds.
+
+    l1: mean ||T(x + h) - T(x)||_1 of the policy's own predictor T, in [0, 2], a seed each. accuracy: of the answers, a
+    seed each; empty where images have no labels. label_flips: share of labels that T(x) would not have given, a seed
+    each. rms: of h over the pixels, in [0, 1] pixel units, mean over images and seeds; largest: |h| anywhere.
+    """
+
+    SCOPE: ClassVar = ("recipe", "policy", "traffic")
+
+    recipe: str
+    policy: str
+    traffic: str
+    images: int
+    l1: tuple[float, ...]
+    label_flips: tuple[float, ...]
+    accuracy: tuple[float, ...]
+    rms: float
+    largest: float
+
+    def __post_init__(self) -> None:
+        for name in ("l1", "label_flips", "accuracy"):  # JSON knows no tuples
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        if not self.l1 or len(self.label_flips) != len(self.l1) or len(self.accuracy) not in (0, len(self.l1)):
+            raise ResultError("noise: expected one l1, one label_flips and, with labels, one accuracy for each seed")
+
+
+@dataclass(frozen=True)
+class GradientRow:
+    """How well a thief's zeroth-order estimate of its loss's gradient points where the gradient without noise does.
+
+    Over `directions` orthonormal probes of length `epsilon` an image: cosine of the estimated and the true coefficients
+    along them, mean over images and its standard deviation. repeats: answers to each image and probe that the thief
+    averages, 1 for a plain one.
+    """
+
+    SCOPE: ClassVar = ("recipe", "policy", "traffic")
+
+    recipe: str
+    policy: str
+    traffic: str
+    epsilon: float
+    repeats: int
+    directions: int
+    images: int
+    cosine: float
+    deviation: float
+
+    def __post_init__(self) -> None:
+        if not -1.001 <= self.cosine <= 1.001:
+            raise ResultError(f"gradients: cosine: expected -1 to 1, got {self.cosine}")
+
+
+@dataclass(frozen=True)
+class DefenseCostRow:
+    """What a defense adds to the undefended victim's answer to one batch, in process.
+
+    defense: its name; form: "served" (as this project's archives do it), or how else it was done ("naive": the papers'
+    code's way). ms: median milliseconds a batch of all rounds, the victim included; ms_rounds: each round's median;
+    victim_ms_rounds: the victim alone, measured side by side. peak_mb: growth of the process's peak memory over that of
+    one with the victim alone, both after the same batches.
+    """
+
+    SCOPE: ClassVar = ("architecture", "batch")
+
+    architecture: str
+    batch: int
+    defense: str
+    form: str
+    threads: int
+    ms: float
+    ms_rounds: tuple[float, ...]
+    victim_ms_rounds: tuple[float, ...]
+    peak_mb: float | None
+
+    def __post_init__(self) -> None:
+        for name in ("ms_rounds", "victim_ms_rounds"):  # JSON knows no tuples
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        if not self.ms_rounds or len(self.ms_rounds) != len(self.victim_ms_rounds):
+            raise ResultError("defense_costs: expected the victim's time beside the defense's in every round")
+
+    @property
+    def times(self) -> float:
+        """The defended answer's time over the victim's alone: median of the rounds' ratios."""
+        return median(a / b for a, b in zip(self.ms_rounds, self.victim_ms_rounds, strict=True))
+
+
+@dataclass(frozen=True)
 class RunInfo:
     """What is needed to judge the numbers and to make them again."""
 
@@ -375,6 +464,9 @@ class Report:
     hash_costs: tuple[HashCostRow, ...] = ()
     felt: tuple[FeltRow, ...] = ()
     agreement: tuple[AgreementRow, ...] = ()
+    noise: tuple[NoiseRow, ...] = ()
+    gradients: tuple[GradientRow, ...] = ()
+    defense_costs: tuple[DefenseCostRow, ...] = ()
 
 
 ROWS: Mapping[str, type[Any]] = {
@@ -389,6 +481,9 @@ ROWS: Mapping[str, type[Any]] = {
     "hash_costs": HashCostRow,
     "felt": FeltRow,
     "agreement": AgreementRow,
+    "noise": NoiseRow,
+    "gradients": GradientRow,
+    "defense_costs": DefenseCostRow,
 }
 
 
