@@ -26,8 +26,9 @@ runs     = runs/$(name)
 has      = $(foreach table,$(1),$(if $(shell grep '^\[$(table)\]' recipes/$(RECIPE).toml),$(runs)/$(table).safetensors))
 # where the recipe has a regular ensemble, the search for lambda starts from it
 regular  = $(call has,ensemble)
-nets     = $(runs)/victim.safetensors $(runs)/hash.safetensors $(regular) $(runs)/edm.safetensors \
-           $(call has,outlier_exposure misinformation surrogate mad_surrogate)
+meco     = meco meco_without_dro meco_gaussian meco_random_filters
+nets     = $(runs)/victim.safetensors $(regular) \
+           $(call has,hash edm outlier_exposure misinformation surrogate mad_surrogate $(meco))
 graphs   = build/$(name)/.exported
 archives = $(POLICIES:%=model_store/$(name)-%.mar)
 models   = $(POLICIES:%=$(name)-%)
@@ -36,7 +37,7 @@ bench_policies = undefended edm undefended-torchscript edm-torchscript
 
 .DELETE_ON_ERROR:
 .SECONDARY:
-.PHONY: help setup lock key train export archive serve status stop loadtest attack report demo reproduce thieves thieves-over-http documents bench bench-attacks check test clean
+.PHONY: help setup lock key train export archive serve status stop loadtest attack report demo reproduce reproduce-edm reproduce-meco thieves thieves-over-http documents bench bench-attacks check test clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-17s %s\n", $$1, $$2}' Makefile
@@ -65,7 +66,7 @@ $(TORCHWARDEN_KEY_FILE): | $(ready)
 	mkdir -p -m 700 $(@D)
 	$(py) -m handlers.key $@
 
-train: $(nets) ## victim, secret hash network and EDM members of RECIPE
+train: $(nets) ## victim, secret hash network, EDM members and whatever else RECIPE has a table for
 
 $(runs)/victim.safetensors: recipes/$(RECIPE).toml | $(ready)
 	$(py) -m training.victim $(spec) && touch $@
@@ -89,6 +90,9 @@ $(runs)/surrogate.safetensors $(runs)/mad_surrogate.safetensors: $(runs)/%.safet
 	$(py) -m training.surrogate $(spec) --table $* && touch $@
 
 export: $(graphs) ## ONNX and TorchScript graphs, parity-checked
+
+$(meco:%=$(runs)/%.safetensors): $(runs)/%.safetensors: recipes/$(RECIPE).toml $(runs)/victim.safetensors
+	$(py) -m training.meco $(spec) --table $* && touch $@
 
 $(graphs): $(nets) $(wildcard export/*.py)
 	$(py) -m export.graphs $(spec)
@@ -128,9 +132,17 @@ demo: ## all of it on RECIPE: train, export, archive, serve, use, attack, report
 studied = undefended ensemble edm edm-class-confidence
 edm_tables = headline regular hashes averaging
 robbed  = undefended label rounded reverse-sigmoid randp mad grad outlier-exposure adaptive-misinformation edm
-thieving_tables = $(shell sed -n 's/^\[evaluate\.\(thieves-.*\)\].*/\1/p' recipes/$(RECIPE).toml)
+# those of these policies that the recipe has
+offered = $(foreach policy,$(1),$(if $(shell grep '^\[policies\.$(policy)\]' recipes/$(RECIPE).toml),$(policy)))
+beside  = $(call offered,undefended label randp mad grad randp-small mad-small grad-small)
+noisy   = $(call offered,meco meco-keyed meco-keyed-bytes meco-keyed-perceptual meco-without-dro meco-gaussian meco-random-filters)
+probed  = $(call offered,undefended randp meco meco-keyed meco-keyed-bytes meco-keyed-perceptual)
+# the recipe's tables [evaluate.WORD-...]
+tables  = $(shell sed -n 's/^\[evaluate\.\($(1)-[^]]*\)\].*/\1/p' recipes/$(RECIPE).toml)
 
-reproduce: key ## EDM's tables on RECIPE (mnist, fashionmnist, cifar10; TIER=paper for a GPU): results/edm-RECIPE.json
+reproduce: $(if $(call has,edm),reproduce-edm) $(if $(call has,meco),reproduce-meco) ## EDM's and MeCo's tables on RECIPE (mnist, fashionmnist, cifar10, ...; TIER=paper for a GPU): results/METHOD-RECIPE.json
+
+reproduce-edm: key
 	$(MAKE) archive POLICIES="$(studied)"
 	$(py) -m loadtests.trained $(spec) --policies $(studied) --run $(RUN)
 	$(py) -m loadtests.utility $(spec) --policies $(studied) --run $(RUN)
@@ -142,11 +154,25 @@ reproduce: key ## EDM's tables on RECIPE (mnist, fashionmnist, cifar10; TIER=pap
 	cp $(RUN)/report.json results/edm-$(name).json
 	$(MAKE) documents
 
+reproduce-meco: RUN = reports/$(name)-meco
+reproduce-meco: key
+	$(MAKE) archive POLICIES="$(beside) $(noisy)"
+	$(py) -m loadtests.trained $(spec) --policies undefended $(noisy) --run $(RUN)
+	$(py) -m loadtests.utility $(spec) --policies $(beside) $(noisy) --run $(RUN)
+	$(py) -m loadtests.noise $(spec) --policies $(noisy) --run $(RUN)
+	$(py) -m loadtests.gradients $(spec) --policies $(probed) --run $(RUN)
+	$(py) -m loadtests.evaluate $(spec) --only $(call tables,meco) --run $(RUN)
+	$(py) -m loadtests.defense_costs $(spec) --run $(RUN)
+	$(py) -m loadtests.report $(RUN)
+	mkdir -p results
+	cp $(RUN)/report.json results/meco-$(name).json
+	$(MAKE) documents
+
 thieves: RUN = reports/$(name)-thieves
 thieves: key ## every attack on every policy of RECIPE: results/thieves-RECIPE.json
 	$(MAKE) archive POLICIES="$(robbed)"
 	$(py) -m loadtests.utility $(spec) --policies $(robbed) --run $(RUN)
-	$(py) -m loadtests.evaluate $(spec) --only $(thieving_tables) --run $(RUN)
+	$(py) -m loadtests.evaluate $(spec) --only $(call tables,thieves) --run $(RUN)
 	$(py) -m loadtests.report $(RUN)
 	mkdir -p results
 	cp $(RUN)/report.json results/thieves-$(name).json
@@ -165,6 +191,7 @@ thieves-over-http: ## ten clients steal from a running server what `make thieves
 documents: | $(ready) ## docs/results and docs/performance.md from the committed results/*.json
 	$(py) -m loadtests.documents.edm
 	$(py) -m loadtests.documents.thieves
+	$(py) -m loadtests.documents.meco
 	$(py) -m loadtests.documents.performance
 
 bench: key ## what an answer costs: results/bench.json and docs/performance.md (on an idle machine)

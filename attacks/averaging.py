@@ -6,10 +6,12 @@ continuous function, which a clone can learn. Wraps any other thief, whose image
 copy is charged.
 
 The other forms that ask for copies share all but the transformation and what is made of the answers: attacks.repeats,
-attacks.consensus.
+attacks.jittered, attacks.consensus.
 """
 
 from __future__ import annotations
+
+from typing import Protocol
 
 import torch
 
@@ -25,11 +27,18 @@ COPIES = 5
 STRENGTH = Affine(degrees=15, shift=0.1, scale=0.1, fill="border")
 
 
-class AveragingThief:
-    """`thief`'s images, each asked about in `copies` random affine copies; `seed` owns their randomness.
+class Variation(Protocol):
+    """Makes of every image of a batch (N, C, H, W) another one much like it; the CPU `generator` owns the randomness.
+    Values may leave [0, 1]."""
 
-    strength: None for copies that are the image itself. service, cloning: what every adaptive form is given; these
-    copies need neither.
+    def __call__(self, images: torch.Tensor, *, generator: torch.Generator) -> torch.Tensor: ...
+
+
+class AveragingThief:
+    """`thief`'s images, each asked about in `copies` random copies; `seed` owns their randomness.
+
+    strength: how copies differ from their image; None for copies that are the image itself. service, cloning: what
+    every adaptive form is given; these copies need neither.
     """
 
     def __init__(
@@ -40,7 +49,7 @@ class AveragingThief:
         cloning: Cloning,
         seed: int,
         copies: int = COPIES,
-        strength: Affine | None = STRENGTH,
+        strength: Variation | None = STRENGTH,
     ) -> None:
         if copies < 1:
             raise ValueError(f"copies: expected at least 1, got {copies}")

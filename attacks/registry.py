@@ -1,19 +1,24 @@
 """The attacks by name, and the adaptive forms that any of them can take. To add one: its file, then one line here.
 
 An attack's file holds a frozen dataclass of hyper-parameters (its table [attacks.NAME] in a recipe) and a `prepare`
-function that makes the thief from them. An adaptive form's file holds a thief that wraps another.
+function that makes the thief from them. An adaptive form's file holds a thief that wraps another. A form that copies
+images may say after its name how often: "repeats-16" asks about every image 16 times.
 """
 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Protocol
 
 from attacks import dfme, dfms_hl, in_distribution, jbda, jbda_tr, knockoff, knockoff_adaptive, maze
 from attacks.averaging import AveragingThief
 from attacks.clone import LABELS, Cloning
 from attacks.consensus import ConsensusThief
+from attacks.jittered import JitteredThief
 from attacks.own_noise import OwnNoiseThief
 from attacks.repeats import RepeatsThief
 from attacks.service import Service
@@ -60,10 +65,16 @@ class Wrap(Protocol):
 
 @dataclass(frozen=True)
 class Form:
-    """One adaptive form: what it wraps thieves in. learns: as of an attack."""
+    """One adaptive form: what it wraps thieves in. learns: as of an attack. copies: whether `wrap` takes a number of
+    `copies` besides."""
 
     wrap: Wrap
     learns: bool = False
+    copies: bool = False
+
+
+# a request must hold all copies of an image
+MOST_COPIES = 64
 
 
 ATTACKS = {
@@ -78,9 +89,10 @@ ATTACKS = {
 }
 FORMS = {
     # a mean of probabilities, or a vote of labels
-    "averaging": Form(AveragingThief, learns=True),
-    "repeats": Form(RepeatsThief, learns=True),
-    "consensus": Form(ConsensusThief, learns=True),
+    "averaging": Form(AveragingThief, learns=True, copies=True),
+    "repeats": Form(RepeatsThief, learns=True, copies=True),
+    "jittered": Form(JitteredThief, learns=True, copies=True),
+    "consensus": Form(ConsensusThief, learns=True, copies=True),
     "own-noise": Form(OwnNoiseThief, learns=True),
 }
 
@@ -93,7 +105,27 @@ def attack(name: str) -> Attack:
 
 
 def form(name: str) -> Form:
-    """The adaptive form called `name`. Raises ValueError that names the known ones."""
-    if name not in FORMS:
-        raise ValueError(f"unknown adaptive form {name!r}; expected one of {', '.join(FORMS)}")
-    return FORMS[name]
+    """The adaptive form called `name`, bound to the number of copies after it, if any: "repeats" or "repeats-16".
+    Raises ValueError that names the known ones."""
+    bare = without_copies(name)
+    if bare not in FORMS:
+        copying = ", ".join(known for known, entry in FORMS.items() if entry.copies)
+        raise ValueError(
+            f"unknown adaptive form {name!r}; expected one of {', '.join(FORMS)}; after {copying} a number of copies "
+            f"may follow, 1 to {MOST_COPIES}, as in repeats-16"
+        )
+    found = FORMS[bare]
+    if name == bare:
+        return found
+    if not found.copies:
+        raise ValueError(f"adaptive form {name!r}: {bare} makes no copies; expected {bare} without a number")
+    copies = int(name.removeprefix(f"{bare}-"))
+    if copies > MOST_COPIES:
+        raise ValueError(f"adaptive form {name!r}: expected 1 to {MOST_COPIES} copies, got {copies}")
+    wrap: Callable[..., Thief] = found.wrap
+    return replace(found, wrap=partial(wrap, copies=copies))
+
+
+def without_copies(name: str) -> str:
+    """The bare name of a form that may carry a number of copies: "repeats" of "repeats-16"."""
+    return re.sub(r"-[1-9][0-9]*$", "", name)

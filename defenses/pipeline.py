@@ -1,12 +1,16 @@
 """The pipeline: one batch of images through the stages of a policy, each row answered for itself.
 
-    route (hash graph -> member) -> predict (member graphs) -> respond (the rule's graphs -> response rule)
+    route (hash graph -> member) -> perturb (noise and its graph -> other images) -> predict (member graphs)
+          -> respond (the rule's graphs -> response rule)
+
+The hash sees what the client sent: noise would send a repeated query to another member, and average the members for
+the thief. All that comes after sees the perturbed images.
 
 A batch is routed by index: each member graph runs once, on its own rows, and results return in the order of
 the request. No row's answer depends on the rows beside it. A stage that fails does so for the rows it failed
 on, and the answer to that is StageError (fail closed); a policy may say `on_stage_error: open`, which lets a
-row whose *route* failed go to member 0 and says so in its decision. A predictor and a response that fail
-always fail closed: an answer that its rule has not shaped is none.
+row whose *route* failed go to member 0 and says so in its decision. A perturbation, a predictor and a response that
+fail always fail closed: an answer without the noise or the rule that it should have passed is none.
 """
 
 from __future__ import annotations
@@ -17,13 +21,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from defenses.policy import Policy, PolicyError
+from defenses.noise import Entropy, Fresh, Keyed, Noise
+from defenses.policy import Perturb, Policy, PolicyError
 from defenses.routing import Integers, Outputs, Router, member_table
 from defenses.rule import Context, Probabilities
 
 Images = NDArray[np.float32]
-# (N,C,H,W) in [0, 1] -> outputs by name, N rows each; rows of an output named `probabilities` sum to 1.
-Graph = Callable[[Images], Outputs]
+# (N,C,H,W) in [0, 1], and a perturbation's noise -> outputs by name, N rows each; rows of an output named
+# `probabilities` sum to 1.
+Graph = Callable[..., Outputs]
 
 ANSWER = "answer"
 ANSWER_OPEN = "answer-open"
@@ -40,7 +46,7 @@ class GraphError(ValueError):
 class StageError(Exception):
     """A stage that failed, closed. The rows it did not fail on may be asked again without the others.
 
-    stage: "route", "predict" or "respond". cause: the first exception met. rows: (n,) int64, the rows
+    stage: "route", "perturb", "predict" or "respond". cause: the first exception met. rows: (n,) int64, the rows
     concerned, by their index in the batch.
     """
 
@@ -68,12 +74,14 @@ class Answers:
     opened: StageError | None = None
 
 
-def ask(graph: Graph, images: Images, reads: Mapping[str, int]) -> Outputs:
+def ask(graph: Graph, images: Images, reads: Mapping[str, int], *noise: NDArray[np.float32]) -> Outputs:
     """The outputs of `graph` that `reads` names (name -> columns), each (N, columns) float32.
+
+    noise: what a perturbation's graph is given beside the images.
 
     Raises GraphError where an output is missing or has another shape or dtype; what the graph raises passes.
     """
-    outputs = graph(images)
+    outputs = graph(images, *noise)
     for name, columns in reads.items():
         if name not in outputs:
             raise GraphError(f"expected an output named {name!r}, the graph has {', '.join(outputs)}")
@@ -105,9 +113,10 @@ class Pipeline:
     """A policy at work. Calling it is pure but for the graphs it runs, the clock it reads and the draws it takes.
 
     graphs: every graph of `policy.graphs`, by name. key: the deployment's secret, at least 32 bytes, where
-    `policy.needs_key`; it is used here and not kept. now: a clock in seconds, for `Answers.seconds` alone.
-    random: what a response rule draws from; seeded by whoever hands it over. Raises PolicyError where a graph or
-    the key is missing.
+    `policy.needs_key`; kept by keyed noise alone, which draws a new secret from it each period. now: a clock in
+    seconds, for `Answers.seconds` alone. clock: seconds since the epoch, for those periods. random: what a response
+    rule draws from; seeded by whoever hands it over. entropy: count -> random bytes, the seeds of fresh noise. Raises
+    PolicyError where a graph or the key is missing.
     """
 
     def __init__(
@@ -117,7 +126,9 @@ class Pipeline:
         *,
         key: bytes | None,
         now: Callable[[], float],
+        clock: Callable[[], float],
         random: np.random.Generator,
+        entropy: Entropy,
     ) -> None:
         for name in policy.graphs:
             if name not in graphs:
@@ -129,6 +140,7 @@ class Pipeline:
         self._reads = policy.graphs
         self._consulted = policy.consulted
         self._rule = policy.response.build()
+        self._noise = None if policy.perturb is None else _noise(policy.perturb, key, clock, entropy)
         self._router: Router | None = None
         if policy.route is not None:
             if key is None:
@@ -145,15 +157,17 @@ class Pipeline:
         started = self._now()
         members, opened = self._route(images)
         routed = self._now()
-        # A perturbation of the images goes here: after the hash, which must see what the client sent (noise
-        # would re-route repeated queries and average the members for the thief), and before the members.
-        probabilities = self._predict(images, members)
+        seen = self.perturbed(images)
+        perturbed = routed if self._noise is None else self._now()
+        probabilities = self._predict(seen, members)
         # A gate goes here: it scores each row and writes its decision.
         predicted = self._now()
-        labels, shown = self._respond(images, probabilities)
-        seconds = {"predict": predicted - routed, "respond": self._now() - predicted}
+        labels, shown = self._respond(seen, probabilities)
+        seconds = {"predict": predicted - perturbed, "respond": self._now() - predicted}
         if self._router is not None:
             seconds["route"] = routed - started
+        if self._noise is not None:
+            seconds["perturb"] = perturbed - routed
         decisions = [ANSWER] * len(images)
         for row in opened.rows if opened is not None else ():
             decisions[row] = ANSWER_OPEN
@@ -181,6 +195,26 @@ class Pipeline:
         if self.policy.on_stage_error == "closed":
             raise failed from cause
         return members, failed
+
+    def perturbed(self, images: Images) -> Images:
+        """What the members are shown for images (N,C,H,W); fresh noise is drawn anew. Raises StageError."""
+        perturb = self.policy.perturb
+        if perturb is None or self._noise is None:
+            return images
+        cause: Exception = GraphError("the perturbation's output is not finite")
+        usable = np.zeros(len(images), np.bool_)
+        seen: Images = images
+        try:
+            known = self._noise.canonical(images)
+            told = ask(self.graphs[perturb.graph], known, self._reads[perturb.graph], self._noise(known))
+            usable, seen = sound(told), told["perturbed"].reshape(images.shape)
+        except MemoryError:
+            raise
+        except Exception as error:
+            cause = error
+        if not usable.all():
+            raise StageError("perturb", cause, np.flatnonzero(~usable)) from cause
+        return seen
 
     def _predict(self, images: Images, members: Integers) -> Probabilities:
         """(N,K) probabilities: every member asked once, on its rows. Raises StageError."""
@@ -239,3 +273,19 @@ class Pipeline:
         if not usable.all():
             raise StageError("respond", cause, np.flatnonzero(~usable)) from cause
         return told
+
+
+def _noise(perturb: Perturb, key: bytes | None, clock: Callable[[], float], entropy: Entropy) -> Noise:
+    """Where a policy's noise comes from. Raises PolicyError where it needs a key and there is none."""
+    if perturb.noise == "fresh":
+        return Fresh(perturb.noise_shape, entropy)
+    if key is None:
+        raise PolicyError("keyed noise is drawn from a key, got none")
+    return Keyed(
+        perturb.noise_shape,
+        key=key,
+        share=perturb.perceptual,
+        code=perturb.code,
+        period=perturb.period,
+        clock=clock,
+    )

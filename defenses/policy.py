@@ -8,6 +8,7 @@ where one is.
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from defenses import ranges
+from defenses.noise import PerceptualCode
 from defenses.responses import RULES
 from defenses.routing import HASHES, Hash
 from defenses.rule import Rule, rehearse
@@ -64,6 +66,44 @@ class Route:
 
 
 @dataclass(frozen=True)
+class Perturb:
+    """What is added to a row before the members see it: the graph that does it, and where its noise comes from.
+
+    graph: reads images and noise, gives `perturbed`. noise_shape: of a row's noise. noise: "fresh" or "keyed"
+    (defenses/noise.py). Of keyed noise alone: perceptual, the share of it that copies of an image have in common, from
+    0 to 1; grid and step of the perceptual code; period, seconds after which every image draws anew, 0 for never.
+    """
+
+    graph: str
+    noise_shape: tuple[int, ...]
+    noise: str = "fresh"
+    perceptual: float = 0.0
+    grid: int = 4
+    step: int = 64
+    period: float = 0.0
+
+    def __post_init__(self) -> None:
+        ranges.identifier("graph", self.graph)
+        sizes = self.noise_shape if isinstance(self.noise_shape, list | tuple) else ()
+        if not 1 <= len(sizes) <= 3 or not all(type(size) is int and 1 <= size <= 2**16 for size in sizes):
+            raise ValueError(f"noise_shape: expected one to three integers from 1 to 65536, got {self.noise_shape!r}")
+        object.__setattr__(self, "noise_shape", tuple(sizes))  # YAML knows no tuples
+        ranges.choice("noise", self.noise, ("fresh", "keyed"))
+        ranges.between("perceptual", self.perceptual, 0, 1)
+        ranges.between("period", self.period, 0, 10**9)
+        if self.noise == "fresh" and (self.perceptual or self.period):
+            raise ValueError("perceptual, period: expected 0, fresh noise has no key, got other values")
+        if 0 < self.period < 1:
+            raise ValueError(f"period: expected 0 or at least 1 second, got {self.period!r}")
+        self.code  # noqa: B018  # its own checks
+
+    @property
+    def code(self) -> PerceptualCode:
+        """The perceptual code of keyed noise."""
+        return PerceptualCode(self.grid, self.step)
+
+
+@dataclass(frozen=True)
 class Response:
     """What a client is shown: a rule of RULES by name, and the rule's own fields. All of it is public."""
 
@@ -98,6 +138,7 @@ class Policy:
     members: tuple[str, ...]
     response: Response
     route: Route | None = None
+    perturb: Perturb | None = None
     max_rows: int = 256
     on_stage_error: str = "closed"
     key_env: str | None = None
@@ -127,6 +168,8 @@ class Policy:
         for member in self.members:
             ranges.identifier("members", member)
         self._check_route()
+        with _within("perturb"):
+            self._check_perturb()
         self._check_key()
         with _within("response"):
             self._check_response()
@@ -144,25 +187,40 @@ class Policy:
         if values < len(self.members):
             raise ValueError(f"route: expected {len(self.members)} hash values or more, one a member, got {values}")
 
+    def _check_perturb(self) -> None:
+        if self.perturb is None:
+            return
+        if self.perturb.graph in self._busy:
+            raise ValueError(f"graph: expected one that neither answers nor routes, got {self.perturb.graph!r}")
+        side = min(self.input.height, self.input.width)
+        if self.perturb.noise == "keyed" and self.perturb.grid > side:
+            raise ValueError(f"grid: expected at most the image's side, {side}, got {self.perturb.grid}")
+
     def _check_response(self) -> None:
         rule = self.response.build()
-        taken = {*self.members, *([self.route.graph] if self.route is not None else [])}
+        taken = {*self._busy, *([self.perturb.graph] if self.perturb is not None else [])}
         for graph in rule.reads(len(self.class_names)):
             if graph in taken:
                 raise ValueError(f"graph: expected one that neither answers nor routes, got {graph!r}")
         rehearse(rule, len(self.class_names))
 
+    @property
+    def _busy(self) -> set[str]:
+        """The graphs that answer or route."""
+        return {*self.members, *([self.route.graph] if self.route is not None else [])}
+
     def _check_key(self) -> None:
         if self.key_env is None:
             if self.needs_key:
-                raise ValueError("key_env: expected an environment variable's name, the route needs a key, got null")
+                needs = "the route needs" if self.route is not None else "keyed noise needs"
+                raise ValueError(f"key_env: expected an environment variable's name, {needs} a key, got null")
         elif not isinstance(self.key_env, str) or not re.fullmatch(r"[A-Z_][A-Z0-9_]*", self.key_env):
             raise ValueError(f"key_env: expected a name of A-Z, 0-9 and _, or null, got {self.key_env!r}")
 
     @property
     def needs_key(self) -> bool:
         """Whether a stage draws from the deployment's key."""
-        return self.route is not None
+        return self.route is not None or (self.perturb is not None and self.perturb.noise == "keyed")
 
     @property
     def graphs(self) -> Mapping[str, Mapping[str, int]]:
@@ -172,6 +230,8 @@ class Policy:
         }
         if self.route is not None:
             needed[self.route.graph] = self.route.build().reads
+        if self.perturb is not None:
+            needed[self.perturb.graph] = {"perturbed": math.prod(self.input.shape)}
         return {**needed, **self.consulted}
 
     @property
@@ -199,6 +259,10 @@ def _route(value: object) -> Route | None:
     return _build(Route, _split(value, "hash", "graph"))
 
 
+def _perturb(value: object) -> Perturb | None:
+    return None if value is None else _build(Perturb, _table(value))
+
+
 def _response(value: object) -> Response:
     return _build(Response, _split(value, "rule"))
 
@@ -208,6 +272,7 @@ _READERS: dict[str, Callable[[object], object]] = {
     "class_names": _names,
     "members": _names,
     "route": _route,
+    "perturb": _perturb,
     "response": _response,
 }
 

@@ -20,6 +20,12 @@ def number(name: str, value: object, *, above: float, most: float) -> None:
         raise ValueError(f"{name}: expected a number above {above:g}, at most {most:g}, got {value!r}")
 
 
+def between(name: str, value: object, low: float, high: float) -> None:
+    """Raise ValueError unless `value` is an int or a float (a bool is neither) with low <= value <= high."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+        raise ValueError(f"{name}: expected a number from {low:g} to {high:g}, got {value!r}")
+
+
 def boolean(name: str, value: object) -> None:
     """Raise ValueError unless `value` is true or false."""
     if not isinstance(value, bool):

@@ -31,8 +31,9 @@ class Archive:
     """What the launcher reads of an archive.
 
     `name` is the model's name in URLs, the file's stem; `workers` processes of `threads` threads each are
-    what it starts with; `key_env` names the secret key's variable (None: no stage needs one); `rule` is the
-    policy's response rule; `image` holds one image's float32 little-endian bytes, and a right answer to it
+    what it starts with; `key_env` names the secret key's variable (None: no stage needs one); `exact` is
+    whether all of a member's probabilities return as they are, without noise or a response rule; `image`
+    holds one image's float32 little-endian bytes, and a right answer to it
     matches a row of `accepted`.
     """
 
@@ -41,7 +42,7 @@ class Archive:
     workers: int
     threads: int
     key_env: str | None
-    rule: str
+    exact: bool
     image: bytes
     accepted: tuple[tuple[float, ...], ...]
 
@@ -138,13 +139,14 @@ def _archive(path: Path, config: Any, golden: Any) -> Archive:
     key_env = handler.get("key_env")
     if not (key_env is None or (isinstance(key_env, str) and key_env.isidentifier())):
         raise ValueError(f"{CONFIG}: handler.key_env: expected a variable's name or null, got {key_env!r}")
+    rule = _field(_field(handler, "response", dict, CONFIG), "rule", str, f"{CONFIG}: handler.response")
     return Archive(
         path=path.absolute(),
         name=path.stem,
         workers=_positive(config, "minWorkers", CONFIG),
         threads=_positive(handler, "threads", f"{CONFIG}: handler"),
         key_env=key_env,
-        rule=_field(_field(handler, "response", dict, CONFIG), "rule", str, f"{CONFIG}: handler.response"),
+        exact=rule == "soft" and handler.get("perturb") is None,
         image=base64.b64decode(_field(golden, "image", str, GOLDEN), validate=True),
         accepted=_rows(_field(golden, "accepted", list, GOLDEN)),
     )

@@ -104,8 +104,8 @@ class Server:
 def judge(archive: Archive, status: int, body: bytes) -> str | None:
     """None where this is a right answer to the golden image, else what is wrong with it.
 
-    Right: status 200, and the label is the argmax of an accepted row; where the policy's rule is `soft`, so
-    that all probabilities return unrounded, they also lie within 1e-3 of that row.
+    Right: status 200, and the label is the argmax of an accepted row; where all probabilities return as the
+    member gave them, they also lie within 1e-3 of that row.
     """
     if status != 200:
         return f"expected status 200, got {status}: {body[:300]!r}"
@@ -118,7 +118,7 @@ def judge(archive: Archive, status: int, body: bytes) -> str | None:
     if label not in labels:
         return f"expected label {' or '.join(map(str, sorted(set(labels))))}, got {label!r}"
     rows = [row for row, accepted in zip(archive.accepted, labels, strict=True) if accepted == label]
-    if archive.rule == "soft" and not any(_near(row, probabilities) for row in rows):
+    if archive.exact and not any(_near(row, probabilities) for row in rows):
         return f"expected probabilities within {TOLERANCE} of those at export, got {probabilities!r:.300}"
     return None
 

@@ -31,9 +31,10 @@ import numpy as np
 import yaml
 
 import recipes
-from export.graphs import ExportError, graph_names, on_onnxruntime
+from export.graphs import ExportError, graph_names, on_onnxruntime, predictors
 from training.checkpoint import Checkpoint, CheckpointError, load
 from zoo import datasets
+from zoo.perturbation import Perturbation
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 ENDINGS = {"onnxruntime": ".onnx", "torchscript": ".ts.pt"}
@@ -73,10 +74,12 @@ class Serving:
 
 @dataclass(frozen=True)
 class PolicyTable:
-    """[policies.NAME]: predictor is the checkpoint that answers; route, response and the rest as in the archive."""
+    """[policies.NAME]: predictor is the checkpoint that answers; route, perturb, response and the rest as in the
+    archive. The perturbation of a `perturb` table is the predictor's own where it names no other graph."""
 
     predictor: str
     route: dict[str, Any] | None = None
+    perturb: dict[str, Any] | None = None
     response: dict[str, Any] = field(default_factory=lambda: {"rule": "soft"})
     backend: str = "onnxruntime"
     on_stage_error: str = "closed"
@@ -103,6 +106,7 @@ def handler_section(
         hash_ = table.route.get("hash", "")
         decided = HASH_FIELDS[hash_](network) if hash_ in HASH_FIELDS else {}
         route = {**table.route, "graph": graph, **decided}
+    perturb = None if table.perturb is None else perturbed(table, runs / recipe)
     return {
         "recipe": recipe,
         "policy": name,
@@ -114,13 +118,27 @@ def handler_section(
             "width": arguments["size"],
         },
         "class_names": predictor.facts["classes"],
-        "members": graph_names(table.predictor, len(predictor.networks)),
+        "members": graph_names(predictor)[: predictors(predictor)],
         "route": route,
+        "perturb": perturb,
         "response": response(table),
         "max_rows": serving.max_rows,
         "on_stage_error": table.on_stage_error,
-        "key_env": KEY if route is not None else None,
+        "key_env": KEY if route is not None or (perturb or {}).get("noise") == "keyed" else None,
     }
+
+
+def perturbed(table: PolicyTable, runs: Path) -> dict[str, Any]:
+    """The `perturb` section of a policy: its table, with the graph and the shape of its noise. Raises ExportError."""
+    stated = table.perturb or {}
+    graph = str(stated.get("graph", f"{table.predictor}-perturbation"))
+    source = load(runs / f"{graph.removesuffix('-perturbation')}.safetensors")
+    found = dict(zip(graph_names(source), source.networks, strict=True)).get(graph)
+    if not isinstance(found, Perturbation):
+        raise ExportError(
+            f"perturb: {source.path} holds no perturbation {graph!r}; train one (python -m training.meco)"
+        )
+    return {**stated, "graph": graph, "noise_shape": list(found.noise_shape)}
 
 
 def response(table: PolicyTable) -> dict[str, Any]:
@@ -135,6 +153,8 @@ def graphs_of(section: Mapping[str, Any]) -> list[str]:
     names = list(section["members"])
     if section["route"] is not None:
         names.append(section["route"]["graph"])
+    if section["perturb"] is not None:
+        names.append(section["perturb"]["graph"])
     if "graph" in section["response"]:
         names.append(section["response"]["graph"])
     return names

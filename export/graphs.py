@@ -3,8 +3,9 @@
 A graph takes `images` (N,C,H,W) float32 in [0,1] with N free and gives `probabilities` (N,K) float32 whose rows sum
 to 1: normalisation is the network's first layer and softmax its last, so nobody downstream rescales anything. A hash
 network's graph gives `projections` (N,P) beside them; a surrogate's, where its checkpoint's facts say `graph:
-redirection`, gives `redirection` (N,K) (export/redirection.py). An ensemble's networks become `NAME-0`, `NAME-1`, ...;
-a single network keeps its checkpoint's name.
+redirection`, gives `redirection` (N,K) (export/redirection.py). An input perturbation's takes `noise` (N,...) float32
+beside `images`, which whoever serves it draws, and gives `perturbed` (N,C*H*W). An ensemble's networks become `NAME-0`,
+`NAME-1`, ...; a single network keeps its checkpoint's name, and a perturbation beside it becomes `NAME-perturbation`.
 
     python -m export.graphs RECIPE
 
@@ -37,6 +38,7 @@ import recipes
 from export.redirection import Redirection, UnknownLayerError
 from training.checkpoint import Checkpoint, CheckpointError, load
 from zoo.hash_net import HashNet
+from zoo.perturbation import Perturbation
 
 OPSET = 20
 BATCHES = (1, 7, 32)
@@ -50,8 +52,8 @@ REDIRECTION = "redirection"
 MANGLED = re.compile(rb"___torch_mangle_\d+")
 WRITTEN_BY_TORCH = ("version", ".data/serialization_id")
 
-# images (N,C,H,W) float32 in [0,1] -> outputs by name, (N,columns) float32
-Answer = Callable[[np.ndarray], Mapping[str, np.ndarray]]
+# a graph's inputs, images (N,C,H,W) float32 in [0,1] the first, -> outputs by name, (N,columns) float32
+Answer = Callable[..., Mapping[str, np.ndarray]]
 
 
 class ExportError(ValueError):
@@ -69,15 +71,38 @@ class Classifier(nn.Module):
         return {"probabilities": torch.softmax(self.network(images), -1)}
 
 
-def graph_names(name: str, count: int) -> list[str]:
-    """What the graphs of checkpoint `name` with `count` networks are called."""
-    return [name] if count == 1 else [f"{name}-{number}" for number in range(count)]
+class Perturbed(nn.Module):
+    """A perturbation whose images come out as rows: every output of every graph is a matrix."""
+
+    def __init__(self, perturbation: Perturbation) -> None:
+        super().__init__()
+        self.perturbation = perturbation
+
+    def forward(self, images: torch.Tensor, noise: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"perturbed": self.perturbation(images, noise).flatten(1)}
+
+
+def graph_names(read: Checkpoint) -> list[str]:
+    """What the graphs of a checkpoint's networks are called, in their order."""
+    name, classifiers = read.path.stem, predictors(read)
+    return [
+        f"{name}-perturbation"
+        if isinstance(network, Perturbation)
+        else name
+        if classifiers == 1
+        else f"{name}-{number}"
+        for number, network in enumerate(read.networks)
+    ]
+
+
+def predictors(read: Checkpoint) -> int:
+    """How many networks of a checkpoint answer; they come before a perturbation."""
+    return sum(not isinstance(network, Perturbation) for network in read.networks)
 
 
 def export(read: Checkpoint, folder: Path) -> Iterator[Path]:
     """Write both graphs of every network of the checkpoint to `folder`, yielding each path. Raises ExportError."""
-    names = graph_names(read.path.stem, len(read.networks))
-    for name, network, plan in zip(names, read.networks, read.architectures, strict=True):
+    for name, network, plan in zip(graph_names(read), read.networks, read.architectures, strict=True):
         shape = (plan.arguments["channels"], plan.arguments["size"], plan.arguments["size"])
         metadata = {
             "graph": name,
@@ -100,6 +125,8 @@ def _served(network: nn.Module, read: Checkpoint) -> nn.Module:
         raise ExportError(f"{read.path}: graph: expected {REDIRECTION!r} or nothing, got {kind!r}; train it anew")
     if isinstance(network, HashNet):
         return network
+    if isinstance(network, Perturbation):
+        return Perturbed(network).eval()
     if kind is None:
         return Classifier(network).eval()
     try:
@@ -111,16 +138,29 @@ def _served(network: nn.Module, read: Checkpoint) -> nn.Module:
     return model
 
 
+def inputs(model: nn.Module, shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
+    """The inputs of a served network, by name, each with the shape of a row; `shape`: (C,H,W)."""
+    noise = {"noise": model.perturbation.noise_shape} if isinstance(model, Perturbed) else {}
+    return {"images": shape, **noise}
+
+
+def _zeros(model: nn.Module, shape: tuple[int, ...]) -> tuple[torch.Tensor, ...]:
+    return tuple(torch.zeros(2, *row) for row in inputs(model, shape).values())
+
+
 def to_onnx(model: nn.Module, shape: tuple[int, ...], path: Path, metadata: Mapping[str, str]) -> None:
     """Write `model` as one ONNX file, checked against torch, or raise ExportError and write nothing."""
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it reports on operators of packages not installed
-    with torch.no_grad():
+    rows = torch.export.Dim("rows", min=1)
+    with torch.no_grad(), warnings.catch_warnings():
+        # where images and noise have the same number of rows, one name for it is enough
+        warnings.filterwarnings("ignore", "# The axis name: rows will not be used", UserWarning)
         program = torch.onnx.export(
             model,
-            (torch.zeros(2, *shape),),
-            input_names=["images"],
-            output_names=list(model(torch.zeros(2, *shape))),
-            dynamic_shapes=({0: torch.export.Dim("rows", min=1)},),
+            _zeros(model, shape),
+            input_names=list(inputs(model, shape)),
+            output_names=list(model(*_zeros(model, shape))),
+            dynamic_shapes=tuple({0: rows} for _ in inputs(model, shape)),
             opset_version=OPSET,
             dynamo=True,
             verbose=False,
@@ -136,12 +176,13 @@ def to_onnx(model: nn.Module, shape: tuple[int, ...], path: Path, metadata: Mapp
 
 
 def on_onnxruntime(graph: Path | bytes) -> Answer:
-    """An ONNX graph as a function of images, on one thread of the CPU."""
+    """An ONNX graph as a function of its inputs, on one thread of the CPU."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    takes = [each.name for each in session.get_inputs()]
     names = [output.name for output in session.get_outputs()]
-    return lambda images: dict(zip(names, session.run(names, {"images": images}), strict=True))
+    return lambda *given: dict(zip(names, session.run(names, dict(zip(takes, given, strict=True))), strict=True))
 
 
 def to_torchscript(model: nn.Module, shape: tuple[int, ...], path: Path, metadata: Mapping[str, str]) -> None:
@@ -152,16 +193,16 @@ def to_torchscript(model: nn.Module, shape: tuple[int, ...], path: Path, metadat
         warnings.filterwarnings("ignore", r".*`torch\.jit\.", FutureWarning)
         warnings.filterwarnings("ignore", r".*torch\.jit\.", DeprecationWarning)
         # torch numbers a class's name only where the process has met it before; after this it has met all of them
-        torch.jit.trace(model, torch.zeros(2, *shape), check_trace=False, strict=False)
-        traced = torch.jit.trace(model, torch.zeros(2, *shape), check_trace=False, strict=False)
+        torch.jit.trace(model, _zeros(model, shape), check_trace=False, strict=False)
+        traced = torch.jit.trace(model, _zeros(model, shape), check_trace=False, strict=False)
         # a file's name becomes its archive's: one fixed name keeps rebuilds byte-identical
         saved, canonical = Path(private) / "saved.pt", Path(private) / "graph.pt"
         torch.jit.save(traced, saved, _extra_files={"metadata.json": json.dumps(dict(metadata))})
         _canonical(saved, canonical)
         loaded = torch.jit.load(canonical)
 
-        def answer(images: np.ndarray) -> Mapping[str, np.ndarray]:
-            return {name: values.numpy() for name, values in loaded(torch.from_numpy(images)).items()}
+        def answer(*given: np.ndarray) -> Mapping[str, np.ndarray]:
+            return {name: values.numpy() for name, values in loaded(*map(torch.from_numpy, given)).items()}
 
         check_parity(model, answer, shape, what=path.name)
         canonical.replace(path)
@@ -199,10 +240,13 @@ def check_parity(model: nn.Module, answer: Answer, shape: tuple[int, ...], *, wh
     random = np.random.default_rng(0)
     bound = 0.0 if isinstance(model, HashNet) else BOUND
     for rows in BATCHES:
-        images = random.random((rows, *shape), dtype=np.float32)
+        given = [
+            (random.random if name == "images" else random.standard_normal)((rows, *row), dtype=np.float32)
+            for name, row in inputs(model, shape).items()
+        ]
         with torch.inference_mode():
-            expected = {name: values.numpy() for name, values in model(torch.from_numpy(images)).items()}
-        got = answer(images)
+            expected = {name: values.numpy() for name, values in model(*map(torch.from_numpy, given)).items()}
+        got = answer(*given)
         if list(got) != list(expected):
             raise ExportError(f"{what}: expected the outputs {', '.join(expected)}, got {', '.join(got)}")
         for name, right in expected.items():

@@ -1,9 +1,9 @@
 """What runs a graph: ONNX Runtime or TorchScript.
 
 A backend opens a file once, with a stated number of threads, and is then a callable: images (N,C,H,W) float32
-in [0, 1] -> outputs by name, float32 with N rows. Workers x threads is the deployment's budget of cores, so a
-graph never takes more threads than it was given. Each backend imports its runtime when it is first used:
-serving ONNX graphs needs no torch.
+in [0, 1], and what further inputs the graph has, in its order -> outputs by name, float32 with N rows. Workers x
+threads is the deployment's budget of cores, so a graph never takes more threads than it was given. Each backend
+imports its runtime when it is first used: serving ONNX graphs needs no torch.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from defenses.pipeline import Images
 from defenses.routing import Outputs
@@ -34,7 +35,7 @@ class Backend(Protocol):
     @property
     def metadata(self) -> Mapping[str, str]: ...
 
-    def __call__(self, images: Images, /) -> Outputs: ...
+    def __call__(self, images: Images, /, *more: NDArray[np.float32]) -> Outputs: ...
 
 
 class OnnxGraph:
@@ -60,7 +61,7 @@ class OnnxGraph:
         if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
             providers.insert(0, ("CUDAExecutionProvider", {"device_id": gpu or 0}))
         self._session = onnxruntime.InferenceSession(path, options, providers=providers)
-        self._input = self._session.get_inputs()[0].name
+        self._inputs = [each.name for each in self._session.get_inputs()]
         self._outputs = [output.name for output in self._session.get_outputs()]
 
     @property
@@ -73,8 +74,9 @@ class OnnxGraph:
         """What the exporter wrote beside the graph: its checkpoint's digest, architecture and facts."""
         return dict(self._session.get_modelmeta().custom_metadata_map)
 
-    def __call__(self, images: Images, /) -> Outputs:
-        return dict(zip(self._outputs, self._session.run(self._outputs, {self._input: images}), strict=True))
+    def __call__(self, images: Images, /, *more: NDArray[np.float32]) -> Outputs:
+        given = dict(zip(self._inputs, (images, *more), strict=True))
+        return dict(zip(self._outputs, self._session.run(self._outputs, given), strict=True))
 
 
 class TorchScriptGraph:
@@ -100,11 +102,11 @@ class TorchScriptGraph:
             self._module = self._torch.jit.load(path, map_location=self.device, _extra_files=extra).eval()
         self.metadata: Mapping[str, str] = json.loads(extra["metadata.json"] or "{}")
 
-    def __call__(self, images: Images, /) -> Outputs:
+    def __call__(self, images: Images, /, *more: NDArray[np.float32]) -> Outputs:
         # torch warns of memory it may not write to, which is what a view of a request's bytes can be
         writeable = images if images.flags.writeable else images.copy()
         with self._torch.inference_mode():
-            answer = self._module(self._torch.from_numpy(writeable).to(self.device))
+            answer = self._module(*(self._torch.from_numpy(each).to(self.device) for each in (writeable, *more)))
         named = answer if isinstance(answer, dict) else {"probabilities": answer}
         return {name: np.asarray(values.cpu()) for name, values in named.items()}
 

@@ -35,8 +35,8 @@ def load(
     """The pipeline of the archive unpacked in `model_dir`, its graphs checked and warm.
 
     environ: where the key is named. gpu: the CUDA device for the graphs, the first if None; ignored without
-    CUDA. seed: of what response rules draw, for measurements that can be repeated; a server leaves it None and
-    draws from the operating system's entropy. Raises LoadError, saying what to do about it.
+    CUDA. seed: of what response rules and fresh noise draw, for measurements that can be repeated; a server leaves
+    it None and draws from the operating system's entropy. Raises LoadError, saying what to do about it.
     """
     policy = _read_policy(model_dir / "model-config.yaml")
     if policy.backend not in BACKENDS:
@@ -46,7 +46,15 @@ def load(
     _warm_up(policy, graphs)
     device = graphs[policy.members[0]].device
     _log.info("%s-%s runs on %s, threads a graph: %d", policy.recipe, policy.policy, device, policy.threads)
-    return Pipeline(policy, graphs, key=key, now=time.perf_counter, random=np.random.default_rng(seed))
+    return Pipeline(
+        policy,
+        graphs,
+        key=key,
+        now=time.perf_counter,
+        clock=time.time,
+        random=np.random.default_rng(seed),
+        entropy=os.urandom if seed is None else np.random.default_rng([seed, 1]).bytes,
+    )
 
 
 def _read_policy(path: Path) -> Policy:
@@ -79,10 +87,13 @@ def _open(folder: Path, name: str, policy: Policy, gpu: int | None) -> Backend:
 def _warm_up(policy: Policy, graphs: Mapping[str, Backend]) -> None:
     """Ask every graph: a wrong one fails here, and no client waits for what a runtime does on first use."""
     images = np.zeros((WARM_UP_ROWS, *policy.input.shape), np.float32)
+    perturb = policy.perturb
     for name, reads in policy.graphs.items():
+        noise = perturb is not None and name == perturb.graph
+        extra = [np.zeros((WARM_UP_ROWS, *perturb.noise_shape), np.float32)] if perturb is not None and noise else []
         for _ in range(WARM_UP_RUNS):
             try:
-                outputs = ask(graphs[name], images, reads)
+                outputs = ask(graphs[name], images, reads, *extra)
             except Exception as error:
                 raise LoadError(f"graph {name!r}, asked for {images.shape} images: {error}") from error
             if not sound(outputs).all():

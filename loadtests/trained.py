@@ -45,7 +45,8 @@ def read(recipe: str, predictor: str, policy: str, store: Path) -> TrainingRow:
         facts = oracle.trained(members[0])
     metrics, settings = facts["metrics"], facts["settings"]
     ensemble = settings.get("edm", {})
-    epochs = (ensemble or settings["victim"])["optimisation"]["epochs"]
+    trained = ensemble or settings.get("meco") or settings["victim"]
+    epochs = trained["optimisation"]["epochs"]
     return TrainingRow(
         recipe=recipe,
         predictor=predictor,

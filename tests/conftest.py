@@ -15,6 +15,7 @@ RECIPE = Path(__file__).parent / "smoke.toml"
 # what is served over HTTP, and what is archived besides
 POLICIES = ("undefended", "edm", "label")
 BASELINES = ("randp", "mad", "grad")
+NOISY = ("meco", "meco-keyed", "meco-rotating")
 
 
 @dataclass(frozen=True)
@@ -64,12 +65,11 @@ def key_file(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def smoke_runs(tmp_path_factory: pytest.TempPathFactory, key_file: Path) -> Smoke:
     """The smoke recipe, trained."""
-    from training import edm, perceptual_hash, victim
+    from training import edm, meco, perceptual_hash, victim
 
     smoke = Smoke(tmp_path_factory.mktemp("smoke"), key_file)
-    arguments = argparse.Namespace(recipe=str(RECIPE), runs=smoke.runs, data=None, seed=0, table="edm")
-    for program in (victim, perceptual_hash, edm):
-        program.main(arguments)
+    for program, table in ((victim, ""), (perceptual_hash, ""), (edm, "edm"), (meco, "meco")):
+        program.main(argparse.Namespace(recipe=str(RECIPE), runs=smoke.runs, data=None, seed=0, table=table))
     return smoke
 
 
@@ -107,6 +107,12 @@ def smoke(smoke_graphs: Smoke) -> Smoke:
 def baselines(smoke_graphs: Smoke) -> Smoke:
     """The same with the archives of BASELINES."""
     return _archived(smoke_graphs, BASELINES)
+
+
+@pytest.fixture(scope="session")
+def noisy(smoke_graphs: Smoke) -> Smoke:
+    """The same with the archives of NOISY."""
+    return _archived(smoke_graphs, NOISY)
 
 
 def _archived(smoke: Smoke, policies: Iterable[str]) -> Smoke:

@@ -23,6 +23,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from zoo.models import build
+from zoo.perturbation import PERTURBATIONS, perturbation
 
 FORMAT = "torchwarden-checkpoint-1"
 
@@ -33,13 +34,16 @@ class CheckpointError(ValueError):
 
 @dataclass(frozen=True)
 class Architecture:
-    """How to build one network: the name in `zoo.models.ARCHITECTURES` and `build`'s keyword arguments."""
+    """How to build one network: its name in `zoo.models.ARCHITECTURES` and the keyword arguments of `build`, or its
+    name in `zoo.perturbation.PERTURBATIONS` and those of `perturbation`."""
 
     name: str
     arguments: Mapping[str, Any]
 
     def network(self) -> nn.Module:
         """A fresh network; its weights come from torch's global generator."""
+        if self.name in PERTURBATIONS:
+            return perturbation(self.name, **self.arguments)
         return build(self.name, **self.arguments)
 
 

@@ -153,6 +153,10 @@ class Session:
         """`count` indices below `rows`, drawn with replacement from the run's generator."""
         return torch.randint(rows, (count,), generator=self.generator).to(self.device)
 
+    def normal(self, *shape: int) -> torch.Tensor:
+        """Standard normal float32 draws of the run's generator."""
+        return torch.randn(shape, generator=self.generator).to(self.device)
+
     def augment(self, images: torch.Tensor, affine: Affine | None) -> torch.Tensor:
         """A randomly warped copy of the batch, or the batch itself where the recipe asks for none."""
         return images if affine is None else affine(images, generator=self.generator)

@@ -13,7 +13,7 @@ import os
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from time import perf_counter, process_time
+from time import perf_counter, process_time, time
 from typing import Any
 
 import numpy as np
@@ -105,16 +105,17 @@ def pipeline(oracle: InProcessOracle) -> Call:
 
 
 def clocked(oracle: InProcessOracle) -> Call:
-    """The archive's pipeline with a clock around every graph: seconds in "hash", in "members" and in "python"."""
+    """The archive's pipeline with a clock around every graph: seconds in "hash", "members", "others" and "python"."""
     policy = oracle.pipeline.policy
     spent: dict[str, float] = defaultdict(float)
 
-    def clock(name: str, graph: Callable[[Images], Any]) -> Callable[[Images], Any]:
-        where = "members" if name in policy.members else "hash"
+    def clock(name: str, graph: Callable[..., Any]) -> Callable[..., Any]:
+        routes = policy.route is not None and name == policy.route.graph
+        where = "members" if name in policy.members else "hash" if routes else "others"
 
-        def timed(images: Images) -> Any:
+        def timed(*inputs: Images) -> Any:
             started = perf_counter()
-            outputs = graph(images)
+            outputs = graph(*inputs)
             spent[where] += perf_counter() - started
             return outputs
 
@@ -123,7 +124,9 @@ def clocked(oracle: InProcessOracle) -> Call:
     graphs = {name: clock(name, graph) for name, graph in oracle.pipeline.graphs.items()}
     key = read_key(policy.key_env, os.environ) if policy.needs_key and policy.key_env else None
     random = np.random.default_rng(0)
-    watched = type(oracle.pipeline)(policy, graphs, key=key, now=perf_counter, random=random)
+    watched = type(oracle.pipeline)(
+        policy, graphs, key=key, now=perf_counter, clock=time, random=random, entropy=os.urandom
+    )
 
     def call(images: Images) -> Mapping[str, float]:
         spent.clear()

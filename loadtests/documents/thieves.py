@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from attacks import registry
+from attacks.averaging import COPIES
 from attacks.clone import LABELS
 from loadtests import figures
 from loadtests.attack_bench import AttackSpeedRow
@@ -31,7 +32,6 @@ from loadtests.results import PolicyRow, Report, ResultError, read
 TEMPLATE = Path(__file__).with_name("thieves.md.j2")
 # how the page lists attacks; others follow by name
 ORDER = ("in-distribution", "knockoff", "knockoff-adaptive", "jbda", "jbda-tr", "dfme", "maze", "dfms-hl")
-COPIES = 5
 # forms that make sense of one reading alone
 READS = {"log-p": ("soft",)}
 # points below the literature that still count as met
@@ -101,7 +101,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Averaging:
-    """One policy and reading: the averaging thief (five copies an image) beside the plain one.
+    """One policy and reading: the averaging thief (COPIES copies an image) beside the plain one.
 
     equal_images: plain, each image once. equal_charge: plain, for as many queries as the averaging one paid.
     """
@@ -298,7 +298,7 @@ class Study:
 
     @property
     def averaging(self) -> Iterator[Averaging]:
-        """Knockoff with five copies, for each policy, reading and budget."""
+        """Knockoff with COPIES copies, for each policy, reading and budget."""
         for attack, form, labels, budget in self.forms:
             if (attack, form) == ("knockoff", "averaging"):
                 for policy in self.policies:
@@ -344,8 +344,8 @@ class Study:
 
     @property
     def not_run(self) -> list[str]:
-        """Attacks and forms of the registry that no policy met."""
-        run = {name for each in self.thieves for name in each}
+        """Attacks and forms of the registry that no policy met, a form with whatever number of copies."""
+        run = {attack for attack, _ in self.thieves} | {registry.without_copies(form or "") for _, form in self.thieves}
         return [name for name in (*registry.ATTACKS, *registry.FORMS) if name not in run]
 
     def heat(self) -> dict[str, Any]:

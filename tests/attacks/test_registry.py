@@ -10,7 +10,7 @@ import torch
 from attacks.clone import Cloning
 from attacks.label_only import labels_only
 from attacks.oracle import Answers, Ledger
-from attacks.registry import ATTACKS, FORMS, attack, form
+from attacks.registry import ATTACKS, FORMS, MOST_COPIES, attack, form, without_copies
 from attacks.service import Service
 from attacks.thief import Thief, steal
 
@@ -111,7 +111,10 @@ def test_an_attacks_own_clone_is_a_copy_that_later_steps_leave_alone(name: str) 
     assert all(map(torch.equal, kept, first.network.state_dict().values()))
 
 
-@pytest.mark.parametrize("name", FORMS)
+COPYING = [name for name in FORMS if FORMS[name].copies]
+
+
+@pytest.mark.parametrize("name", [*FORMS, *(f"{name}-3" for name in COPYING)])
 def test_a_form_charges_every_image_and_passes_the_wrapped_thief_through(name: str) -> None:
     inner = prepared("jbda")
     thief = form(name).wrap(inner, service=SERVICE, cloning=CLONING, seed=0)
@@ -122,6 +125,46 @@ def test_a_form_charges_every_image_and_passes_the_wrapped_thief_through(name: s
     assert inner_own is not None
     assert torch.equal(own.images, inner_own.images)
     assert thief.clone() is None
+
+
+@pytest.mark.parametrize("name", COPYING)
+def test_a_form_may_say_how_often_it_copies_an_image(name: str) -> None:
+    def asked_at_once(called: str, rows: int) -> int:
+        wrapped = form(called).wrap(prepared("knockoff"), service=SERVICE, cloning=CLONING, seed=0)
+        images = wrapped.propose(rows)
+        return 0 if images is None else len(images)
+
+    assert asked_at_once(name, 9) == 5
+    assert asked_at_once(f"{name}-4", 9) == 8
+    assert asked_at_once(f"{name}-{MOST_COPIES}", MOST_COPIES - 1) == 0
+    assert asked_at_once(f"{name}-{MOST_COPIES}", MOST_COPIES) == MOST_COPIES
+    assert form(f"{name}-4").learns == form(name).learns
+
+
+def test_a_form_without_its_number_is_the_registered_one() -> None:
+    assert COPYING == ["averaging", "repeats", "jittered", "consensus"]
+    assert all(form(name) is FORMS[name] for name in FORMS)
+    assert [without_copies(name) for name in ("repeats-16", "repeats", "own-noise", "log-p")] == [
+        "repeats",
+        "repeats",
+        "own-noise",
+        "log-p",
+    ]
+
+
+@pytest.mark.parametrize(
+    "name", ["patience-4", "repeats-0", "repeats-04", "repeats-", "repeats--4", "repeats-4.5", "4"]
+)
+def test_what_is_no_number_of_copies_is_an_error_that_names_the_syntax(name: str) -> None:
+    with pytest.raises(ValueError, match=r"expected one of averaging, .*may follow, 1 to 64, as in repeats-16"):
+        form(name)
+
+
+def test_copies_that_are_too_many_or_make_no_sense_are_an_error() -> None:
+    with pytest.raises(ValueError, match="'jittered-65': expected 1 to 64 copies, got 65"):
+        form("jittered-65")
+    with pytest.raises(ValueError, match="'own-noise-4': own-noise makes no copies"):
+        form("own-noise-4")
 
 
 def test_an_unknown_name_is_an_error_that_names_the_known_ones() -> None:

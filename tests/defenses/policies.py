@@ -6,6 +6,8 @@ from typing import Any
 
 KEY = bytes(range(32))
 ROUTE = {"hash": "class-confidence", "graph": "hash", "classes": 10, "bins": 2}
+FRESH = {"graph": "perturbation", "noise_shape": [1, 4, 5], "noise": "fresh"}
+KEYED = {**FRESH, "noise": "keyed", "perceptual": 0.5, "grid": 2}
 
 
 def section(**changes: Any) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from defenses.pipeline import Answers, GraphError, Pipeline, StageError, ask, so
 from defenses.policy import Policy, PolicyError
 from defenses.routing import Outputs, member_table
 from defenses.rule import Context, Probabilities, Rule
-from tests.defenses.policies import KEY, routed, section
+from tests.defenses.policies import FRESH, KEY, KEYED, routed, section
 
 SHAPE = (1, 4, 5)
 RANDOM = np.random.default_rng(0)
@@ -39,32 +39,61 @@ class Linear:
         return {"probabilities": (raised / raised.sum(axis=1, keepdims=True)).astype(np.float32)}
 
 
+class Noisy:
+    """images + noise / 4: a perturbation that keeps what it was given."""
+
+    def __init__(self) -> None:
+        self.given: list[tuple[np.ndarray, np.ndarray]] = []
+
+    def __call__(self, images: np.ndarray, noise: np.ndarray) -> Outputs:
+        self.given.append((images, noise))
+        return {"perturbed": (images + noise / 4).reshape(len(images), -1)}
+
+
 class Broken:
     """A graph that raises, or spoils the rows whose first pixel is 1."""
 
-    def __init__(self, graph: Linear, spoil: float | None = None) -> None:
+    def __init__(self, graph: Callable[..., Outputs], spoil: float | None = None) -> None:
         self.graph, self.spoil = graph, spoil
 
-    def __call__(self, images: np.ndarray) -> Outputs:
+    def __call__(self, images: np.ndarray, *noise: np.ndarray) -> Outputs:
         if self.spoil is None:
             raise RuntimeError("the graph broke")
-        outputs = self.graph(images)
-        outputs["probabilities"][images[:, 0, 0, 0] == 1] = self.spoil
+        outputs = self.graph(images, *noise)
+        for values in outputs.values():
+            values[images[:, 0, 0, 0] == 1] = self.spoil
         return outputs
 
 
+class Kept:
+    """A graph that keeps the images it was given."""
+
+    def __init__(self, graph: Linear) -> None:
+        self.graph = graph
+        self.seen: list[np.ndarray] = []
+
+    def __call__(self, images: np.ndarray) -> Outputs:
+        self.seen.append(images)
+        return self.graph(images)
+
+
 def graphs() -> dict[str, Any]:
-    return {"hash": Linear(10, 99), **{f"edm-{number}": Linear(3, number) for number in range(5)}}
+    members = {f"edm-{number}": Linear(3, number) for number in range(5)}
+    return {"hash": Linear(10, 99), **members, "perturbation": Noisy()}
 
 
-def pipeline(changed: Mapping[str, Any] | None = None, /, **changes: Any) -> Pipeline:
+def pipeline(
+    changed: Mapping[str, Any] | None = None, /, *, clock: Callable[[], float] = lambda: 0.0, **changes: Any
+) -> Pipeline:
     ticks = itertools.count()
     return Pipeline(
         Policy.parse(routed(**changes)),
         {**graphs(), **(changed or {})},
         key=KEY,
         now=lambda: float(next(ticks)),
+        clock=clock,
         random=np.random.default_rng(3),
+        entropy=np.random.default_rng(4).bytes,
     )
 
 
@@ -113,7 +142,9 @@ def test_a_batch_of_n_is_n_batches_of_one(images: np.ndarray) -> None:
 def test_seconds_are_those_of_the_clock_that_was_handed_in() -> None:
     readings = iter([10.0, 11.0, 13.0, 17.0])
     policy = Policy.parse(routed())
-    answers = Pipeline(policy, graphs(), key=KEY, now=lambda: next(readings), random=RANDOM)(batch(3))
+    answers = Pipeline(
+        policy, graphs(), key=KEY, now=lambda: next(readings), clock=lambda: 0.0, random=RANDOM, entropy=RANDOM.bytes
+    )(batch(3))
     assert answers.seconds == {"route": 1.0, "predict": 2.0, "respond": 4.0}
 
 
@@ -125,7 +156,15 @@ def test_without_a_route_the_one_member_answers_the_batch_as_it_came() -> None:
         return Linear(3, 0)(images)
 
     images = batch(4)
-    answers = Pipeline(Policy.parse(section()), {"victim": victim}, key=None, now=lambda: 0.0, random=RANDOM)(images)
+    answers = Pipeline(
+        Policy.parse(section()),
+        {"victim": victim},
+        key=None,
+        now=lambda: 0.0,
+        clock=lambda: 0.0,
+        random=RANDOM,
+        entropy=RANDOM.bytes,
+    )(images)
     assert seen[0] is images, "not copied"
     assert answers.members.tolist() == [0, 0, 0, 0]
     assert set(answers.seconds) == {"predict", "respond"}
@@ -249,13 +288,13 @@ def test_a_failing_rule_is_a_failed_stage(monkeypatch: pytest.MonkeyPatch) -> No
         asked(batch(2))
 
 
-@pytest.mark.parametrize("name", ["hash", "edm-0"])
+@pytest.mark.parametrize("name", ["hash", "perturbation", "edm-0"])
 @pytest.mark.parametrize("error", [MemoryError, KeyboardInterrupt])
 def test_what_is_no_fault_of_a_stage_passes(name: str, error: type[BaseException]) -> None:
-    def graph(images: np.ndarray) -> Outputs:
+    def graph(images: np.ndarray, *noise: np.ndarray) -> Outputs:
         raise error
 
-    asked = pipeline({name: graph}, on_stage_error="open")
+    asked = pipeline({name: graph}, perturb=FRESH, on_stage_error="open")
     with pytest.raises(error):
         asked(batch(64))
 
@@ -272,14 +311,16 @@ def test_images_of_another_kind_are_refused(images: np.ndarray) -> None:
 def test_a_missing_graph_and_a_missing_key_are_errors_at_construction() -> None:
     policy = Policy.parse(routed())
     without = {name: graph for name, graph in graphs().items() if name != "edm-3"}
-    with pytest.raises(PolicyError, match="expected a graph named 'edm-3', got hash, edm-0, edm-1, edm-2, edm-4"):
-        Pipeline(policy, without, key=KEY, now=lambda: 0.0, random=RANDOM)
+    others = "hash, edm-0, edm-1, edm-2, edm-4, perturbation"
+    with pytest.raises(PolicyError, match=f"expected a graph named 'edm-3', got {others}"):
+        Pipeline(policy, without, key=KEY, now=lambda: 0.0, clock=lambda: 0.0, random=RANDOM, entropy=RANDOM.bytes)
     with pytest.raises(PolicyError, match="the route 'class-confidence' draws its table from a key, got none"):
-        Pipeline(policy, graphs(), key=None, now=lambda: 0.0, random=RANDOM)
+        Pipeline(policy, graphs(), key=None, now=lambda: 0.0, clock=lambda: 0.0, random=RANDOM, entropy=RANDOM.bytes)
 
 
-def test_no_repr_shows_the_key_or_the_table() -> None:
-    asked = pipeline()
+@pytest.mark.parametrize("perturb", [None, KEYED])
+def test_no_repr_shows_the_key_or_the_table(perturb: dict[str, Any] | None) -> None:
+    asked = pipeline(perturb=perturb)
     table = member_table(KEY, values=20, members=5)
     answers = asked(batch(2))
     assert isinstance(answers, Answers)
@@ -353,3 +394,167 @@ def test_a_failed_surrogate_fails_closed_and_names_its_rows(mode: str) -> None:
 def test_a_missing_surrogate_is_an_error_at_construction() -> None:
     with pytest.raises(PolicyError, match="expected a graph named 'surrogate', got hash, edm-0"):
         pipeline(response=MAD)
+
+
+def test_the_hash_sees_what_was_sent_and_all_that_comes_after_sees_the_perturbed_images() -> None:
+    images, noisy = batch(64), Noisy()
+    plain, surrogate = graphs(), Kept(Linear(3, 77))
+    kept = {name: Kept(graph) for name, graph in plain.items() if name != "perturbation"}
+    asked = pipeline({**kept, "perturbation": noisy, "surrogate": surrogate}, perturb=FRESH, response=MAD)
+    answers = asked(images)
+    assert kept["hash"].seen[0] is images, "as they came"
+    ((known, noise),) = noisy.given
+    assert known is images
+    assert noise.shape == (64, *SHAPE)
+    assert noise.dtype == np.float32
+    shown = images + noise / 4
+    np.testing.assert_array_equal(surrogate.seen[0], shown)
+    assert answers.members.tolist() == pipeline()(images).members.tolist()
+    for number in range(5):
+        np.testing.assert_array_equal(kept[f"edm-{number}"].seen[0], shown[answers.members == number])
+
+
+def test_keyed_noise_is_drawn_for_the_image_in_8_bits_and_that_is_what_is_perturbed() -> None:
+    images, noisy = batch(6), Noisy()
+    asked = pipeline({"perturbation": noisy}, perturb=KEYED)
+    asked(images)
+    levels = (np.rint(images * np.float32(255)) / np.float32(255)).astype(np.float32)
+    assert not np.array_equal(levels, images)
+    asked(levels)
+    (known, noise), (known_again, noise_again) = noisy.given
+    np.testing.assert_array_equal(known, levels)
+    np.testing.assert_array_equal(known_again, levels)
+    np.testing.assert_array_equal(noise, noise_again)
+
+
+@given(
+    images=arrays(np.float32, st.tuples(st.integers(1, 9), *map(st.just, SHAPE)), elements=st.floats(0, 1, width=32))
+)
+def test_a_batch_of_n_is_n_batches_of_one_with_keyed_noise(images: np.ndarray) -> None:
+    ask_ = pipeline(perturb=KEYED)
+    together, alone = ask_(images), [ask_(images[row : row + 1]) for row in range(len(images))]
+    assert together.members.tolist() == [int(each.members[0]) for each in alone]
+    for row, each in enumerate(alone):
+        assert together.probabilities is not None
+        assert each.probabilities is not None
+        np.testing.assert_array_equal(together.probabilities[row], each.probabilities[0])
+
+
+def test_asking_again_is_no_news_under_keyed_noise_and_is_under_fresh() -> None:
+    same = np.repeat(batch(1), 8, axis=0)
+    keyed, fresh = pipeline(perturb=KEYED), pipeline(perturb=FRESH)
+
+    def told(asked: Pipeline) -> set[bytes]:
+        answers = [asked(same).probabilities, asked(same).probabilities]
+        return {row.tobytes() for each in answers if each is not None for row in each}
+
+    assert len(told(keyed)) == 1
+    assert len(told(fresh)) == 16, "a draw for every row, never one for the batch"
+
+
+def test_fresh_noise_follows_from_the_entropy_that_was_handed_in() -> None:
+    images, asked, again = batch(8), pipeline(perturb=FRESH), pipeline(perturb=FRESH)
+    for _ in range(2):
+        np.testing.assert_array_equal(asked(images).probabilities, again(images).probabilities)
+
+
+def test_another_period_of_the_clock_is_another_draw() -> None:
+    images, now = batch(8), [0.0]
+    asked = pipeline(perturb={**KEYED, "period": 60.0}, clock=lambda: now[0])
+
+    def at(seconds: float) -> list[list[float]]:
+        now[0] = seconds
+        shown = asked(images).probabilities
+        assert shown is not None
+        return [list(row) for row in shown.tolist()]
+
+    first = at(0.0)
+    assert at(59.0) == first
+    moved = at(60.0)
+    assert all(one != other for one, other in zip(first, moved, strict=True))
+    assert at(1.0) == first
+
+
+def test_perturbed_gives_what_the_members_are_shown() -> None:
+    images = batch(6)
+    assert pipeline().perturbed(images) is images
+    keyed = pipeline({"edm-0": (member := Kept(Linear(3, 0)))}, perturb=KEYED, members=["edm-0"], route=None)
+    shown = keyed.perturbed(images)
+    keyed(images)
+    np.testing.assert_array_equal(member.seen[0], shown)
+    np.testing.assert_array_equal(keyed.perturbed(images), shown)
+    fresh = pipeline(perturb=FRESH)
+    draws = [fresh.perturbed(images) for _ in range(2)]
+    assert draws[0].shape == images.shape
+    assert not (draws[0] == draws[1]).any()
+
+
+def test_the_perturbation_s_seconds_are_its_own() -> None:
+    readings = iter([10.0, 11.0, 13.0, 17.0, 25.0])
+    answers = Pipeline(
+        Policy.parse(routed(perturb=FRESH)),
+        graphs(),
+        key=KEY,
+        now=lambda: next(readings),
+        clock=lambda: 0.0,
+        random=RANDOM,
+        entropy=RANDOM.bytes,
+    )(batch(3))
+    assert answers.seconds == {"route": 1.0, "perturb": 2.0, "predict": 4.0, "respond": 8.0}
+
+
+@pytest.mark.parametrize("mode", ["closed", "open"])
+@pytest.mark.parametrize("perturb", [FRESH, KEYED])
+def test_a_failed_perturbation_fails_closed_and_names_its_rows(perturb: dict[str, Any], mode: str) -> None:
+    images = batch(12)
+    images[[3, 9], 0, 0, 0] = 1
+    member = Kept(Linear(3, 0))
+    for spoil in (np.nan, np.inf):
+        broken = {"perturbation": Broken(Noisy(), spoil), "edm-0": member}
+        spoiled = pipeline(broken, perturb=perturb, on_stage_error=mode)
+        with pytest.raises(StageError, match="'perturb' failed on 2 rows: GraphError: .* not finite") as caught:
+            spoiled(images)
+        assert caught.value.stage == "perturb"
+        assert caught.value.rows.tolist() == [3, 9]
+        with pytest.raises(StageError, match="'perturb' failed on 2 rows"):
+            spoiled.perturbed(images)
+    broken = {"perturbation": Broken(Noisy()), "edm-0": member}
+    with pytest.raises(StageError, match="'perturb' failed on 12 rows: RuntimeError: the graph broke"):
+        pipeline(broken, perturb=perturb, on_stage_error=mode)(images)
+    assert member.seen == [], "no member saw an image without its noise"
+
+
+@pytest.mark.parametrize(
+    ("outputs", "message"),
+    [
+        ({"images": np.zeros((2, 20), np.float32)}, "expected an output named 'perturbed', the graph has images"),
+        ({"perturbed": np.zeros((2, *SHAPE), np.float32)}, r"expected float32 \(2, 20\), got float32 \(2, 1, 4, 5\)"),
+        ({"perturbed": np.zeros((2, 20))}, r"expected float32 \(2, 20\), got float64 \(2, 20\)"),
+    ],
+)
+def test_a_perturbation_with_other_outputs_fails_closed(outputs: Any, message: str) -> None:
+    with pytest.raises(StageError, match=f"'perturb' failed on 2 rows: GraphError: .*{message}"):
+        pipeline({"perturbation": lambda *_: outputs}, perturb=FRESH)(batch(2))
+
+
+def test_a_draw_that_fails_fails_closed() -> None:
+    def clock() -> float:
+        raise OSError("no time")
+
+    with pytest.raises(StageError, match="'perturb' failed on 3 rows: OSError: no time"):
+        pipeline(perturb={**KEYED, "period": 60}, clock=clock, on_stage_error="open")(batch(3))
+
+
+def test_a_missing_perturbation_and_a_missing_key_for_its_noise_are_errors_at_construction() -> None:
+    rest: dict[str, Any] = {
+        "now": lambda: 0.0,
+        "clock": lambda: 0.0,
+        "random": RANDOM,
+        "entropy": RANDOM.bytes,
+    }
+    victim = {"victim": Linear(3, 0)}
+    with pytest.raises(PolicyError, match="expected a graph named 'perturbation', got victim"):
+        Pipeline(Policy.parse(section(perturb=FRESH)), victim, key=None, **rest)
+    policy = Policy.parse(section(perturb=KEYED, key_env="TORCHWARDEN_KEY"))
+    with pytest.raises(PolicyError, match="keyed noise is drawn from a key, got none"):
+        Pipeline(policy, {**victim, "perturbation": Noisy()}, key=None, **rest)

@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 
-from defenses.policy import Input, Policy, PolicyError, Response, Route
-from tests.defenses.policies import ROUTE, routed, section
+from defenses.noise import PerceptualCode
+from defenses.policy import Input, Perturb, Policy, PolicyError, Response, Route
+from tests.defenses.policies import FRESH, KEYED, ROUTE, routed, section
 
 
 def test_a_routed_policy_is_read_whole() -> None:
@@ -32,11 +33,35 @@ def test_the_graphs_of_a_response_rule_are_the_policy_s() -> None:
     assert Policy.parse(section()).consulted == {}
 
 
+def test_a_perturbed_policy_is_read_whole() -> None:
+    policy = Policy.parse(routed(perturb={**KEYED, "step": 32, "period": 3600}))
+    assert policy.perturb == Perturb(
+        graph="perturbation", noise_shape=(1, 4, 5), noise="keyed", perceptual=0.5, grid=2, step=32, period=3600
+    )
+    assert policy.perturb.code == PerceptualCode(grid=2, step=32)
+    assert policy.graphs["perturbation"] == {"perturbed": 20}
+    assert policy.consulted == {}
+    plain = Policy.parse(section(perturb={"graph": "perturbation", "noise_shape": [44]}))
+    assert plain.perturb == Perturb(graph="perturbation", noise_shape=(44,), noise="fresh", perceptual=0, period=0)
+
+
+def test_keyed_noise_needs_the_key_and_fresh_noise_none() -> None:
+    assert not Policy.parse(section(perturb=FRESH)).needs_key
+    assert Policy.parse(section(perturb=KEYED, key_env="TORCHWARDEN_KEY")).needs_key
+    assert Policy.parse(routed(perturb=FRESH)).needs_key
+    needs = "key_env: expected an environment variable's name, {} a key, got null"
+    with pytest.raises(PolicyError, match=needs.format("keyed noise needs")):
+        Policy.parse(section(perturb=KEYED))
+    with pytest.raises(PolicyError, match=needs.format("the route needs")):
+        Policy.parse(routed(perturb=KEYED, key_env=None))
+
+
 def test_what_may_be_left_out_has_the_safe_value() -> None:
     brief = section()
     for key in ("route", "max_rows", "on_stage_error", "key_env"):
         del brief[key]
     policy = Policy.parse(brief)
+    assert policy.perturb is None
     assert (policy.route, policy.max_rows, policy.on_stage_error, policy.key_env) == (
         None,
         256,
@@ -135,6 +160,58 @@ def test_a_wrong_value_is_named(changes: dict[str, Any], message: str) -> None:
 def test_a_wrong_route_is_named(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(PolicyError, match=message):
         Policy.parse(routed(**changes))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"perturb": []}, r"perturb: expected a table, got \[\]"),
+        (
+            {"perturb": {"graph": "perturbation"}},
+            r"perturb: missing key 'noise_shape'; keys: graph, noise_shape, noise",
+        ),
+        ({"perturb": {**FRESH, "sigma": 1}}, r"perturb: unknown key 'sigma'; known keys: graph, .*, period"),
+        ({"perturb": {**FRESH, "graph": "../x"}}, r"perturb: graph: expected letters, .* got '\.\./x'"),
+        (
+            {"perturb": {**FRESH, "graph": "victim"}},
+            r"perturb: graph: expected one that neither answers nor routes, got",
+        ),
+        ({"perturb": {**FRESH, "noise": "pink"}}, r"perturb: noise: expected one of fresh, keyed, got 'pink'"),
+        ({"perturb": {**FRESH, "perceptual": 0.5}}, r"perturb: perceptual, period: expected 0, fresh noise has no key"),
+        ({"perturb": {**FRESH, "period": 60}}, r"perturb: perceptual, period: expected 0, fresh noise has no key"),
+        ({"perturb": {**KEYED, "perceptual": -0.1}}, r"perturb: perceptual: expected a number from 0 to 1, got -0\.1"),
+        ({"perturb": {**KEYED, "perceptual": 1.1}}, r"perturb: perceptual: expected a number from 0 to 1, got 1\.1"),
+        ({"perturb": {**KEYED, "perceptual": True}}, r"perturb: perceptual: expected a number from 0 to 1, got True"),
+        (
+            {"perturb": {**KEYED, "perceptual": float("nan")}},
+            r"perturb: perceptual: expected a number from 0 to 1, got",
+        ),
+        ({"perturb": {**KEYED, "period": -1}}, r"perturb: period: expected a number from 0 to 1e\+09, got -1"),
+        ({"perturb": {**KEYED, "period": 0.5}}, r"perturb: period: expected 0 or at least 1 second, got 0\.5"),
+        ({"perturb": {**KEYED, "period": "day"}}, r"perturb: period: expected a number from 0 to 1e\+09, got 'day'"),
+        ({"perturb": {**KEYED, "grid": 0}}, r"perturb: grid: expected an integer from 1 to 64, got 0"),
+        ({"perturb": {**KEYED, "grid": 5}}, r"perturb: grid: expected at most the image's side, 4, got 5"),
+        ({"perturb": {**KEYED, "step": 256}}, r"perturb: step: expected an integer from 1 to 255, got 256"),
+        (
+            {"perturb": FRESH, "response": {"rule": "mad", "epsilon": 1, "graph": "perturbation"}},
+            r"response: graph: expected one that neither answers nor routes, got 'perturbation'",
+        ),
+    ],
+)
+def test_a_wrong_perturbation_is_named(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(PolicyError, match=message):
+        Policy.parse(section(**{"key_env": "TORCHWARDEN_KEY", **changes}))
+
+
+@pytest.mark.parametrize("sizes", [[], [1, 2, 3, 4], [0, 4], [65537], [4.0], [True], 44, "44", None])
+def test_a_wrong_shape_of_noise_is_named(sizes: object) -> None:
+    with pytest.raises(PolicyError, match=r"perturb: noise_shape: expected one to three integers from 1 to 65536, got"):
+        Policy.parse(section(perturb={**FRESH, "noise_shape": sizes}))
+
+
+def test_a_perturbation_does_not_hash() -> None:
+    with pytest.raises(PolicyError, match=r"perturb: graph: expected one that neither answers nor routes, got 'hash'"):
+        Policy.parse(routed(perturb={**FRESH, "graph": "hash"}))
 
 
 def test_a_missing_key_and_a_section_that_is_no_table_are_named() -> None:

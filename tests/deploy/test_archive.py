@@ -22,7 +22,7 @@ def test_reads_what_the_launcher_needs(tmp_path: Path) -> None:
         workers=2,
         threads=1,
         key_env="TORCHWARDEN_KEY",
-        rule="soft",
+        exact=True,
         image=tiny.pixels(0.75),
         accepted=((0.25, 0.75),),
     )

@@ -17,11 +17,11 @@ SOFT = Archive(
     workers=1,
     threads=1,
     key_env=None,
-    rule="soft",
+    exact=True,
     image=b"",
     accepted=((0.1, 0.7, 0.2), (0.1, 0.3, 0.6)),
 )
-LABEL = replace(SOFT, rule="label")
+INEXACT = replace(SOFT, exact=False)
 
 
 def answer(label: object, probabilities: object = None) -> bytes:
@@ -34,9 +34,9 @@ def answer(label: object, probabilities: object = None) -> bytes:
     [
         (SOFT, answer(1, [0.1, 0.7, 0.2])),
         (SOFT, answer(2, [0.1009, 0.2992, 0.6])),
-        (LABEL, answer(2)),
-        (replace(SOFT, rule="rounded"), answer(1, [0.1, 0.7, 0.2])),
-        (replace(SOFT, rule="top_k"), answer(1, [0.0, 0.7, 0.0])),
+        (INEXACT, answer(2)),
+        (INEXACT, answer(1, [0.1, 0.7, 0.2])),
+        (INEXACT, answer(1, [0.0, 0.7, 0.0])),
     ],
 )
 def test_right_answers(archive: Archive, body: bytes) -> None:
@@ -46,8 +46,8 @@ def test_right_answers(archive: Archive, body: bytes) -> None:
 @pytest.mark.parametrize(
     ("archive", "status", "body", "reason"),
     [
-        (LABEL, 200, answer(0), "expected label 1 or 2, got 0"),
-        (LABEL, 200, answer("1"), "expected label 1 or 2, got '1'"),
+        (INEXACT, 200, answer(0), "expected label 1 or 2, got 0"),
+        (INEXACT, 200, answer("1"), "expected label 1 or 2, got '1'"),
         # Each row belongs to one member: its label with another's probabilities is wrong.
         (SOFT, 200, answer(2, [0.1, 0.7, 0.2]), "expected probabilities within 0.001"),
         (SOFT, 200, answer(1, [0.102, 0.698, 0.2]), "expected probabilities within 0.001"),

@@ -1,4 +1,4 @@
-"""recipes/cifar10.toml, every program of it for a few steps, on made-up images in CIFAR's own files."""
+"""recipes/cifar10*.toml, every program of them for a few steps, on made-up images in CIFAR's own files."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ import pytest
 from export import archive, graphs
 from loadtests.oracles import InProcessOracle
 from tests.zoo.writers import some_bytes, write_cifar_batch
-from training import edm, perceptual_hash, victim
+from training import edm, meco, perceptual_hash, surrogate, victim
 from training.checkpoint import load
 from zoo import datasets
 
 SPEC = "cifar10@smoke"
+MECO = "cifar10-resnet34@smoke"
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +53,31 @@ def test_every_program_runs_and_the_archives_answer(data: Path, tmp_path: Path, 
         assert not answers.refused.any()
 
 
+def test_mecos_recipe_runs_and_its_archives_answer(data: Path, tmp_path: Path, key_file: Path) -> None:
+    del key_file  # in the environment
+    runs, build, store = tmp_path / "runs", tmp_path / "build", tmp_path / "store"
+    ablations = ("meco_without_dro", "meco_gaussian", "meco_random_filters")
+    steps = [(victim, ""), *((meco, table) for table in ("meco", *ablations))]
+    for program, table in [*steps, (surrogate, "mad_surrogate")]:
+        program.main(argparse.Namespace(recipe=MECO, runs=runs, data=data, seed=0, table=table))
+    found = load(runs / "cifar10-resnet34-smoke/meco.safetensors")
+    assert [plan.name for plan in found.architectures] == ["resnet34-8x", "meco"]
+
+    folders = ["--runs", str(runs), "--build", str(build)]
+    graphs.main([MECO, *folders])
+    policies = ("mad", "meco", "meco-keyed", "meco-random-filters")
+    archive.main([MECO, *folders, "--store", str(store), "--data", str(data), "--policies", *policies])
+    images = datasets.load("cifar10", "test", root=data).pixels
+    for policy in policies:
+        with InProcessOracle(store / f"cifar10-resnet34-smoke-{policy}.mar") as oracle:
+            answers, again = oracle(images), oracle(images)
+        assert not answers.refused.any()
+        assert answers.probabilities is not None
+        assert again.probabilities is not None
+        noisy = policy in ("meco", "meco-random-filters")
+        assert answers.probabilities.equal(again.probabilities) is not noisy
+
+
 def test_the_recipe_as_it_stands_names_data_that_there_is() -> None:
     """What the smoke tier does not lay over is what a GPU runs."""
     from recipes import read
@@ -60,3 +86,7 @@ def test_the_recipe_as_it_stands_names_data_that_there_is() -> None:
     assert whole.tables["victim"]["optimisation"]["epochs"] >= 50
     assert whole.tables["edm"]["auxiliary"] == "cifar100:test"
     assert whole.tables["attacks"]["knockoff"]["surrogate"] == "cifar100"
+    whole = read("cifar10-resnet34")
+    assert whole.tables["victim"]["optimisation"]["epochs"] >= 50
+    clones = {table.get("clone", {}).get("architecture") for table in whole.tables["evaluate"].values()}
+    assert clones == {None, "mobilenetv2", "densenet121"}

@@ -284,6 +284,14 @@ def test_every_clone_of_the_report_is_on_the_page() -> None:
     assert len(printed) == len(CLONES)
 
 
+def test_a_form_with_any_number_of_copies_was_run() -> None:
+    repeated = attack_row(recipe="mnist", policy="edm", attack="knockoff", adaptive="repeats-16")
+    study = Study("mnist", results(attacks=(*rows(), repeated)))
+    assert "repeats" in Study("mnist", results()).not_run
+    assert "repeats" not in study.not_run
+    assert {"jittered", "own-noise", "maze"} <= set(study.not_run)
+
+
 def test_growth_has_the_policies_of_every_attack_and_its_baseline() -> None:
     growth = STUDY.growth()
     assert list(growth["attacks"]) == ["in-distribution", "knockoff", "dfme"]

@@ -1,0 +1,163 @@
+"""The noise eps of an input perturbation: one generator a row, fresh for each query or keyed by the image.
+
+MeCo, Wang et al., NeurIPS 2023, answers T(x + h(x, eps)) with eps ~ N(0, I) drawn anew each time (`fresh`): whoever
+asks the same K times averages most of it away. `keyed` noise is a function of a secret and the image, so asking again
+is no news:
+
+    eps(x) = sqrt(a) PRG(HMAC(k, "perceptual" | code(x))) + sqrt(1 - a) PRG(HMAC(k, "bytes" | x in 8 bits))
+
+The exact bytes stop identical repeats, but a copy one grey level away draws anew. The perceptual code stops copies too,
+but neighbours then share their noise, and with it the gradient that a zeroth-order thief is after: `a` trades the two.
+k = HMAC(key, "torchwarden/perturb/noise/" period number): after each period every image draws anew, without a new
+model. Every rotation is one fresh draw for a thief who averages over them, so periods should be long.
+
+Keyed noise is drawn for the image in 8 bits, and that is the image the network is shown: what the code does not tell
+apart, the answer does not either.
+
+A row's noise is a stream of its own, so no answer depends on the rows beside it. Streams are numpy's Philox, a counter
+under a key of 128 bits: here the first half of a digest, which no client can tell from chance.
+"""
+
+from __future__ import annotations
+
+import hmac
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from defenses import ranges
+from defenses.routing import KEY_BYTES
+
+Images = NDArray[np.float32]
+Bytes = NDArray[np.uint8]
+Entropy = Callable[[int], bytes]
+
+SEED_BYTES = 16
+LEVELS = 255
+
+
+class Noise(Protocol):
+    """What a pipeline asks for its noise."""
+
+    def canonical(self, images: Images, /) -> Images:
+        """The images (N,C,H,W) that the network is shown: those that the noise was drawn for."""
+
+    def __call__(self, images: Images, /) -> NDArray[np.float32]:
+        """(N, *shape) float32, each row standard normal; `images` are canonical."""
+
+
+@dataclass(frozen=True)
+class Fresh:
+    """A new draw for every row of every request. shape: of a row's noise. entropy: count -> so many random bytes, from
+    a source that cannot be foreseen; one seed a row."""
+
+    shape: tuple[int, ...]
+    entropy: Entropy
+
+    def canonical(self, images: Images, /) -> Images:
+        return images
+
+    def __call__(self, images: Images, /) -> NDArray[np.float32]:
+        drawn = np.empty((len(images), *self.shape), np.float32)
+        seeds = self.entropy(SEED_BYTES * len(images))
+        for row, noise in enumerate(drawn):
+            _fill(noise, seeds[SEED_BYTES * row : SEED_BYTES * (row + 1)])
+        return drawn
+
+
+class Keyed:
+    """The same draw for the same image, as long as a period of the key lasts.
+
+    key: the deployment's, at least 32 bytes. share: a above. code: the perceptual one. period: seconds, 0 for a key
+    that never changes. clock: seconds since the epoch, the same on every machine that serves.
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        *,
+        key: bytes,
+        share: float,
+        code: PerceptualCode,
+        period: float,
+        clock: Callable[[], float],
+    ) -> None:
+        if len(key) < KEY_BYTES:
+            raise ValueError(f"keyed noise needs a key of at least {KEY_BYTES} bytes, got {len(key)}")
+        self._shape = shape
+        self._key = key
+        self._share = share
+        self._code = code
+        self._period = period
+        self._clock = clock
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(shape={self._shape})"
+
+    def canonical(self, images: Images, /) -> Images:
+        return (_in_8_bits(images) / np.float32(LEVELS)).astype(np.float32, copy=False)
+
+    def __call__(self, images: Images, /) -> NDArray[np.float32]:
+        pixels = _in_8_bits(images)
+        secret = self._secret()
+        drawn = np.zeros((len(images), *self._shape), np.float32)
+        parts = [(self._share, b"perceptual", self._code.of(pixels, secret)), (1 - self._share, b"bytes", pixels)]
+        for share, name, codes in parts:
+            if not share:
+                continue
+            stream = np.empty(self._shape, np.float32)
+            for row, code in zip(drawn, codes, strict=True):
+                _fill(stream, hmac.digest(secret, name + code.tobytes(), "sha256")[:SEED_BYTES])
+                row += np.float32(math.sqrt(share)) * stream
+        return drawn
+
+    def _secret(self) -> bytes:
+        number = int(self._clock() // self._period) if self._period else 0
+        return hmac.digest(self._key, b"torchwarden/perturb/noise/%d" % number, "sha256")
+
+
+@dataclass(frozen=True)
+class PerceptualCode:
+    """What near-copies of an image have in common: the means of grid x grid blocks, cut into steps of grey levels.
+
+    Where the cuts lie is drawn for each block from the secret, so that nobody knows which images are near one. Whole
+    numbers throughout: the same code on every machine. grid: from 1 to the image's side. step: grey levels, 1 to 255.
+    """
+
+    grid: int = 4
+    step: int = 64
+
+    def __post_init__(self) -> None:
+        ranges.integer("grid", self.grid, 1, 64)
+        ranges.integer("step", self.step, 1, LEVELS)
+
+    def of(self, pixels: Bytes, secret: bytes) -> Bytes:
+        """(N,C,H,W) uint8 to (N, C * grid * grid) uint8. secret: where the cuts lie."""
+        rows, channels, height, width = pixels.shape
+        tops, lefts = (np.arange(self.grid) * side // self.grid for side in (height, width))
+        sums = np.add.reduceat(np.add.reduceat(pixels.astype(np.int64), tops, axis=2), lefts, axis=3)
+        sizes = np.diff(tops, append=height)[:, np.newaxis] * np.diff(lefts, append=width)
+        count = channels * self.grid**2
+        cuts = _stream(hmac.digest(secret, b"cuts", "sha256")[:SEED_BYTES]).integers(0, self.step, count)
+        # floor((mean + cut) / step), without a division that rounds
+        shifted = sums + cuts.reshape(channels, self.grid, self.grid) * sizes
+        codes: Bytes = (shifted // (self.step * sizes)).astype(np.uint8).reshape(rows, count)
+        return codes
+
+
+def _in_8_bits(images: Images) -> Bytes:
+    """The nearest grey level of each pixel."""
+    levels: Bytes = np.rint(images * np.float32(LEVELS)).astype(np.uint8)
+    return levels
+
+
+def _fill(row: NDArray[np.float32], seed: bytes) -> None:
+    _stream(seed).standard_normal(out=row, dtype=np.float32)
+
+
+def _stream(seed: bytes) -> np.random.Generator:
+    return np.random.Generator(np.random.Philox(key=np.frombuffer(seed, np.uint64)))

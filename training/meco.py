@@ -1,0 +1,261 @@
+r"""MeCo: random input perturbation, trained by distributionally robust optimisation (Wang et al., NeurIPS 2023).
+
+The service answers T(x + h(x, eps)), eps fresh for every query; the victim T and the generator h are trained together
+by one optimiser (Algorithm 1) on worst-case images z, the batch x moved by the particle steps of training/particles.py
+(the loss that drives them is T's own at x, without h, as equation 11 has it):
+
+    loss = CE(T(z + h(z, eps)), y) + gamma * ||p(x + h(x, eps')) - p(x)||_1 + clean * CE(T(x), y)
+           + spread * max(0, 1 - RMS(h(x, eps') - h(x, eps'')) / (sqrt(2) rms))^2,        p = softmax(T)
+
+The first two terms are equation 7 as Algorithm 1 has it (its l1 term is taken at x, the equation's at z; here p(x)
+takes no gradient: the answer follows the clean one, not the other way round). Both are smallest where h = 0, or where
+h is a constant that T subtracts again, and nothing in the paper forbids either. So h has a fixed size by construction
+(zoo/perturbation.py), and the last term asks that two draws differ as much as independent ones of that size do: 0 where
+they do, 1 where h vanishes or does not listen to eps. `clean` holds T itself to the labels; the paper has 0.
+
+The released code trains no generator: it draws random filters, moves no image, and shares noise in a batch. Ablations:
+`steps = 0` (no robust optimisation), `perturbation = "gaussian"`, `perturbation = "random-filters"` (theirs, an image).
+
+    python -m training.meco RECIPE [--table NAME]
+
+Reads [dataset], [victim] (the victim's architecture) and [meco], or another table of the same form; writes
+runs/RECIPE/<table>.safetensors with two networks: T and h.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from statistics import mean
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+import recipes
+from training import checkpoint
+from training.checkpoint import Architecture
+from training.particles import displacement, worst_case
+from training.session import Optimisation, Session, run
+from training.victim import Split, Victim, accuracy, architecture, split
+from zoo.augment import Affine
+from zoo.datasets import Data, load
+from zoo.generator import untrained
+from zoo.perturbation import PERTURBATIONS, Perturbation, root_mean_square
+
+TABLE = "meco"
+NOISE_SEEDS = 5
+# images that stand for thieves' when the trained pair is judged
+JUDGED = 2000
+SHIFTED = Affine(degrees=10, shift=0.07)
+
+
+@dataclass(frozen=True)
+class MeCo:
+    """[meco]: the generator, the particle steps and the weights of the objective above.
+
+    perturbation: of zoo.perturbation. rms: size of h, in [0,1] pixel units. filters: of a learned h; the paper's are
+    64. steps: Q of the paper. step: length of each, L2 over an image. repel: false has the paper's printed sign.
+    auxiliary: a data set like a thief's, to report on. from_victim: T starts as the trained victim of the recipe.
+    optimisation: as the victim's where left out.
+    """
+
+    perturbation: str = "meco"
+    rms: float = 0.1
+    filters: int = 64
+    steps: int = 2
+    step: float = 0.5
+    repel: bool = True
+    gamma: float = 1.0
+    spread: float = 1.0
+    clean: float = 1.0
+    auxiliary: str | None = None
+    from_victim: bool = False
+    optimisation: Optimisation | None = None
+
+    def __post_init__(self) -> None:
+        if self.perturbation not in PERTURBATIONS:
+            raise ValueError(f"perturbation: expected one of {', '.join(PERTURBATIONS)}, got {self.perturbation!r}")
+        if self.steps < 0 or not self.step > 0:
+            raise ValueError(f"expected steps >= 0 and step > 0, got {self.steps}, {self.step}")
+        for name in ("gamma", "spread", "clean"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name}: expected >= 0, got {getattr(self, name)}")
+
+    def plan(self, data: Split) -> Architecture:
+        """Of h, fitted to a data set."""
+        _, channels, size, _ = data.images.shape
+        learned = {"filters": self.filters} if self.perturbation == "meco" else {}
+        return Architecture(self.perturbation, {"channels": channels, "size": size, "rms": self.rms, **learned})
+
+
+class Defended(nn.Module):
+    """T and h, and one pass of both for all terms of a step."""
+
+    def __init__(self, victim: nn.Module, perturbation: Perturbation) -> None:
+        super().__init__()
+        self.victim = victim
+        self.perturbation = perturbation
+
+    def forward(
+        self, images: torch.Tensor, moved: torch.Tensor, noise: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+        """x and z (B,C,S,S), and 2B + Q draws: logits (B,K) of T(z + h), T(x + h) and T(x), and the difference of two
+        draws of h (Q,C,S,S) on the first Q images."""
+        rows, again = len(images), len(noise) - 2 * len(images)
+        # one forward pass for all: batch normalisation then sees in training what it will meet at work
+        h = self.perturbation.h(torch.cat([moved, images, images[:again]]), noise)
+        shown = torch.cat([moved + h[:rows], images + h[rows : 2 * rows], images])
+        robust, noisy, clean = self.victim(shown).float().split(rows)
+        return robust, noisy, clean, (h[rows : rows + again] - h[2 * rows :]).float()
+
+
+def spread_loss(difference: torch.Tensor, rms: float) -> torch.Tensor:
+    """Mean of max(0, 1 - RMS / (sqrt(2) rms))^2 over differences of two draws of h (Q,C,S,S): a scalar in [0, 1]."""
+    apart = root_mean_square(difference) / (math.sqrt(2) * rms)
+    return (1 - apart).clamp(min=0).square().mean()
+
+
+def l1(answers: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
+    """Mean ||p - q||_1 of rows, from two (N,K) distributions: a scalar in [0, 2]."""
+    return (answers - others).abs().sum(1).mean()
+
+
+def objective(
+    logits: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
+    difference: torch.Tensor | None,
+    labels: torch.Tensor,
+    meco: MeCo,
+) -> dict[str, torch.Tensor]:
+    """The loss and its terms, scalars by name; logits (B,K) of T(z + h), T(x + h), T(x), labels (B,) int64.
+
+    difference: of two draws of h; None where h has nothing to learn.
+    """
+    robust, noisy, clean = logits
+    terms = {
+        "robust": F.cross_entropy(robust, labels),
+        "l1": l1(noisy.softmax(1), clean.softmax(1).detach()),
+        "clean": F.cross_entropy(clean, labels),
+    }
+    if difference is not None:
+        terms["spread"] = spread_loss(difference, meco.rms)
+    weights = {"robust": 1.0, "l1": meco.gamma, "clean": meco.clean, "spread": meco.spread}
+    return {"loss": torch.stack([weights[name] * term for name, term in terms.items()]).sum(), **terms}
+
+
+def train(session: Session, cut: Split, defended: Defended, meco: MeCo, how: Optimisation, victim: Victim) -> Defended:
+    """Algorithm 1 on all training images; the checkpoint is not written."""
+    images, labels = session.move(cut.images), cut.labels.to(session.device)
+    network, optimiser, schedule = session.prepare(defended, how, len(images))
+    inner: Defended = session.accelerator.unwrap_model(network)
+    learned = any(True for _ in inner.perturbation.parameters())
+
+    for _ in session.epochs(how, network, optimiser, schedule):
+        for batch in session.batches(len(images), how.batch_size):
+            shown, truth = session.augment(images[batch], victim.affine), labels[batch]
+            again = -(-len(shown) // 4) if learned else 0
+            noise = session.normal(2 * len(shown) + again, *inner.perturbation.noise_shape)
+
+            def losses(particles: torch.Tensor, truth: torch.Tensor = truth) -> torch.Tensor:
+                with session.accelerator.autocast():
+                    logits = inner.victim(particles)
+                return F.cross_entropy(logits.float(), truth, reduction="none")
+
+            network.eval()  # a particle's gradient must depend on no other's, and statistics stay as they are
+            moved = worst_case(shown, losses, steps=meco.steps, step=meco.step, repel=meco.repel)
+            network.train()
+            with session.accelerator.autocast():
+                *logits, difference = network(shown, moved, noise)
+            terms = objective((logits[0], logits[1], logits[2]), difference if again else None, truth, meco)
+            session.step({**terms, "displacement": displacement(shown, moved)}, optimiser, schedule)
+    return inner
+
+
+@torch.inference_mode()
+def judge(
+    defended: Defended, images: torch.Tensor, labels: torch.Tensor | None, *, seeds: int = NOISE_SEEDS
+) -> dict[str, float]:
+    """What noise does to `images` (N,C,S,S), over `seeds` seeds: l1 against T(x), the RMS of h and, with labels (N,),
+    accuracy and its least value over the seeds."""
+    defended.eval()
+    shifts, sizes, rights = [], [], []
+    for seed in range(seeds):
+        generator = torch.Generator().manual_seed(seed)
+        answers, clean, size = [], [], []
+        for part in images.split(512):
+            noise = torch.randn(len(part), *defended.perturbation.noise_shape, generator=generator).to(part.device)
+            h = defended.perturbation.h(part, noise)
+            answers.append(defended.victim(part + h).softmax(1))
+            clean.append(defended.victim(part).softmax(1))
+            size.append(root_mean_square(h).flatten())
+        told = torch.cat(answers)
+        shifts.append(l1(told, torch.cat(clean)).item())
+        sizes.append(torch.cat(size).mean().item())
+        if labels is not None:
+            rights.append((told.argmax(1) == labels).float().mean().item())
+    found = {"l1": mean(shifts), "rms": mean(sizes)}
+    return {**found, "accuracy": mean(rights), "least_accuracy": min(rights)} if rights else found
+
+
+def traffic(cut: Split, meco: MeCo, root: Any) -> Mapping[str, tuple[torch.Tensor, torch.Tensor | None]]:
+    """Images of each kind, with labels where they have some: benign, shifted benign, and what thieves send."""
+    held, truth = cut.validation_images, cut.validation_labels
+    _, channels, size, _ = held.shape
+    kinds: dict[str, tuple[torch.Tensor, torch.Tensor | None]] = {
+        "benign": (held, truth),
+        "shifted": (SHIFTED(held, generator=torch.Generator().manual_seed(0)).clamp(0, 1), truth),
+        "untrained_generator": (untrained(JUDGED, channels=channels, size=size, seed=0), None),
+    }
+    if meco.auxiliary is not None:
+        pixels = load(meco.auxiliary, "train", root=root, size=size, channels=channels).pixels
+        kinds["auxiliary"] = (pixels[:JUDGED], None)
+    return kinds
+
+
+def main(arguments: argparse.Namespace) -> None:
+    recipe = recipes.read(arguments.recipe)
+    table = arguments.table
+    data, victim, meco = (
+        recipe.section("dataset", Data),
+        recipe.section("victim", Victim),
+        recipe.section(table, MeCo),
+    )
+    start = checkpoint.load(arguments.runs / recipe.name / "victim.safetensors") if meco.from_victim else None
+    how = meco.optimisation or victim.optimisation
+    session = Session(
+        recipe.name,
+        table,
+        {"dataset": data, "victim": victim, TABLE: dataclasses.replace(meco, optimisation=how)},
+        runs=arguments.runs,
+        seed=arguments.seed,
+        start=start.digest if start else "",
+    )
+    if session.done():
+        return
+    cut = split(data.load("train", arguments.data), rows=data.rows)
+    kinds = traffic(cut, meco, arguments.data)
+    session.facts["classes"] = list(cut.classes)
+    plans = architecture(victim.architecture, victim.options, cut), meco.plan(cut)
+    first = start.networks[0] if start else plans[0].network()
+    perturbation = plans[1].network()
+    assert isinstance(perturbation, Perturbation)
+    trained = train(session, cut, Defended(first, perturbation), meco, how, victim)
+
+    held, truth = session.move(cut.validation_images), cut.validation_labels.to(session.device)
+    metrics: dict[str, float] = {}
+    for kind, (images, labels) in kinds.items():
+        told = judge(trained, session.move(images), None if labels is None else labels.to(session.device))
+        metrics |= {f"{kind}_{name}": value for name, value in told.items()}
+    metrics |= {
+        "validation_accuracy": metrics.pop("benign_accuracy"),  # as every predictor's: of what is served
+        "clean_accuracy": accuracy(trained.victim, held, truth),
+    }
+    session.finish([trained.victim, trained.perturbation], list(plans), metrics)
+
+
+if __name__ == "__main__":
+    run("meco", main, table=TABLE)
