@@ -129,7 +129,7 @@ class PerceptualCode:
     """
 
     grid: int = 4
-    step: int = 64
+    step: int = 128
 
     def __post_init__(self) -> None:
         ranges.integer("grid", self.grid, 1, 64)

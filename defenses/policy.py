@@ -79,7 +79,7 @@ class Perturb:
     noise: str = "fresh"
     perceptual: float = 0.0
     grid: int = 4
-    step: int = 64
+    step: int = 128
     period: float = 0.0
 
     def __post_init__(self) -> None:
