@@ -21,6 +21,8 @@ import torch
 
 # a mean |displacement| of a pixel below this is a step that did nothing
 FLOOR = 1e-3
+# least 2 sigma^2: what tells images apart that are nearer than this is rounding, which must not become a force
+NEAR = 1e-3
 TINY = 1e-12
 
 
@@ -75,7 +77,7 @@ def _bandwidth(squared: torch.Tensor) -> torch.Tensor:
     if not len(others):
         return squared.new_ones(())
     bandwidth: torch.Tensor = others.median() / math.log(count + 1)
-    return bandwidth.clamp(min=TINY)
+    return bandwidth.clamp(min=NEAR)
 
 
 def _unit_gradients(images: torch.Tensor, losses: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
