@@ -37,7 +37,7 @@ bench_policies = undefended edm undefended-torchscript edm-torchscript
 
 .DELETE_ON_ERROR:
 .SECONDARY:
-.PHONY: help setup lock key train export archive serve status stop loadtest attack report demo reproduce reproduce-edm reproduce-meco thieves thieves-over-http documents bench bench-attacks check test clean
+.PHONY: help setup lock key train export archive serve status stop loadtest attack report demo reproduce reproduce-edm reproduce-meco thieves thieves-over-http documents bench bench-defenses bench-attacks check test clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-17s %s\n", $$1, $$2}' Makefile
@@ -198,6 +198,12 @@ bench: key ## what an answer costs: results/bench.json and docs/performance.md (
 	for recipe in $(benched); do $(MAKE) archive RECIPE=$$recipe POLICIES="$(bench_policies)" || exit 1; done
 	$(py) -m loadtests.bench $(benched)
 	$(py) -m loadtests.documents.performance
+
+bench-defenses: key ## what input noise and poisoned answers cost beside the victim alone (on an idle machine)
+	$(MAKE) archive RECIPE=bench-resnet18 POLICIES="undefended randp mad grad meco meco-keyed"
+	$(py) -m loadtests.defense_costs bench-resnet18 --run reports/bench-defenses
+	cp reports/bench-defenses/report.json results/meco-bench-resnet18.json
+	$(py) -m loadtests.documents.meco
 
 bench-attacks: key ## how fast thieves query in process: results/bench-attacks.json (on an idle machine)
 	$(MAKE) archive RECIPE=mnist POLICIES=undefended

@@ -13,7 +13,7 @@ cosine of the two is 1 for a thief who sees everything and 0 on average for one 
 over images is then 1 / sqrt(m)). Fresh noise may be averaged over repeated answers; keyed noise may not.
 
 The clone S is an untrained network of [clone]'s architecture, fixed by the seed: a thief's when it begins. So that no
-probe leaves [0, 1] and is clipped, all images are drawn inwards first, x = 0.1 + 0.8 pixels, and e is 0.1 at most.
+probe leaves [0, 1] and is clipped, all images are drawn inwards first, x = 0.1 + 0.8 pixels, and e is 0.5 at most.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from loadtests.oracles import InProcessOracle, OracleError
 from loadtests.results import GradientRow, Report, ResultError, merge, run_info
 from zoo import datasets
 
-EPSILONS = (1e-3, 1e-2, 1e-1)
+EPSILONS = (1e-3, 1e-2, 1e-1, 0.5)
 REPEATS = (1, 8)
 DIRECTIONS = 16
 IMAGES = 200
