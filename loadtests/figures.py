@@ -19,7 +19,7 @@ from matplotlib.patches import Patch, Rectangle
 
 from handlers import wire
 from loadtests.headline import Cell, Line
-from loadtests.results import BenchRow, CoherenceRow, RoutingRow
+from loadtests.results import BenchRow, CoherenceRow, GradientRow, RoutingRow
 
 COLOURS = ("#555555", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 MORE_COLOURS = (*COLOURS, "#000000", "#8C6D1F", "#7B3294", "#B2182B")
@@ -259,6 +259,83 @@ def growth(
         return svg(figure, "growth")
 
 
+def averaging(
+    panels: Mapping[str, Mapping[tuple[str, str], Mapping[int, Cell]]], *, levels: Mapping[str, float]
+) -> str:
+    """Clone accuracy against the number of copies of an image (log), a line a policy and kind of copies.
+
+    panels: two a line, each with its own scale; by title and (policy, kind of copies), the cells by their number of
+    copies. Every kind after the first is dashed. Bars are one standard deviation over seeds. levels: by title, the
+    plain clone of `undefended`.
+    """
+    columns = 2
+    policies = list(dict.fromkeys(policy for lines in panels.values() for policy, _ in lines))
+    kinds = list(dict.fromkeys(kind for lines in panels.values() for _, kind in lines))
+    with plt.rc_context({**STYLE, "figure.facecolor": "white"}):
+        rows = -(-len(panels) // columns)
+        figure, axes = plt.subplots(rows, columns, figsize=(9.6, 3.6 * rows), squeeze=False)
+        for axis in axes.flat[len(panels) :]:
+            axis.set_axis_off()
+        for axis, (title, lines) in zip(axes.flat, panels.items(), strict=False):
+            counts = sorted({count for cells in lines.values() for count in cells})
+            for (policy, kind), cells in lines.items():
+                means = [cells[count].accuracy for count in sorted(cells)]
+                spreads = [cells[count].spread for count in sorted(cells)]
+                manner = _pair(1 + policies.index(policy), second=kind != kinds[0])
+                axis.errorbar(sorted(cells), means, spreads, elinewidth=1, capsize=3, **manner)
+            if title in levels:
+                axis.axhline(levels[title], **_level("-"))
+            axis.set_title(title, fontsize=10)
+            axis.set(xscale="log", xlabel="copies of an image, K", ylabel="clone accuracy")
+            axis.set_xticks(counts, [str(count) for count in counts])
+            axis.minorticks_off()
+        figure.tight_layout(h_pad=1.2)
+        handles = [
+            Line2D([], [], label=f"{policy}, {kind}", **_pair(number, second=kind != kinds[0]))
+            for number, policy in enumerate(policies, start=1)
+            for kind in kinds
+        ]
+        handles.append(Line2D([], [], label="undefended, K = 1", **_level("-")))
+        figure.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=3)
+        return svg(figure, "averaging")
+
+
+def cosines(rows: Sequence[GradientRow]) -> str:
+    """Cosine of the estimated and the true gradient against the probe's length (log): a panel a kind of traffic.
+
+    A line a policy and number of repeats, more than one dashed. The band holds 95 % of means that see nothing.
+    """
+    kinds = list(dict.fromkeys(row.traffic for row in rows))
+    policies = list(dict.fromkeys(row.policy for row in rows))
+    repeats = sorted({row.repeats for row in rows})
+    lowest = min(-0.1, min(row.cosine for row in rows) - 0.05)
+    with plt.rc_context({**STYLE, "figure.facecolor": "white"}):
+        figure, axes = plt.subplots(1, len(kinds), figsize=(4.8 * len(kinds), 3.4), sharey=True, squeeze=False)
+        for axis, kind in zip(axes[0], kinds, strict=True):
+            for number, policy in enumerate(policies):
+                for count in repeats:
+                    line = [row for row in rows if (row.traffic, row.policy, row.repeats) == (kind, policy, count)]
+                    line.sort(key=lambda row: row.epsilon)
+                    manner = _pair(number, second=count != repeats[0])
+                    axis.plot([row.epsilon for row in line], [row.cosine for row in line], **manner)
+            chance = max(2 / (row.directions * row.images) ** 0.5 for row in rows if row.traffic == kind)
+            axis.axhspan(-chance, chance, color="#cccccc", alpha=0.5, linewidth=0)
+            axis.set_title(kind, fontsize=10)
+            axis.set(xscale="log", xlabel="length of a probe, epsilon", ylim=(lowest, 1.05))
+            axis.minorticks_off()
+        axes[0][0].set_ylabel("cosine with the true gradient")
+        figure.tight_layout()
+        handles: list[Any] = [
+            Line2D([], [], label=f"{policy}, {told}", **_pair(number, second=count != repeats[0]))
+            for number, policy in enumerate(policies)
+            for count in repeats
+            for told in ["one answer" if count == 1 else f"mean of {count}"]
+        ]
+        handles.append(Patch(facecolor="#cccccc", alpha=0.5, label="as good as chance"))
+        figure.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=3)
+        return svg(figure, "cosines")
+
+
 def _square(axis: Any, x: int, y: int, value: float, below: str, colours: Any) -> None:
     """One coloured square with its number, and a few letters below it."""
     axis.add_patch(Rectangle((x - 0.5, y - 0.5), 1, 1, facecolor=colours(value), edgecolor="white", linewidth=1))
@@ -295,6 +372,20 @@ def _manner(number: int, count: int) -> dict[str, Any]:
         "markersize": 9 - 5.5 * share,
         "linewidth": 4 - 3.2 * share,
         "linestyle": "-" if number < len(COLOURS) else "--",
+    }
+
+
+def _pair(number: int, *, second: bool) -> dict[str, Any]:
+    """How the two lines of policy `number` are drawn: one colour and marker; the second on top, dashed and hollow."""
+    colour = MORE_COLOURS[number % len(MORE_COLOURS)]
+    return {
+        "color": colour,
+        "marker": MARKERS[number % len(MARKERS)],
+        "markersize": 6,
+        "linewidth": 1.2 if second else 2.4,
+        "linestyle": "--" if second else "-",
+        "markerfacecolor": "white" if second else colour,
+        "zorder": 3 if second else 2,
     }
 
 

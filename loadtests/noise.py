@@ -58,7 +58,8 @@ def main() -> None:
 
 
 def traffic(recipe: recipes.Recipe, test: Images, data: Path | None) -> Traffic:
-    """The test split first, as it is and shifted; at most ROWS images of each kind. Raises DatasetError."""
+    """At most ROWS images of each kind; those of the test split, as they are and shifted, have labels. Raises
+    DatasetError."""
     assert test.labels is not None, "a recipe's data set is labelled"
     labels = test.labels[:ROWS]
     found: Traffic = {

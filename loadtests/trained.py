@@ -12,6 +12,7 @@ import argparse
 import sys
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 import recipes
 from handlers.errors import LoadError
@@ -26,20 +27,20 @@ def main() -> None:
     try:
         recipe = recipes.read(options.recipe)
         tables = recipe.tables.get("policies", {})
-        rows = {
-            tables[policy]["predictor"]: read(recipe.name, tables[policy]["predictor"], policy, options.store)
-            for policy in options.policies
-        }
-        facts = run_info(seed=0, started=started, settings={})
-        merge(options.run / "report.json", Report(facts, training=tuple(rows.values())))
+        rows, settings = [], {}
+        for predictor, policy in {tables[policy]["predictor"]: policy for policy in options.policies}.items():
+            row, settings[f"trained.{predictor}"] = read(recipe.name, predictor, policy, options.store)
+            rows.append(row)
+        facts = run_info(seed=0, started=started, settings=settings)
+        merge(options.run / "report.json", Report(facts, training=tuple(rows)))
     except (recipes.RecipeError, OracleError, LoadError, ResultError) as error:
         sys.exit(f"loadtests.trained: {error}")
-    for row in rows.values():
+    for row in rows:
         print(f"{recipe.name}/{row.predictor}: {row.epochs} epochs of {row.seconds_per_epoch:.0f} s on {row.device}")
 
 
-def read(recipe: str, predictor: str, policy: str, store: Path) -> TrainingRow:
-    """What the first member of a policy's archive tells of the training of all."""
+def read(recipe: str, predictor: str, policy: str, store: Path) -> tuple[TrainingRow, dict[str, Any]]:
+    """What the first member of a policy's archive tells of the training of all, and its own table of the recipe."""
     with InProcessOracle(store / f"{recipe}-{policy}.mar") as oracle:
         members = oracle.pipeline.policy.members
         facts = oracle.trained(members[0])
@@ -47,7 +48,7 @@ def read(recipe: str, predictor: str, policy: str, store: Path) -> TrainingRow:
     ensemble = settings.get("edm", {})
     trained = ensemble or settings.get("meco") or settings["victim"]
     epochs = trained["optimisation"]["epochs"]
-    return TrainingRow(
+    row = TrainingRow(
         recipe=recipe,
         predictor=predictor,
         members=len(members),
@@ -60,6 +61,7 @@ def read(recipe: str, predictor: str, policy: str, store: Path) -> TrainingRow:
         coherence=metrics.get("coherence"),
         search=tuple(facts.get("search", ())),
     )
+    return row, trained
 
 
 def _options() -> argparse.Namespace:

@@ -29,7 +29,10 @@ ROOMS = {
     "zoo": room("", "torch torchvision numpy sklearn PIL"),
     # the key's rules (mode, length) stand in one place, so training reads it through handlers.key
     "training": room("zoo recipes handlers.key", "torch numpy safetensors accelerate tqdm"),
-    "export": room("zoo.datasets zoo.hash_net zoo.perturbation recipes training.checkpoint", "torch onnx onnxruntime numpy yaml tqdm"),
+    "export": room(
+        "zoo.datasets zoo.hash_net zoo.perturbation recipes training.checkpoint",
+        "torch onnx onnxruntime numpy yaml tqdm",
+    ),
     "defenses": room("", "numpy"),
     "handlers": room("defenses", "numpy onnxruntime PIL orjson yaml"),
     "attacks": room("zoo", "torch numpy"),

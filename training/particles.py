@@ -34,8 +34,9 @@ def worst_case(
     step: float,
     repel: bool = True,
 ) -> torch.Tensor:
-    """Images (B,C,H,W) float32 in [0,1], moved by `steps` particle steps of length about `step` (L2 over an image).
+    """Images (B,C,H,W) float32 in [0,1], moved by `steps` particle steps of `step` times phi.
 
+    In phi a gradient has length 1 (L2 over an image), so `step` is about the length of a step.
     losses: images to the loss of each row (B,), differentiable in the images; it owns whatever it draws. repel: s
     above. Raises FloatingPointError where the batch has hardly moved (FLOOR): a no-op must not pass for training.
     """

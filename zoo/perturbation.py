@@ -77,7 +77,7 @@ class Gaussian(Perturbation):
         self.noise_shape = (channels, size, size)
 
     def h(self, images: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
-        h: torch.Tensor = self.rms * noise / root_mean_square(noise).clamp(min=TINY)
+        h: torch.Tensor = self.rms * noise / root_mean_square(noise)
         return h
 
 
@@ -101,15 +101,15 @@ class RandomFilters(Perturbation):
         weights = noise.split([out * into * taps for out, into, taps in self.shapes], dim=1)
         hidden = images
         for number, (weight, shape) in enumerate(zip(weights, self.shapes, strict=True)):
-            hidden = _standardised(_filtered(hidden, weight.unflatten(1, shape)))
+            hidden = _standardised(_filtered(hidden, weight.unflatten(1, shape), taps=shape[2]))
             if number % 3 < 2:
                 hidden = hidden.relu()
         return self.rms * hidden
 
 
 def root_mean_square(images: torch.Tensor) -> torch.Tensor:
-    """Over each image: (N,C,S,S) to (N,1,1,1)."""
-    return images.square().mean((1, 2, 3), keepdim=True).sqrt()
+    """Over each image: (N,C,S,S) to (N,1,1,1), TINY at least: a square root has no slope at 0."""
+    return images.square().mean((1, 2, 3), keepdim=True).clamp(min=TINY**2).sqrt()
 
 
 def _block(filters: int) -> nn.Sequential:
@@ -123,14 +123,14 @@ def _block(filters: int) -> nn.Sequential:
     )
 
 
-def _filtered(images: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    """Each image through filters of its own: (N,I,S,S) and (N,O,I,1 or 9), the nine of dilation 2, to (N,O,S,S)."""
-    if weight.shape[3] == 1:
+def _filtered(images: torch.Tensor, weight: torch.Tensor, *, taps: int) -> torch.Tensor:
+    """Each image through filters of its own: (N,I,S,S) and (N,O,I,taps), 1 or the 9 of dilation 2, to (N,O,S,S)."""
+    if taps == 1:
         return torch.einsum("nihw,noi->nohw", images, weight[..., 0])
     side = images.shape[-1]
     padded = F.pad(images, (2, 2, 2, 2))
-    taps = [padded[:, :, 2 * row : 2 * row + side, 2 * column : 2 * column + side] for row, column in _NINE]
-    return torch.einsum("nithw,noit->nohw", torch.stack(taps, dim=2), weight)
+    shifted = [padded[:, :, 2 * row : 2 * row + side, 2 * column : 2 * column + side] for row, column in _NINE]
+    return torch.einsum("nithw,noit->nohw", torch.stack(shifted, dim=2), weight)
 
 
 _NINE = [(row, column) for row in range(3) for column in range(3)]

@@ -478,7 +478,8 @@ def test_another_period_of_the_clock_is_another_draw() -> None:
 def test_perturbed_gives_what_the_members_are_shown() -> None:
     images = batch(6)
     assert pipeline().perturbed(images) is images
-    keyed = pipeline({"edm-0": (member := Kept(Linear(3, 0)))}, perturb=KEYED, members=["edm-0"], route=None)
+    member = Kept(Linear(3, 0))
+    keyed = pipeline({"edm-0": member}, perturb=KEYED, members=["edm-0"], route=None)
     shown = keyed.perturbed(images)
     keyed(images)
     np.testing.assert_array_equal(member.seen[0], shown)
@@ -512,7 +513,7 @@ def test_a_failed_perturbation_fails_closed_and_names_its_rows(perturb: dict[str
     for spoil in (np.nan, np.inf):
         broken = {"perturbation": Broken(Noisy(), spoil), "edm-0": member}
         spoiled = pipeline(broken, perturb=perturb, on_stage_error=mode)
-        with pytest.raises(StageError, match="'perturb' failed on 2 rows: GraphError: .* not finite") as caught:
+        with pytest.raises(StageError, match=r"'perturb' failed on 2 rows: GraphError: .* not finite") as caught:
             spoiled(images)
         assert caught.value.stage == "perturb"
         assert caught.value.rows.tolist() == [3, 9]

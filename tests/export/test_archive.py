@@ -8,6 +8,7 @@ import shutil
 import stat
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +20,8 @@ from export import archive
 from export.archive import PolicyTable, Serving
 from export.graphs import ExportError
 from loadtests.oracles import InProcessOracle
-from tests.conftest import POLICIES, RECIPE, Smoke
+from tests.conftest import NOISY, POLICIES, RECIPE, Smoke
+from training.checkpoint import CheckpointError, load
 from zoo import datasets
 
 CHECKOUT = Path(archive.__file__).parent.parent
@@ -36,6 +38,15 @@ def built(smoke: Smoke, policy: str, store: Path) -> Path:
         build=smoke.build,
         store=store,
         data=None,
+    )
+
+
+def section(smoke: Smoke, table: PolicyTable) -> dict[str, Any]:
+    """The policy that the archive of this table holds."""
+    recipe = recipes.read(RECIPE)
+    predictor = load(smoke.runs / f"smoke/{table.predictor}.safetensors")
+    return archive.handler_section(
+        recipe.name, "made-up", table, recipe.section("serving", Serving), predictor, smoke.runs
     )
 
 
@@ -179,3 +190,99 @@ def test_a_seed_repeats_what_a_rule_draws(baselines: Smoke) -> None:
             told.append(oracle(images).probabilities)
     assert torch.equal(told[0], told[1])
     assert not torch.equal(told[0], told[2])
+
+
+@pytest.mark.parametrize("policy", NOISY)
+def test_an_archive_holds_the_perturbation_and_the_shape_of_its_noise(noisy: Smoke, policy: str) -> None:
+    with zipfile.ZipFile(noisy.archive(policy)) as packed:
+        names = packed.namelist()
+        handler = yaml.safe_load(packed.read("model-config.yaml"))["handler"]
+    ending = archive.ENDINGS[handler["backend"]]
+    graphs = {name for name in names if name.startswith("graphs/")}
+    assert graphs == {f"graphs/meco{ending}", f"graphs/meco-perturbation{ending}"}
+    assert handler["members"] == ["meco"]
+    stated = recipes.read(RECIPE).family("policies", PolicyTable)[policy].perturb
+    assert handler["perturb"] == {**(stated or {}), "graph": "meco-perturbation", "noise_shape": [1, 28, 28]}
+    assert handler["key_env"] == (None if policy == "meco" else "TORCHWARDEN_KEY")
+
+
+@pytest.mark.parametrize("policy", NOISY)
+def test_unpacked_noise_serves_in_a_fresh_interpreter(noisy: Smoke, policy: str, tmp_path: Path) -> None:
+    archive.prove(unpacked(noisy, policy, tmp_path))
+
+
+def test_the_key_of_noise_is_not_inside_and_the_bytes_are_the_same_twice(noisy: Smoke, tmp_path: Path) -> None:
+    key = noisy.key_file.read_text().strip()
+    with zipfile.ZipFile(noisy.archive("meco-keyed")) as packed:
+        for name in packed.namelist():
+            assert key.encode() not in packed.read(name), name
+            assert bytes.fromhex(key) not in packed.read(name), name
+    assert built(noisy, "meco-keyed", tmp_path).read_bytes() == noisy.archive("meco-keyed").read_bytes()
+
+
+def test_the_golden_answer_is_that_to_the_image_without_noise(noisy: Smoke, tmp_path: Path) -> None:
+    folder = unpacked(noisy, "meco", tmp_path)
+    golden = json.loads((folder / "golden.json").read_text())
+    image = np.frombuffer(base64.b64decode(golden["image"]), "<f4").reshape(1, 1, 28, 28)
+    plain = archive.on_onnxruntime(folder / "graphs/meco.onnx")(image)["probabilities"]
+    np.testing.assert_allclose(golden["accepted"], plain, atol=1e-6)
+    with InProcessOracle(noisy.archive("meco"), seed=1) as oracle:
+        noise = oracle(torch.from_numpy(image.copy()))
+    assert noise.labels.tolist() == plain.argmax(1).tolist()
+    assert noise.probabilities is not None
+    assert not np.array_equal(noise.probabilities, plain)
+
+
+def test_the_proof_fails_on_a_perturbation_that_does_not_take_noise(noisy: Smoke, tmp_path: Path) -> None:
+    folder = unpacked(noisy, "meco", tmp_path)
+    shutil.copyfile(folder / "graphs/meco.onnx", folder / "graphs/meco-perturbation.onnx")
+    with pytest.raises(ExportError, match=r"does not serve by itself:(.|\n)*graph 'meco-perturbation'"):
+        archive.prove(folder)
+
+
+def test_a_policy_may_take_another_checkpoint_s_perturbation(smoke_graphs: Smoke) -> None:
+    other = {"graph": "meco-perturbation", "noise": "fresh"}
+    victim = section(smoke_graphs, PolicyTable(predictor="victim", perturb=other))
+    assert victim["members"] == ["victim"]
+    assert victim["perturb"] == {**other, "noise_shape": [1, 28, 28]}
+    assert archive.graphs_of(victim) == ["victim", "meco-perturbation"]
+    routed = section(smoke_graphs, PolicyTable(predictor="edm", route={"hash": "projection"}, perturb=other))
+    assert archive.graphs_of(routed) == ["edm-0", "edm-1", "edm-2", "hash", "meco-perturbation"]
+    assert routed["key_env"] == "TORCHWARDEN_KEY"
+
+
+def test_only_keyed_noise_asks_for_a_key(smoke_graphs: Smoke) -> None:
+    keys = {
+        noise: section(smoke_graphs, PolicyTable(predictor="meco", perturb={"noise": noise}))["key_env"]
+        for noise in ("fresh", "keyed")
+    }
+    assert keys == {"fresh": None, "keyed": "TORCHWARDEN_KEY"}
+    plain = section(smoke_graphs, PolicyTable(predictor="meco"))
+    assert (plain["key_env"], plain["perturb"], plain["members"]) == (None, None, ["meco"])
+    assert archive.graphs_of(plain) == ["meco"]
+
+
+@pytest.mark.parametrize(
+    ("predictor", "stated", "message"),
+    [
+        ("victim", {}, r"victim\.safetensors holds no perturbation 'victim-perturbation'; train one \(python -m train"),
+        ("meco", {"graph": "meco"}, r"meco\.safetensors holds no perturbation 'meco'; train one"),
+        ("meco", {"graph": "edm-perturbation"}, r"edm\.safetensors holds no perturbation 'edm-perturbation'"),
+    ],
+)
+def test_a_checkpoint_without_a_perturbation_is_named(
+    smoke_graphs: Smoke, predictor: str, stated: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ExportError, match=f"perturb: .*{message}"):
+        section(smoke_graphs, PolicyTable(predictor=predictor, perturb=stated))
+
+
+def test_a_missing_perturbation_says_how_to_make_it(smoke_graphs: Smoke, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"no checkpoint at .*nope\.safetensors: train it first"):
+        section(smoke_graphs, PolicyTable(predictor="meco", perturb={"graph": "nope-perturbation"}))
+    broken = Smoke(tmp_path, smoke_graphs.key_file)
+    shutil.copytree(smoke_graphs.runs, broken.runs)
+    shutil.copytree(smoke_graphs.build, broken.build)
+    (broken.build / "smoke/meco-perturbation.onnx").unlink()
+    with pytest.raises(ExportError, match=r"no graph at .*meco-perturbation\.onnx: export it first"):
+        built(broken, "meco", tmp_path / "store")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from export import graphs
 from tests.conftest import Smoke
 from training.checkpoint import Architecture, load
 from zoo.models import ARCHITECTURES
+from zoo.perturbation import PERTURBATIONS, Perturbation
 
 GRAPHS = ("victim", "edm-0", "edm-1", "edm-2")
 SHAPE = (1, 28, 28)
@@ -88,6 +90,65 @@ def test_a_hash_is_the_same_bits_on_every_backend_at_any_batch_and_with_any_thre
     assert len(np.unique(expected["projections"] > 0, axis=0)) > 1, "one leaf only: the comparison says nothing"
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit")
+def test_a_perturbation_s_graphs_add_what_the_network_adds_at_any_batch(smoke_graphs: Smoke) -> None:
+    network = load(smoke_graphs.runs / "smoke/meco.safetensors").networks[1]
+    path = smoke_graphs.build / "smoke/meco-perturbation.onnx"
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    assert [(each.name, each.type, each.shape[1:]) for each in session.get_inputs()] == [
+        ("images", "tensor(float)", [1, 28, 28]),
+        ("noise", "tensor(float)", [1, 28, 28]),
+    ]
+    scripted = torch.jit.load(path.with_suffix(".ts.pt"))
+    for rows in (1, 7, 32, 64):
+        pixels = images(rows)
+        noise = np.random.default_rng(rows).standard_normal((rows, *SHAPE), dtype=np.float32)
+        with torch.inference_mode():
+            given = torch.from_numpy(pixels), torch.from_numpy(noise)
+            expected = network(*given).flatten(1).numpy()
+            from_script = scripted(*given)
+        (from_onnx,) = session.run(["perturbed"], {"images": pixels, "noise": noise})
+        assert from_onnx.shape == (rows, 784)
+        assert from_onnx.dtype == np.float32
+        assert list(from_script) == ["perturbed"]
+        np.testing.assert_allclose(from_onnx, expected, atol=1e-5)
+        np.testing.assert_allclose(from_script["perturbed"].numpy(), expected, atol=1e-5)
+        added = from_onnx - pixels.reshape(rows, -1)
+        assert np.sqrt(np.square(added).mean(1)).min() > 0.005
+        (other,) = session.run(["perturbed"], {"images": pixels, "noise": -noise})
+        assert (np.abs(other - from_onnx).max(1) > 0.005).all(), "the noise is an input"
+
+
+def test_a_checkpoint_s_perturbation_has_the_checkpoint_s_name_and_one_of_its_own(smoke_graphs: Smoke) -> None:
+    def names(checkpoint: str) -> tuple[list[str], int]:
+        read = load(smoke_graphs.runs / f"smoke/{checkpoint}.safetensors")
+        return graphs.graph_names(read), graphs.predictors(read)
+
+    assert names("meco") == (["meco", "meco-perturbation"], 1)
+    assert names("victim") == (["victim"], 1)
+    assert names("edm") == (["edm-0", "edm-1", "edm-2"], 3)
+    read = load(smoke_graphs.runs / "smoke/meco.safetensors")
+    several = replace(read, networks=(*read.networks[:1] * 2, read.networks[1]))
+    assert graphs.graph_names(several) == ["meco-0", "meco-1", "meco-perturbation"]
+    assert graphs.predictors(several) == 2
+
+
+def test_both_networks_of_a_checkpoint_say_where_they_come_from(smoke_graphs: Smoke, tmp_path: Path) -> None:
+    read = load(smoke_graphs.runs / "smoke/meco.safetensors")
+    written = [path.name for path in graphs.export(read, tmp_path)]
+    assert written == ["meco.onnx", "meco.ts.pt", "meco-perturbation.onnx", "meco-perturbation.ts.pt"]
+    for name, architecture in (("meco", "lenet5"), ("meco-perturbation", "meco")):
+        proto = onnx.load(tmp_path / f"{name}.onnx")
+        metadata = {each.key: each.value for each in proto.metadata_props}
+        assert (metadata["graph"], metadata["architecture"]) == (name, architecture)
+        assert metadata["checkpoint"] == read.digest
+        assert json.loads(metadata["facts"])["settings"]["meco"]["rms"] == 0.05
+        scripted = zipfile.ZipFile(tmp_path / f"{name}.ts.pt")
+        assert json.loads(scripted.read("graph/extra/metadata.json")) == metadata
+        for file in (tmp_path / f"{name}.onnx", tmp_path / f"{name}.ts.pt"):
+            assert file.read_bytes() == (smoke_graphs.build / "smoke" / file.name).read_bytes()
+
+
 def test_a_graph_says_where_it_comes_from_and_nothing_of_the_machine(smoke_graphs: Smoke) -> None:
     path = smoke_graphs.build / "smoke/victim.onnx"
     proto = onnx.load(path)
@@ -123,6 +184,42 @@ def test_a_graph_that_differs_is_not_written(tmp_path: Path) -> None:
     with pytest.raises(graphs.ExportError, match=r"bad\.ts\.pt: probabilities differs from torch's by .* at 7 rows"):
         graphs.to_torchscript(model, SHAPE, tmp_path / "bad.ts.pt", {})
     assert list(tmp_path.iterdir()) == []
+
+
+class Unheeding(Perturbation):
+    """What parity must catch: a perturbation that adds another image's noise."""
+
+    noise_shape = SHAPE
+
+    def h(self, given: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+        return self.rms * (noise if given.shape[0] <= 2 else noise.flip(0))
+
+
+@pytest.mark.filterwarnings("ignore:Converting a tensor:torch.jit.TracerWarning")
+def test_a_perturbation_that_differs_is_not_written(tmp_path: Path) -> None:
+    model = graphs.Perturbed(Unheeding(0.1)).eval()
+    with pytest.raises(graphs.ExportError, match=r"bad\.ts\.pt: perturbed differs from torch's by .* at 7 rows"):
+        graphs.to_torchscript(model, SHAPE, tmp_path / "bad.ts.pt", {})
+    assert list(tmp_path.iterdir()) == []
+
+    def other(images: np.ndarray, noise: np.ndarray) -> dict[str, np.ndarray]:
+        return {"images": images.reshape(len(images), -1)}
+
+    with pytest.raises(graphs.ExportError, match="bad: expected the outputs perturbed, got images"):
+        graphs.check_parity(model, other, SHAPE, what="bad")
+
+
+@pytest.mark.parametrize("name", sorted(PERTURBATIONS))
+def test_every_perturbation_exports(name: str, tmp_path: Path) -> None:
+    learned = {"filters": 4} if name == "meco" else {}
+    for channels, size in ((1, 28), (3, 32)):
+        torch.manual_seed(0)
+        network = Architecture(name, {"channels": channels, "size": size, "rms": 0.1, **learned}).network()
+        assert isinstance(network, Perturbation)
+        model, shape = graphs.Perturbed(network).eval(), (channels, size, size)
+        graphs.to_onnx(model, shape, tmp_path / f"net-{size}.onnx", {"graph": "net"})
+        graphs.to_torchscript(model, shape, tmp_path / f"net-{size}.ts.pt", {"graph": "net"})
+    assert len(list(tmp_path.iterdir())) == 4
 
 
 @pytest.mark.parametrize("name", sorted(ARCHITECTURES))

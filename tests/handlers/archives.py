@@ -1,4 +1,5 @@
-"""Unpacked archives with real graphs: linear classifiers of random weights, as ONNX and as TorchScript."""
+"""Unpacked archives with real graphs, as ONNX and as TorchScript: linear classifiers of random weights, and noise that
+is added."""
 
 from __future__ import annotations
 
@@ -60,11 +61,37 @@ class Linear(torch.nn.Module):
         return ((images.flatten(1) - 0.5) @ self.weights).softmax(1)
 
 
-def write_torchscript(path: Path, module: torch.nn.Module, shape: tuple[int, ...]) -> None:
+def write_noisy_onnx(path: Path, shape: tuple[int, ...]) -> None:
+    """images, noise -> flat images + noise / 4, any number of rows."""
+    graph = helper.make_graph(
+        [
+            helper.make_node("Mul", ["noise", "quarter"], ["scaled"]),
+            helper.make_node("Add", ["images", "scaled"], ["sum"]),
+            helper.make_node("Flatten", ["sum"], ["perturbed"]),
+        ],
+        path.stem,
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["rows", *shape]) for name in ("images", "noise")],
+        [helper.make_tensor_value_info("perturbed", TensorProto.FLOAT, ["rows", int(np.prod(shape))])],
+        [numpy_helper.from_array(np.asarray(np.float32(0.25)), "quarter")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    onnx.checker.check_model(model)
+    path.write_bytes(model.SerializeToString())
+
+
+class Noisy(torch.nn.Module):
+    """The same graph as `write_noisy_onnx` writes."""
+
+    def forward(self, images: torch.Tensor, noise: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"perturbed": (images + noise / 4).flatten(1)}
+
+
+def write_torchscript(path: Path, module: torch.nn.Module, *shapes: tuple[int, ...]) -> None:
+    """shapes: of a row of each input."""
     jit: Any = torch.jit
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # deprecated since torch 2.15
-        traced = jit.trace(module, torch.zeros(2, *shape), strict=False)
+        traced = jit.trace(module, tuple(torch.zeros(2, *shape) for shape in shapes), strict=False)
         jit.save(traced, path)
 
 
@@ -73,10 +100,19 @@ def write_archive(folder: Path, section: Mapping[str, Any]) -> Path:
     policy = Policy.parse(section)
     (folder / "graphs").mkdir(parents=True)
     (folder / "model-config.yaml").write_text(yaml.safe_dump({"minWorkers": 1, "handler": dict(section)}))
+    shape = policy.input.shape
     for name, reads in policy.graphs.items():
+        noisy = policy.perturb is not None and name == policy.perturb.graph
         if policy.backend == "torchscript":
-            module = Linear(name, policy.input.shape, reads["probabilities"])
-            write_torchscript(folder / "graphs" / f"{name}.ts.pt", module, policy.input.shape)
+            path = folder / "graphs" / f"{name}.ts.pt"
+            if noisy:
+                write_torchscript(path, Noisy(), shape, shape)
+            else:
+                write_torchscript(path, Linear(name, shape, reads["probabilities"]), shape)
         else:
-            write_onnx(folder / "graphs" / f"{name}.onnx", name, policy.input.shape, reads["probabilities"])
+            path = folder / "graphs" / f"{name}.onnx"
+            if noisy:
+                write_noisy_onnx(path, shape)
+            else:
+                write_onnx(path, name, shape, reads["probabilities"])
     return folder

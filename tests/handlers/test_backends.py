@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from handlers.backends import BACKENDS, OnnxGraph, TorchScriptGraph
-from tests.handlers.archives import Linear, weights, write_onnx, write_torchscript
+from tests.handlers.archives import Linear, Noisy, weights, write_noisy_onnx, write_onnx, write_torchscript
 
 ROOT = Path(__file__).resolve().parents[2]
 SHAPE = (1, 4, 5)
@@ -42,6 +42,26 @@ def test_each_backend_answers_by_name(tmp_path: Path, backend: str, rows: int) -
     assert set(outputs) == {"probabilities"}
     assert outputs["probabilities"].dtype == np.float32
     np.testing.assert_allclose(outputs["probabilities"], softmax(images), atol=1e-6)  # float32 against float64
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("rows", [1, 7, 32])
+def test_each_backend_takes_a_second_input_in_the_graph_s_order(tmp_path: Path, backend: str, rows: int) -> None:
+    path = tmp_path / f"noisy{BACKENDS[backend].suffix}"
+    if backend == "onnxruntime":
+        write_noisy_onnx(path, SHAPE)
+    else:
+        write_torchscript(path, Noisy(), SHAPE, SHAPE)
+    graph = BACKENDS[backend](path, threads=1, gpu=None)
+    random = np.random.default_rng(rows)
+    images, noise = random.random((rows, *SHAPE), np.float32), random.standard_normal((rows, *SHAPE), np.float32)
+    outputs = graph(images, noise)
+    assert set(outputs) == {"perturbed"}
+    assert outputs["perturbed"].dtype == np.float32
+    np.testing.assert_allclose(outputs["perturbed"], (images + noise / 4).reshape(rows, -1), atol=1e-6)
+    for given in ((images,), (images, noise, noise)):
+        with pytest.raises((ValueError, RuntimeError)):
+            graph(*given)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

@@ -20,7 +20,7 @@ from defenses.pipeline import ANSWER_OPEN
 from handlers import wire
 from handlers.errors import LoadError
 from handlers.handler import TorchWarden
-from tests.defenses.policies import routed, section
+from tests.defenses.policies import FRESH, KEYED, routed, section
 from tests.handlers.archives import ENVIRON, KEY, write_archive
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -304,6 +304,68 @@ def test_metrics_count_rows_members_codes_and_seconds(worker: Worker) -> None:
     assert all(0 < seconds < 10 for seconds in counted["stage_seconds"].values())
 
 
+@pytest.fixture
+def noisy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Worker:
+    for name, value in ENVIRON.items():
+        monkeypatch.setenv(name, value)
+    return Worker(write_archive(tmp_path / "noisy", routed(perturb=KEYED)))
+
+
+def test_a_mixed_batch_with_keyed_noise_is_answered_as_each_request_alone(noisy: Worker, worker: Worker) -> None:
+    together = noisy.ask(*mixed())
+    for index, alone in enumerate(mixed()):
+        assert noisy.ask(alone) == [together[index]]
+    plain = worker.ask(*mixed())
+    assert [status for status, _ in together] == [status for status, _ in plain]
+    assert together[0] != plain[0]
+
+
+def test_noise_counts_nothing_but_its_own_seconds(noisy: Worker, worker: Worker) -> None:
+    for each in (noisy, worker):
+        each.ask(*mixed())
+    for name in ("rows_total", "member_rows_total", "errors_total"):
+        assert noisy.context.counts[name].counted == worker.context.counts[name].counted
+    stages = {"decode", "route", "perturb", "predict", "respond", "encode"}
+    assert set(noisy.context.counts["stage_seconds"].counted) == stages
+
+
+def test_the_same_image_in_one_request_has_noise_of_its_own_each_time(tmp_path: Path) -> None:
+    fresh = Worker(write_archive(tmp_path / "fresh", section(perturb=FRESH)))
+    ((status, body),) = fresh.ask(request(np.repeat(images(1), 8, axis=0)))
+    assert status == 200
+    assert len({json.dumps(each["probabilities"]) for each in body["predictions"]}) == 8
+
+
+def test_a_failed_perturbation_costs_its_own_rows_and_no_row_is_answered_without(
+    noisy: Worker, caplog: pytest.LogCaptureFixture
+) -> None:
+    first, second = images(6, 1), images(6, 2)
+    first[:, 0, 0, 0] = second[:, 0, 0, 0] = 0
+    second[[1, 4], 0, 0, 0] = 1
+    whole, perturbation = noisy.ask(request(first), request(second)), noisy.graphs["perturbation"]
+
+    def spoiled(pixels: np.ndarray, noise: np.ndarray) -> Any:
+        perturbed = perturbation(pixels, noise)["perturbed"].copy()
+        perturbed[pixels[:, 0, 0, 0] == 1] = np.nan
+        return {"perturbed": perturbed}
+
+    noisy.graphs["perturbation"] = spoiled
+    with caplog.at_level(logging.INFO, "handlers"):
+        answers = noisy.ask(request(first), request(second))
+    assert answers[0] == whole[0]
+    for row, prediction in enumerate(answers[1][1]["predictions"]):
+        if row in (1, 4):
+            assert prediction["error"]["code"] == "stage_failed"
+            assert prediction["error"]["message"] == "this row could not be answered; try again later"
+        else:
+            assert prediction == whole[1][1]["predictions"][row]
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert said.startswith("stage perturb, rows failed: 2: GraphError at ")
+    noisy.graphs["perturbation"] = lambda *_: broken(first)
+    ((status, body),) = noisy.ask(request(first))
+    assert (status, body["error"]["code"], body["error"]["row"]) == (503, "stage_failed", 0)
+
+
 @pytest.mark.parametrize("body", [None, b"", bytearray()])
 def test_a_describe_request_has_no_body_and_gets_the_public_facts(worker: Worker, body: Any) -> None:
     good = request(images(2))
@@ -343,6 +405,19 @@ def test_no_answer_and_no_repr_holds_a_secret(worker: Worker, caplog: pytest.Log
     for text in shown[:3]:  # what clients see
         for word in ("hash", "edm-", "member", "route", "TORCHWARDEN_KEY", "key"):
             assert word not in text.replace("and no other key", "")
+
+
+def test_no_answer_and_no_repr_tells_of_noise(noisy: Worker, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.DEBUG):
+        shown = list(texts(noisy))
+        noisy.graphs["perturbation"] = lambda *_: broken(images(1))
+        failed = list(texts(noisy))
+    for text in [*shown, *failed, caplog.text]:
+        for secret in (KEY.hex(), repr(KEY), base64.b64encode(KEY).decode()):
+            assert secret not in text
+    for text in shown[:3] + failed[:3]:  # what clients see
+        for word in ("perturb", "noise", "keyed", "perceptual", "period", "grid"):
+            assert word not in text
 
 
 def test_a_label_only_policy_sends_no_probabilities(tmp_path: Path) -> None:

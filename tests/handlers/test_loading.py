@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import time
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,8 @@ import pytest
 from handlers.backends import BACKENDS
 from handlers.errors import KeyMissing, LoadError
 from handlers.loading import load
-from tests.defenses.policies import routed, section
-from tests.handlers.archives import ENVIRON, KEY, write_archive, write_onnx
+from tests.defenses.policies import FRESH, KEYED, routed, section
+from tests.handlers.archives import ENVIRON, KEY, write_archive, write_noisy_onnx, write_onnx
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -80,6 +81,89 @@ def test_noise_is_fresh_but_where_a_seed_is_given(tmp_path: Path) -> None:
     shown = [load(folder, environ={}, seed=seed)(images).probabilities for seed in (1, 1, 2, None, None)]
     assert np.array_equal(shown[0], shown[1])
     assert not any(np.array_equal(one, other) for one, other in itertools.combinations(shown[1:], 2))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("perturb", [FRESH, KEYED])
+def test_a_perturbation_comes_with_the_archive_and_moves_its_answers(
+    tmp_path: Path, backend: str, perturb: dict[str, object]
+) -> None:
+    changes = {"backend": backend, "perturb": perturb, "key_env": "TORCHWARDEN_KEY"}
+    folder = write_archive(tmp_path / "noisy", section(**changes))
+    images = np.random.default_rng(1).random((16, 1, 4, 5), dtype=np.float32)
+    pipeline = load(folder, environ=ENVIRON, seed=1)
+    shown, plain = pipeline(images).probabilities, pipeline.graphs["victim"](images)["probabilities"]
+    assert shown is not None
+    assert np.abs(shown - plain).sum(axis=1).max() > 0.1
+    assert (pipeline.perturbed(images) - images).std() == pytest.approx(0.25, abs=0.05)
+    (path,) = (folder / "graphs").glob("perturbation.*")
+    path.unlink()
+    with pytest.raises(LoadError, match=rf"graphs/{path.name}: the policy needs it and the archive has none"):
+        load(folder, environ=ENVIRON)
+
+
+def test_both_backends_draw_the_same_noise(tmp_path: Path) -> None:
+    images = np.random.default_rng(1).random((16, 1, 4, 5), dtype=np.float32)
+    for kind, perturb in (("fresh", FRESH), ("keyed", KEYED)):
+        onnx, script = (
+            load(write_archive(tmp_path / kind / name, routed(backend=name, perturb=perturb)), environ=ENVIRON, seed=5)
+            for name in BACKENDS
+        )
+        np.testing.assert_allclose(onnx.perturbed(images), script.perturbed(images), atol=1e-6)
+
+
+def test_perturbations_are_fresh_but_where_a_seed_is_given(tmp_path: Path) -> None:
+    folder = write_archive(tmp_path / "noisy", section(perturb=FRESH))
+    images = np.random.default_rng(1).random((4, 1, 4, 5), dtype=np.float32)
+
+    def shown(seed: int | None) -> list[bytes]:
+        pipeline = load(folder, environ={}, seed=seed)
+        return [pipeline.perturbed(images).tobytes() for _ in range(2)]
+
+    seeded, again, other, fresh, fresher = (shown(seed) for seed in (1, 1, 2, None, None))
+    assert seeded == again
+    assert len({*seeded, *other, *fresh, *fresher}) == 8
+
+
+def test_keyed_noise_is_the_key_s_and_no_seed_s(tmp_path: Path) -> None:
+    folder = write_archive(tmp_path / "noisy", section(perturb=KEYED, key_env="TORCHWARDEN_KEY"))
+    images = np.random.default_rng(1).random((4, 1, 4, 5), dtype=np.float32)
+
+    def shown(key: str, seed: int | None) -> bytes:
+        return load(folder, environ={"TORCHWARDEN_KEY": key * 64}, seed=seed).perturbed(images).tobytes()
+
+    assert len({shown("a", seed) for seed in (1, 2, None)}) == 1
+    assert shown("b", 1) != shown("a", 1)
+    with pytest.raises(KeyMissing, match="no key: neither"):
+        load(folder, environ={})
+
+
+def test_periods_are_those_of_the_wall_clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [1_000_000_000.0]
+    monkeypatch.setattr(time, "time", lambda: now[0])
+    perturb = {**KEYED, "period": 3600}
+    pipeline = load(write_archive(tmp_path / "noisy", routed(perturb=perturb)), environ=ENVIRON)
+    images = np.random.default_rng(1).random((4, 1, 4, 5), dtype=np.float32)
+    first = pipeline.perturbed(images).tobytes()
+    assert pipeline.perturbed(images).tobytes() == first
+    now[0] += 3600
+    assert pipeline.perturbed(images).tobytes() != first
+    now[0] -= 3600
+    assert pipeline.perturbed(images).tobytes() == first
+
+
+def test_a_perturbation_that_does_not_fit_its_policy_is_a_load_error(tmp_path: Path) -> None:
+    folder = write_archive(tmp_path / "noisy", section(perturb=FRESH))
+    path = folder / "graphs" / "perturbation.onnx"
+    write_noisy_onnx(path, (1, 8, 8))
+    with pytest.raises(LoadError, match=r"graph 'perturbation', asked for \(2, 1, 4, 5\) images: "):
+        load(folder, environ={})
+    write_onnx(path, "perturbation", (1, 4, 5), 20, "perturbed")
+    with pytest.raises(LoadError, match=r"graph 'perturbation', asked for \(2, 1, 4, 5\) images: "):
+        load(folder, environ={})
+    other = write_archive(tmp_path / "other", section(perturb={**FRESH, "noise_shape": [7]}))
+    with pytest.raises(LoadError, match=r"graph 'perturbation', asked for \(2, 1, 4, 5\) images: "):
+        load(other, environ={})
 
 
 def test_a_policy_that_cannot_be_read_is_a_load_error(tmp_path: Path) -> None:

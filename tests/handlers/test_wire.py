@@ -26,7 +26,7 @@ from handlers.errors import (
     UnsupportedContent,
     WrongShape,
 )
-from tests.defenses.policies import routed, section
+from tests.defenses.policies import FRESH, KEYED, routed, section
 
 POLICY = Policy.parse(section())
 SHAPE = POLICY.input.shape
@@ -292,8 +292,9 @@ def test_a_client_cannot_put_several_rows_into_a_picture_or_invent_a_content_typ
         wire.encode_rows(batch(2), "text/csv")
 
 
-def test_a_description_holds_the_public_facts_and_no_other() -> None:
-    described = wire.describe(Policy.parse(routed(response={"rule": "top_k", "k": 2})))
+@pytest.mark.parametrize("perturb", [None, FRESH, KEYED])
+def test_a_description_holds_the_public_facts_and_no_other(perturb: dict[str, Any] | None) -> None:
+    described = wire.describe(Policy.parse(routed(response={"rule": "top_k", "k": 2}, perturb=perturb)))
     assert described == {
         "recipe": "digits",
         "policy": "edm",
