@@ -26,7 +26,7 @@ runs     = runs/$(name)
 has      = $(foreach table,$(1),$(if $(shell grep '^\[$(table)\]' recipes/$(RECIPE).toml),$(runs)/$(table).safetensors))
 # where the recipe has a regular ensemble, the search for lambda starts from it
 regular  = $(call has,ensemble)
-meco     = meco meco_without_dro meco_gaussian meco_random_filters
+meco     = meco meco_without_dro meco_gaussian meco_gaussian_small meco_random_filters
 nets     = $(runs)/victim.safetensors $(regular) \
            $(call has,hash edm outlier_exposure misinformation surrogate mad_surrogate $(meco))
 graphs   = build/$(name)/.exported
@@ -135,7 +135,7 @@ robbed  = undefended label rounded reverse-sigmoid randp mad grad outlier-exposu
 # those of these policies that the recipe has
 offered = $(foreach policy,$(1),$(if $(shell grep '^\[policies\.$(policy)\]' recipes/$(RECIPE).toml),$(policy)))
 beside  = $(call offered,undefended label randp mad grad randp-small mad-small grad-small)
-noisy   = $(call offered,meco meco-keyed meco-keyed-bytes meco-keyed-perceptual meco-without-dro meco-gaussian meco-random-filters)
+noisy   = $(call offered,meco meco-keyed meco-keyed-bytes meco-keyed-perceptual meco-without-dro meco-gaussian meco-gaussian-small meco-random-filters)
 probed  = $(call offered,undefended randp meco meco-keyed meco-keyed-bytes meco-keyed-perceptual)
 # the recipe's tables [evaluate.WORD-...]
 tables  = $(shell sed -n 's/^\[evaluate\.\($(1)-[^]]*\)\].*/\1/p' recipes/$(RECIPE).toml)

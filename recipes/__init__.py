@@ -40,6 +40,7 @@ TABLES = (
     "meco",
     "meco_without_dro",
     "meco_gaussian",
+    "meco_gaussian_small",
     "meco_random_filters",
     "serving",
     "policies",

@@ -44,6 +44,7 @@ NOISES = {
 ABLATIONS = {
     "meco-without-dro": "no particle steps",
     "meco-gaussian": "Gaussian noise of the same size, nothing learned",
+    "meco-gaussian-small": "Gaussian noise that users lose no more by",
     "meco-random-filters": "the released code's random filters, drawn for each image",
 }
 BASELINES = (UNDEFENDED, "label", "randp", "mad", "grad", "randp-small", "mad-small", "grad-small")
@@ -326,6 +327,12 @@ class Experiment:
         return max((row.budget for row in self.report.attacks), default=0)
 
     @property
+    def costs_alone(self) -> bool:
+        """Whether nothing but time and memory was measured, as of a network whose weights mean nothing."""
+        told = self.report
+        return bool(told.defense_costs) and not (told.policies or told.attacks or told.noise or told.gradients)
+
+    @property
     def ablations(self) -> list[str]:
         """The default's training, and what was measured of the others."""
         known = {row.policy for row in self.report.policies} | {row.policy for row in self.report.noise}
@@ -557,7 +564,8 @@ def render(experiments: Sequence[Experiment]) -> str:
             "copied": copied,
             "hundredfold": hundredfold,
         },
-        experiments=experiments,
+        experiments=[each for each in experiments if not each.costs_alone],
+        benches=[each for each in experiments if each.costs_alone],
         undefended=UNDEFENDED,
         fresh=FRESH,
         default=DEFAULT,
