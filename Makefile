@@ -160,6 +160,7 @@ reproduce-meco: key
 	$(py) -m loadtests.trained $(spec) --policies undefended $(noisy) --run $(RUN)
 	$(py) -m loadtests.utility $(spec) --policies $(beside) $(noisy) --run $(RUN)
 	$(py) -m loadtests.noise $(spec) --policies $(noisy) --run $(RUN)
+	$(py) -m loadtests.denoising $(spec) --policies $(filter-out undefended,$(probed)) --run $(RUN)
 	$(py) -m loadtests.gradients $(spec) --policies $(probed) --run $(RUN)
 	$(py) -m loadtests.evaluate $(spec) --only $(call tables,meco) --run $(RUN)
 	$(py) -m loadtests.defense_costs $(spec) --run $(RUN)

@@ -374,6 +374,29 @@ class NoiseRow:
 
 
 @dataclass(frozen=True)
+class DenoisingRow:
+    """How far the mean answer over several copies of an image is from T(x), the policy's predictor without noise.
+
+    copying: "identical" or "jittered" copies, `copies` of each of `images`. l1: mean ||mean answer - T(x)||_1, in
+    [0, 2]. kept: share of labels of the mean answer that are T(x)'s.
+    """
+
+    SCOPE: ClassVar = ("recipe", "policy", "traffic")
+
+    recipe: str
+    policy: str
+    traffic: str
+    copying: str
+    copies: int
+    images: int
+    l1: float
+    kept: float
+
+    def __post_init__(self) -> None:
+        _fractions(self, "kept")
+
+
+@dataclass(frozen=True)
 class GradientRow:
     """How well a thief's zeroth-order estimate of its loss's gradient points where the gradient without noise does.
 
@@ -465,6 +488,7 @@ class Report:
     felt: tuple[FeltRow, ...] = ()
     agreement: tuple[AgreementRow, ...] = ()
     noise: tuple[NoiseRow, ...] = ()
+    denoising: tuple[DenoisingRow, ...] = ()
     gradients: tuple[GradientRow, ...] = ()
     defense_costs: tuple[DefenseCostRow, ...] = ()
 
@@ -482,6 +506,7 @@ ROWS: Mapping[str, type[Any]] = {
     "felt": FeltRow,
     "agreement": AgreementRow,
     "noise": NoiseRow,
+    "denoising": DenoisingRow,
     "gradients": GradientRow,
     "defense_costs": DefenseCostRow,
 }

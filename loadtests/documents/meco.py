@@ -30,7 +30,17 @@ from loadtests.documents import page
 from loadtests.documents.thieves import Study, share, tried, who
 from loadtests.headline import UNDEFENDED, Cell, Line
 from loadtests.report import number
-from loadtests.results import AttackRow, DefenseCostRow, GradientRow, NoiseRow, PolicyRow, Report, ResultError, read
+from loadtests.results import (
+    AttackRow,
+    DefenseCostRow,
+    DenoisingRow,
+    GradientRow,
+    NoiseRow,
+    PolicyRow,
+    Report,
+    ResultError,
+    read,
+)
 
 TEMPLATE = Path(__file__).with_name("meco.md.j2")
 FRESH, DEFAULT = "meco", "meco-keyed"
@@ -160,7 +170,8 @@ class Choice:
     """What one noise leaves a thief of COPIED with soft labels, and one who follows gradients.
 
     plain: without copies. curves: with copies, by what is held equal and kind of copies. once, averaged: the largest
-    cosine of any traffic and probe, from one answer and from the mean of most.
+    cosine of any traffic and probe, from one answer and from the mean of most. left: of the distance from T(x) on the
+    thief's images, what the mean of the most copies leaves, by kind of copies.
     """
 
     policy: str
@@ -168,6 +179,7 @@ class Choice:
     curves: dict[tuple[str, str], Curve]
     once: GradientRow | None
     averaged: GradientRow | None
+    left: dict[str, DenoisingRow]
 
     @property
     def worst(self) -> Cell | None:
@@ -371,8 +383,27 @@ class Experiment:
             most = max((row.repeats for row in gradients), default=1)
             once, averaged = ([row for row in gradients if row.repeats == count] for count in (1, most))
             if plain or curves or gradients:
-                found.append(Choice(policy, plain, curves, _clearest(once), _clearest(averaged) if most > 1 else None))
+                least = _clearest(averaged) if most > 1 else None
+                found.append(Choice(policy, plain, curves, _clearest(once), least, self._left(policy)))
         return found
+
+    def _left(self, policy: str) -> dict[str, DenoisingRow]:
+        rows = [row for row in self.report.denoising if row.policy == policy and row.traffic.startswith(THIEVING)]
+        # ascending, so that the most copies stay
+        return {row.copying: row for row in sorted(rows, key=lambda row: row.copies)}
+
+    @property
+    def denoised(self) -> dict[str, dict[tuple[str, str], dict[int, DenoisingRow]]]:
+        """By traffic, then (policy, copying), then copies."""
+        found: dict[str, dict[tuple[str, str], dict[int, DenoisingRow]]] = {}
+        for row in sorted(self.report.denoising, key=lambda row: (_place(row.policy), row.copying)):
+            found.setdefault(row.traffic, {}).setdefault((row.policy, row.copying), {})[row.copies] = row
+        return found
+
+    @property
+    def counts(self) -> list[int]:
+        """Of the copies that were averaged, ascending."""
+        return sorted({row.copies for row in self.report.denoising})
 
     @property
     def least(self) -> Choice | None:
@@ -450,6 +481,7 @@ class Experiment:
             ("accuracy as served", POLICIES, {row.policy for row in report.policies}),
             ("clones", POLICIES, {row.policy for row in report.attacks}),
             ("noise by traffic", (*NOISES, *ABLATIONS), {row.policy for row in report.noise}),
+            ("distance left by averaging", ("randp", *NOISES), {row.policy for row in report.denoising}),
             ("gradients", (UNDEFENDED, "randp", *NOISES), {row.policy for row in report.gradients}),
             (
                 "time and memory",
@@ -562,6 +594,7 @@ def render(experiments: Sequence[Experiment]) -> str:
             "draws": draws,
             "cosine": cosine,
             "copied": copied,
+            "distance": distance,
             "hundredfold": hundredfold,
         },
         experiments=[each for each in experiments if not each.costs_alone],
@@ -597,6 +630,11 @@ def hundredfold(shares: Sequence[float]) -> list[float]:
 def cosine(row: GradientRow | None) -> str:
     """Mean and standard deviation over images; a dash for None."""
     return "-" if row is None else f"{row.cosine:.2f} ± {row.deviation:.2f}"
+
+
+def distance(row: DenoisingRow | None) -> str:
+    """What averaging leaves; a dash for None."""
+    return "-" if row is None else number(row.l1, 3)
 
 
 def copied(curve: Curve | None) -> str:
