@@ -11,7 +11,7 @@ import pytest
 
 from loadtests import report as program
 from loadtests.headline import headline
-from loadtests.results import Report, merge
+from loadtests.results import DefenseCostRow, DenoisingRow, GradientRow, NoiseRow, Report, merge
 from tests.loadtests import made_up
 from tests.loadtests.made_up import attack_row
 
@@ -75,6 +75,33 @@ def test_every_section_is_there() -> None:
     ]
     assert PAGE.count("<svg") == 3
     assert PAGE.count("<figcaption>") == 3
+
+
+def test_what_was_measured_of_noise_is_told() -> None:
+    page = program.render(
+        Report(
+            made_up.RUN,
+            noise=(
+                NoiseRow("mnist", "meco", "benign (mnist)", 5_000, (0.01, 0.03), (0.0, 0.01), (0.99, 0.97), 0.1, 0.2),
+            ),
+            denoising=(DenoisingRow("mnist", "meco", "thief (x)", "jittered", 16, 500, 0.3125, 0.8),),
+            gradients=(GradientRow("mnist", "meco", "thief (x)", 0.5, 8, 16, 200, 0.25, 0.1),),
+            defense_costs=(DefenseCostRow("conv3", 8, "mad", "naive", 1, 6.0, (6.0,), (2.0,), None),),
+        ),
+        title="x",
+    )
+    headings = (
+        "Noise on images",
+        "Averaging over the noise",
+        "Gradients that a thief can probe",
+        "Cost of a defended answer",
+    )
+    assert set(headings) <= set(outline(page).headings)
+    rows = outline(page).rows
+    assert ["meco", "benign (mnist)", "5\u202f000", "2", "0.0200", "0.5 %", "98.0 %", "0.100"] in rows
+    assert ["meco", "thief (x)", "jittered", "16", "500", "0.3125"] in rows
+    assert ["meco", "thief (x)", "0.5", "8", "200", "0.25"] in rows
+    assert ["mad", "naive", "8", "6.00", "3.00", "-"] in rows
 
 
 def test_the_page_loads_nothing() -> None:
