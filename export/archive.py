@@ -46,6 +46,8 @@ HASH_FIELDS: Mapping[str, Callable[[Mapping[str, Any]], dict[str, int]]] = {
 }
 # the checkpoint whose graph a response rule reads, where its table names no other
 RULE_GRAPHS = {"mad": "surrogate", "grad": "surrogate", "adaptive_misinformation": "misinformation"}
+# of noise, under which a golden image must be a sure one
+GOLDEN_DRAWS = 8
 # the earliest time stamp a zip can carry
 EPOCH = (1980, 1, 1, 0, 0, 0)
 
@@ -164,10 +166,18 @@ def golden(section: Mapping[str, Any], graphs: Path, images: np.ndarray) -> dict
     """golden.json: of `images` (N,C,H,W) float32 the one that every member is surest of, and each member's answer.
 
     Which member answers depends on a key that the archive does not hold, so any member's answer is a right one. Where
-    the response rule moves labels, the proof puts in what it makes of them (export/prove.py).
+    images are perturbed, sure means under GOLDEN_DRAWS draws of noise too, and so are right answers. Where the response
+    rule moves labels, the proof puts in what it makes of them (export/prove.py).
     """
-    members = [on_onnxruntime(graphs / f"{name}.onnx")(images)["probabilities"] for name in section["members"]]
-    answers = np.stack(members, axis=1)
+    seen = [images]
+    if section["perturb"] is not None:
+        perturb = on_onnxruntime(graphs / f"{section['perturb']['graph']}.onnx")
+        random = np.random.default_rng(0)
+        for _ in range(GOLDEN_DRAWS):
+            noise = random.standard_normal((len(images), *section["perturb"]["noise_shape"]), dtype=np.float32)
+            seen.append(perturb(images, noise)["perturbed"].reshape(images.shape))
+    members = [on_onnxruntime(graphs / f"{name}.onnx") for name in section["members"]]
+    answers = np.stack([member(each)["probabilities"] for each in seen for member in members], axis=1)
     best = int(answers.max(2).min(1).argmax())
     image = images[best : best + 1].astype("<f4")
     return {"image": base64.b64encode(image.tobytes()).decode(), "accepted": answers[best].tolist()}

@@ -49,8 +49,6 @@ from zoo.perturbation import PERTURBATIONS, Perturbation, root_mean_square
 
 TABLE = "meco"
 NOISE_SEEDS = 5
-# images that stand for thieves' when the trained pair is judged
-JUDGED = 2000
 SHIFTED = Affine(degrees=10, shift=0.07)
 
 
@@ -60,8 +58,8 @@ class MeCo:
 
     perturbation: of zoo.perturbation. rms: size of h, in [0,1] pixel units. filters: of a learned h; the paper's are
     64. steps: Q of the paper. step: length of each, L2 over an image. repel: false has the paper's printed sign.
-    auxiliary: a data set like a thief's, to report on. from_victim: T starts as the trained victim of the recipe.
-    optimisation: as the victim's where left out.
+    auxiliary: a data set like a thief's, to report on. judged: images of each thieving kind to report on.
+    from_victim: T starts as the trained victim of the recipe. optimisation: as the victim's where left out.
     """
 
     perturbation: str = "meco"
@@ -74,6 +72,7 @@ class MeCo:
     spread: float = 1.0
     clean: float = 1.0
     auxiliary: str | None = None
+    judged: int = 2000
     from_victim: bool = False
     optimisation: Optimisation | None = None
 
@@ -82,6 +81,8 @@ class MeCo:
             raise ValueError(f"perturbation: expected one of {', '.join(PERTURBATIONS)}, got {self.perturbation!r}")
         if self.steps < 0 or not self.step > 0:
             raise ValueError(f"expected steps >= 0 and step > 0, got {self.steps}, {self.step}")
+        if self.judged < 1:
+            raise ValueError(f"judged: expected at least 1 image, got {self.judged}")
         for name in ("gamma", "spread", "clean"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name}: expected >= 0, got {getattr(self, name)}")
@@ -208,11 +209,11 @@ def traffic(cut: Split, meco: MeCo, root: Any) -> Mapping[str, tuple[torch.Tenso
     kinds: dict[str, tuple[torch.Tensor, torch.Tensor | None]] = {
         "benign": (held, truth),
         "shifted": (SHIFTED(held, generator=torch.Generator().manual_seed(0)).clamp(0, 1), truth),
-        "untrained_generator": (untrained(JUDGED, channels=channels, size=size, seed=0), None),
+        "untrained_generator": (untrained(meco.judged, channels=channels, size=size, seed=0), None),
     }
     if meco.auxiliary is not None:
         pixels = load(meco.auxiliary, "train", root=root, size=size, channels=channels).pixels
-        kinds["auxiliary"] = (pixels[:JUDGED], None)
+        kinds["auxiliary"] = (pixels[: meco.judged], None)
     return kinds
 
 

@@ -195,6 +195,28 @@ class Choice:
 
 
 @dataclass(frozen=True)
+class Mixed:
+    """The mix beside what it is mixed from.
+
+    own, bytes: what the most jittered copies leave of the mix, and of noise keyed by the bytes. seen, shown: the
+    clearest view of the gradient through the mix, and through noise keyed by the perceptual code.
+    """
+
+    own: DenoisingRow
+    bytes: DenoisingRow
+    seen: GradientRow
+    shown: GradientRow
+
+    @property
+    def keeps(self) -> bool:
+        return self.own.l1 > self.bytes.l1
+
+    @property
+    def hides(self) -> bool:
+        return self.seen.cosine < self.shown.cosine
+
+
+@dataclass(frozen=True)
 class Pair:
     """One thief on `undefended` and on another policy, for as many queries."""
 
@@ -416,6 +438,17 @@ class Experiment:
         """The noise that shows least of the gradient."""
         known = [choice for choice in self.choices if choice.clearest]
         return min(known, key=lambda choice: choice.clearest.cosine if choice.clearest else math.inf, default=None)
+
+    @property
+    def mixed(self) -> Mixed | None:
+        """The reason for the default; None where any of it was not measured."""
+        by_policy = {choice.policy: choice for choice in self.choices}
+        mix, exact, coarse = (by_policy.get(name) for name in (DEFAULT, "meco-keyed-bytes", "meco-keyed-perceptual"))
+        if not (mix and exact and coarse):
+            return None
+        own, bytes_ = mix.left.get("jittered"), exact.left.get("jittered")
+        seen, shown = mix.clearest, coarse.clearest
+        return Mixed(own, bytes_, seen, shown) if own and bytes_ and seen and shown else None
 
     def pairs(self, policy: str) -> list[Pair]:
         """Each thief on `undefended` and on `policy`, at the largest budget that both have, soft and hard."""

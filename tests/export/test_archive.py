@@ -220,12 +220,17 @@ def test_the_key_of_noise_is_not_inside_and_the_bytes_are_the_same_twice(noisy: 
     assert built(noisy, "meco-keyed", tmp_path).read_bytes() == noisy.archive("meco-keyed").read_bytes()
 
 
-def test_the_golden_answer_is_that_to_the_image_without_noise(noisy: Smoke, tmp_path: Path) -> None:
+def test_golden_answers_are_those_to_the_image_without_noise_and_under_draws_of_it(
+    noisy: Smoke, tmp_path: Path
+) -> None:
     folder = unpacked(noisy, "meco", tmp_path)
     golden = json.loads((folder / "golden.json").read_text())
     image = np.frombuffer(base64.b64decode(golden["image"]), "<f4").reshape(1, 1, 28, 28)
     plain = archive.on_onnxruntime(folder / "graphs/meco.onnx")(image)["probabilities"]
-    np.testing.assert_allclose(golden["accepted"], plain, atol=1e-6)
+    np.testing.assert_allclose(golden["accepted"][:1], plain, atol=1e-6)
+    drawn = np.array(golden["accepted"][1:])
+    assert len(np.unique(drawn, axis=0)) == archive.GOLDEN_DRAWS
+    assert set(drawn.argmax(1)) == {plain.argmax()}
     with InProcessOracle(noisy.archive("meco"), seed=1) as oracle:
         noise = oracle(torch.from_numpy(image.copy()))
     assert noise.labels.tolist() == plain.argmax(1).tolist()

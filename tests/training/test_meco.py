@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import copy
 import math
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +34,7 @@ filters = 2
 rms = 0.1
 from_victim = true
 auxiliary = "china"
+judged = 100
 optimisation = { epochs = 2, lr = 1e-3, batch_size = 64 }
 """
 HOW = Optimisation(epochs=1, lr=1e-3, batch_size=32)
@@ -44,14 +44,6 @@ KINDS = ("benign", "shifted", "untrained_generator", "auxiliary")
 
 def program(recipe: Path, runs: Path, table: str = "meco") -> None:
     meco.main(argparse.Namespace(recipe=str(recipe), runs=runs, data=None, seed=0, table=table))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def few_judged() -> Iterator[None]:
-    """Thieves' images by the hundred, not by the thousand."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(meco, "JUDGED", 100)
-        yield
 
 
 @pytest.fixture(scope="module")
@@ -379,6 +371,7 @@ def test_without_its_victim_there_is_none(tmp_path: Path) -> None:
         ("steps", -1, r"expected steps >= 0 and step > 0, got -1, 0\.5"),
         ("step", 0.0, r"expected steps >= 0 and step > 0, got 2, 0\.0"),
         ("step", math.nan, "expected steps >= 0 and step > 0, got 2, nan"),
+        ("judged", 0, "judged: expected at least 1 image, got 0"),
         ("gamma", -1.0, "gamma: expected >= 0, got -1"),
         ("spread", -1.0, "spread: expected >= 0, got -1"),
         ("clean", math.nan, "clean: expected >= 0, got nan"),
