@@ -13,7 +13,8 @@ cosine of the two is 1 for a thief who sees everything and 0 on average for one 
 over images is then 1 / sqrt(m)). Fresh noise may be averaged over repeated answers; keyed noise may not.
 
 The clone S is an untrained network of [clone]'s architecture, fixed by the seed: a thief's when it begins. So that no
-probe leaves [0, 1] and is clipped, all images are drawn inwards first, x = 0.1 + 0.8 pixels, and e is 0.5 at most.
+probe leaves [0, 1], all images are drawn inwards first, x = 0.1 + 0.8 pixels, and e is 0.5 at most: over the 784 pixels
+of an MNIST image a probe moves none by 0.1. A service refuses one that does leave, and that is an error.
 """
 
 from __future__ import annotations
