@@ -31,7 +31,7 @@ import numpy as np
 import yaml
 
 import recipes
-from export.graphs import ExportError, graph_names, on_onnxruntime, predictors
+from export.graphs import Answer, ExportError, graph_names, on_onnxruntime, predictors
 from training.checkpoint import Checkpoint, CheckpointError, load
 from zoo import datasets
 from zoo.perturbation import Perturbation
@@ -171,16 +171,27 @@ def golden(section: Mapping[str, Any], graphs: Path, images: np.ndarray) -> dict
     """
     seen = [images]
     if section["perturb"] is not None:
-        perturb = on_onnxruntime(graphs / f"{section['perturb']['graph']}.onnx")
+        perturb = _opened(section, graphs, section["perturb"]["graph"])
         random = np.random.default_rng(0)
         for _ in range(GOLDEN_DRAWS):
             noise = random.standard_normal((len(images), *section["perturb"]["noise_shape"]), dtype=np.float32)
             seen.append(perturb(images, noise)["perturbed"].reshape(images.shape))
-    members = [on_onnxruntime(graphs / f"{name}.onnx") for name in section["members"]]
+    members = [_opened(section, graphs, name) for name in section["members"]]
     answers = np.stack([member(each)["probabilities"] for each in seen for member in members], axis=1)
     best = int(answers.max(2).min(1).argmax())
     image = images[best : best + 1].astype("<f4")
     return {"image": base64.b64encode(image.tobytes()).decode(), "accepted": answers[best].tolist()}
+
+
+def _opened(section: Mapping[str, Any], graphs: Path, name: str) -> Answer:
+    return on_onnxruntime(_found(section, graphs / f"{name}.onnx"))
+
+
+def _found(section: Mapping[str, Any], source: Path) -> Path:
+    """The path of a graph that is there. Raises ExportError where it is not."""
+    if not source.is_file():
+        raise ExportError(f"no graph at {source}: export it first (python -m export.graphs {section['recipe']})")
+    return source
 
 
 def stage(folder: Path, section: Mapping[str, Any], graphs: Path, golden_answer: Mapping[str, Any]) -> None:
@@ -192,9 +203,7 @@ def stage(folder: Path, section: Mapping[str, Any], graphs: Path, golden_answer:
     shutil.copyfile(CHECKOUT / "handlers" / "handler.py", folder / "handler.py")
     (folder / "graphs").mkdir()
     for name in graphs_of(section):
-        source = graphs / f"{name}{ENDINGS[section['backend']]}"
-        if not source.is_file():
-            raise ExportError(f"no graph at {source}: export it first (python -m export.graphs {section['recipe']})")
+        source = _found(section, graphs / f"{name}{ENDINGS[section['backend']]}")
         shutil.copyfile(source, folder / "graphs" / source.name)
     (folder / "golden.json").write_text(json.dumps(golden_answer))
 

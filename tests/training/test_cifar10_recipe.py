@@ -67,11 +67,13 @@ def test_mecos_recipe_runs_and_its_archives_answer(data: Path, tmp_path: Path, k
     images = datasets.load("cifar10", "test", root=data).pixels
     for policy in policies:
         with InProcessOracle(store / f"cifar10-resnet34-smoke-{policy}.mar") as oracle:
-            answers, again = oracle(images), oracle(images)
+            answers = oracle(images)
+            # a network of one step may well answer alike under any noise
+            shown, again = (oracle.pipeline.perturbed(images[:4].numpy()) for _ in range(2))
         assert not answers.refused.any()
         assert answers.probabilities is not None
-        assert again.probabilities is not None
-        assert answers.probabilities.equal(again.probabilities) is (policy == "meco-keyed")
+        assert np.array_equal(shown, again) is (policy == "meco-keyed")
+        assert not np.array_equal(shown, images[:4].numpy())
 
 
 def test_the_recipe_as_it_stands_names_data_that_there_is() -> None:
