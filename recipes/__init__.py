@@ -42,11 +42,18 @@ TABLES = (
     "meco_gaussian",
     "meco_gaussian_small",
     "meco_random_filters",
+    "edm_fixed",
+    "same",
+    "same_small",
+    "same_vit_tiny",
+    "same_groups",
     "serving",
     "policies",
     "attacks",
     "clone",
     "evaluate",
+    "detection",
+    "benign",
     "loadtest",
 )
 

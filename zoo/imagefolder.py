@@ -45,6 +45,19 @@ def imagefolder(
     return torch.stack(rows), torch.tensor([label for _, label in files]), tuple(classes)
 
 
+def every_image(path: Path, *, size: int, channels: int) -> torch.Tensor:
+    """Pixels float32 (N,C,S,S) in [0,1] of all image files below `path`, in sorted order, whatever folder they are in.
+
+    Cut and resized as above. Raises DatasetError.
+    """
+    from torchvision.datasets import folder
+
+    files = sorted(file for file in path.rglob("*") if file.suffix.lower() in folder.IMG_EXTENSIONS and file.is_file())
+    if not files:
+        raise DatasetError(f"{path}: expected a folder of image files, found none ({', '.join(folder.IMG_EXTENSIONS)})")
+    return torch.stack([_read(file, size=size, channels=channels) for file in files])
+
+
 def _classes(folder: Path) -> list[str]:
     return sorted(entry.name for entry in folder.iterdir() if entry.is_dir()) if folder.is_dir() else []
 

@@ -13,6 +13,7 @@ from sklearn.datasets import load_digits
 
 from tests.zoo.writers import some_bytes
 from zoo.datasets import DATASETS, DatasetError, Images, load
+from zoo.imagefolder import every_image
 from zoo.images import convert, from_bytes
 
 EMBEDDED = [name for name, dataset in DATASETS.items() if dataset.embedded]
@@ -228,6 +229,21 @@ def test_a_folder_that_cannot_be_read_is_explained(tmp_path: Path) -> None:
     save(tmp_path / "test" / "z" / "1.png", some_bytes(8, 8, 3))
     with pytest.raises(DatasetError, match=r"test: z: no such classes in .*train"):
         load(spec, "test")
+
+
+def test_every_image_below_a_folder_is_read_whatever_folder_it_is_in(tmp_path: Path) -> None:
+    pictures = {name: some_bytes(9, 9, 3, seed=seed) for seed, name in enumerate(("z.png", "b/1.PNG", "a/deep/2.png"))}
+    for name, picture in pictures.items():
+        save(tmp_path / name, picture)
+    (tmp_path / "notes.txt").write_text("not an image")
+    expected = from_bytes(np.stack([pictures[name] for name in sorted(pictures)]))
+    assert torch.equal(every_image(tmp_path, size=9, channels=3), expected)
+    assert torch.equal(every_image(tmp_path, size=4, channels=1), convert(expected, size=4, channels=1))
+    (tmp_path / "b/1.PNG").write_bytes(b"damaged")
+    with pytest.raises(DatasetError, match=r"1\.PNG: not a readable image: "):
+        every_image(tmp_path, size=9, channels=3)
+    with pytest.raises(DatasetError, match=r"deeper: expected a folder of image files, found none \(\.jpg, \.jpeg, "):
+        every_image(tmp_path / "deeper", size=9, channels=3)
 
 
 @pytest.mark.parametrize("keep", [0, 60, 200])

@@ -1,0 +1,136 @@
+"""SAME's training: what its two networks learn, from what, and when they are trained anew."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import math
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from tests.conftest import RECIPE, Smoke
+from training import same
+from training.checkpoint import load
+from training.same import Fit, Same, benign, judge, parts, rebuilt, visible
+from training.session import Session
+from training.victim import split
+from zoo.datasets import load as dataset
+from zoo.masked_autoencoder import MaskedAutoencoder
+
+
+def run(runs: Path, recipe: Path = RECIPE, table: str = "same") -> None:
+    same.main(argparse.Namespace(recipe=str(recipe), runs=runs, data=None, seed=0, table=table))
+
+
+def test_digits_are_drawn_better_than_anything_else(smoke_runs: Smoke) -> None:
+    autoencoder, auxiliary = load(smoke_runs.runs / "smoke/same.safetensors").networks
+    errors = {}
+    for name in ("digits", "flower"):
+        images = dataset(name, "test").pixels[:200]
+        errors[name] = (rebuilt(autoencoder, images) - images).square().mean((1, 2, 3)).median()
+    assert errors["digits"] < 0.5 * errors["flower"]
+    assert isinstance(autoencoder, MaskedAutoencoder)
+    assert not isinstance(auxiliary, MaskedAutoencoder)
+
+
+def test_the_auxiliary_model_says_of_reconstructions_what_the_victim_says_of_images(smoke_runs: Smoke) -> None:
+    facts = load(smoke_runs.runs / "smoke/same.safetensors").facts
+    assert facts["metrics"]["auxiliary_agreement"] > 0.85
+    assert 0 < facts["metrics"]["reconstruction_error"] < 0.05
+    images = benign(split(dataset("digits", "train")))
+    autoencoder, auxiliary = load(smoke_runs.runs / "smoke/same.safetensors").networks
+    victim = load(smoke_runs.runs / "smoke/victim.safetensors").networks[0]
+    told = judge(autoencoder, auxiliary, lambda shown: victim(shown).softmax(1), images)
+    assert told["auxiliary_agreement"] == pytest.approx(facts["metrics"]["auxiliary_agreement"], abs=0.02)
+
+
+def test_benign_images_trained_nothing() -> None:
+    cut = split(dataset("digits", "train"))
+    seen = {row.numpy().tobytes() for row in cut.images}
+    assert not any(row.numpy().tobytes() in seen for row in benign(cut))
+
+
+def test_what_is_trained_is_not_trained_again_and_another_victim_trains_the_second_anew(
+    smoke_runs: Smoke, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = tmp_path / "runs"
+    shutil.copytree(smoke_runs.runs, runs)
+    first, whole = (runs / f"smoke/{name}.safetensors" for name in ("stages/same", "same"))
+    before = first.stat().st_mtime_ns, whole.read_bytes()
+    run(runs)
+    assert (first.stat().st_mtime_ns, whole.read_bytes()) == before
+    assert capsys.readouterr().err.count("trained with these settings already") == 2
+    victim = load(runs / "smoke/victim.safetensors")
+    with torch.no_grad():
+        next(victim.networks[0].parameters()).mul_(1.5)
+    from training import checkpoint
+
+    checkpoint.save(victim.path, victim.networks, victim.architectures, victim.facts)
+    run(runs)
+    assert first.stat().st_mtime_ns == before[0]
+    assert whole.read_bytes() != before[1]
+
+
+def test_hidden_groups_come_from_the_key_and_need_no_other_autoencoder(smoke_runs: Smoke, tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    shutil.copytree(smoke_runs.runs, runs)
+    recipe = tmp_path / "smoke.toml"
+    recipe.write_text(RECIPE.read_text().replace("[same]\n", "[same]\ngroups = 2\n", 1))
+    before = (runs / "smoke/stages/same.safetensors").stat().st_mtime_ns
+    run(runs, recipe)
+    assert (runs / "smoke/stages/same.safetensors").stat().st_mtime_ns == before
+    read = load(runs / "smoke/same.safetensors")
+    dealt = read.architectures[0].arguments["groups"]
+    assert dealt == parts(bytes.fromhex(smoke_runs.key_file.read_text()), 49, 2)
+    assert sorted(dealt) == [0] * 25 + [1] * 24
+    assert read.facts["seed"] is None
+
+
+def test_parts_are_drawn_by_the_key() -> None:
+    ours, again, others = (parts(bytes([number]) * 32, 49, 3) for number in (1, 1, 2))
+    assert ours == again != others
+    assert sorted(set(ours)) == [0, 1, 2]
+
+
+@pytest.mark.parametrize(("ratio", "shown"), [(0.0, 49), (0.25, 37), (0.75, 12), (0.999, 1)])
+def test_a_step_shows_each_image_patches_of_its_own(tmp_path: Path, ratio: float, shown: int) -> None:
+    session = Session("a", "b", {}, runs=tmp_path, seed=0)
+    seen = visible(session, 64, 49, ratio)
+    assert seen.shape == (64, shown)
+    assert all(len(set(row)) == shown for row in seen.tolist())
+    if 1 < shown < 49:
+        assert len({tuple(row) for row in seen.tolist()}) == 64
+
+
+def test_the_learning_rate_rises_and_then_follows_a_cosine() -> None:
+    how = Fit(epochs=1, lr=1.0, warm_up=0.1)
+    optimiser = how.start(nn.Linear(1, 1))
+    schedule = how.schedule(optimiser, 100)
+    rates = []
+    for _ in range(100):
+        rates.append(optimiser.param_groups[0]["lr"])
+        optimiser.step()
+        schedule.step()
+    assert rates[:3] == pytest.approx([0.1, 0.2, 0.3])
+    assert rates[50] == pytest.approx(0.5)
+    assert max(rates) == pytest.approx((1 + math.cos(math.pi * 0.1)) / 2, abs=0.02)
+    assert rates[99] < 1e-3
+    assert optimiser.param_groups[0]["betas"] == (0.9, 0.95)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"mask_ratio": 1.0}, "mask_ratio: expected 0 to below 1, got 1.0"),
+        ({"groups": 1}, "groups: expected 0 or 2 to 16, got 1"),
+    ],
+)
+def test_a_table_out_of_range_is_told_of(wrong: dict[str, float], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        dataclasses.replace(Same(Fit(epochs=1)), **wrong)
+    with pytest.raises(ValueError, match=r"warm_up: expected a share from 0 to below 1, got 1"):
+        Fit(epochs=1, warm_up=1.0)

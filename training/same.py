@@ -1,0 +1,287 @@
+r"""SAME: a masked autoencoder and an auxiliary model, the two networks of an anomaly gate (Xie et al., AAAI 2024).
+
+The autoencoder M reconstructs images of the victim's task, and the auxiliary model F_aux learns to say of the
+reconstruction what the victim F_V says of the image:
+
+    L_MAE = mean over images and pixels of (x - M(b * x))^2                     equation 4, hidden patches and others
+    L_aux = mean over images of sum_k (F_V(x)_k - F_aux(M(x))_k)^2              equation 5
+
+Whatever M has not learnt to draw it draws badly, and there F_aux and F_V part (the score: defenses/gate.py). The victim
+is a black box (training/black_box.py); neither network sees a foreign image. In L_MAE a random share `mask_ratio` of
+the patches is hidden; in L_aux, as at work, what M(x) is: all patches shown, or each of `groups` keyed parts hidden in
+turn (zoo/masked_autoencoder.py). The released code trains F_aux on other reconstructions than it scores.
+
+The paper trains 500 epochs at a mask ratio of 0.75 and shows everything when it scores. So little training as two cores
+allow wants a smaller ratio: the further what M was trained on is from what it is asked, the worse it draws digits too.
+
+    python -m training.same RECIPE [--table NAME]
+
+Reads [dataset], [victim] (architecture and augmentation) and [same], or another table of the same form; writes
+runs/RECIPE/<table>.safetensors with both networks, and runs/RECIPE/stages/ on the way.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import hmac
+import math
+import os
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+import recipes
+from handlers.key import read_key
+from training import checkpoint
+from training.black_box import Answer, black_box
+from training.checkpoint import Architecture
+from training.session import Optimisation, Session, run
+from training.victim import Split, Victim, architecture, split
+from zoo.datasets import Data
+from zoo.masked_autoencoder import NAME, MaskedAutoencoder
+
+TABLE = "same"
+KEY = "TORCHWARDEN_KEY"
+SHOWN = 8
+
+
+@dataclass(frozen=True)
+class Fit(Optimisation):
+    """How the autoencoder is fitted: AdamW with the constants of masked autoencoders.
+
+    warm_up: the share of all updates over which the learning rate rises from 0, before its cosine.
+    """
+
+    lr: float = 2e-3
+    weight_decay: float = 0.05
+    warm_up: float = 0.1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.warm_up < 1:
+            raise ValueError(f"warm_up: expected a share from 0 to below 1, got {self.warm_up}")
+
+    def start(self, network: nn.Module) -> torch.optim.Optimizer:
+        return torch.optim.AdamW(network.parameters(), self.lr, betas=(0.9, 0.95), weight_decay=self.weight_decay)
+
+    def schedule(self, optimiser: torch.optim.Optimizer, steps: int) -> torch.optim.lr_scheduler.LRScheduler:
+        rising = max(1, round(self.warm_up * steps))
+
+        def rate(step: int) -> float:
+            return min((step + 1) / rising, (1 + math.cos(math.pi * min(1.0, step / steps))) / 2)
+
+        return torch.optim.lr_scheduler.LambdaLR(optimiser, rate)
+
+
+@dataclass(frozen=True)
+class Same:
+    """[same]: the two networks.
+
+    fit: of the autoencoder. victim: a checkpoint of the recipe, or the path of an ONNX file. patch to decoder_heads: as
+    zoo.masked_autoencoder has them; the paper's are 2, 192, 12, 3 and 192, 4, 3. mask_ratio: hidden in training.
+    groups: keyed parts hidden in turn at work; 0: nothing is. auxiliary, auxiliary_options, auxiliary_fit: architecture
+    and fit of F_aux, the victim's where left out.
+    """
+
+    fit: Fit
+    victim: str = "victim"
+    patch: int = 4
+    width: int = 64
+    depth: int = 3
+    heads: int = 2
+    decoder_width: int = 64
+    decoder_depth: int = 1
+    decoder_heads: int = 2
+    mask_ratio: float = 0.75
+    groups: int = 0
+    auxiliary: str | None = None
+    auxiliary_options: dict[str, Any] = field(default_factory=dict)
+    auxiliary_fit: Optimisation | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.mask_ratio < 1:
+            raise ValueError(f"mask_ratio: expected 0 to below 1, got {self.mask_ratio}")
+        if self.groups == 1 or not 0 <= self.groups <= 16:
+            raise ValueError(f"groups: expected 0 or 2 to 16, got {self.groups}")
+
+    def plan(self, like: Architecture) -> Architecture:
+        """Of the autoencoder, in the geometry of another network."""
+        shape = {name: like.arguments[name] for name in ("channels", "size", "mean", "std")}
+        sizes = {name: getattr(self, name) for name in ("patch", "width", "depth", "heads")}
+        sizes |= {f"decoder_{name}": getattr(self, f"decoder_{name}") for name in ("width", "depth", "heads")}
+        return Architecture(NAME, {**shape, **sizes})
+
+    def patches(self, cut: Split) -> int:
+        """L, of the images of a data set."""
+        return (cut.images.shape[-1] // self.patch) ** 2
+
+
+def benign(cut: Split) -> torch.Tensor:
+    """Images of the task (N,C,S,S) that train neither network: what a gate is calibrated on."""
+    return cut.validation_images
+
+
+def parts(key: bytes, patches: int, groups: int) -> list[int]:
+    """The group of each patch: as many of each as there can be, in an order that the key draws."""
+    seed = hmac.digest(key, b"torchwarden/same/groups", "sha256")
+    order = torch.randperm(patches, generator=torch.Generator().manual_seed(int.from_bytes(seed[:7], "big")))
+    return (order % groups).tolist()
+
+
+def visible(session: Session, rows: int, patches: int, ratio: float) -> torch.Tensor:
+    """Which patches each of `rows` images shows in a step of training, (rows,V) int64, drawn by the run's generator."""
+    shown = max(1, round(patches * (1 - ratio)))
+    drawn = torch.rand(rows, patches, generator=session.generator).argsort(1)[:, :shown]
+    return drawn.to(session.device)
+
+
+def fit_autoencoder(session: Session, cut: Split, plan: Architecture, same: Same, victim: Victim) -> MaskedAutoencoder:
+    """Equation 4 on all training images; the checkpoint is not written."""
+    images = session.move(cut.images)
+    network, optimiser, schedule = session.prepare(plan.network(), same.fit, len(images))
+    inner: MaskedAutoencoder = session.accelerator.unwrap_model(network)
+    sample = session.move(cut.validation_images[:SHOWN])
+    for epoch in session.epochs(same.fit, network, optimiser, schedule):
+        for batch in session.batches(len(images), same.fit.batch_size):
+            shown = session.augment(images[batch], victim.affine)
+            seen = visible(session, len(shown), inner.patches, same.mask_ratio)
+            with session.accelerator.autocast():
+                loss = F.mse_loss(network(shown, seen).float(), shown)
+            session.step({"loss": loss}, optimiser, schedule)
+        session.picture("reconstructions", torch.cat([sample, rebuilt(inner, sample)]), epoch)
+    return inner
+
+
+@torch.inference_mode()
+def rebuilt(autoencoder: nn.Module, images: torch.Tensor) -> torch.Tensor:
+    """Reconstructions (N,C,S,S) as at work; the network is in evaluation mode afterwards."""
+    autoencoder.eval()
+    return torch.cat([autoencoder(part).float() for part in images.split(256)])
+
+
+def answered(answer: Answer, images: torch.Tensor) -> torch.Tensor:
+    """What the victim says of images (N,C,S,S): (N,K)."""
+    return torch.cat([answer(part) for part in images.split(512)])
+
+
+def fit_auxiliary(
+    session: Session,
+    cut: Split,
+    plan: Architecture,
+    how: Optimisation,
+    autoencoder: nn.Module,
+    answer: Answer,
+    victim: Victim,
+) -> nn.Module:
+    """Equation 5 on all training images; the checkpoint is not written."""
+    images = session.move(cut.images)
+
+    def lesson(shown: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        # clones: what was made in inference mode cannot be an input where gradients are recorded
+        return rebuilt(autoencoder, shown).clone(), answered(answer, shown).clone()
+
+    # where images are shown as they are, what is said of them is the same in every epoch
+    known = lesson(images) if victim.affine is None else None
+    network, optimiser, schedule = session.prepare(plan.network(), how, len(images))
+    for _ in session.epochs(how, network, optimiser, schedule):
+        for batch in session.batches(len(images), how.batch_size):
+            if known is None:
+                drawn, told = lesson(session.augment(images[batch], victim.affine))
+            else:
+                drawn, told = known[0][batch], known[1][batch]
+            with session.accelerator.autocast():
+                logits = network(drawn).float()
+            loss = (logits.softmax(1) - told).square().sum(1).mean()
+            session.step({"loss": loss}, optimiser, schedule)
+    trained: nn.Module = session.accelerator.unwrap_model(network)
+    return trained
+
+
+@torch.inference_mode()
+def judge(autoencoder: nn.Module, auxiliary: nn.Module, answer: Answer, images: torch.Tensor) -> dict[str, float]:
+    """On images that neither was trained on: the mean squared error, and how often F_aux gives the victim's label."""
+    auxiliary.eval()
+    drawn, told = rebuilt(autoencoder, images), answered(answer, images)
+    guessed = torch.cat([auxiliary(part).argmax(1) for part in drawn.split(512)])
+    return {
+        "reconstruction_error": (drawn - images).square().mean().item(),
+        "auxiliary_agreement": (guessed == told.argmax(1)).float().mean().item(),
+    }
+
+
+def trained_autoencoder(
+    arguments: argparse.Namespace, recipe: recipes.Recipe, same: Same, cut: Split, plan: Architecture
+) -> checkpoint.Checkpoint:
+    """The autoencoder's own checkpoint, trained unless it is there."""
+    victim = recipe.section("victim", Victim)
+    # whatever the auxiliary model is to be, and whichever patches are hidden at work, it is trained alike
+    alike = dataclasses.replace(same, victim="", groups=0, auxiliary=None, auxiliary_options={}, auxiliary_fit=None)
+    session = Session(
+        recipe.name,
+        f"stages/{arguments.table}",
+        {"dataset": recipe.section("dataset", Data), "victim": victim, TABLE: alike},
+        runs=arguments.runs,
+        seed=arguments.seed,
+    )
+    if not session.done():
+        autoencoder = fit_autoencoder(session, cut, plan, same, victim)
+        held = session.move(benign(cut))
+        error = (rebuilt(autoencoder, held) - held).square().mean().item()
+        session.finish([autoencoder], [plan], {"reconstruction_error": error})
+    return checkpoint.load(session.path)
+
+
+def at_work(read: checkpoint.Checkpoint, groups: list[int] | None) -> tuple[MaskedAutoencoder, Architecture]:
+    """The trained autoencoder with the parts that it hides."""
+    plan = Architecture(NAME, {**read.architectures[0].arguments, "groups": groups})
+    autoencoder = MaskedAutoencoder(**plan.arguments)
+    autoencoder.load_state_dict(read.networks[0].state_dict())
+    return autoencoder.eval(), plan
+
+
+def secret_key(same: Same) -> bytes:
+    """What deals the patches into groups; empty where nothing is hidden. Raises ValueError."""
+    if not same.groups:
+        return b""
+    try:
+        return read_key(KEY, os.environ)
+    except RuntimeError as error:
+        raise ValueError(f"groups: hidden parts are drawn from the deployment's key: {error}") from error
+
+
+def main(arguments: argparse.Namespace) -> None:
+    recipe = recipes.read(arguments.recipe)
+    data, victim = recipe.section("dataset", Data), recipe.section("victim", Victim)
+    same = recipe.section(arguments.table, Same)
+    how, key = same.auxiliary_fit or victim.optimisation, secret_key(same)
+    cut = split(data.load("train", arguments.data), rows=data.rows)
+    name = same.auxiliary or victim.architecture
+    plan = architecture(name, same.auxiliary_options if same.auxiliary else victim.options, cut)
+    read = trained_autoencoder(arguments, recipe, same, cut, same.plan(plan))
+    autoencoder, whole = at_work(read, parts(key, same.patches(cut), same.groups) if key else None)
+
+    box = black_box(same.victim, arguments.runs / recipe.name)
+    session = Session(
+        recipe.name,
+        arguments.table,
+        {"dataset": data, "victim": victim, TABLE: dataclasses.replace(same, auxiliary_fit=how)},
+        runs=arguments.runs,
+        seed=arguments.seed,
+        secret=key,
+        start=f"{read.digest} {box.digest}",
+    )
+    if session.done():
+        return
+    session.facts["classes"] = list(cut.classes)
+    autoencoder = autoencoder.to(session.device)
+    trained = fit_auxiliary(session, cut, plan, how, autoencoder, box.answer, victim)
+    metrics = judge(autoencoder, trained, box.answer, session.move(benign(cut)))
+    session.finish([autoencoder, trained], [whole, plan], metrics)
+
+
+if __name__ == "__main__":
+    run("same", main, table=TABLE)
