@@ -1,38 +1,42 @@
 """The pipeline: one batch of images through the stages of a policy, each row answered for itself.
 
     route (hash graph -> member) -> perturb (noise and its graph -> other images) -> predict (member graphs)
-          -> respond (the rule's graphs -> response rule)
+          -> gate (its graph and the prediction -> score -> decision) -> respond (the rule's graphs -> response rule)
 
 The hash sees what the client sent: noise would send a repeated query to another member, and average the members for
-the thief. All that comes after sees the perturbed images.
+the thief. So does the gate, which judges the query; the members and the rule see the perturbed images.
 
 A batch is routed by index: each member graph runs once, on its own rows, and results return in the order of
 the request. No row's answer depends on the rows beside it. A stage that fails does so for the rows it failed
 on, and the answer to that is StageError (fail closed); a policy may say `on_stage_error: open`, which lets a
-row whose *route* failed go to member 0 and says so in its decision. A perturbation, a predictor and a response that
-fail always fail closed: an answer without the noise or the rule that it should have passed is none.
+row whose *route* failed go to member 0, lets one whose *gate* failed pass without a score, and says so in its decision.
+A perturbation, a predictor and a response that fail always fail closed: an answer without the noise or the rule that it
+should have passed is none.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from defenses.gate import ANSWER, ANSWER_OPEN, PROOF_OF_WORK, Scores
 from defenses.noise import Entropy, Fresh, Keyed, Noise
 from defenses.policy import Perturb, Policy, PolicyError
 from defenses.routing import Integers, Outputs, Router, member_table
-from defenses.rule import Context, Probabilities
+from defenses.rule import Context, Doubles, Probabilities
 
 Images = NDArray[np.float32]
-# (N,C,H,W) in [0, 1], and a perturbation's noise -> outputs by name, N rows each; rows of an output named
-# `probabilities` sum to 1.
+# (N,C,H,W) in [0, 1], and a perturbation's noise -> outputs by name, N rows each; rows of an output of
+# DISTRIBUTIONS sum to 1.
 Graph = Callable[..., Outputs]
+Flags = NDArray[np.bool_]
 
-ANSWER = "answer"
-ANSWER_OPEN = "answer-open"
+DISTRIBUTIONS = ("probabilities", "auxiliary")
 
 # Largest |sum - 1| of a row of probabilities: far above float32's rounding over 1,000 classes, far below any
 # softmax that was left out.
@@ -46,8 +50,8 @@ class GraphError(ValueError):
 class StageError(Exception):
     """A stage that failed, closed. The rows it did not fail on may be asked again without the others.
 
-    stage: "route", "perturb", "predict" or "respond". cause: the first exception met. rows: (n,) int64, the rows
-    concerned, by their index in the batch.
+    stage: "route", "perturb", "predict", "gate" or "respond". cause: the first exception met. rows: (n,) int64, the
+    rows concerned, by their index in the batch.
     """
 
     def __init__(self, stage: str, cause: Exception, rows: Integers) -> None:
@@ -61,16 +65,21 @@ class StageError(Exception):
 class Answers:
     """What the pipeline says of N rows.
 
-    labels: (N,) int64. probabilities: (N,K) float32 as the response rule shows them, or None. members: (N,)
-    int64, who answered; for the operator alone. decisions: per row, "answer" or "answer-open". seconds: per
-    stage that ran. opened: the failure that the policy let pass, if there was one.
+    labels: (N,) int64. probabilities: (N,K) float32 as the response rule shows them, or None. Both are there for rows
+    that the decision keeps from the client too. members: (N,) int64, who answered. decisions: per row, "answer",
+    "answer-open" (a stage failed on it and the policy let it pass) or what the gate says of it. work: (N,) float64,
+    expected hashes wanted of each row, 0 where none are. seconds: per stage of the policy. scores: of the gate, None
+    where no row was scored. opened: the last failure that the policy let pass, if there was one. Members and scores are
+    for the operator alone.
     """
 
     labels: Integers
     probabilities: Probabilities | None
     members: Integers
     decisions: tuple[str, ...]
+    work: Doubles
     seconds: Mapping[str, float]
+    scores: Scores | None = None
     opened: StageError | None = None
 
 
@@ -91,22 +100,31 @@ def ask(graph: Graph, images: Images, reads: Mapping[str, int], *noise: NDArray[
     return {name: outputs[name] for name in reads}
 
 
-def sound(outputs: Outputs) -> NDArray[np.bool_]:
-    """(N,) whether each row can be used: a distribution in `probabilities`, finite in any other output."""
-    usable: NDArray[np.bool_] = np.logical_and.reduce(
+def sound(outputs: Outputs) -> Flags:
+    """(N,) whether each row can be used: a distribution in an output of DISTRIBUTIONS, finite in any other."""
+    usable: Flags = np.logical_and.reduce(
         [
-            _distributions(values) if name == "probabilities" else np.isfinite(values).all(axis=1)
+            _distributions(values) if name in DISTRIBUTIONS else np.isfinite(values).all(axis=1)
             for name, values in outputs.items()
         ]
     )
     return usable
 
 
-def _distributions(values: Probabilities) -> NDArray[np.bool_]:
+def _distributions(values: Probabilities) -> Flags:
     with np.errstate(invalid="ignore", over="ignore"):  # a NaN or an infinity fails one of the comparisons
         normalised = np.abs(values.sum(axis=1) - 1) <= SUM_TOLERANCE
-        usable: NDArray[np.bool_] = normalised & (values.min(axis=1) >= 0)
+        usable: Flags = normalised & (values.min(axis=1) >= 0)
     return usable
+
+
+class _Gated(NamedTuple):
+    """What the gate makes of N rows; see Answers."""
+
+    decisions: list[str]
+    work: Doubles
+    scores: Scores | None = None
+    opened: StageError | None = None
 
 
 class Pipeline:
@@ -149,29 +167,41 @@ class Pipeline:
             table = member_table(key, values=hash_.values, members=len(policy.members))
             self._router = Router(hash_, table)
 
-    def __call__(self, images: Images) -> Answers:
-        """Answer images (N,C,H,W) float32 in [0, 1], N >= 1, of the policy's geometry. Raises StageError."""
+    def __call__(self, images: Images, paid: Flags | None = None) -> Answers:
+        """Answer images (N,C,H,W) float32 in [0, 1], N >= 1, of the policy's geometry. Raises StageError.
+
+        paid: (N,), rows that the gate lets pass unseen, their proof of work being done; none where it is left out.
+        """
         shape = self.policy.input.shape
         if images.ndim != 4 or images.shape[1:] != shape or not len(images) or images.dtype != np.float32:
             raise ValueError(f"expected float32 (N >= 1, {shape}), got {images.dtype} {images.shape}")
+        if paid is None:
+            paid = np.zeros(len(images), np.bool_)
+        if paid.shape != (len(images),) or paid.dtype != np.bool_:
+            raise ValueError(f"paid: expected bool ({len(images)},), got {paid.dtype} {paid.shape}")
         started = self._now()
         members, opened = self._route(images)
         routed = self._now()
         seen = self.perturbed(images)
         perturbed = routed if self._noise is None else self._now()
         probabilities = self._predict(seen, members)
-        # A gate goes here: it scores each row and writes its decision.
         predicted = self._now()
+        gated = self._gate(images, probabilities, paid)
+        judged = predicted if self.policy.gate is None else self._now()
         labels, shown = self._respond(seen, probabilities)
-        seconds = {"predict": predicted - perturbed, "respond": self._now() - predicted}
+        seconds = {"predict": predicted - perturbed, "respond": self._now() - judged}
         if self._router is not None:
             seconds["route"] = routed - started
         if self._noise is not None:
             seconds["perturb"] = perturbed - routed
-        decisions = [ANSWER] * len(images)
+        if self.policy.gate is not None:
+            seconds["gate"] = judged - predicted
+        decisions = gated.decisions
         for row in opened.rows if opened is not None else ():
-            decisions[row] = ANSWER_OPEN
-        return Answers(labels, shown, members, tuple(decisions), seconds, opened)
+            if decisions[row] == ANSWER:
+                decisions[row] = ANSWER_OPEN
+        opened = gated.opened or opened
+        return Answers(labels, shown, members, tuple(decisions), gated.work, seconds, gated.scores, opened)
 
     def _route(self, images: Images) -> tuple[Integers, StageError | None]:
         """Each row's member, and the failure that the policy lets pass. Raises StageError where it does not."""
@@ -189,12 +219,16 @@ class Pipeline:
             raise
         except Exception as error:
             usable[:], cause = False, error
-        if usable.all():
-            return members, None
-        failed = StageError("route", cause, np.flatnonzero(~usable))
+        return members, self._let_pass("route", cause, np.flatnonzero(~usable))
+
+    def _let_pass(self, stage: str, cause: Exception, rows: Integers) -> StageError | None:
+        """The failure of a stage on `rows`, None where there are none. Raises it where the policy fails closed."""
+        if not len(rows):
+            return None
+        failed = StageError(stage, cause, rows)
         if self.policy.on_stage_error == "closed":
             raise failed from cause
-        return members, failed
+        return failed
 
     def perturbed(self, images: Images) -> Images:
         """What the members are shown for images (N,C,H,W); fresh noise is drawn anew. Raises StageError."""
@@ -243,6 +277,33 @@ class Pipeline:
         if not answered.all():
             raise StageError("predict", cause, np.flatnonzero(~answered)) from cause
         return probabilities
+
+    def _gate(self, images: Images, probabilities: Probabilities, paid: Flags) -> _Gated:
+        """Every row's score, but those of `paid` rows, and what becomes of it. Raises StageError."""
+        gate = self.policy.gate
+        if gate is None:
+            return _Gated([ANSWER] * len(images), np.zeros(len(images)))
+        if gate.action != PROOF_OF_WORK:  # nothing else can be paid for
+            paid = np.zeros_like(paid)
+        rows = np.flatnonzero(~paid)
+        cause: Exception = GraphError("the gate's output is not finite or not normalised")
+        usable = np.zeros(len(rows), np.bool_)
+        terms = np.full((len(images), 2), np.nan)
+        try:
+            if len(rows):
+                asked = images if len(rows) == len(images) else images[rows]
+                told = ask(self.graphs[gate.graph], asked, self._reads[gate.graph])
+                usable = sound(told)
+                scored = {name: values[usable] for name, values in told.items()}
+                terms[rows[usable]] = gate.terms(scored, probabilities[rows[usable]], math.prod(images.shape[1:]))
+        except MemoryError:
+            raise
+        except Exception as error:
+            usable[:], cause = False, error
+        opened = self._let_pass("gate", cause, rows[~usable])
+        scores = gate.scores(terms)
+        decisions, work = gate.decide(scores, paid)
+        return _Gated(decisions, work, scores if usable.any() else None, opened)
 
     def _respond(self, images: Images, probabilities: Probabilities) -> tuple[Integers, Probabilities | None]:
         """Labels and what is shown of the probabilities. Raises StageError."""

@@ -16,10 +16,12 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from defenses import ranges
+from defenses.gate import PROOF_OF_WORK, Calibration, Gate, Threshold
 from defenses.noise import PerceptualCode
 from defenses.responses import RULES
 from defenses.routing import HASHES, Hash
 from defenses.rule import Rule, rehearse
+from defenses.work import Work
 
 T = TypeVar("T")
 
@@ -125,7 +127,7 @@ class Policy:
     members: the predictor graphs, by name; more than one needs a route. class_names: the K classes, in the
     order of the graphs' columns. backend: what runs the graphs (handlers/backends.py knows which). threads:
     what each graph may use. max_rows: rows in one request. on_stage_error: "closed" refuses the rows of a
-    stage that failed, "open" lets them pass where that stage is not the predictor. key_env: environment
+    stage that failed, "open" lets them pass where that stage is the route or the gate. key_env: environment
     variable of the deployment's key.
     """
 
@@ -139,6 +141,7 @@ class Policy:
     response: Response
     route: Route | None = None
     perturb: Perturb | None = None
+    gate: Gate | None = None
     max_rows: int = 256
     on_stage_error: str = "closed"
     key_env: str | None = None
@@ -173,6 +176,8 @@ class Policy:
         self._check_key()
         with _within("response"):
             self._check_response()
+        with _within("gate"):
+            self._check_gate()
 
     def _check_route(self) -> None:
         if self.route is None:
@@ -198,21 +203,30 @@ class Policy:
 
     def _check_response(self) -> None:
         rule = self.response.build()
-        taken = {*self._busy, *([self.perturb.graph] if self.perturb is not None else [])}
+        taken = {*self._busy, *self._perturbs}
         for graph in rule.reads(len(self.class_names)):
             if graph in taken:
                 raise ValueError(f"graph: expected one that neither answers nor routes, got {graph!r}")
         rehearse(rule, len(self.class_names))
+
+    def _check_gate(self) -> None:
+        if self.gate is not None and self.gate.graph in {*self._busy, *self._perturbs, *self.consulted}:
+            raise ValueError(f"graph: expected one that nothing else reads, got {self.gate.graph!r}")
 
     @property
     def _busy(self) -> set[str]:
         """The graphs that answer or route."""
         return {*self.members, *([self.route.graph] if self.route is not None else [])}
 
+    @property
+    def _perturbs(self) -> set[str]:
+        """The graph that perturbs, if there is one."""
+        return set() if self.perturb is None else {self.perturb.graph}
+
     def _check_key(self) -> None:
         if self.key_env is None:
             if self.needs_key:
-                needs = "the route needs" if self.route is not None else "keyed noise needs"
+                needs = f"{self._keyed[0]} needs"
                 raise ValueError(f"key_env: expected an environment variable's name, {needs} a key, got null")
         elif not isinstance(self.key_env, str) or not re.fullmatch(r"[A-Z_][A-Z0-9_]*", self.key_env):
             raise ValueError(f"key_env: expected a name of A-Z, 0-9 and _, or null, got {self.key_env!r}")
@@ -220,7 +234,17 @@ class Policy:
     @property
     def needs_key(self) -> bool:
         """Whether a stage draws from the deployment's key."""
-        return self.route is not None or (self.perturb is not None and self.perturb.noise == "keyed")
+        return bool(self._keyed)
+
+    @property
+    def _keyed(self) -> list[str]:
+        """The stages that do, as errors call them."""
+        stages = {
+            "the route": self.route is not None,
+            "keyed noise": self.perturb is not None and self.perturb.noise == "keyed",
+            "proof of work": self.gate is not None and self.gate.action == PROOF_OF_WORK,
+        }
+        return [stage for stage, keyed in stages.items() if keyed]
 
     @property
     def graphs(self) -> Mapping[str, Mapping[str, int]]:
@@ -232,6 +256,8 @@ class Policy:
             needed[self.route.graph] = self.route.build().reads
         if self.perturb is not None:
             needed[self.perturb.graph] = {"perturbed": math.prod(self.input.shape)}
+        if self.gate is not None:
+            needed[self.gate.graph] = self.gate.reads(len(self.class_names))
         return {**needed, **self.consulted}
 
     @property
@@ -263,6 +289,29 @@ def _perturb(value: object) -> Perturb | None:
     return None if value is None else _build(Perturb, _table(value))
 
 
+def _gate(value: object) -> Gate | None:
+    if value is None:
+        return None
+    fields = dict(_table(value))
+    for key, read in (("calibration", _calibration), ("work", _work)):
+        if key in fields:
+            with _within(key):
+                fields[key] = read(fields[key])
+    return _build(Gate, fields)
+
+
+def _calibration(value: object) -> Calibration:
+    fields = dict(_table(value))
+    if "thresholds" in fields:
+        with _within("thresholds"):
+            fields["thresholds"] = tuple(_build(Threshold, _table(each)) for each in _list(fields["thresholds"]))
+    return _build(Calibration, fields)
+
+
+def _work(value: object) -> Work | None:
+    return None if value is None else _build(Work, _table(value))
+
+
 def _response(value: object) -> Response:
     return _build(Response, _split(value, "rule"))
 
@@ -273,6 +322,7 @@ _READERS: dict[str, Callable[[object], object]] = {
     "members": _names,
     "route": _route,
     "perturb": _perturb,
+    "gate": _gate,
     "response": _response,
 }
 
@@ -282,6 +332,12 @@ def _split(value: object, *own: str) -> dict[str, Any]:
     table = _table(value)
     fields = {key: table[key] for key in own if key in table}
     return {**fields, "options": {key: table[key] for key in table if key not in own}}
+
+
+def _list(value: object) -> list[Any]:
+    if not isinstance(value, list):
+        raise ValueError(f"expected a list, got {value!r}")
+    return value
 
 
 def _table(value: object) -> Mapping[str, Any]:

@@ -5,6 +5,7 @@
     server.json         where it serves; what clients read (0600)
     key_file.json       TorchServe's tokens (0600); made by Java in its working directory
     logs/               torchserve.log (rolling), console.log (what Java prints before it can log)
+    state/              what the workers remember together, such as proofs of work that are spent
     tmp/                unpacked archives and the workers' sockets, unless the path is too long for a socket
 
 Beside it run/<instance>.lock lets one start at a time through. The folder is made fresh at each start.
@@ -76,6 +77,7 @@ class Instance:
         self.expected = self.folder / "expected.json"
         self.server = self.folder / "server.json"
         self.key_file = self.folder / "key_file.json"
+        self.state = self.folder / "state"
         self.log = self.folder / "logs" / "torchserve.log"
         self.console = self.folder / "logs" / "console.log"
 
@@ -107,6 +109,7 @@ class Instance:
         self.folder.mkdir(mode=0o700)
         self.config.write_text(f"# {MADE_BY}\n")
         self.log.parent.mkdir()
+        self.state.mkdir(mode=0o700)
         temp = self.folder / "tmp"
         if len(os.fsencode(temp)) <= LONGEST_TEMP:
             temp.mkdir()
@@ -132,11 +135,12 @@ class Instance:
         temporary.replace(self.server)
 
     def clear(self) -> None:
-        """Remove what an ended server leaves (server.json, tokens, temporary folder) but the logs."""
+        """Remove what an ended server leaves (server.json, tokens, state, temporary folder) but the logs."""
         record = self.record()
         if record is not None:
             shutil.rmtree(record.temp, ignore_errors=True)
-        shutil.rmtree(self.folder / "tmp", ignore_errors=True)
+        for left in (self.state, self.folder / "tmp"):
+            shutil.rmtree(left, ignore_errors=True)
         self.key_file.unlink(missing_ok=True)
         self.server.unlink(missing_ok=True)
 

@@ -19,7 +19,10 @@ from deploy.errors import RefusedError
 
 LOG4J = Path(__file__).with_name("log4j2.xml")
 
-INHERITED = ("PATH", "HOME", "TZ", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES")
+INHERITED = (
+    *("PATH", "HOME", "TZ", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES"),
+    "TORCHWARDEN_STORE",  # the Redis that remembers which proofs of work are spent (handlers/store.py)
+)
 FIXED = {
     # Java reads and writes file names in the locale's encoding; C.UTF-8 is there on any Linux.
     "LANG": "C.UTF-8",
@@ -59,10 +62,14 @@ def command(java: Path, config: Path, *, vmargs: str, temp: Path, log: str) -> l
     ]
 
 
-def environment(keys: Mapping[str, str], *, temp: Path, environ: Mapping[str, str]) -> dict[str, str]:
-    """What Java and its workers see: `keys` as `key_variables` finds them, INHERITED, FIXED, and no more."""
+def environment(keys: Mapping[str, str], *, temp: Path, state: Path, environ: Mapping[str, str]) -> dict[str, str]:
+    """What Java and its workers see: `keys` as `key_variables` finds them, INHERITED, FIXED, and no more.
+
+    state: a folder for what the workers remember together, as long as the server runs.
+    """
     inherited = {name: environ[name] for name in INHERITED if name in environ}
-    return inherited | FIXED | {"TMPDIR": str(temp), "TEMP": str(temp)} | dict(keys)
+    folders = {"TMPDIR": str(temp), "TEMP": str(temp), "TORCHWARDEN_STATE": str(state)}
+    return inherited | FIXED | folders | dict(keys)
 
 
 def key_variables(archives: Iterable[Archive], environ: Mapping[str, str]) -> dict[str, str]:

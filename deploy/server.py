@@ -138,7 +138,7 @@ def _plan(instance: Instance, options: argparse.Namespace, *, log: str) -> Plan:
     settings.write(instance.config, _filled(given, endpoints, archives), comment=MADE_BY)
     archive.remember(instance.expected, archives)
     command = launch.command(executable, instance.config, vmargs=given.get("vmargs", ""), temp=temp, log=log)
-    environment = launch.environment(keys, temp=temp, environ=os.environ)
+    environment = launch.environment(keys, temp=temp, state=instance.state, environ=os.environ)
     return Plan(command, environment, temp, endpoints, archives)
 
 

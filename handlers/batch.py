@@ -1,19 +1,51 @@
-"""Many requests, one pipeline call: good rows side by side, answers back to each request in order."""
+"""Many requests, one pipeline call: good rows side by side, answers back to each request in order.
+
+A row that the gate keeps from the client becomes an error at its place. Where rows of a request want a proof of work,
+one challenge asks for the work of all of them; the request that comes again with its solution is answered whole.
+"""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from defenses.gate import PROOF_OF_WORK, REJECT
 from defenses.pipeline import Answers, Pipeline, StageError
+from defenses.work import SolutionError, SolutionExpired, SolutionInvalid, SolutionSpent, StoreError
 from handlers import wire
-from handlers.errors import StageFailed, for_log
+from handlers.errors import (
+    ExpiredSolution,
+    InvalidSolution,
+    Rejected,
+    RequestError,
+    SolutionRefused,
+    SpentSolution,
+    StageFailed,
+    StoreFailed,
+    WorkWanted,
+    for_log,
+)
 from handlers.wire import Rows
 
 _log = logging.getLogger(__name__)
+
+_STORE_FAILED = "proof of work cannot be asked for or checked now; try again later"
+_REFUSED: dict[type[SolutionError], type[SolutionRefused]] = {
+    SolutionInvalid: InvalidSolution,
+    SolutionExpired: ExpiredSolution,
+    SolutionSpent: SpentSolution,
+}
+
+
+class Till(Protocol):
+    """What asks for work and takes it: defenses.work.Toll, and what an evaluation puts in its place."""
+
+    def challenge(self, digest: bytes, hashes: float) -> dict[str, Any]: ...
+
+    def admit(self, payload: str, digest: bytes) -> None: ...
 
 
 class Outcome(NamedTuple):
@@ -24,11 +56,27 @@ class Outcome(NamedTuple):
 
 
 class Reply(NamedTuple):
-    """One request's answer: HTTP status, body, and the codes of the errors in it, for the metrics."""
+    """One request's answer: HTTP status and body; for metrics, the codes of its errors and whether it challenges."""
 
     status: int
     body: bytes
     codes: tuple[str, ...]
+    challenged: bool = False
+
+
+def admitted(rows: Rows, solution: str | None, till: Till | None) -> Rows:
+    """The request as it is answered: paid for, if it brought a `solution` that is good, and refused as a whole, if it
+    brought another. Policies without a till have no use for one. Nothing is spent on a request without a good row."""
+    if till is None or solution is None or not len(rows.images):
+        return rows
+    try:
+        till.admit(solution, rows.digest)
+    except SolutionError as error:
+        return Rows(rows.images[:0], {0: _REFUSED[type(error)](str(error))})
+    except StoreError as error:
+        _log.error("store: %s", for_log(error))
+        return Rows(rows.images[:0], {0: StoreFailed(_STORE_FAILED)})
+    return Rows(rows.images, rows.errors, paid=True)
 
 
 def ask(pipeline: Pipeline, requests: Sequence[Rows]) -> Outcome:
@@ -41,11 +89,12 @@ def ask(pipeline: Pipeline, requests: Sequence[Rows]) -> Outcome:
     if not images:
         return Outcome(None, frozenset())
     joined = images[0] if len(images) == 1 else np.concatenate(images)
+    paid = np.repeat([rows.paid for rows in requests], [len(rows.images) for rows in requests])
     alive = np.arange(len(joined))
     answers = None
     while answers is None and len(alive):
         try:
-            answers = pipeline(joined if len(alive) == len(joined) else joined[alive])
+            answers = pipeline(joined if len(alive) == len(joined) else joined[alive], paid=paid[alive])
             failure = answers.opened
         except StageError as error:
             failure = error
@@ -55,24 +104,50 @@ def ask(pipeline: Pipeline, requests: Sequence[Rows]) -> Outcome:
     return Outcome(answers, frozenset(range(len(joined))).difference(alive.tolist()))
 
 
-def replies(requests: Sequence[Rows], outcome: Outcome) -> list[Reply]:
-    """Each request's reply, in order."""
+def replies(requests: Sequence[Rows], outcome: Outcome, till: Till | None = None) -> list[Reply]:
+    """Each request's reply, in order. till: asks for the work; without one, rows that want some are only refused."""
     out = []
     joined = answered = 0  # rows of earlier requests among the joined ones, and among the answers
     for rows in requests:
         errors = dict(rows.errors)
-        lost = [place for image, place in enumerate(rows.places) if joined + image in outcome.failed]
-        for place in lost:
-            errors[place] = StageFailed("this row could not be answered; try again later", row=place)
+        shown, owing = [], {}  # answers that the client sees; hashes that a row owes, by its place
+        for image, place in enumerate(rows.places, start=joined):
+            if outcome.answers is None or image in outcome.failed:
+                errors[place] = StageFailed("this row could not be answered; try again later", row=place)
+                continue
+            decision = outcome.answers.decisions[answered]
+            if decision == REJECT:
+                errors[place] = Rejected("this row is refused", row=place)
+            elif decision == PROOF_OF_WORK:
+                owing[place] = float(outcome.answers.work[answered])
+            else:
+                shown.append(answered)
+            answered += 1
         joined += len(rows.images)
-        good = slice(answered, answered + len(rows.images) - len(lost))
-        answered = good.stop
+        challenge = None
+        if owing:
+            challenge, wanted = _priced(rows, owing, till)
+            errors |= wanted
         codes = tuple(error.code for error in errors.values())
-        if outcome.answers is None or good.start == good.stop:
-            first = errors[min(errors)]
-            out.append(Reply(first.status, wire.encode_error(first), codes))
+        if outcome.answers is not None and shown:
+            labels, probabilities = outcome.answers.labels[shown], outcome.answers.probabilities
+            told = None if probabilities is None else probabilities[shown]
+            reply = Reply(200, wire.encode_answers(labels, told, errors, challenge), codes, challenge is not None)
         else:
-            labels, shown = outcome.answers.labels[good], outcome.answers.probabilities
-            body = wire.encode_answers(labels, None if shown is None else shown[good], errors)
-            out.append(Reply(200, body, codes))
+            first = errors[min(owing or errors)]
+            reply = Reply(first.status, wire.encode_error(first, challenge), codes, challenge is not None)
+        out.append(reply)
     return out
+
+
+def _priced(
+    rows: Rows, owing: Mapping[int, float], till: Till | None
+) -> tuple[dict[str, Any] | None, dict[int, RequestError]]:
+    """The request's challenge, and the errors of the rows that owe, by their place."""
+    try:
+        challenge = None if till is None else till.challenge(rows.digest, sum(owing.values()))
+    except StoreError as error:
+        _log.error("store: %s", for_log(error))
+        return None, {place: StoreFailed(_STORE_FAILED, row=place) for place in owing}
+    wanted = "this row is answered once the request's challenge is solved"
+    return challenge, {place: WorkWanted(wanted, row=place) for place in owing}

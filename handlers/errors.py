@@ -3,10 +3,15 @@
     RequestError                    a code, an HTTP status and a message, for one row or a whole request
       BadRequest 400                the client sent something it can correct
         Undecodable, UnsupportedImage, WrongShape, NotFinite, OutOfRange, NoRows
+      Rejected 403                  the gate's word on a row
+      SolutionRefused 403           a proof of work that pays for nothing
+        InvalidSolution, ExpiredSolution, SpentSolution
       TooManyRows 413
       UnsupportedContent 415
+      WorkWanted 428                the row is answered for a proof of work
       Internal 500                  a bug of ours
       StageFailed 503               a stage of the pipeline failed, closed
+      StoreFailed 503               nobody could say what was spent
     LoadError                       the archive cannot serve: for the operator, never for a client
       KeyMissing, KeyUnusable
 
@@ -66,6 +71,27 @@ class NoRows(BadRequest):
     code = "no_rows"
 
 
+class Rejected(RequestError):
+    status = 403
+    code = "rejected"
+
+
+class SolutionRefused(RequestError):
+    status = 403
+
+
+class InvalidSolution(SolutionRefused):
+    code = "solution_invalid"
+
+
+class ExpiredSolution(SolutionRefused):
+    code = "solution_expired"
+
+
+class SpentSolution(SolutionRefused):
+    code = "solution_spent"
+
+
 class TooManyRows(RequestError):
     status = 413
     code = "too_many_rows"
@@ -76,6 +102,11 @@ class UnsupportedContent(RequestError):
     code = "unsupported_content_type"
 
 
+class WorkWanted(RequestError):
+    status = 428
+    code = "proof_of_work"
+
+
 class Internal(RequestError):
     status = 500
     code = "internal"
@@ -84,6 +115,11 @@ class Internal(RequestError):
 class StageFailed(RequestError):
     status = 503
     code = "stage_failed"
+
+
+class StoreFailed(RequestError):
+    status = 503
+    code = "store_failed"
 
 
 class LoadError(RuntimeError):

@@ -18,26 +18,28 @@ import orjson
 
 from handlers import batch, wire
 from handlers.errors import Internal, RequestError, for_log
-from handlers.loading import load
+from handlers.loading import load, open_toll
 from handlers.metrics import Metrics
 
 _log = logging.getLogger(__name__)
 
 
 class TorchWarden:
-    """One archive's worker. State: the pipeline and the metrics, made at load; nothing outlives a request."""
+    """One archive's worker. State: the pipeline, the toll and the metrics, made at load; what outlives a request, the
+    solutions that are spent, is in the toll's store."""
 
     def initialize(self, context: Any) -> None:
         """Load the unpacked archive and answer once. Raises LoadError."""
         properties = context.system_properties
         self._pipeline = load(Path(properties["model_dir"]), gpu=properties.get("gpu_id"))
         self._policy = self._pipeline.policy
+        self._toll = open_toll(self._policy)
         self._metrics = Metrics(context.metrics, context.model_name, self._policy.members)
 
     def handle(self, data: list[dict[str, Any]], context: Any) -> list[bytes]:
         """One body for each request of the batch, in order; status and headers go through the context."""
         started = perf_counter()
-        requests, described = [], set()
+        requests, solutions, described = [], [], set()
         for index, row in enumerate(data):
             headers, body = _headers(context, index), row.get("body")
             # TorchServe describes without a body; beside one, the header is a client's and means nothing
@@ -45,14 +47,25 @@ class TorchWarden:
                 described.add(index)
             else:
                 requests.append(self._decode(body, headers.get("content-type", "")))
-        decoded = perf_counter()
+                solutions.append(headers.get(wire.SOLUTION.lower()))
+        seconds = {"decode": perf_counter() - started}
+        if self._toll is not None:
+            started = perf_counter()
+            requests = [batch.admitted(*each, self._toll) for each in zip(requests, solutions, strict=True)]
+            seconds["admit"] = perf_counter() - started
         outcome = batch.ask(self._pipeline, requests)
-        asked = perf_counter()
-        replies = batch.replies(requests, outcome)
-        seconds = {"decode": decoded - started, "encode": perf_counter() - asked}
+        started = perf_counter()
+        replies = batch.replies(requests, outcome, self._toll)
+        seconds["encode"] = perf_counter() - started
         if outcome.answers is not None:
             seconds.update(outcome.answers.seconds)
-        self._metrics.count(outcome.answers, [code for reply in replies for code in reply.codes], seconds)
+        self._metrics.count(
+            outcome.answers,
+            [code for reply in replies for code in reply.codes],
+            seconds,
+            issued=sum(reply.challenged for reply in replies),
+            solved=sum(rows.paid for rows in requests),
+        )
         in_order = iter(replies)
         return [
             _send(context, index, self._description() if index in described else next(in_order))

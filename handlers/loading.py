@@ -17,9 +17,11 @@ import yaml
 
 from defenses.pipeline import Pipeline, ask, sound
 from defenses.policy import Policy, PolicyError
+from defenses.work import StoreError, Toll
 from handlers.backends import BACKENDS, Backend
 from handlers.errors import LoadError
 from handlers.key import read_key
+from handlers.store import open_store
 
 # Two rows, so that no graph with a fixed batch of one passes; twice, because TorchScript optimises on its
 # second run.
@@ -55,6 +57,23 @@ def load(
         random=np.random.default_rng(seed),
         entropy=os.urandom if seed is None else np.random.default_rng([seed, 1]).bytes,
     )
+
+
+def open_toll(policy: Policy, environ: Mapping[str, str] = os.environ) -> Toll | None:
+    """What asks for proof of work where `policy` does, its store open. Raises LoadError.
+
+    A Redis that does not answer is no error: it may come later. Until then rows that must pay are told 503.
+    """
+    work = None if policy.gate is None else policy.gate.work
+    if work is None or policy.key_env is None:
+        return None
+    key = read_key(policy.key_env, environ)
+    store = open_store(work, environ)
+    try:
+        store.life()
+    except StoreError as error:
+        _log.warning("store: %s; until it answers, rows that must pay get 503", error)
+    return Toll(work, policy=f"{policy.recipe}-{policy.policy}", key=key, store=store, clock=time.time)
 
 
 def _read_policy(path: Path) -> Policy:

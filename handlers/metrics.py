@@ -8,21 +8,27 @@ client's text in a label would be a metric of the client's making.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from defenses.pipeline import Answers
-from handlers.errors import LoadError
+from handlers.errors import ExpiredSolution, InvalidSolution, LoadError, SpentSolution
+
+# upper ends of the bands in which rows are counted by the tail probability of their score
+TAILS = np.array([1e-6, 3e-6, 1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 0.01, 0.03, 0.1, 0.3, 1.0])
+REFUSALS = {InvalidSolution.code: "invalid", ExpiredSolution.code: "expired", SpentSolution.code: "replayed"}
 
 
 class Metrics:
     """The metrics of one model, from TorchServe's `context.metrics`. Raises LoadError if one is not configured.
 
-    torchwarden_rows_total{ModelName, decision}         rows answered
+    torchwarden_rows_total{ModelName, decision}         rows by what became of them, refused and charged ones too
     torchwarden_member_rows_total{ModelName, member}    rows answered, by the graph that answered
     torchwarden_errors_total{ModelName, code}           rows, or whole requests, refused
+    torchwarden_scores_total{ModelName, tail}           rows that the gate scored, by the band of their tail probability
+    torchwarden_work_total{ModelName, event}            challenges issued; solutions solved, expired, replayed, invalid
     torchwarden_stage_seconds{ModelName, stage}         histogram: seconds a stage took on one batch
     """
 
@@ -32,12 +38,23 @@ class Metrics:
         self._rows = _find(cache, "torchwarden_rows_total", "decision")
         self._member_rows = _find(cache, "torchwarden_member_rows_total", "member")
         self._errors = _find(cache, "torchwarden_errors_total", "code")
+        self._scores = _find(cache, "torchwarden_scores_total", "tail")
+        self._work = _find(cache, "torchwarden_work_total", "event")
         # TorchServe's enum of kinds, reached through a metric: importing it would tie this room to the server
         histogram = type(self._rows.metric_type)("histogram")
         self._seconds = _find(cache, "torchwarden_stage_seconds", "stage", histogram)
 
-    def count(self, answers: Answers | None, codes: Iterable[str], seconds: Mapping[str, float]) -> None:
-        """One batch: what was answered, the codes of what was refused, and what each stage took."""
+    def count(
+        self,
+        answers: Answers | None,
+        codes: Sequence[str],
+        seconds: Mapping[str, float],
+        *,
+        issued: int = 0,
+        solved: int = 0,
+    ) -> None:
+        """One batch: what was answered, the codes of what was refused, what each stage took, and of proof of work the
+        challenges issued and the requests that were paid for."""
         if answers is not None:
             self._add(self._rows, Counter(answers.decisions))
             asked = np.bincount(answers.members, minlength=len(self._members)).tolist()
@@ -45,7 +62,14 @@ class Metrics:
                 self._member_rows,
                 {name: rows for name, rows in zip(self._members, asked, strict=True) if rows},
             )
+            if answers.scores is not None:
+                tail = answers.scores.tail
+                bands = TAILS[np.searchsorted(TAILS, tail[~np.isnan(tail)])]
+                self._add(self._scores, Counter(f"{band:g}" for band in bands))
         self._add(self._errors, Counter(codes))
+        events = Counter({"issued": issued, "solved": solved})
+        events.update(REFUSALS[code] for code in codes if code in REFUSALS)
+        self._add(self._work, +events)  # those that there were
         self._add(self._seconds, seconds)
 
     def _add(self, metric: Any, values: Mapping[str, float]) -> None:

@@ -4,12 +4,14 @@ A request carries rows in one of four content types (CONTENT_TYPES): one picture
 values, row after row; or JSON {"instances": [...]}, each instance nested lists C x H x W (H x W where C = 1)
 or {"b64": file}. The answer is {"predictions": [{"label", "probabilities"}, ...]}, a row each, in order. A
 row at fault is {"error": {"code", "message", "row"}} at its place; where every row is at fault, or the
-request as a whole is, that object is the body and its status the request's.
+request as a whole is, that object is the body and its status the request's. Where rows want a proof of work, either
+body has a `challenge` beside that; what solves it comes back in the header SOLUTION.
 """
 
 from __future__ import annotations
 
 import base64
+import hashlib
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -34,11 +36,14 @@ from handlers.images import read_image, write_image
 
 Body = bytes | bytearray
 Images = NDArray[np.float32]
+Challenge = Mapping[str, Any]  # as ALTCHA's libraries write and read it
 
 JSON = "application/json"
 RAW = "application/octet-stream"
 PNG = "image/png"
 JPEG = "image/jpeg"
+
+SOLUTION = "Torchwarden-Solution"
 
 
 class WireError(ValueError):
@@ -49,16 +54,25 @@ class WireError(ValueError):
 class Rows:
     """A request's rows: the good ones as images (n,C,H,W) float32 in [0, 1], in order; the others' faults.
 
-    errors: by the row's index. A request at fault as a whole has no images and one fault.
+    errors: by the row's index. A request at fault as a whole has no images and one fault. paid: whether the request
+    came with a proof of work for all its rows.
     """
 
     images: Images
     errors: dict[int, RequestError] = field(default_factory=dict)
+    paid: bool = False
 
     @classmethod
     def refused(cls, error: RequestError, expects: Input) -> Rows:
         """A request of which nothing can be answered."""
         return cls(np.empty((0, *expects.shape), np.float32), {0: error})
+
+    @property
+    def digest(self) -> bytes:
+        """SHA-256 of the images: the same for the same pixels, whatever content type brought them."""
+        told = hashlib.sha256(str(self.images.shape).encode())
+        told.update(np.ascontiguousarray(self.images, "<f4").data)
+        return told.digest()
 
     @property
     def places(self) -> list[int]:
@@ -184,12 +198,15 @@ CONTENT_TYPES = tuple(_DECODERS)
 
 
 def encode_answers(
-    labels: NDArray[np.int64], probabilities: NDArray[np.float32] | None, errors: Mapping[int, RequestError]
+    labels: NDArray[np.int64],
+    probabilities: NDArray[np.float32] | None,
+    errors: Mapping[int, RequestError],
+    challenge: Challenge | None = None,
 ) -> bytes:
     """The body of a 200: labels (n,) and probabilities (n,K) or None of the good rows, the others' errors.
 
-    errors: by the row's index. Probabilities are written in the shortest form that reads back to the same
-    float32.
+    errors: by the row's index. challenge: of the rows that want a proof of work. Probabilities are written in the
+    shortest form that reads back to the same float32.
     """
     if probabilities is None:
         good: Iterable[dict[str, object]] = ({"label": label} for label in labels.tolist())
@@ -199,12 +216,16 @@ def encode_answers(
     answers = iter(good)
     count = len(labels) + len(errors)
     predictions = [_error(errors[row]) if row in errors else next(answers) for row in range(count)]
-    return orjson.dumps({"predictions": predictions}, option=orjson.OPT_SERIALIZE_NUMPY)
+    return orjson.dumps({"predictions": predictions, **_beside(challenge)}, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
-def encode_error(error: RequestError) -> bytes:
+def encode_error(error: RequestError, challenge: Challenge | None = None) -> bytes:
     """The body of an answer that is not a 200."""
-    return orjson.dumps(_error(error))
+    return orjson.dumps({**_error(error), **_beside(challenge)})
+
+
+def _beside(challenge: Challenge | None) -> dict[str, Challenge]:
+    return {} if challenge is None else {"challenge": challenge}
 
 
 def _error(error: RequestError) -> dict[str, object]:
@@ -212,7 +233,7 @@ def _error(error: RequestError) -> dict[str, object]:
 
 
 def describe(policy: Policy) -> dict[str, object]:
-    """What anyone may know of a policy. How rows are routed, and by what key, is left out."""
+    """What anyone may know of a policy. How rows are routed and judged, and by what key, is left out."""
     return {
         "recipe": policy.recipe,
         "policy": policy.policy,
@@ -224,6 +245,7 @@ def describe(policy: Policy) -> dict[str, object]:
         },
         "class_names": list(policy.class_names),
         "response": {"rule": policy.response.rule, **policy.response.options},
+        "gate": None if policy.gate is None else policy.gate.action,
         "max_rows": policy.max_rows,
         "content_types": list(CONTENT_TYPES),
     }
@@ -290,6 +312,15 @@ def decode_error(body: Body) -> Fault:
         return _read_fault(orjson.loads(body))
     except (ValueError, TypeError, LookupError) as error:
         raise WireError(f'expected {{"error": {{...}}}}, got {bytes(body[:200])!a}') from error
+
+
+def decode_challenge(body: Body) -> dict[str, Any] | None:
+    """The challenge in any answer, None where there is none: client's side of either encoder."""
+    try:
+        challenge = orjson.loads(body).get("challenge")
+    except (ValueError, AttributeError):
+        return None
+    return challenge if isinstance(challenge, dict) else None
 
 
 def _read_fault(answer: Any) -> Fault:

@@ -8,6 +8,28 @@ KEY = bytes(range(32))
 ROUTE = {"hash": "class-confidence", "graph": "hash", "classes": 10, "bins": 2}
 FRESH = {"graph": "perturbation", "noise_shape": [1, 4, 5], "noise": "fresh"}
 KEYED = {**FRESH, "noise": "keyed", "perceptual": 0.5, "grid": 2}
+# log p is linear in s: 0.1 at 1, 0.01 at 3 and from there on a tenth every ln(10) / 2
+CALIBRATION: dict[str, Any] = {
+    "images": 4000,
+    "centres": [-4.0, 0.1],
+    "spreads": [0.5, 0.05],
+    "tail": [[1.0, -1.0], [0.1, 1.0], [0.01, 3.0]],
+    "excess": 0.5,
+    "thresholds": [
+        {"rate": 0.01, "score": 3.0, "low": 2.5, "high": 3.75},
+        {"rate": 0.001, "score": 4.25, "low": 3.5, "high": None},
+    ],
+}
+UNSCALED = {**CALIBRATION, "centres": [0, 0], "spreads": [1, 1]}
+GATE = {
+    "graph": "same",
+    "action": "reject",
+    "form": "robust",
+    "alpha": 0.5,
+    "false_positive_rate": 0.01,
+    "calibration": CALIBRATION,
+}
+PAID_GATE = {**GATE, "action": "proof-of-work", "work": {"mean_benign": 100.0}}
 
 
 def section(**changes: Any) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from defenses.pipeline import Answers, GraphError, Pipeline, StageError, ask, so
 from defenses.policy import Policy, PolicyError
 from defenses.routing import Outputs, member_table
 from defenses.rule import Context, Probabilities, Rule
-from tests.defenses.policies import FRESH, KEY, KEYED, routed, section
+from tests.defenses.policies import CALIBRATION, FRESH, GATE, KEY, KEYED, PAID_GATE, routed, section
 
 SHAPE = (1, 4, 5)
 RANDOM = np.random.default_rng(0)
@@ -77,9 +77,34 @@ class Kept:
         return self.graph(images)
 
 
+class Rebuilt:
+    """What a gate's graph says of images whose reconstruction is grey; keeps what it was shown."""
+
+    def __init__(self) -> None:
+        self.auxiliary = Linear(3, 55, sharp=2.0)
+        self.seen: list[np.ndarray] = []
+
+    def __call__(self, images: np.ndarray) -> Outputs:
+        self.seen.append(images)
+        error = np.square(images.reshape(len(images), -1) - np.float32(0.5)).sum(axis=1, keepdims=True) / np.float32(20)
+        return {"error": error, "auxiliary": self.auxiliary(images)["probabilities"].copy()}
+
+
+# scores of batches of noise lie on both sides of these thresholds
+NOISE = {
+    **CALIBRATION,
+    "centres": [-2.5, 0.5],
+    "spreads": [0.2, 0.3],
+    "tail": [[1.0, -3.0], [0.3, 0.0], [0.01, 0.5]],
+    "thresholds": [{"rate": 0.01, "score": 0.5, "low": None, "high": None}],
+}
+GATED = {**GATE, "calibration": NOISE}
+PAYING = {**PAID_GATE, "calibration": NOISE}
+
+
 def graphs() -> dict[str, Any]:
     members = {f"edm-{number}": Linear(3, number) for number in range(5)}
-    return {"hash": Linear(10, 99), **members, "perturbation": Noisy()}
+    return {"hash": Linear(10, 99), **members, "perturbation": Noisy(), "same": Rebuilt()}
 
 
 def pipeline(
@@ -288,13 +313,13 @@ def test_a_failing_rule_is_a_failed_stage(monkeypatch: pytest.MonkeyPatch) -> No
         asked(batch(2))
 
 
-@pytest.mark.parametrize("name", ["hash", "perturbation", "edm-0"])
+@pytest.mark.parametrize("name", ["hash", "perturbation", "edm-0", "same"])
 @pytest.mark.parametrize("error", [MemoryError, KeyboardInterrupt])
 def test_what_is_no_fault_of_a_stage_passes(name: str, error: type[BaseException]) -> None:
     def graph(images: np.ndarray, *noise: np.ndarray) -> Outputs:
         raise error
 
-    asked = pipeline({name: graph}, perturb=FRESH, on_stage_error="open")
+    asked = pipeline({name: graph}, perturb=FRESH, gate=GATED, on_stage_error="open")
     with pytest.raises(error):
         asked(batch(64))
 
@@ -311,7 +336,7 @@ def test_images_of_another_kind_are_refused(images: np.ndarray) -> None:
 def test_a_missing_graph_and_a_missing_key_are_errors_at_construction() -> None:
     policy = Policy.parse(routed())
     without = {name: graph for name, graph in graphs().items() if name != "edm-3"}
-    others = "hash, edm-0, edm-1, edm-2, edm-4, perturbation"
+    others = "hash, edm-0, edm-1, edm-2, edm-4, perturbation, same"
     with pytest.raises(PolicyError, match=f"expected a graph named 'edm-3', got {others}"):
         Pipeline(policy, without, key=KEY, now=lambda: 0.0, clock=lambda: 0.0, random=RANDOM, entropy=RANDOM.bytes)
     with pytest.raises(PolicyError, match="the route 'class-confidence' draws its table from a key, got none"):
@@ -559,3 +584,233 @@ def test_a_missing_perturbation_and_a_missing_key_for_its_noise_are_errors_at_co
     policy = Policy.parse(section(perturb=KEYED, key_env="TORCHWARDEN_KEY"))
     with pytest.raises(PolicyError, match="keyed noise is drawn from a key, got none"):
         Pipeline(policy, {**victim, "perturbation": Noisy()}, key=None, **rest)
+
+
+def expected_scores(images: np.ndarray, served: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Terms and scores under GATED, from the formulas, row by row."""
+    error = np.square(images.reshape(len(images), -1).astype(np.float64) - 0.5).mean(axis=1)
+    auxiliary = Linear(3, 55, sharp=2.0)(images)["probabilities"].astype(np.float64)
+    hellinger = np.sqrt((1 - np.sqrt(served.astype(np.float64) * auxiliary).sum(axis=1)).clip(min=0))
+    terms = np.stack([np.log(error), hellinger], axis=1)
+    return terms, 0.5 * (terms[:, 0] + 2.5) / 0.2 + 0.5 * (terms[:, 1] - 0.5) / 0.3
+
+
+@pytest.mark.parametrize("action", ["observe", "reject", "proof-of-work"])
+def test_each_row_is_scored_by_what_was_sent_and_what_was_predicted(action: str) -> None:
+    images, rebuilt = batch(64), Rebuilt()
+    section_ = PAYING if action == "proof-of-work" else {**GATED, "action": action}
+    asked, plain = pipeline({"same": rebuilt}, gate=section_), pipeline()(images)
+    answers = asked(images)
+    assert rebuilt.seen[0] is images, "once, as they came"
+    assert len(rebuilt.seen) == 1
+    assert answers.scores is not None
+    assert plain.probabilities is not None
+    terms, score = expected_scores(images, plain.probabilities)
+    np.testing.assert_allclose(answers.scores.terms, terms, atol=1e-5)
+    np.testing.assert_allclose(answers.scores.score, score, atol=1e-5)
+    assert (np.abs(score - 0.5) > 1e-4).all(), "no row may lie on the threshold for this test to say anything"
+    above = (score > 0.5).tolist()
+    assert 10 < sum(above) < 54
+    assert answers.decisions == tuple(action if far else "answer" for far in above)
+    assert (answers.work > 0).tolist() == [far and action == "proof-of-work" for far in above]
+    assert len(set(answers.work.tolist())) > 2 or action != "proof-of-work"
+    gate = asked.policy.gate
+    assert gate is not None
+    np.testing.assert_array_equal(answers.scores.tail, gate.calibration.probability(answers.scores.score))
+    # the gate moves no answer
+    assert answers.labels.tolist() == plain.labels.tolist()
+    np.testing.assert_array_equal(answers.probabilities, plain.probabilities)
+
+
+def test_the_gate_judges_the_predictor_s_answer_and_not_what_the_rule_shows_of_it() -> None:
+    images = batch(32)
+    shown = [
+        pipeline(gate=GATED, response=rule)(images)
+        for rule in ({"rule": "soft"}, {"rule": "label"}, {"rule": "top_k", "k": 1})
+    ]
+    for answers in shown:
+        assert answers.scores is not None
+        assert shown[0].scores is not None
+        np.testing.assert_array_equal(answers.scores.score, shown[0].scores.score)
+
+
+def test_the_gate_sees_images_without_the_noise_and_the_answer_to_those_with_it() -> None:
+    images, rebuilt = batch(16), Rebuilt()
+    answers = pipeline({"same": rebuilt}, gate=GATED, perturb=FRESH)(images)
+    assert rebuilt.seen[0] is images
+    noisy = pipeline(perturb=FRESH)(images)
+    assert noisy.probabilities is not None
+    assert answers.scores is not None
+    terms, _ = expected_scores(images, noisy.probabilities)
+    np.testing.assert_allclose(answers.scores.terms, terms, atol=1e-5)
+    assert not np.allclose(terms[:, 1], expected_scores(images, graphs()["edm-0"](images)["probabilities"])[0][:, 1])
+
+
+@given(
+    images=arrays(np.float32, st.tuples(st.integers(1, 9), *map(st.just, SHAPE)), elements=st.floats(0, 1, width=32)),
+    data=st.data(),
+)
+def test_no_row_s_score_depends_on_the_rows_beside_it_paid_or_not(images: np.ndarray, data: st.DataObject) -> None:
+    asked = pipeline(gate=PAYING)
+    paid = data.draw(arrays(np.bool_, len(images)))
+    together = asked(images, paid)
+    assert (together.scores is None) == paid.all()
+    for row in range(len(images)):
+        alone = asked(images[row : row + 1], paid[row : row + 1])
+        assert together.decisions[row] == alone.decisions[0]
+        assert together.work[row] == alone.work[0]
+        if not paid[row]:
+            assert alone.scores is not None
+            assert together.scores is not None
+            np.testing.assert_array_equal(together.scores.terms[row], alone.scores.terms[0])
+            assert together.scores.score[row] == alone.scores.score[0]
+            assert together.scores.tail[row] == alone.scores.tail[0]
+
+
+def test_rows_that_are_paid_for_are_not_scored() -> None:
+    images, rebuilt = batch(12), Rebuilt()
+    paid = np.arange(12) % 3 == 0
+    answers = pipeline({"same": rebuilt}, gate=PAYING)(images, paid)
+    np.testing.assert_array_equal(rebuilt.seen[0], images[~paid])
+    assert [row for row, said in enumerate(answers.decisions) if said == "paid"] == [0, 3, 6, 9]
+    assert answers.scores is not None
+    for values in (answers.scores.terms[:, 0], answers.scores.terms[:, 1], answers.scores.score, answers.scores.tail):
+        assert np.isnan(values).tolist() == paid.tolist()
+    assert answers.work[paid].tolist() == [0.0] * 4
+    plain = pipeline()(images)
+    np.testing.assert_array_equal(answers.probabilities, plain.probabilities)
+
+
+def test_where_all_is_paid_for_the_gate_s_graph_does_not_run() -> None:
+    rebuilt = Rebuilt()
+    answers = pipeline({"same": rebuilt}, gate=PAYING)(batch(3), np.ones(3, np.bool_))
+    assert rebuilt.seen == []
+    assert answers.scores is None
+    assert answers.decisions == ("paid",) * 3
+    assert answers.work.tolist() == [0.0] * 3
+
+
+@pytest.mark.parametrize("action", ["observe", "reject"])
+def test_what_has_no_price_cannot_be_paid_for(action: str) -> None:
+    images, asked = batch(32), pipeline(gate={**GATED, "action": action})
+    answers = asked(images, np.ones(32, np.bool_))
+    assert answers.decisions == asked(images).decisions
+    assert set(answers.decisions) == {"answer", action}
+
+
+def test_without_a_gate_there_are_no_scores_and_no_work() -> None:
+    answers = pipeline()(batch(3), np.ones(3, np.bool_))
+    assert answers.scores is None
+    assert answers.work.tolist() == [0.0] * 3
+    assert answers.decisions == ("answer",) * 3
+
+
+@pytest.mark.parametrize("paid", [np.zeros(2, np.bool_), np.zeros(3), np.zeros((3, 1), np.bool_)])
+def test_what_is_paid_is_a_flag_a_row(paid: np.ndarray) -> None:
+    with pytest.raises(ValueError, match=r"paid: expected bool \(3,\), got (bool|float64) \("):
+        pipeline(gate=PAYING)(batch(3), paid)
+
+
+class Spoiled:
+    """A gate's graph that spoils one output of the rows whose first pixel is 1."""
+
+    def __init__(self, output: str, value: float) -> None:
+        self.output, self.value = output, value
+
+    def __call__(self, images: np.ndarray) -> Outputs:
+        outputs = Rebuilt()(images)
+        outputs[self.output][images[:, 0, 0, 0] == 1] = self.value
+        return outputs
+
+
+SPOILT = [("error", np.nan), ("error", np.inf), ("auxiliary", np.nan), ("auxiliary", 0.5), ("auxiliary", 0.0)]
+
+
+@pytest.mark.parametrize(("output", "value"), SPOILT)
+@pytest.mark.parametrize("section_", [GATED, PAYING])
+def test_a_gate_fails_closed_on_the_rows_it_cannot_judge(section_: dict[str, Any], output: str, value: float) -> None:
+    images = batch(12)
+    images[[3, 9], 0, 0, 0] = 1
+    with pytest.raises(StageError, match=r"'gate' failed on 2 rows: GraphError: the gate's output is not finite") as e:
+        pipeline({"same": Spoiled(output, value)}, gate=section_)(images)
+    assert e.value.stage == "gate"
+    assert e.value.rows.tolist() == [3, 9]
+
+
+@pytest.mark.parametrize(("output", "value"), SPOILT)
+def test_an_open_gate_lets_the_rows_pass_that_it_cannot_judge_and_says_so(output: str, value: float) -> None:
+    images = batch(12)
+    images[[3, 9], 0, 0, 0] = 1
+    answers = pipeline({"same": Spoiled(output, value)}, gate=GATED, on_stage_error="open")(images)
+    sound_ = pipeline(gate=GATED)(images)
+    assert [row for row, said in enumerate(answers.decisions) if said == "answer-open"] == [3, 9]
+    others = [row for row in range(12) if row not in (3, 9)]
+    assert [answers.decisions[row] for row in others] == [sound_.decisions[row] for row in others]
+    assert "reject" in answers.decisions
+    assert answers.scores is not None
+    assert np.isnan(answers.scores.score).tolist() == [row in (3, 9) for row in range(12)]
+    assert answers.opened is not None
+    assert answers.opened.stage == "gate"
+    assert answers.opened.rows.tolist() == [3, 9]
+
+
+def test_a_broken_gate_names_the_rows_that_it_was_to_judge() -> None:
+    images, paid = batch(6), np.array([True, False, False, True, False, False])
+    broken = {"same": Broken(Rebuilt())}
+    with pytest.raises(StageError, match="'gate' failed on 4 rows: RuntimeError: the graph broke") as caught:
+        pipeline(broken, gate=PAYING)(images, paid)
+    assert caught.value.rows.tolist() == [1, 2, 4, 5]
+    answers = pipeline(broken, gate=PAYING, on_stage_error="open")(images, paid)
+    assert answers.decisions == ("paid", "answer-open", "answer-open", "paid", "answer-open", "answer-open")
+    assert answers.scores is None
+    assert answers.work.tolist() == [0.0] * 6
+
+
+def test_the_gate_s_word_on_a_row_outweighs_that_its_route_failed() -> None:
+    images = batch(32)
+    broken = pipeline({"hash": Broken(Linear(10, 99))}, gate=GATED, on_stage_error="open")(images)
+    assert set(broken.decisions) == {"answer-open", "reject"}
+    assert broken.opened is not None
+    assert broken.opened.stage == "route"
+    both = {"hash": Broken(Linear(10, 99)), "same": Broken(Rebuilt())}
+    opened = pipeline(both, gate=GATED, on_stage_error="open")(images).opened
+    assert opened is not None
+    assert opened.stage == "gate", "the last one"
+
+
+@pytest.mark.parametrize(
+    ("outputs", "message"),
+    [
+        ({"error": np.zeros((2, 1), np.float32)}, "expected an output named 'auxiliary', the graph has error"),
+        (
+            {"error": np.zeros(2, np.float32), "auxiliary": np.full((2, 3), 1 / 3, np.float32)},
+            r"error: expected float32 \(2, 1\), got float32 \(2,\)",
+        ),
+        (
+            {"error": np.zeros((2, 1), np.float32), "auxiliary": np.full((2, 4), 1 / 4, np.float32)},
+            r"auxiliary: expected float32 \(2, 3\), got float32 \(2, 4\)",
+        ),
+    ],
+)
+def test_a_gate_with_other_outputs_fails_closed(outputs: Any, message: str) -> None:
+    with pytest.raises(StageError, match=f"'gate' failed on 2 rows: GraphError: {message}"):
+        pipeline({"same": lambda _: outputs}, gate=GATED)(batch(2))
+
+
+def test_the_gate_s_seconds_are_its_own() -> None:
+    readings = iter([10.0, 11.0, 13.0, 17.0, 25.0])
+    answers = Pipeline(
+        Policy.parse(routed(gate=GATED)),
+        graphs(),
+        key=KEY,
+        now=lambda: next(readings),
+        clock=lambda: 0.0,
+        random=RANDOM,
+        entropy=RANDOM.bytes,
+    )(batch(3))
+    assert answers.seconds == {"route": 1.0, "predict": 2.0, "gate": 4.0, "respond": 8.0}
+
+
+def test_a_missing_gate_is_an_error_at_construction() -> None:
+    with pytest.raises(PolicyError, match="expected a graph named 'elsewhere', got hash, edm-0"):
+        pipeline(gate={**GATED, "graph": "elsewhere"})

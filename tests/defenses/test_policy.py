@@ -6,7 +6,7 @@ import pytest
 
 from defenses.noise import PerceptualCode
 from defenses.policy import Input, Perturb, Policy, PolicyError, Response, Route
-from tests.defenses.policies import FRESH, KEYED, ROUTE, routed, section
+from tests.defenses.policies import CALIBRATION, FRESH, GATE, KEYED, PAID_GATE, ROUTE, UNSCALED, routed, section
 
 
 def test_a_routed_policy_is_read_whole() -> None:
@@ -212,6 +212,124 @@ def test_a_wrong_shape_of_noise_is_named(sizes: object) -> None:
 def test_a_perturbation_does_not_hash() -> None:
     with pytest.raises(PolicyError, match=r"perturb: graph: expected one that neither answers nor routes, got 'hash'"):
         Policy.parse(routed(perturb={**FRESH, "graph": "hash"}))
+
+
+def test_the_gate_s_graph_is_the_policy_s() -> None:
+    policy = Policy.parse(section(gate=GATE))
+    assert policy.graphs == {"victim": {"probabilities": 3}, "same": {"error": 1, "auxiliary": 3}}
+    assert policy.consulted == {}
+    assert Policy.parse(section(gate=None)).gate is None
+    assert Policy.parse(section()).gate is None
+
+
+def test_proof_of_work_needs_the_key_and_no_other_action_does() -> None:
+    assert Policy.parse(section(gate=PAID_GATE, key_env="TORCHWARDEN_KEY")).needs_key
+    for action in ("observe", "reject"):
+        assert not Policy.parse(section(gate={**GATE, "action": action})).needs_key
+    with pytest.raises(PolicyError, match="expected an environment variable's name, proof of work needs a key, got nu"):
+        Policy.parse(section(gate=PAID_GATE))
+
+
+def test_the_gate_has_a_graph_of_its_own() -> None:
+    taken = {"members": "edm-0", "route": "hash", "perturb": "perturbation", "response": "surrogate"}
+    for graph in taken.values():
+        with pytest.raises(PolicyError, match=f"gate: graph: expected one that nothing else reads, got '{graph}'"):
+            Policy.parse(routed(perturb=FRESH, response={"rule": "mad", "epsilon": 1}, gate={**GATE, "graph": graph}))
+    policy = Policy.parse(routed(perturb=FRESH, response={"rule": "mad", "epsilon": 1}, gate=GATE))
+    assert set(policy.graphs) == {*policy.members, "hash", "perturbation", "surrogate", "same"}
+
+
+THRESHOLD = CALIBRATION["thresholds"][0]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"graph": "../x"}, r"graph: expected letters, .* got '\.\./x'"),
+        ({"action": "allow"}, r"action: expected one of observe, reject, proof-of-work, got 'allow'"),
+        ({"form": "sum"}, r"form: expected one of paper, robust, got 'sum'"),
+        ({"form": []}, r"form: expected one of paper, robust, got \[\]"),
+        ({"alpha": 1.1}, r"alpha: expected a number from 0 to 1, got 1\.1"),
+        ({"alpha": -0.1}, r"alpha: expected a number from 0 to 1, got -0\.1"),
+        ({"alpha": True}, r"alpha: expected a number from 0 to 1, got True"),
+        ({"alpha": float("nan")}, r"alpha: expected a number from 0 to 1, got nan"),
+        (
+            {"false_positive_rate": 0.02},
+            r"false_positive_rate: expected one that was calibrated, 0\.01, 0\.001, got 0\.02",
+        ),
+        ({"false_positive_rate": None}, r"false_positive_rate: expected one that was calibrated, .* got None"),
+        ({"threshold": 3}, r"unknown key 'threshold'; known keys: graph, action, form, .*, work"),
+        ({"action": "proof-of-work"}, r"work: expected a table, proof of work has a price, got null"),
+        ({"work": {"mean_benign": 1}}, r"work: expected null, the action 'reject' has no price, got a table"),
+        ({"action": "proof-of-work", "work": []}, r"work: expected a table, got \[\]"),
+        ({"action": "proof-of-work", "work": {}}, r"work: missing key 'mean_benign'; keys: mean_benign, exponent"),
+        (
+            {"action": "proof-of-work", "work": {"mean_benign": 0}},
+            r"work: mean_benign: expected a number above 0, at most .*, got 0",
+        ),
+        ({"form": "paper"}, r"calibration: expected centres 0 and spreads 1, 'paper' has no others, got \(\(-4\.0, "),
+        ({"calibration": None}, r"calibration: expected a table, got None"),
+    ],
+)
+def test_a_wrong_gate_is_named(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(PolicyError, match=f"gate: {message}"):
+        Policy.parse(section(gate={**GATE, **changes}, key_env="TORCHWARDEN_KEY"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"form": "robust"}, r"unknown key 'form'; known keys: images, centres, .*, thresholds"),
+        ({"images": 0}, r"images: expected an integer from 1 to 1000000000, got 0"),
+        ({"centres": [0.0]}, r"centres: expected 2 numbers, got \[0\.0\]"),
+        ({"centres": 0.0}, r"centres: expected 2 numbers, got 0\.0"),
+        ({"centres": [0.0, float("inf")]}, r"centres: expected a finite number, got inf"),
+        ({"spreads": [1.0, 0.0]}, r"spreads: expected numbers above 0, got \(1\.0, 0\.0\)"),
+        ({"spreads": [1.0, True]}, r"spreads: expected a finite number, got True"),
+        ({"tail": []}, r"tail: expected a list of \[probability, score\], got \[\]"),
+        ({"tail": {}}, r"tail: expected a list of \[probability, score\], got \{\}"),
+        ({"tail": [[1.0]]}, r"tail: expected 2 numbers, got \[1\.0\]"),
+        ({"tail": [[1.0, "high"]]}, r"tail: expected a finite number, got 'high'"),
+        ({"tail": [[1.5, 0.0]]}, r"tail: expected probabilities that fall from at most 1 and stay above 0, got"),
+        ({"tail": [[1.0, 0.0], [1.0, 1.0]]}, r"tail: expected probabilities that fall from at most 1"),
+        ({"tail": [[1.0, 0.0], [0.0, 1.0]]}, r"tail: expected probabilities that fall from at most 1"),
+        (
+            {"tail": [[1.0, 1.0], [0.5, 0.0]]},
+            r"tail: expected scores that rise, got \(\(1\.0, 1\.0\), \(0\.5, 0\.0\)\)",
+        ),
+        ({"excess": 0}, r"excess: expected a number above 0, at most 1e\+09, got 0"),
+        ({"excess": float("nan")}, r"excess: expected a number above 0, at most 1e\+09, got nan"),
+        ({"thresholds": []}, r"thresholds: expected one or more, each of a rate of its own, got rates \(\)"),
+        ({"thresholds": [THRESHOLD, THRESHOLD]}, r"thresholds: expected one or more, .* got rates \(0\.01, 0\.01\)"),
+        ({"thresholds": {}}, r"thresholds: expected a list, got \{\}"),
+        ({"thresholds": [0.01]}, r"thresholds: expected a table, got 0\.01"),
+        ({"thresholds": [{"rate": 0.01}]}, r"thresholds: missing key 'score'; keys: rate, score, low, high"),
+        (
+            {"thresholds": [{**THRESHOLD, "rate": 0}]},
+            r"thresholds: rate: expected a number above 0, at most 0\.5, got 0",
+        ),
+        ({"thresholds": [{**THRESHOLD, "score": None}]}, r"thresholds: score: expected a finite number, got None"),
+        ({"thresholds": [{**THRESHOLD, "high": "3"}]}, r"thresholds: high: expected a finite number, got '3'"),
+        (
+            {"thresholds": [{**THRESHOLD, "low": 3.5}]},
+            r"thresholds: score: expected from low, 3\.5, to high, 3\.75, got 3\.0",
+        ),
+        (
+            {"thresholds": [{**THRESHOLD, "low": None, "high": 2.0}]},
+            r"thresholds: score: expected from low, None, to high, 2\.0, got 3\.0",
+        ),
+    ],
+)
+def test_a_wrong_calibration_is_named(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(PolicyError, match=f"gate: calibration: {message}"):
+        Policy.parse(section(gate={**GATE, "calibration": {**CALIBRATION, **changes}}))
+
+
+def test_equal_scores_in_the_tail_and_the_paper_s_form_are_fine() -> None:
+    tied = {**UNSCALED, "tail": [[1.0, 0.0], [0.5, 1.0], [0.2, 1.0]]}
+    policy = Policy.parse(section(gate={**GATE, "form": "paper", "calibration": tied}))
+    assert policy.gate is not None
+    assert policy.gate.calibration.tail == ((1.0, 0.0), (0.5, 1.0), (0.2, 1.0))
 
 
 def test_a_missing_key_and_a_section_that_is_no_table_are_named() -> None:

@@ -35,9 +35,10 @@ def test_the_folder_is_made_fresh_and_private(tmp_path: Path) -> None:
     instance = Instance(tmp_path, "default")
     temp = instance.make()
     (temp / "left").touch()
+    (instance.state / "left").touch()
     assert instance.make() == temp == tmp_path / "default" / "tmp"
-    assert list(temp.iterdir()) == []
-    assert stat.S_IMODE(instance.folder.stat().st_mode) == 0o700
+    assert [list(folder.iterdir()) for folder in (temp, instance.state)] == [[], []]
+    assert [stat.S_IMODE(folder.stat().st_mode) for folder in (instance.folder, instance.state)] == [0o700] * 2
 
 
 def test_a_deep_folder_gets_a_short_temporary_one_that_goes_with_it(tmp_path: Path) -> None:

@@ -26,11 +26,16 @@ def test_only_the_short_list_is_passed(tmp_path: Path) -> None:
         "PYTHONPATH": ".",
         "AWS_SECRET_ACCESS_KEY": "x",
         "TORCHWARDEN_KEY": "y",
+        "TORCHWARDEN_STATE": "/elsewhere",
+        "TORCHWARDEN_STORE": "redis://:z@cache",
         "LANG": "C",
     }
-    given = launch.environment({"TORCHWARDEN_KEY": "y"}, temp=tmp_path, environ=environ)
+    state = tmp_path / "state"
+    given = launch.environment({"TORCHWARDEN_KEY": "y"}, temp=tmp_path, state=state, environ=environ)
     assert given == launch.FIXED | {
         "PATH": "/bin",
+        "TORCHWARDEN_STATE": str(state),
+        "TORCHWARDEN_STORE": "redis://:z@cache",
         "TMPDIR": str(tmp_path),
         "TEMP": str(tmp_path),
         "TORCHWARDEN_KEY": "y",

@@ -168,6 +168,8 @@ def test_workers_get_the_short_environment_and_the_archives_code(serving: Servin
     assert environment["TORCHWARDEN_KEY_FILE"] == str(serving.key)
     assert environment["ORT_DISABLE_TELEMETRY"] == "1"
     assert environment["TMPDIR"] == environment["TEMP"] == serving.described["temp"]
+    assert environment["TORCHWARDEN_STATE"] == str(serving.runs / "default" / "state")
+    assert Path(environment["TORCHWARDEN_STATE"]).is_dir()
     unpacked = [path for path in environment["PYTHONPATH"].split(":") if path]
     assert all(path.startswith(serving.described["temp"]) for path in unpacked), unpacked
 

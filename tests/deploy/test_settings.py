@@ -93,6 +93,8 @@ def test_our_metrics_have_the_dimensions_that_handlers_fill() -> None:
         "torchwarden_rows_total": ("counter", ["ModelName", "decision"]),
         "torchwarden_member_rows_total": ("counter", ["ModelName", "member"]),
         "torchwarden_errors_total": ("counter", ["ModelName", "code"]),
+        "torchwarden_scores_total": ("counter", ["ModelName", "tail"]),
+        "torchwarden_work_total": ("counter", ["ModelName", "event"]),
         "torchwarden_stage_seconds": ("histogram", ["ModelName", "stage"]),
     }
 

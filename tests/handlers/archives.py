@@ -1,5 +1,5 @@
-"""Unpacked archives with real graphs, as ONNX and as TorchScript: linear classifiers of random weights, and noise that
-is added."""
+"""Unpacked archives with real graphs, as ONNX and as TorchScript: linear classifiers of random weights, noise that is
+added, and a gate that takes whatever is not gray for suspicious."""
 
 from __future__ import annotations
 
@@ -19,6 +19,30 @@ from defenses.policy import Policy
 
 KEY = bytes(range(100, 132))
 ENVIRON = {"TORCHWARDEN_KEY": KEY.hex()}
+
+# S = ||x - 1/2||^2, which is 5 for a black image of 4 x 5. P(S >= s) is 0.01 at 1, and from there on a sixteenth every
+# ln(16) / 8 = 0.35: one level, at four times the price.
+GATE: dict[str, Any] = {
+    "graph": "same",
+    "form": "paper",
+    "alpha": 1.0,
+    "false_positive_rate": 0.01,
+    "calibration": {
+        "images": 4000,
+        "centres": [0, 0],
+        "spreads": [1, 1],
+        "tail": [[1.0, 0.0], [0.01, 1.0]],
+        "excess": 0.125,
+        "thresholds": [{"rate": 0.01, "score": 1.0, "low": 0.9, "high": 1.1}],
+    },
+}
+# 10 hashes at the lowest level, 40 and 160 above it
+WORK: dict[str, Any] = {"mean_benign": 10 * 0.01 * (15 / 16 * (1 + 1 / 4) + 1 / 16), "most": 4, "lifetime": 60}
+
+
+def gate(action: str, **work: Any) -> dict[str, Any]:
+    """The `gate` section of a policy; `work`: changes of the `work` table, where the action has one."""
+    return {**GATE, "action": action, **({"work": {**WORK, **work}} if action == "proof-of-work" else {})}
 
 
 def weights(name: str, inputs: int, classes: int) -> np.ndarray:
@@ -86,6 +110,54 @@ class Noisy(torch.nn.Module):
         return {"perturbed": (images + noise / 4).flatten(1)}
 
 
+def write_gate_onnx(path: Path, shape: tuple[int, ...], classes: int) -> None:
+    """images -> the mean square of what differs from gray, a linear classifier's answer, and gray; any rows."""
+    size = int(np.prod(shape))
+    constants = {
+        "half": np.float32(0.5),
+        "zero": np.float32(0),
+        "weights": weights(path.stem, size, classes),
+    }
+    graph = helper.make_graph(
+        [
+            helper.make_node("Flatten", ["images"], ["flat"]),
+            helper.make_node("Sub", ["flat", "half"], ["centred"]),
+            helper.make_node("Mul", ["centred", "centred"], ["squared"]),
+            helper.make_node("ReduceMean", ["squared"], ["error"], axes=[1], keepdims=1),
+            helper.make_node("MatMul", ["centred", "weights"], ["logits"]),
+            helper.make_node("Softmax", ["logits"], ["auxiliary"], axis=1),
+            helper.make_node("Mul", ["centred", "zero"], ["nothing"]),
+            helper.make_node("Add", ["nothing", "half"], ["reconstruction"]),
+        ],
+        path.stem,
+        [helper.make_tensor_value_info("images", TensorProto.FLOAT, ["rows", *shape])],
+        [
+            helper.make_tensor_value_info(name, TensorProto.FLOAT, ["rows", columns])
+            for name, columns in (("error", 1), ("auxiliary", classes), ("reconstruction", size))
+        ],
+        [numpy_helper.from_array(np.asarray(value), key) for key, value in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    onnx.checker.check_model(model)
+    path.write_bytes(model.SerializeToString())
+
+
+class Gate(torch.nn.Module):
+    """The same graph as `write_gate_onnx` writes."""
+
+    def __init__(self, name: str, shape: tuple[int, ...], classes: int) -> None:
+        super().__init__()
+        self.auxiliary = Linear(name, shape, classes)
+
+    def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
+        centred = images.flatten(1) - 0.5
+        return {
+            "error": centred.square().mean(1, keepdim=True),
+            "auxiliary": self.auxiliary(images),
+            "reconstruction": torch.full_like(centred, 0.5),
+        }
+
+
 def write_torchscript(path: Path, module: torch.nn.Module, *shapes: tuple[int, ...]) -> None:
     """shapes: of a row of each input."""
     jit: Any = torch.jit
@@ -103,16 +175,20 @@ def write_archive(folder: Path, section: Mapping[str, Any]) -> Path:
     shape = policy.input.shape
     for name, reads in policy.graphs.items():
         noisy = policy.perturb is not None and name == policy.perturb.graph
+        classes = reads.get("probabilities", reads.get("auxiliary", 0))
         if policy.backend == "torchscript":
             path = folder / "graphs" / f"{name}.ts.pt"
             if noisy:
                 write_torchscript(path, Noisy(), shape, shape)
             else:
-                write_torchscript(path, Linear(name, shape, reads["probabilities"]), shape)
+                module = Gate if "auxiliary" in reads else Linear
+                write_torchscript(path, module(name, shape, classes), shape)
         else:
             path = folder / "graphs" / f"{name}.onnx"
             if noisy:
                 write_noisy_onnx(path, shape)
+            elif "auxiliary" in reads:
+                write_gate_onnx(path, shape, classes)
             else:
-                write_onnx(path, name, shape, reads["probabilities"])
+                write_onnx(path, name, shape, classes)
     return folder

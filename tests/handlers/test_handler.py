@@ -10,7 +10,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -22,70 +21,9 @@ from handlers.errors import LoadError
 from handlers.handler import TorchWarden
 from tests.defenses.policies import FRESH, KEYED, routed, section
 from tests.handlers.archives import ENVIRON, KEY, write_archive
+from tests.handlers.worker import Context, Worker, images, request
 
 ROOT = Path(__file__).resolve().parents[2]
-SHAPE = (1, 4, 5)
-
-
-class Metric:
-    """Counts as TorchServe's metrics do."""
-
-    def __init__(self, dimension: str) -> None:
-        self.dimension_names, self.metric_type = ["ModelName", dimension], Kind("counter")
-        self.counted: dict[str, float] = {}
-
-    def add_or_update(self, value: float, dimensions: list[str]) -> None:
-        self.counted[dimensions[1]] = self.counted.get(dimensions[1], 0) + value
-
-
-class Kind(str):
-    """TorchServe's enum of kinds of metric, as far as it is used."""
-
-
-class Context:
-    """What a handler sees of TorchServe."""
-
-    model_name = "digits-edm"
-
-    def __init__(self, folder: Path) -> None:
-        self.system_properties = {"model_dir": str(folder), "gpu_id": None}
-        dimensions = {"rows_total": "decision", "member_rows_total": "member", "errors_total": "code"}
-        dimensions["stage_seconds"] = "stage"
-        self.counts = {name: Metric(dimension) for name, dimension in dimensions.items()}
-        self.metrics = SimpleNamespace(get_metric=lambda name, *kind: self.counts[name.removeprefix("torchwarden_")])
-        self.requests: list[dict[str, Any]] = []
-        self.status: dict[int, tuple[int, str]] = {}
-        self.sent: dict[int, dict[str, str]] = {}
-
-    def get_all_request_header(self, index: int) -> dict[str, Any]:
-        return self.requests[index]
-
-    def set_response_status(self, code: int, phrase: str, idx: int) -> None:
-        self.status[idx] = (code, phrase)
-
-    def set_response_content_type(self, index: int, value: str) -> None:
-        self.set_response_header(index, "content-type", value)
-
-    def set_response_header(self, index: int, key: str, value: str) -> None:
-        self.sent.setdefault(index, {})[key] = value
-
-
-class Worker:
-    """A handler and its context: `ask` sends one batch of (headers, body) and gives (status, body) for each."""
-
-    def __init__(self, folder: Path) -> None:
-        self.context = Context(folder)
-        self.handler = TorchWarden()
-        self.handler.initialize(self.context)
-        self.graphs: Any = self.handler._pipeline.graphs
-
-    def ask(self, *requests: tuple[dict[str, Any], Any]) -> list[tuple[int, Any]]:
-        self.context.requests = [headers for headers, _ in requests]
-        self.context.status, self.context.sent = {}, {}
-        bodies = self.handler.handle([{} if body is None else {"body": body} for _, body in requests], self.context)
-        assert len(bodies) == len(requests)
-        assert all(isinstance(body, bytes) for body in bodies)
-        return [(self.context.status[index][0], json.loads(body)) for index, body in enumerate(bodies)]
 
 
 @pytest.fixture
@@ -93,17 +31,6 @@ def worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Worker:
     for name, value in ENVIRON.items():
         monkeypatch.setenv(name, value)
     return Worker(write_archive(tmp_path / "edm", routed()))
-
-
-def images(rows: int, seed: int = 0) -> np.ndarray:
-    levels = np.random.default_rng(seed).integers(0, 256, (rows, *SHAPE))
-    return (levels / np.float32(255)).astype(np.float32)
-
-
-def request(pixels: np.ndarray, content_type: str = wire.RAW) -> tuple[dict[str, Any], bytearray]:
-    """As a worker receives it: TorchServe adds the body's own content type under its name."""
-    headers = {"body": {"content-type": content_type}, "Content-Type": content_type, "Accept": "*/*"}
-    return headers, bytearray(wire.encode_rows(pixels, content_type))
 
 
 def mixed() -> list[tuple[dict[str, Any], Any]]:
@@ -156,9 +83,9 @@ def test_a_batch_is_one_pipeline_call_and_a_single_raw_request_is_not_copied(
     seen: list[np.ndarray] = []
     pipeline = worker.handler._pipeline
 
-    def spy(asked: np.ndarray) -> Any:
+    def spy(asked: np.ndarray, **more: Any) -> Any:
         seen.append(asked)
-        return pipeline(asked)
+        return pipeline(asked, **more)
 
     monkeypatch.setattr(worker.handler, "_pipeline", spy)
     worker.ask(*mixed())

@@ -10,9 +10,9 @@ import pytest
 
 from handlers.backends import BACKENDS
 from handlers.errors import KeyMissing, LoadError
-from handlers.loading import load
+from handlers.loading import load, open_toll
 from tests.defenses.policies import FRESH, KEYED, routed, section
-from tests.handlers.archives import ENVIRON, KEY, write_archive, write_noisy_onnx, write_onnx
+from tests.handlers.archives import ENVIRON, KEY, gate, write_archive, write_noisy_onnx, write_onnx
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -100,6 +100,35 @@ def test_a_perturbation_comes_with_the_archive_and_moves_its_answers(
     path.unlink()
     with pytest.raises(LoadError, match=rf"graphs/{path.name}: the policy needs it and the archive has none"):
         load(folder, environ=ENVIRON)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_gate_s_graph_comes_with_the_archive(tmp_path: Path, backend: str) -> None:
+    folder = write_archive(tmp_path / "gated", section(backend=backend, gate=gate("reject")))
+    pipeline = load(folder, environ={})
+    images = np.stack([np.full((1, 4, 5), level, np.float32) for level in (0.5, 0.6, 0.75, 1.0)])
+    answers = pipeline(images)
+    assert answers.decisions == ("answer", "answer", "reject", "reject")
+    assert answers.scores is not None
+    np.testing.assert_allclose(answers.scores.score, [0, 0.2, 1.25, 5], atol=1e-5)
+    (path,) = (folder / "graphs").glob("same.*")
+    path.unlink()
+    with pytest.raises(LoadError, match=rf"graphs/{path.name}: the policy needs it and the archive has none"):
+        load(folder, environ={})
+
+
+def test_a_policy_that_asks_for_work_needs_a_key_and_a_toll(tmp_path: Path) -> None:
+    paid = section(gate=gate("proof-of-work"), key_env="TORCHWARDEN_KEY")
+    with pytest.raises(KeyMissing, match="no key: neither"):
+        load(write_archive(tmp_path / "paid", paid), environ={})
+    policy = load(tmp_path / "paid", environ=ENVIRON).policy
+    with pytest.raises(KeyMissing, match="no key: neither"):
+        open_toll(policy, {"TORCHWARDEN_STATE": str(tmp_path)})
+    with pytest.raises(LoadError, match=r"neither \$TORCHWARDEN_STATE"):
+        open_toll(policy, ENVIRON)
+    for action in ("observe", "reject"):
+        free = load(write_archive(tmp_path / action, section(gate=gate(action))), environ={}).policy
+        assert open_toll(free, {}) is None
 
 
 def test_both_backends_draw_the_same_noise(tmp_path: Path) -> None:

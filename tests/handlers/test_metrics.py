@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import yaml
 
+from defenses.gate import Scores
 from defenses.pipeline import Answers
 from handlers.errors import LoadError
 from handlers.metrics import Metrics
@@ -35,6 +36,7 @@ def test_a_batch_is_counted_by_decision_member_code_and_stage(caplog: pytest.Log
         probabilities=None,
         members=np.array([2, 0, 2, 2]),
         decisions=("answer", "answer", "answer-open", "answer"),
+        work=np.zeros(4),
         seconds={},
     )
     metrics = Metrics(cache(CONFIG), "digits-edm", MEMBERS)
@@ -50,6 +52,40 @@ def test_a_batch_is_counted_by_decision_member_code_and_stage(caplog: pytest.Log
         "[METRICS]torchwarden_errors_total.Count:1|#ModelName:digits-edm,code:not_finite|#type:COUNTER",
         "[METRICS]torchwarden_stage_seconds.Seconds:0.25|#ModelName:digits-edm,stage:route|#type:HISTOGRAM",
         "[METRICS]torchwarden_stage_seconds.Seconds:0.5|#ModelName:digits-edm,stage:predict|#type:HISTOGRAM",
+    }
+
+
+def test_scores_are_counted_by_the_band_of_their_tail_and_work_by_event(caplog: pytest.LogCaptureFixture) -> None:
+    tail = np.array([1.0, 0.31, 0.3, 0.02, 0.01, 3.1e-5, 1e-6, 1e-300, np.nan])
+    answers = Answers(
+        labels=np.zeros(9, np.int64),
+        probabilities=None,
+        members=np.zeros(9, np.int64),
+        decisions=(*["answer"] * 4, *["proof-of-work"] * 4, "paid"),
+        work=np.zeros(9),
+        seconds={},
+        scores=Scores(np.zeros((9, 2)), np.zeros(9), tail),
+    )
+    metrics = Metrics(cache(CONFIG), "digits-same", MEMBERS)
+    refused = ["solution_invalid", "solution_spent", "solution_spent", "solution_expired", "proof_of_work"]
+    with caplog.at_level(logging.INFO, "ts.metrics"):
+        metrics.count(answers, refused, {}, issued=3, solved=2)
+        metrics.count(None, [], {})
+    lines = {
+        record.getMessage().partition("|#hostname")[0].replace("[METRICS]torchwarden_", "") for record in caplog.records
+    }
+    assert {line for line in lines if line.startswith(("scores", "work"))} == {
+        "scores_total.Count:2|#ModelName:digits-same,tail:1|#type:COUNTER",
+        "scores_total.Count:1|#ModelName:digits-same,tail:0.3|#type:COUNTER",
+        "scores_total.Count:1|#ModelName:digits-same,tail:0.03|#type:COUNTER",
+        "scores_total.Count:1|#ModelName:digits-same,tail:0.01|#type:COUNTER",
+        "scores_total.Count:1|#ModelName:digits-same,tail:0.0001|#type:COUNTER",
+        "scores_total.Count:2|#ModelName:digits-same,tail:1e-06|#type:COUNTER",
+        "work_total.Count:3|#ModelName:digits-same,event:issued|#type:COUNTER",
+        "work_total.Count:2|#ModelName:digits-same,event:solved|#type:COUNTER",
+        "work_total.Count:1|#ModelName:digits-same,event:expired|#type:COUNTER",
+        "work_total.Count:2|#ModelName:digits-same,event:replayed|#type:COUNTER",
+        "work_total.Count:1|#ModelName:digits-same,event:invalid|#type:COUNTER",
     }
 
 
@@ -78,6 +114,8 @@ def changed(folder: Path, name: str, **changes: Any) -> Any:
         ("torchwarden_rows_total", "decision"),
         ("torchwarden_member_rows_total", "member"),
         ("torchwarden_errors_total", "code"),
+        ("torchwarden_scores_total", "tail"),
+        ("torchwarden_work_total", "event"),
         ("torchwarden_stage_seconds", "stage"),
     ],
 )

@@ -27,6 +27,7 @@ from handlers.errors import (
     WrongShape,
 )
 from tests.defenses.policies import FRESH, KEYED, routed, section
+from tests.handlers.archives import gate
 
 POLICY = Policy.parse(section())
 SHAPE = POLICY.input.shape
@@ -277,6 +278,33 @@ def test_a_client_reads_faults_at_their_place() -> None:
     assert wire.decode_error(wire.encode_error(NoRows("none"))) == ("no_rows", "none", None)
 
 
+def test_a_client_reads_the_challenge_beside_answers_and_errors() -> None:
+    challenge = {"parameters": {"nonce": "00"}, "signature": "ab"}
+    labels, shown = np.array([1]), np.array([[0.25, 0.75]], np.float32)
+    for body in (
+        wire.encode_answers(labels, shown, {0: NoRows("none", row=0)}, challenge),
+        wire.encode_error(NoRows("none"), challenge),
+    ):
+        assert wire.decode_challenge(body) == challenge
+    assert wire.decode_answers(wire.encode_answers(labels, shown, {}, challenge)).labels.tolist() == [1]
+    assert wire.decode_error(wire.encode_error(NoRows("none"), challenge)) == ("no_rows", "none", None)
+    for body in (wire.encode_answers(labels, shown, {}), wire.encode_error(NoRows("none"))):
+        assert b"challenge" not in body
+        assert wire.decode_challenge(body) is None
+    for other in (b"", b"[]", b"7", b'{"challenge": 7}'):
+        assert wire.decode_challenge(other) is None
+
+
+def test_a_digest_is_of_pixels_and_shape() -> None:
+    images = np.arange(16, dtype=np.float32).reshape(2, 2, 2, 2) / 16
+    digest = wire.Rows(images).digest
+    assert digest == wire.Rows(images.copy()).digest == wire.Rows(images[::-1][::-1]).digest
+    changed = images.copy()
+    changed[1, 1, 1, 1] = np.nextafter(changed[1, 1, 1, 1], np.float32(1))
+    others = [images[:1], images[::-1], images.reshape(2, 1, 4, 2), images.reshape(4, 1, 2, 2), changed]
+    assert len({digest, *(wire.Rows(other).digest for other in others)}) == 6
+
+
 @pytest.mark.parametrize("body", [b"", b"{}", b"[]", b'{"predictions": 1}', b'{"predictions": [1]}', b"\n[METRICS]"])
 def test_another_servers_body_is_not_taken_for_an_answer(body: bytes) -> None:
     with pytest.raises(wire.WireError, match=r'expected \{"predictions": \[\.\.\.\]\}, got b'):
@@ -302,6 +330,14 @@ def test_a_description_holds_the_public_facts_and_no_other(perturb: dict[str, An
         "input": {"channels": 1, "height": 4, "width": 5},
         "class_names": ["zero", "one", "two"],
         "response": {"rule": "top_k", "k": 2},
+        "gate": None,
         "max_rows": 16,
         "content_types": ["image/png", "image/jpeg", "application/octet-stream", "application/json"],
     }
+
+
+@pytest.mark.parametrize("action", ["observe", "reject", "proof-of-work"])
+def test_a_description_says_that_there_is_a_gate_and_no_more_of_it(action: str) -> None:
+    plain = wire.describe(Policy.parse(routed()))
+    gated = wire.describe(Policy.parse(routed(gate=gate(action))))
+    assert gated == {**plain, "gate": action}

@@ -1,0 +1,224 @@
+"""Spent once, whoever asks: many threads and processes on one SQLite file, and a real Redis that comes and goes."""
+
+from __future__ import annotations
+
+import itertools
+import socket
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from defenses.work import StoreError, Work
+from handlers.errors import LoadError
+from handlers.store import FILE, GRACE_S, RedisStore, SqliteStore, open_store
+from tests.redis_server import PASSWORD, RedisServer
+
+ROOT = Path(__file__).resolve().parents[2]
+LATER = 4e9  # seconds since the epoch
+
+
+class Clock:
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def redis_server(tmp_path: Path) -> Iterator[RedisServer]:
+    server = RedisServer(tmp_path)
+    server.start()
+    yield server
+    server.close()
+
+
+@pytest.fixture(params=["sqlite", "redis"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any]:
+    if request.param == "sqlite":
+        made = SqliteStore(tmp_path / FILE)
+        yield made
+        made.close()
+    else:
+        yield RedisStore(request.getfixturevalue("redis_server").url)
+
+
+def test_a_nonce_is_spent_once_and_only_in_its_own_life(store: Any) -> None:
+    life = store.life()
+    assert store.life() == life
+    assert not store.spend("a", LATER, "another life")
+    assert [store.spend(nonce, LATER, life) for nonce in ("b", "b", "c", "b")] == [True, False, True, False]
+
+
+def test_one_of_many_threads_spends_it(store: Any) -> None:
+    life = store.life()
+    nonces = [f"{number % 20}" for number in range(400)]
+    with ThreadPoolExecutor(16) as pool:
+        first = list(pool.map(lambda nonce: store.spend(nonce, LATER, life), nonces))
+    assert Counter(itertools.compress(nonces, first)) == Counter(set(nonces))
+
+
+SPENDER = """
+import sys
+import time
+from pathlib import Path
+from handlers.store import RedisStore, SqliteStore
+where, first = sys.argv[1], int(sys.argv[2])
+store = RedisStore(where) if where.startswith("redis://") else SqliteStore(Path(where))
+print(store.life(), flush=True)
+start = float(sys.stdin.readline())
+while time.time() < start:
+    pass
+print(sum(store.spend(str((first + number) % 600), 4e9, store.life()) for number in range(600)))
+"""
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "redis"])
+def test_processes_share_what_is_spent(kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    where = str(tmp_path / FILE) if kind == "sqlite" else request.getfixturevalue("redis_server").url
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", SPENDER, where, str(first)],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for first in (0, 200, 400)
+    ]
+    lives = set()
+    for process in processes:
+        assert process.stdout is not None
+        lives.add(process.stdout.readline())
+    assert len(lives) == 1, "they opened the same store at the same time"
+    start = time.time() + 0.2
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write(f"{start}\n")
+        process.stdin.flush()
+    spent = [int(process.communicate()[0]) for process in processes]
+    assert sum(spent) == 600
+
+
+def test_sqlite_forgets_what_has_long_expired_and_nothing_sooner(tmp_path: Path) -> None:
+    clock = Clock()
+    store = SqliteStore(tmp_path / FILE, clock=clock)
+    life = store.life()
+    assert store.spend("a", clock.now + 300, life)
+    clock.now += 300 + GRACE_S
+    assert not store.spend("a", clock.now, life)
+    clock.now += 1
+    assert store.spend("a", clock.now, life)
+    store.close()
+
+
+def test_sqlite_keeps_its_life_with_its_file_and_gets_another_with_a_new_one(tmp_path: Path) -> None:
+    first = SqliteStore(tmp_path / FILE)
+    assert first.spend("a", LATER, first.life())
+    first.close()
+    assert (tmp_path / FILE).stat().st_mode & 0o777 == 0o600
+    again = SqliteStore(tmp_path / FILE)
+    assert again.life() == first.life()
+    assert not again.spend("a", LATER, first.life())
+    again.close()
+    (tmp_path / FILE).unlink()
+    new = SqliteStore(tmp_path / FILE)
+    assert new.life() != first.life()
+    assert not new.spend("a", LATER, first.life()), "what the lost file knew is not accepted again"
+    new.close()
+
+
+def test_a_file_that_is_no_store_is_a_store_error(tmp_path: Path) -> None:
+    (tmp_path / FILE).write_text("something else, long enough to be no empty database" * 100)
+    with pytest.raises(StoreError, match=r"spent\.sqlite3 cannot be used as a store: DatabaseError"):
+        SqliteStore(tmp_path / FILE)
+    store = SqliteStore(tmp_path / "other")
+    store.close()
+    with pytest.raises(StoreError, match="the SQLite store failed: ProgrammingError"):
+        store.spend("a", LATER, store.life())
+
+
+def test_redis_forgets_what_has_long_expired(redis_server: RedisServer) -> None:
+    clock = Clock()
+    store = RedisStore(redis_server.url, clock=clock)
+    assert store.spend("a", clock.now + 300.5, store.life())
+    assert 300 + GRACE_S - 5 < redis_server.client.ttl("torchwarden:spent:a") <= 300 + GRACE_S
+
+
+def test_a_redis_that_dies_is_a_store_error_and_one_that_comes_back_has_another_life(redis_server: RedisServer) -> None:
+    store = RedisStore(redis_server.url)
+    life = store.life()
+    assert store.spend("a", LATER, life)
+    redis_server.kill()
+    for ask in (store.life, lambda: store.spend("a", LATER, life)):
+        with pytest.raises(StoreError, match="Redis did not answer: ConnectionError") as caught:
+            ask()
+        assert PASSWORD not in str(caught.value)
+    redis_server.start()
+    assert store.life() != life
+    assert not store.spend("a", LATER, life)
+    assert store.spend("b", LATER, store.life()), "and it serves again, without a restart of ours"
+
+
+def test_a_redis_restored_from_an_old_dump_has_another_life(redis_server: RedisServer) -> None:
+    store = RedisStore(redis_server.url)
+    life = store.life()
+    redis_server.client.save()
+    assert store.spend("a", LATER, life)
+    redis_server.kill()
+    redis_server.start()
+    assert redis_server.client.exists("torchwarden:life"), "it did read its dump"
+    assert not store.spend("a", LATER, life)
+
+
+def test_a_redis_that_was_emptied_has_another_life(redis_server: RedisServer) -> None:
+    store = RedisStore(redis_server.url)
+    life = store.life()
+    assert store.spend("a", LATER, life)
+    redis_server.client.flushall()
+    assert not store.spend("a", LATER, life)
+
+
+def test_a_redis_that_hangs_or_refuses_the_password_is_a_store_error(redis_server: RedisServer) -> None:
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        with pytest.raises(StoreError, match="TimeoutError"):
+            RedisStore(f"redis://127.0.0.1:{silent.getsockname()[1]}").life()
+    with pytest.raises(StoreError, match="AuthenticationError") as caught:
+        RedisStore(redis_server.url.replace(PASSWORD, "hunter3")).life()
+    assert "hunter3" not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["http://:hunter2@host", "redis://:hun/ter2@host:x", "redis://host?hunter2=1"])
+def test_a_url_that_is_none_is_a_load_error_that_does_not_quote_it(url: str) -> None:
+    with pytest.raises(LoadError, match=r"\$TORCHWARDEN_STORE: expected redis://.*, got another text") as caught:
+        open_store(Work(mean_benign=100), {"TORCHWARDEN_STORE": url})
+    assert "ter2" not in str(caught.value)
+
+
+def test_the_environment_goes_before_the_policy_and_sqlite_is_the_default(
+    tmp_path: Path, redis_server: RedisServer
+) -> None:
+    environ = {"TORCHWARDEN_STATE": str(tmp_path)}
+    sqlite: Any = open_store(Work(mean_benign=100), environ)
+    assert sqlite.spend("a", LATER, sqlite.life())
+    assert (tmp_path / FILE).is_file()
+    sqlite.close()
+    absent = Work(mean_benign=100, store="redis://127.0.0.1:1/0")
+    with pytest.raises(StoreError, match="Redis did not answer"):
+        open_store(absent, environ).life()
+    assert open_store(absent, {**environ, "TORCHWARDEN_STORE": redis_server.url}).life()
+
+
+def test_without_a_place_for_it_the_load_error_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(LoadError, match=r"neither \$TORCHWARDEN_STATE .* nor \$TORCHWARDEN_STORE .* deploy\.server"):
+        open_store(Work(mean_benign=100), {})
+    with pytest.raises(LoadError, match=r"\$TORCHWARDEN_STATE: .*absent.*cannot be used.*that the server may write to"):
+        open_store(Work(mean_benign=100), {"TORCHWARDEN_STATE": str(tmp_path / "absent")})
