@@ -31,8 +31,12 @@ import numpy as np
 import yaml
 
 import recipes
-from export.graphs import Answer, ExportError, graph_names, on_onnxruntime, predictors
-from training.checkpoint import Checkpoint, CheckpointError, load
+from export.adopted import adopt
+from export.graphs import Answer, ExportError, graph_names, on_onnxruntime
+from export.predictor import Predictor
+from training.black_box import ONNX
+from training.calibration import CalibrationError, GateTable, calibrated
+from training.checkpoint import CheckpointError, load
 from zoo import datasets
 from zoo.perturbation import Perturbation
 
@@ -76,12 +80,16 @@ class Serving:
 
 @dataclass(frozen=True)
 class PolicyTable:
-    """[policies.NAME]: predictor is the checkpoint that answers; route, perturb, response and the rest as in the
-    archive. The perturbation of a `perturb` table is the predictor's own where it names no other graph."""
+    """[policies.NAME]: predictor is the checkpoint that answers, or the path of an ONNX file (export/adopted.py).
+
+    route, perturb, gate, response and the rest as in the archive. The perturbation of a `perturb` table is the
+    predictor's own where it names no other graph. A gate comes with its calibration (training/calibrate.py).
+    """
 
     predictor: str
     route: dict[str, Any] | None = None
     perturb: dict[str, Any] | None = None
+    gate: GateTable | None = None
     response: dict[str, Any] = field(default_factory=lambda: {"rule": "soft"})
     backend: str = "onnxruntime"
     on_stage_error: str = "closed"
@@ -89,13 +97,17 @@ class PolicyTable:
     def __post_init__(self) -> None:
         if self.backend not in ENDINGS:
             raise ValueError(f"backend: expected one of {', '.join(ENDINGS)}, got {self.backend!r}")
+        if self.predictor.endswith(ONNX):
+            if self.backend != "onnxruntime":
+                raise ValueError(f"backend: expected 'onnxruntime', an ONNX file answers, got {self.backend!r}")
+            if self.perturb is not None:
+                raise ValueError("perturb: expected none, an ONNX file was not trained with any noise, got a table")
 
 
 def handler_section(
-    recipe: str, name: str, table: PolicyTable, serving: Serving, predictor: Checkpoint, runs: Path
+    recipe: str, name: str, table: PolicyTable, serving: Serving, predictor: Predictor, runs: Path
 ) -> dict[str, Any]:
     """The policy as the archive's code reads it (defenses/policy.py)."""
-    arguments = predictor.architectures[0].arguments
     route = None
     if table.route is not None:
         graph = table.route.get("graph", "hash")
@@ -109,25 +121,34 @@ def handler_section(
         decided = HASH_FIELDS[hash_](network) if hash_ in HASH_FIELDS else {}
         route = {**table.route, "graph": graph, **decided}
     perturb = None if table.perturb is None else perturbed(table, runs / recipe)
+    gate = None
+    if table.gate is not None:
+        gate = calibrated(name, table.gate, runs / recipe, predictor=predictor.digest)
     return {
         "recipe": recipe,
         "policy": name,
         "backend": table.backend,
         "threads": serving.threads,
         "input": {
-            "channels": arguments["channels"],
-            "height": arguments["size"],
-            "width": arguments["size"],
+            "channels": predictor.channels,
+            "height": predictor.size,
+            "width": predictor.size,
         },
-        "class_names": predictor.facts["classes"],
-        "members": graph_names(predictor)[: predictors(predictor)],
+        "class_names": list(predictor.classes),
+        "members": list(predictor.members),
         "route": route,
         "perturb": perturb,
+        "gate": gate,
         "response": response(table),
         "max_rows": serving.max_rows,
         "on_stage_error": table.on_stage_error,
-        "key_env": KEY if route is not None or (perturb or {}).get("noise") == "keyed" else None,
+        "key_env": KEY if _keyed(route, perturb, gate) else None,
     }
+
+
+def _keyed(route: object, perturb: Mapping[str, Any] | None, gate: Mapping[str, Any] | None) -> bool:
+    """Whether a stage needs the deployment's key."""
+    return route is not None or (perturb or {}).get("noise") == "keyed" or (gate or {}).get("work") is not None
 
 
 def perturbed(table: PolicyTable, runs: Path) -> dict[str, Any]:
@@ -155,8 +176,7 @@ def graphs_of(section: Mapping[str, Any]) -> list[str]:
     names = list(section["members"])
     if section["route"] is not None:
         names.append(section["route"]["graph"])
-    if section["perturb"] is not None:
-        names.append(section["perturb"]["graph"])
+    names += [section[stage]["graph"] for stage in ("perturb", "gate") if section[stage] is not None]
     if "graph" in section["response"]:
         names.append(section["response"]["graph"])
     return names
@@ -166,10 +186,14 @@ def golden(section: Mapping[str, Any], graphs: Path, images: np.ndarray) -> dict
     """golden.json: of `images` (N,C,H,W) float32 the one that every member is surest of, and each member's answer.
 
     Which member answers depends on a key that the archive does not hold, so any member's answer is a right one. Where
-    images are perturbed, sure means under GOLDEN_DRAWS draws of noise too, and so are right answers. Where the response
-    rule moves labels, the proof puts in what it makes of them (export/prove.py).
+    images are perturbed, sure means under GOLDEN_DRAWS draws of noise too, and so are right answers. Before a gate it
+    is one that the gate's graph finds nothing strange in. Where the response rule moves labels, the proof puts in what
+    it makes of them (export/prove.py).
     """
     seen = [images]
+    plain = np.ones(len(images))
+    if section["gate"] is not None:
+        plain = _unsuspected(_opened(section, graphs, section["gate"]["graph"])(images))
     if section["perturb"] is not None:
         perturb = _opened(section, graphs, section["perturb"]["graph"])
         random = np.random.default_rng(0)
@@ -178,9 +202,16 @@ def golden(section: Mapping[str, Any], graphs: Path, images: np.ndarray) -> dict
             seen.append(perturb(images, noise)["perturbed"].reshape(images.shape))
     members = [_opened(section, graphs, name) for name in section["members"]]
     answers = np.stack([member(each)["probabilities"] for each in seen for member in members], axis=1)
-    best = int(answers.max(2).min(1).argmax())
+    best = int((answers.max(2).min(1) * plain).argmax())
     image = images[best : best + 1].astype("<f4")
     return {"image": base64.b64encode(image.tobytes()).decode(), "accepted": answers[best].tolist()}
+
+
+def _unsuspected(told: Mapping[str, np.ndarray]) -> np.ndarray:
+    """(N,) how sure the auxiliary model is of each image; 0 for the half that is reconstructed worse than the other."""
+    error = told["error"][:, 0]
+    sure: np.ndarray = told["auxiliary"].max(1) * (error <= np.median(error))
+    return sure
 
 
 def _opened(section: Mapping[str, Any], graphs: Path, name: str) -> Answer:
@@ -295,13 +326,17 @@ def archive(
     data: Path | None,
 ) -> Path:
     """Build model_store/<recipe>-<policy>.mar and give its path. Raises ExportError, CheckpointError."""
-    predictor = load(runs / recipe.name / f"{table.predictor}.safetensors")
+    graphs, checkpoints = build / recipe.name, runs / recipe.name
+    images = recipe.section("dataset", datasets.Data).load("test", data)
+    if table.predictor.endswith(ONNX):
+        predictor = adopt(Path(table.predictor), images, graphs, checkpoints)
+    else:
+        predictor = Predictor.of(load(checkpoints / f"{table.predictor}.safetensors"))
     section = handler_section(recipe.name, name, table, serving, predictor, runs)
-    images = recipe.section("dataset", datasets.Data).load("test", data).pixels[:256].numpy()
     target = store / f"{recipe.name}-{name}.mar"
     with tempfile.TemporaryDirectory() as private:
         folder = Path(private)
-        stage(folder, section, build / recipe.name, golden(section, build / recipe.name, images))
+        stage(folder, section, graphs, golden(section, graphs, images.pixels[:256].numpy()))
         (folder / "model-config.yaml").write_text(model_config(section, serving))
         prove(folder)
         pack(folder, target.stem, target)
@@ -331,7 +366,7 @@ def main(arguments: list[str] | None = None) -> None:
                 "data": options.data,
             }
             print(archive(recipe, name, tables[name], serving, **folders))
-    except (recipes.RecipeError, ExportError, CheckpointError, datasets.DatasetError) as error:
+    except (recipes.RecipeError, ExportError, CheckpointError, CalibrationError, datasets.DatasetError) as error:
         sys.exit(f"export.archive: {error}")
 
 

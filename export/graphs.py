@@ -4,8 +4,11 @@ A graph takes `images` (N,C,H,W) float32 in [0,1] with N free and gives `probabi
 to 1: normalisation is the network's first layer and softmax its last, so nobody downstream rescales anything. A hash
 network's graph gives `projections` (N,P) beside them; a surrogate's, where its checkpoint's facts say `graph:
 redirection`, gives `redirection` (N,K) (export/redirection.py). An input perturbation's takes `noise` (N,...) float32
-beside `images`, which whoever serves it draws, and gives `perturbed` (N,C*H*W). An ensemble's networks become `NAME-0`,
-`NAME-1`, ...; a single network keeps its checkpoint's name, and a perturbation beside it becomes `NAME-perturbation`.
+beside `images`, which whoever serves it draws, and gives `perturbed` (N,C*H*W). A masked autoencoder and the auxiliary
+model behind it are one graph, which gives `error` (N,1), the mean over pixels of (x - x^)^2, `auxiliary` (N,K), what
+the second says of the reconstruction x^, and `reconstruction` (N,C*H*W). An ensemble's networks become `NAME-0`,
+`NAME-1`, ...; a single network, and such a pair, keeps its checkpoint's name, and a perturbation beside one becomes
+`NAME-perturbation`.
 
     python -m export.graphs RECIPE
 
@@ -38,6 +41,7 @@ import recipes
 from export.redirection import Redirection, UnknownLayerError
 from training.checkpoint import Checkpoint, CheckpointError, load
 from zoo.hash_net import HashNet
+from zoo.masked_autoencoder import MaskedAutoencoder
 from zoo.perturbation import Perturbation
 
 OPSET = 20
@@ -82,9 +86,28 @@ class Perturbed(nn.Module):
         return {"perturbed": self.perturbation(images, noise).flatten(1)}
 
 
+class Inspected(nn.Module):
+    """An image, its reconstruction and what an auxiliary classifier says of that."""
+
+    def __init__(self, autoencoder: nn.Module, auxiliary: nn.Module) -> None:
+        super().__init__()
+        self.autoencoder = autoencoder
+        self.auxiliary = auxiliary
+
+    def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
+        rebuilt = self.autoencoder(images)
+        return {
+            "error": (images - rebuilt).square().mean((1, 2, 3))[:, None],
+            "auxiliary": torch.softmax(self.auxiliary(rebuilt), -1),
+            "reconstruction": rebuilt.flatten(1),
+        }
+
+
 def graph_names(read: Checkpoint) -> list[str]:
     """What the graphs of a checkpoint's networks are called, in their order."""
     name, classifiers = read.path.stem, predictors(read)
+    if inspects(read):
+        return [name]
     return [
         f"{name}-perturbation"
         if isinstance(network, Perturbation)
@@ -95,14 +118,22 @@ def graph_names(read: Checkpoint) -> list[str]:
     ]
 
 
+def inspects(read: Checkpoint) -> bool:
+    """Whether a checkpoint is a gate's: a masked autoencoder and its auxiliary classifier."""
+    return isinstance(read.networks[0], MaskedAutoencoder)
+
+
 def predictors(read: Checkpoint) -> int:
     """How many networks of a checkpoint answer; they come before a perturbation."""
+    if inspects(read):
+        return 0
     return sum(not isinstance(network, Perturbation) for network in read.networks)
 
 
 def export(read: Checkpoint, folder: Path) -> Iterator[Path]:
     """Write both graphs of every network of the checkpoint to `folder`, yielding each path. Raises ExportError."""
-    for name, network, plan in zip(graph_names(read), read.networks, read.architectures, strict=True):
+    # of a gate's two networks, which are one graph, the first stands for both
+    for name, network, plan in zip(graph_names(read), read.networks, read.architectures, strict=not inspects(read)):
         shape = (plan.arguments["channels"], plan.arguments["size"], plan.arguments["size"])
         metadata = {
             "graph": name,
@@ -127,6 +158,8 @@ def _served(network: nn.Module, read: Checkpoint) -> nn.Module:
         return network
     if isinstance(network, Perturbation):
         return Perturbed(network).eval()
+    if isinstance(network, MaskedAutoencoder):
+        return Inspected(*read.networks).eval()
     if kind is None:
         return Classifier(network).eval()
     try:
@@ -172,7 +205,7 @@ def to_onnx(model: nn.Module, shape: tuple[int, ...], path: Path, metadata: Mapp
     onnx.checker.check_model(proto)
     data = proto.SerializeToString(deterministic=True)
     check_parity(model, on_onnxruntime(data), shape, what=path.name)
-    _write(path, data)
+    write(path, data)
 
 
 def on_onnxruntime(graph: Path | bytes) -> Answer:
@@ -273,7 +306,8 @@ def _strip(proto: onnx.ModelProto) -> None:
         item.ClearField("doc_string")
 
 
-def _write(path: Path, data: bytes) -> None:
+def write(path: Path, data: bytes) -> None:
+    """Write a graph to `path`, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     temporary.write_bytes(data)

@@ -53,6 +53,7 @@ def main(folder: Path) -> None:
     if pipeline.policy.response.rule == "soft" and pipeline.policy.perturb is None:
         distance = np.abs(accepted - answers.probabilities[0]).max(1).min()
         assert distance <= TOLERANCE, f"golden image: probabilities are {distance:.1e} from every member's answer"
+    assert answers.decisions[0] == "answer", f"golden image: the gate's decision is {answers.decisions[0]!r}"
     if pipeline.policy.backend == "onnxruntime":
         assert "torch" not in sys.modules, "serving ONNX graphs must not import torch"
 
@@ -61,7 +62,7 @@ def served(pipeline: Any, member: str, image: Any) -> list[float]:
     """What the archive's response rule shows of one member's answer to the image without noise."""
     import numpy as np
 
-    alone = dataclasses.replace(pipeline.policy, members=(member,), route=None, perturb=None, key_env=None)
+    alone = dataclasses.replace(pipeline.policy, members=(member,), route=None, perturb=None, gate=None, key_env=None)
     graphs = {name: pipeline.graphs[name] for name in alone.graphs}
     clock, random = (lambda: 0.0), np.random.default_rng(0)
     asked = type(pipeline)(alone, graphs, key=None, now=clock, clock=clock, random=random, entropy=os.urandom)

@@ -7,6 +7,7 @@ import json
 import shutil
 import stat
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,14 @@ import torch
 import yaml
 
 import recipes
+from attacks.oracle import REFUSED
 from export import archive
 from export.archive import PolicyTable, Serving
 from export.graphs import ExportError
+from export.predictor import Predictor
 from loadtests.oracles import InProcessOracle
-from tests.conftest import NOISY, POLICIES, RECIPE, Smoke
+from tests.conftest import GATED, NOISY, POLICIES, RECIPE, Smoke
+from training.calibration import CalibrationError, GateTable
 from training.checkpoint import CheckpointError, load
 from zoo import datasets
 
@@ -41,13 +45,11 @@ def built(smoke: Smoke, policy: str, store: Path) -> Path:
     )
 
 
-def section(smoke: Smoke, table: PolicyTable) -> dict[str, Any]:
+def section(smoke: Smoke, table: PolicyTable, name: str = "made-up") -> dict[str, Any]:
     """The policy that the archive of this table holds."""
     recipe = recipes.read(RECIPE)
-    predictor = load(smoke.runs / f"smoke/{table.predictor}.safetensors")
-    return archive.handler_section(
-        recipe.name, "made-up", table, recipe.section("serving", Serving), predictor, smoke.runs
-    )
+    predictor = Predictor.of(load(smoke.runs / f"smoke/{table.predictor}.safetensors"))
+    return archive.handler_section(recipe.name, name, table, recipe.section("serving", Serving), predictor, smoke.runs)
 
 
 def unpacked(smoke: Smoke, policy: str, folder: Path) -> Path:
@@ -291,3 +293,104 @@ def test_a_missing_perturbation_says_how_to_make_it(smoke_graphs: Smoke, tmp_pat
     (broken.build / "smoke/meco-perturbation.onnx").unlink()
     with pytest.raises(ExportError, match=r"no graph at .*meco-perturbation\.onnx: export it first"):
         built(broken, "meco", tmp_path / "store")
+
+
+@pytest.mark.parametrize("policy", GATED)
+def test_an_archive_holds_the_gate_and_its_calibration(gated: Smoke, policy: str) -> None:
+    with zipfile.ZipFile(gated.archive(policy)) as packed:
+        names = packed.namelist()
+        handler = yaml.safe_load(packed.read("model-config.yaml"))["handler"]
+    table = recipes.read(RECIPE).family("policies", PolicyTable)[policy].gate
+    assert table is not None
+    assert "graphs/same.onnx" in names
+    made = json.loads((gated.runs / f"smoke/{policy}.calibration.json").read_text())["calibration"]
+    gate = {
+        "graph": "same",
+        "action": table.action,
+        "form": "robust",
+        "alpha": 0.8,
+        "false_positive_rate": 0.01,
+        "calibration": made,
+    }
+    work = {"work": table.work} if policy.endswith("-pow") else {}
+    assert handler["gate"] == {**gate, **work}
+    assert handler["key_env"] == ("TORCHWARDEN_KEY" if policy.endswith("-pow") else None)
+
+
+@pytest.mark.parametrize("policy", GATED)
+def test_a_gate_lets_the_golden_image_and_digits_pass_and_meets_noise(
+    gated: Smoke, policy: str, tmp_path: Path
+) -> None:
+    folder = unpacked(gated, policy, tmp_path)
+    golden = json.loads((folder / "golden.json").read_text())
+    image = np.frombuffer(base64.b64decode(golden["image"]), "<f4").reshape(1, 1, 28, 28)
+    digits = datasets.load("digits", "test").pixels[:32]
+    noise = torch.rand(32, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+    with InProcessOracle(gated.archive(policy), seed=0) as oracle:
+        assert oracle.pipeline(image.copy()).decisions == ("answer",)
+        plain, strange = oracle(digits), oracle(noise)
+        decisions = set(oracle.pipeline(noise.numpy()).decisions)
+    assert int((plain.labels == REFUSED).sum()) <= 3
+    assert (strange.labels == REFUSED).all() == (policy != "same-observe")
+    meets = {"reject": "reject", "pow": "proof-of-work", "observe": "observe"}
+    assert decisions == {meets[policy.rpartition("-")[2]]}
+    if policy.endswith("-pow"):
+        with InProcessOracle(gated.archive(policy), seed=0, pay=True) as oracle:
+            paid = oracle(noise)
+        assert not (paid.labels == REFUSED).any()
+        assert paid.work is not None
+        assert float(paid.work.min()) >= 4
+
+
+def test_the_proof_fails_where_the_gate_stops_the_golden_image(gated: Smoke, tmp_path: Path) -> None:
+    folder = unpacked(gated, "same-reject", tmp_path)
+    config = yaml.safe_load((folder / "model-config.yaml").read_text())
+    threshold = config["handler"]["gate"]["calibration"]["thresholds"][0]
+    threshold.update(score=-1e6, low=None)
+    (folder / "model-config.yaml").write_text(yaml.safe_dump(config))
+    with pytest.raises(ExportError, match=r"golden image: the gate's decision is 'reject'"):
+        archive.prove(folder)
+
+
+def test_a_gate_s_archive_is_the_same_bytes_twice_and_holds_no_key(gated: Smoke, tmp_path: Path) -> None:
+    key = gated.key_file.read_text().strip()
+    with zipfile.ZipFile(gated.archive("same-pow")) as packed:
+        for name in packed.namelist():
+            assert key.encode() not in packed.read(name), name
+            assert bytes.fromhex(key) not in packed.read(name), name
+    assert built(gated, "same-pow", tmp_path).read_bytes() == gated.archive("same-pow").read_bytes()
+
+
+REJECTS = GateTable("reject", "robust", 0.8, 0.01)
+
+
+@pytest.mark.parametrize(
+    ("policy", "table", "message"),
+    [
+        ("same-reject", PolicyTable("meco", gate=REJECTS), "of another predictor: expected '[0-9a-f]{64}', got"),
+        ("same-reject", PolicyTable("victim", gate=replace(REJECTS, alpha=0.5)), "of another alpha: expected 0.5, got"),
+        (
+            "same-reject",
+            PolicyTable("victim", gate=replace(REJECTS, false_positive_rate=0.001)),
+            r"rate: expected one of \[0\.01\], the rates that 129 benign images are enough for, got 0\.001",
+        ),
+    ],
+)
+def test_a_gate_is_archived_with_no_calibration_but_its_own(
+    gated: Smoke, policy: str, table: PolicyTable, message: str
+) -> None:
+    section(gated, PolicyTable("victim", gate=REJECTS), "same-reject")
+    with pytest.raises(CalibrationError, match=message):
+        section(gated, table, policy)
+
+
+def test_a_missing_calibration_says_how_to_make_it(smoke_graphs: Smoke, tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    (runs / "smoke").mkdir(parents=True)
+    for name in ("victim", "same"):
+        shutil.copyfile(smoke_graphs.runs / f"smoke/{name}.safetensors", runs / f"smoke/{name}.safetensors")
+    folders = ["--runs", str(runs), "--build", str(smoke_graphs.build), "--store", str(tmp_path / "store")]
+    message = r"same-pow\.calibration\.json: .* found none; .*python -m training\.calibrate RECIPE --policies same-pow"
+    with pytest.raises(SystemExit, match=message):
+        archive.main([str(RECIPE), "--policies", "same-pow", *folders])
+    assert not (tmp_path / "store").exists()

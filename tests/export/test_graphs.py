@@ -133,6 +133,47 @@ def test_a_checkpoint_s_perturbation_has_the_checkpoint_s_name_and_one_of_its_ow
     assert graphs.predictors(several) == 2
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit")
+def test_a_gate_s_graphs_say_what_its_two_networks_do_at_any_batch(smoke_graphs: Smoke) -> None:
+    autoencoder, auxiliary = load(smoke_graphs.runs / "smoke/same.safetensors").networks
+    path = smoke_graphs.build / "smoke/same.onnx"
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    assert [(each.name, each.shape[1:]) for each in session.get_inputs()] == [("images", [1, 28, 28])]
+    names = [each.name for each in session.get_outputs()]
+    scripted = torch.jit.load(path.with_suffix(".ts.pt"))
+    for rows in (1, 5, 33):
+        pixels = images(rows)
+        with torch.inference_mode():
+            batch = torch.from_numpy(pixels)
+            rebuilt = autoencoder(batch)
+            expected = {
+                "error": torch.stack([(x - y).square().mean() for x, y in zip(batch, rebuilt, strict=True)])[:, None],
+                "auxiliary": auxiliary(rebuilt).softmax(1),
+                "reconstruction": rebuilt.flatten(1),
+            }
+            from_script = scripted(batch)
+        assert list(from_script) == names == list(expected)
+        from_onnx = dict(zip(names, session.run(names, {"images": pixels}), strict=True))
+        for name, values in expected.items():
+            for got in (np.asarray(from_onnx[name]), from_script[name].numpy()):
+                assert got.dtype == np.float32
+                np.testing.assert_allclose(got, values.numpy(), atol=1e-5, err_msg=name)
+    errors = from_onnx["error"]
+    assert errors.shape == (33, 1)
+    assert len(np.unique(errors)) == 33, "one error for all images"
+
+
+def test_a_gate_s_two_networks_are_one_graph_of_their_checkpoint_s_name(smoke_graphs: Smoke, tmp_path: Path) -> None:
+    read = load(smoke_graphs.runs / "smoke/same.safetensors")
+    assert (graphs.graph_names(read), graphs.predictors(read)) == (["same"], 0)
+    assert [path.name for path in graphs.export(read, tmp_path)] == ["same.onnx", "same.ts.pt"]
+    metadata = {each.key: each.value for each in onnx.load(tmp_path / "same.onnx").metadata_props}
+    assert (metadata["graph"], metadata["architecture"]) == ("same", "masked-autoencoder")
+    assert metadata["checkpoint"] == read.digest
+    for name in ("same.onnx", "same.ts.pt"):
+        assert (tmp_path / name).read_bytes() == (smoke_graphs.build / "smoke" / name).read_bytes()
+
+
 def test_both_networks_of_a_checkpoint_say_where_they_come_from(smoke_graphs: Smoke, tmp_path: Path) -> None:
     read = load(smoke_graphs.runs / "smoke/meco.safetensors")
     written = [path.name for path in graphs.export(read, tmp_path)]
