@@ -11,6 +11,7 @@ attacks.jittered, attacks.consensus.
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Protocol
 
 import torch
@@ -78,7 +79,7 @@ class AveragingThief:
         """The wrapped thief's, with every copy charged; an image is known once its last copy is answered."""
         told = self._thief.transfer_set()
         places = (told.places + 1) * self._copies - 1
-        return TransferSet(told.images, told.labels, told.probabilities, places, told.charged * self._copies)
+        return dataclasses.replace(told, places=places, charged=told.charged * self._copies)
 
     def clone(self) -> Clone | None:
         """The wrapped thief's."""
@@ -97,17 +98,18 @@ def mean_answers(answers: Answers, copies: int) -> Answers:
     """One answer for every `copies` rows: mean probabilities and their label, or the most frequent label.
 
     Refused copies are left out; an image whose copies were all refused is refused. Of equally frequent labels the
-    smallest counts.
+    smallest counts. What was paid for the copies was paid for their image.
     """
+    work = None if answers.work is None else answers.work.view(-1, copies).sum(dim=1)
     labels = answers.labels.view(-1, copies)
     answered = labels != REFUSED
     refused = ~answered.any(dim=1)
     if answers.probabilities is None:
-        return Answers(torch.where(refused, REFUSED, votes(labels).argmax(dim=1)))
+        return Answers(torch.where(refused, REFUSED, votes(labels).argmax(dim=1)), work=work)
     shown = answers.probabilities.view(len(labels), copies, -1)
     total = torch.where(answered[:, :, None], shown, 0.0).sum(dim=1)
     mean = total / answered.sum(dim=1, keepdim=True)  # 0 / 0 is NaN: the row of a refused image
-    return Answers(torch.where(refused, REFUSED, mean.argmax(dim=1)), mean)
+    return Answers(torch.where(refused, REFUSED, mean.argmax(dim=1)), mean, work)
 
 
 def votes(labels: torch.Tensor) -> torch.Tensor:

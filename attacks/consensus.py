@@ -53,6 +53,6 @@ def agreed_answers(answers: Answers, copies: int, *, least: float) -> Answers:
     most, label = votes(answers.labels.view(-1, copies)).max(dim=1)
     # so that three of five are the share 0.6, whatever the rounding
     agreed = (most >= least * copies - 1e-6) & (most > 0)
-    mean = mean_answers(answers, copies).probabilities
-    labels = torch.where(agreed, label, REFUSED)
-    return Answers(labels, None if mean is None else torch.where(agreed[:, None], mean, torch.nan))
+    mean = mean_answers(answers, copies)
+    shown = None if mean.probabilities is None else torch.where(agreed[:, None], mean.probabilities, torch.nan)
+    return Answers(torch.where(agreed, label, REFUSED), shown, mean.work)

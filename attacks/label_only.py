@@ -6,6 +6,8 @@ does better without (MeCo, Wang et al., NeurIPS 2023, sec. 5.4 and table 5; Orek
 
 from __future__ import annotations
 
+import dataclasses
+
 import torch
 
 from attacks.oracle import Answers, Oracle
@@ -15,6 +17,6 @@ def labels_only(oracle: Oracle) -> Oracle:
     """`oracle` without its probabilities; a refused row stays refused."""
 
     def told(images: torch.Tensor) -> Answers:
-        return Answers(oracle(images).labels)
+        return dataclasses.replace(oracle(images), probabilities=None)
 
     return told

@@ -23,14 +23,18 @@ class Answers:
     labels: int64 (N,), REFUSED where the service gave an error in place of an answer.
     probabilities: float32 (N, K) as served (a response rule may leave rows that do not sum to 1), NaN in refused
         rows; None where the service tells labels only.
+    work: float64 (N,), expected hashes that were paid for each row; None where nothing was.
     """
 
     labels: torch.Tensor
     probabilities: torch.Tensor | None = None
+    work: torch.Tensor | None = None
 
     def __post_init__(self) -> None:
         if self.labels.dtype != torch.int64 or self.labels.ndim != 1:
             raise ValueError(f"labels: expected int64 (N,), got {_describe(self.labels)}")
+        if self.work is not None and (self.work.dtype != torch.float64 or self.work.shape != self.labels.shape):
+            raise ValueError(f"work: expected float64 ({len(self.labels)},), got {_describe(self.work)}")
         if self.probabilities is None:
             return
         if self.probabilities.dtype != torch.float32 or self.probabilities.ndim != 2:
@@ -48,9 +52,12 @@ def joined(parts: Sequence[Answers]) -> Answers:
     """Answers of several requests as one; probabilities where any part has them, NaN for parts refused whole.
     Raises ValueError where only some of the parts that were answered have them."""
     labels = torch.cat([part.labels for part in parts])
+    work = None
+    if any(part.work is not None for part in parts):
+        work = torch.cat([torch.zeros(len(part.labels)).double() if part.work is None else part.work for part in parts])
     shown = [part.probabilities for part in parts if part.probabilities is not None]
     if not shown:
-        return Answers(labels)
+        return Answers(labels, work=work)
     if any(part.probabilities is None and not part.refused.all() for part in parts):
         raise ValueError(f"{len(shown)} of {len(parts)} answers hold probabilities; expected all or none")
     nothing = torch.full((1, shown[0].shape[1]), torch.nan)
@@ -62,6 +69,7 @@ def joined(parts: Sequence[Answers]) -> Answers:
                 for part in parts
             ]
         ),
+        work,
     )
 
 
@@ -90,7 +98,10 @@ class BudgetSpent(Exception):  # noqa: N818 - an event, not a fault
 
 
 class Ledger:
-    """An oracle that charges every image it is shown, answered or not, and never sends more than `budget`."""
+    """An oracle that charges every image it is shown, answered or not, and never sends more than `budget`.
+
+    queries, refused: images so far. work: expected hashes paid for them.
+    """
 
     def __init__(self, oracle: Oracle, budget: int) -> None:
         if budget < 1:
@@ -99,6 +110,7 @@ class Ledger:
         self.budget = budget
         self.queries = 0
         self.refused = 0
+        self.work = 0.0
 
     @property
     def left(self) -> int:
@@ -115,6 +127,7 @@ class Ledger:
         if len(answers.labels) != len(images):
             raise ValueError(f"the oracle gave {len(answers.labels)} answers for {len(images)} images")
         self.refused += int(answers.refused.sum())
+        self.work += 0.0 if answers.work is None else float(answers.work.sum())
         return answers
 
 

@@ -26,6 +26,8 @@ class TransferSet:
     probabilities: float32 (n, K) as served, or None where the service tells labels only.
     places: int64 (n,), ascending: the place of each row among the charged queries, from 0.
     charged: images shown to the victim, answered or not.
+    work: float64 (n,), expected hashes paid from the row before until this row was known, for what was dropped between
+        them too; None where nothing was paid.
     """
 
     images: torch.Tensor
@@ -33,9 +35,15 @@ class TransferSet:
     probabilities: torch.Tensor | None
     places: torch.Tensor
     charged: int
+    work: torch.Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def paid(self) -> float:
+        """Expected hashes paid for all of it."""
+        return 0.0 if self.work is None else float(self.work.sum())
 
     def first(self, queries: int) -> TransferSet:
         """What was known after the first `queries` charged images (all of it, if fewer were charged)."""
@@ -57,15 +65,17 @@ class TransferSet:
 
     def _rows(self, keep: torch.Tensor, *, charged: int) -> TransferSet:
         probabilities = None if self.probabilities is None else self.probabilities[keep]
-        return TransferSet(self.images[keep], self.labels[keep], probabilities, self.places[keep], charged)
+        work = None if self.work is None else self.work[keep]
+        return TransferSet(self.images[keep], self.labels[keep], probabilities, self.places[keep], charged, work)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write an .npz; a failure leaves what stood at `path` before."""
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         arrays = {"images": self.images, "labels": self.labels, "places": self.places}
-        if self.probabilities is not None:
-            arrays["probabilities"] = self.probabilities
+        for name, optional in (("probabilities", self.probabilities), ("work", self.work)):
+            if optional is not None:
+                arrays[name] = optional
         unfinished = path.with_name(f".{path.name}.{os.getpid()}")
         try:
             with unfinished.open("wb") as file:
@@ -90,6 +100,7 @@ class TransferSet:
                 probabilities=tensors.get("probabilities"),
                 places=tensors["places"],
                 charged=int(file["charged"]),
+                work=tensors.get("work"),
             )
 
 
@@ -105,6 +116,7 @@ class Collector:
         self._keep = keep
         self._charged = 0
         self._held = 0
+        self._paid = 0.0  # for exchanges that are forgotten
 
     def add(self, images: torch.Tensor, answers: Answers) -> None:
         """Remember one exchange: images (N, C, H, W) and their N answers."""
@@ -114,17 +126,24 @@ class Collector:
         self._held += len(images)
         while self._keep is not None and self._held - len(self._images[0]) >= self._keep:
             self._held -= len(self._images.popleft())
-            self._answers.popleft()
+            forgotten = self._answers.popleft()
+            self._paid += 0.0 if forgotten.work is None else float(forgotten.work.sum())
 
     def transfer_set(self) -> TransferSet:
         """All answered rows that are remembered. Raises ValueError before the first exchange."""
         if not self._images:
             raise ValueError("an empty transfer set: nothing was asked yet")
         told = joined(self._answers)
+        known = ~told.refused
+        work = None
+        if told.work is not None or self._paid:
+            each = torch.zeros(self._held).double() if told.work is None else told.work
+            work = (self._paid + each.cumsum(dim=0))[known].diff(prepend=torch.zeros(1).double())
         return TransferSet(
-            images=torch.cat(list(self._images))[~told.refused],
-            labels=told.labels[~told.refused],
-            probabilities=None if told.probabilities is None else told.probabilities[~told.refused],
-            places=torch.arange(self._charged - self._held, self._charged)[~told.refused],
+            images=torch.cat(list(self._images))[known],
+            labels=told.labels[known],
+            probabilities=None if told.probabilities is None else told.probabilities[known],
+            places=torch.arange(self._charged - self._held, self._charged)[known],
             charged=self._charged,
+            work=work,
         )

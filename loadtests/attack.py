@@ -20,7 +20,7 @@ import argparse
 import dataclasses
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -33,7 +33,7 @@ from attacks import registry
 from attacks.clone import LABELS, Cloning
 from attacks.transfer import TransferSet
 from handlers.errors import LoadError
-from loadtests import evaluate, felt, target, traffic
+from loadtests import evaluate, felt, payment, target, traffic
 from loadtests.evaluate import Evaluation, Plan, Victim
 from loadtests.oracles import HttpOracle, OracleError
 from loadtests.results import FeltRow, Report, ResultError, merge, run_info
@@ -208,8 +208,8 @@ def _still_true(transfer: TransferSet, server: Target, model: str, *, plan: Plan
     rows = plan.theft.how.rows
     with requests.Session() as session:
 
-        def post(body: bytes, content_type: str) -> tuple[int, bytes]:
-            headers = {**server.authorization, "Content-Type": content_type}
+        def post(body: bytes, content_type: str, more: Mapping[str, str] | None = None) -> tuple[int, bytes]:
+            headers = {**server.authorization, "Content-Type": content_type, **(more or {})}
             url = server.inference + server.path(model)
             try:
                 response = session.post(url, data=body, headers=headers, timeout=TIMEOUT_S)
@@ -217,7 +217,7 @@ def _still_true(transfer: TransferSet, server: Target, model: str, *, plan: Plan
                 raise TargetError(f"{url}: no answer ({type(error).__name__}); is it running? (make status)") from error
             return response.status_code, response.content
 
-        now = plan.theft.reads(HttpOracle(post, rows=rows))(transfer.images[:rows])
+        now = plan.theft.reads(HttpOracle(post, rows=rows, solver=payment.solve))(transfer.images[:rows])
     if not torch.equal(now.labels, transfer.labels[:rows]):
         return False
     if now.probabilities is None or transfer.probabilities is None:

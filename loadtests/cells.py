@@ -132,7 +132,8 @@ def row(recipe: str, cell: Cell, score: Score, exam: Exam, *, no_query_accuracy:
         victim_accuracy=metrics.accuracy(exam.served, exam.truth),
         queries=score.queries,
         rejected=score.rejected,
-        pow_hashes=0,
+        # not of the score: policies that tell the same share it, and may ask other prices
+        pow_hashes=round(_transfer(cell.transfer).first(cell.budget).paid),
         seconds=score.seconds,
     )
 

@@ -143,16 +143,17 @@ class Victim:
     @classmethod
     def meet(cls, job: Job, name: str) -> Victim:
         """Sit the exam of the policy `name`. Raises OracleError, LoadError."""
-        with InProcessOracle(job.archive(name), seed=SEED) as oracle:
+        with InProcessOracle(job.archive(name), seed=SEED, pay=True) as oracle:
             answers = oracle(job.test.pixels)
             assert job.test.labels is not None, "a recipe's data set is labelled"
             exam = Exam(job.test.pixels, job.test.labels, answers.labels)
             policy = oracle.pipeline.policy
             whole = _hash(policy, _graphs(oracle, policy.graphs), exam.served, answers.probabilities)
-            part = [*policy.members, *([policy.route.graph] if policy.route else [])]
+            deciding = [stage.graph for stage in (policy.route, policy.gate) if stage is not None]
             # where the response rule leaves labels alone, whatever it does to probabilities is nothing to a thief who
             # reads labels: policies that are equal but for such rules are robbed at once
-            labels = _hash(policy.input, policy.route, _graphs(oracle, part), exam.served)
+            graphs = _graphs(oracle, [*policy.members, *deciding])
+            labels = _hash(policy.input, policy.route, policy.gate, graphs, exam.served)
             keeps = policy.response.build().keeps_label
         path = job.folder / "transfer" / f"exam-{name}.npz"
         exam.save(path)
@@ -371,7 +372,7 @@ def _grown(recipe: str, plan: Plan, budget: int, snapshot: Snapshot, no_query: f
         victim_accuracy=metrics.accuracy(exam.served, exam.truth),
         queries=snapshot.queries,
         rejected=snapshot.rejected,
-        pow_hashes=0,
+        pow_hashes=round(snapshot.work),
         seconds=snapshot.seconds,
     )
 

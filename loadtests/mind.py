@@ -8,7 +8,7 @@ which asks the service (loadtests/users/campaign.py), and waits for the answers:
     {"say": "ready"}                 ->
                                      <-     {"say": "go"}           when the quiet stretch is over
     {"say": "ask"}, images           ->
-                                     <-     {"say": "told"}, labels[, probabilities]
+                                     <-     {"say": "told", "what": [...]}, one array for each field of Answers named
     ...
     {"say": "done"}                  ->     what came of it lies in the theft's folder
     {"say": "failed", "why": ...}    ->     or this
@@ -152,9 +152,8 @@ def _think(options: argparse.Namespace, channel: Channel) -> None:
 
     def oracle(images: torch.Tensor) -> Answers:
         channel.send({"say": "ask"}, images.numpy())
-        _, told = channel.receive()
-        labels, *probabilities = (torch.from_numpy(array) for array in told)
-        return Answers(labels, probabilities[0] if probabilities else None)
+        message, told = channel.receive()
+        return Answers(**dict(zip(message["what"], map(torch.from_numpy, told), strict=True)))
 
     channel.send({"say": "ready"})
     channel.receive()

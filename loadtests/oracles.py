@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import tempfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -19,16 +19,17 @@ import numpy as np
 import torch
 
 import handlers
-from attacks.oracle import REFUSED, Answers
+from attacks.oracle import REFUSED, Answers, joined
 from handlers import batch, loading, wire
 from handlers.backends import BACKENDS
-from handlers.errors import RequestError
+from handlers.errors import RequestError, WorkWanted
+from loadtests.payment import Credit, Solver, on_credit, price
 
 CHECKOUT = Path(handlers.__file__).resolve().parent.parent
 PACKED_ROOMS = ("handlers", "defenses")
 
-Post = Callable[[bytes, str], tuple[int, bytes]]
-"""(body, content type) -> (HTTP status, body of the answer)"""
+Post = Callable[..., tuple[int, bytes]]
+"""(body, content type[, further headers by name]) -> (HTTP status, body of the answer)"""
 
 
 class OracleError(RuntimeError):
@@ -39,40 +40,41 @@ class HttpOracle:
     """Asks through `post`, at most `rows` images a request, in one of wire.CONTENT_TYPES.
 
     post: sends a body with its content type and the client's token, and returns status and body; it may raise.
-    Rows that were refused come back as REFUSED. Raises OracleError where a request failed as a whole: that says
-    something about the set-up, not about the defense, and must not pass as a refusal.
+    solver: pays where rows want a proof of work; without one, or where it gives up, they come back as REFUSED, as rows
+    do that were refused. paid: expected hashes of all challenges that were solved so far; attempts: hashes it took.
+    Raises OracleError where a request failed as a whole: that says something about the set-up, not about the defense,
+    and must not pass as a refusal.
     """
 
-    def __init__(self, post: Post, *, rows: int, content_type: str = wire.RAW) -> None:
+    def __init__(self, post: Post, *, rows: int, content_type: str = wire.RAW, solver: Solver | None = None) -> None:
         self._post = post
         self._rows = rows
         self._content_type = content_type
+        self._solver = solver
+        self.paid = 0.0
+        self.attempts = 0
 
     def __call__(self, images: torch.Tensor) -> Answers:
         """Answers for images float32 (N, C, H, W) in [0, 1], N >= 1."""
-        parts = [self._ask(part) for part in images.split(self._rows)]
-        shown = [part.probabilities for part in parts if part.probabilities is not None]
-        classes = shown[0].shape[1] if shown else 0
-        return Answers(
-            torch.cat([part.labels for part in parts]),
-            torch.cat([_padded(part, classes) for part in parts]) if shown else None,
-        )
+        return joined([self._ask(part) for part in images.split(self._rows)])
 
     def _ask(self, images: torch.Tensor) -> Answers:
-        status, body = self._post(wire.encode_rows(images.numpy(), self._content_type), self._content_type)
-        if status == 200:
-            labels, probabilities, errors = wire.decode_answers(body)
-            labels[list(errors)] = REFUSED
-            shown = None if probabilities is None else torch.from_numpy(probabilities)
-            return Answers(torch.from_numpy(labels), shown)
-        try:
-            fault = wire.decode_error(body)
-        except wire.WireError as error:
-            raise OracleError(f"the service answered {status}, {error}") from error
-        if fault.row is None:
-            raise OracleError(f"the service answered {status} {fault.code}: {fault.message}")
-        # every row of this request was at fault, and the body shows the first row's
-        return Answers(torch.full((len(images),), REFUSED))
+        body = wire.encode_rows(images.numpy(), self._content_type)
+        status, told = self._post(body, self._content_type)
+        challenge = wire.decode_challenge(told)
+        if challenge is None or self._solver is None:
+            return _read(status, told, len(images))
+        paid = self._solver(challenge)
+        if paid is None:
+            return _read(status, told, len(images))
+        self.paid += price(challenge)
+        self.attempts += paid.attempts
+        charged = _charged(status, told, len(images))
+        status, told = self._post(body, self._content_type, {wire.SOLUTION: paid.solution})
+        answers = _read(status, told, len(images))
+        # the challenge tells the request's price alone: its charged rows share it
+        work = charged.double() * price(challenge) / charged.sum()
+        return Answers(answers.labels, answers.probabilities, work)
 
 
 class InProcessOracle:
@@ -80,11 +82,12 @@ class InProcessOracle:
 
     Unpacks `archive` (.mar) to a temporary folder of its own, checks that the code inside is byte for byte this
     checkout's, and loads it as the server's worker would (the deployment's key comes from the environment). seed: of
-    what a response rule draws, so that the same questions get the same answers; None: fresh, as a server's are. Use as
-    a context manager, or `close` it. Raises OracleError, or handlers' LoadError.
+    what a response rule draws, so that the same questions get the same answers; None: fresh, as a server's are. pay:
+    answer rows that want a proof of work, and note its price (`Answers.work`), though nobody hashes; else they are
+    REFUSED. Use as a context manager, or `close` it. Raises OracleError, or handlers' LoadError.
     """
 
-    def __init__(self, archive: Path, *, seed: int | None = None) -> None:
+    def __init__(self, archive: Path, *, seed: int | None = None, pay: bool = False) -> None:
         if not archive.is_file():
             raise OracleError(f"{archive}: no such archive; build it first (make archive)")
         self._folder = tempfile.TemporaryDirectory(prefix="torchwarden-")
@@ -94,7 +97,9 @@ class InProcessOracle:
         except BaseException:
             self.close()
             raise
-        self._oracle = HttpOracle(self.post, rows=self.pipeline.policy.max_rows)
+        self._till = Credit() if pay else None
+        rows = self.pipeline.policy.max_rows
+        self._oracle = HttpOracle(self.post, rows=rows, solver=on_credit if pay else None)
 
     @property
     def folder(self) -> Path:
@@ -127,13 +132,14 @@ class InProcessOracle:
         told: dict[str, Any] = json.loads(graph.metadata["facts"])
         return told
 
-    def post(self, body: bytes, content_type: str) -> tuple[int, bytes]:
+    def post(self, body: bytes, content_type: str, headers: Mapping[str, str] | None = None) -> tuple[int, bytes]:
         """Status and body of one request, as the handler answers it without TorchServe around it."""
         try:
             rows = wire.decode(body, content_type, expects=self.pipeline.policy)
         except RequestError as error:
             rows = wire.Rows.refused(error, self.pipeline.policy.input)
-        reply = batch.replies([rows], batch.ask(self.pipeline, [rows]))[0]
+        rows = batch.admitted(rows, (headers or {}).get(wire.SOLUTION), self._till)
+        reply = batch.replies([rows], batch.ask(self.pipeline, [rows]), self._till)[0]
         return int(reply.status), reply.body
 
     def close(self) -> None:
@@ -149,11 +155,29 @@ class InProcessOracle:
         self.close()
 
 
-def _padded(answers: Answers, classes: int) -> torch.Tensor:
-    """Probabilities (N, K), NaN throughout for a request of which every row was refused."""
-    if answers.probabilities is not None:
-        return answers.probabilities
-    return torch.full((len(answers.labels), classes), torch.nan)
+def _read(status: int, body: bytes, rows: int) -> Answers:
+    """What one request's answer says of its rows. Raises OracleError."""
+    if status == 200:
+        labels, probabilities, errors = wire.decode_answers(body)
+        labels[list(errors)] = REFUSED
+        return Answers(torch.from_numpy(labels), None if probabilities is None else torch.from_numpy(probabilities))
+    try:
+        fault = wire.decode_error(body)
+    except wire.WireError as error:
+        raise OracleError(f"the service answered {status}, {error}") from error
+    if fault.row is None:
+        raise OracleError(f"the service answered {status} {fault.code}: {fault.message}")
+    # every row of this request was at fault, and the body shows one row's
+    return Answers(torch.full((rows,), REFUSED))
+
+
+def _charged(status: int, body: bytes, rows: int) -> torch.Tensor:
+    """bool (rows,): which rows a challenge is about; all of them where none was answered."""
+    charged = torch.full((rows,), status != 200)
+    if status == 200:
+        faults = wire.decode_answers(body).errors
+        charged[[row for row, fault in faults.items() if fault.code == WorkWanted.code]] = True
+    return charged
 
 
 def _unpack(archive: Path, folder: Path) -> None:

@@ -8,6 +8,7 @@ The page needs no network and no script, and shows every row of report.json, the
 from __future__ import annotations
 
 import argparse
+import base64
 import os
 import sys
 from collections.abc import Sequence
@@ -15,11 +16,13 @@ from pathlib import Path
 
 import jinja2
 
-from loadtests import felt_figure, figures
+from loadtests import felt_figure, figures, gate_figures
 from loadtests.headline import UNDEFENDED, Cell, Line, cells, headline
 from loadtests.results import Report, ResultError, read
 
 TEMPLATE = Path(__file__).with_name("report.html.j2")
+# what loadtests.reconstructions leaves beside report.json
+PICTURE = "reconstructions.png"
 
 
 def main() -> None:
@@ -33,7 +36,11 @@ def main() -> None:
         sys.exit(f"loadtests.report: {error}")
     page = folder / "report.html"
     unfinished = page.with_name(f".{page.name}.{os.getpid()}")
-    unfinished.write_text(render(report, title=subject(report) or folder.resolve().name), "utf-8")
+    picture = folder / PICTURE
+    shown = picture.read_bytes() if picture.exists() else None
+    unfinished.write_text(
+        render(report, title=subject(report) or folder.resolve().name, reconstructions=shown), "utf-8"
+    )
     unfinished.replace(page)
     print(table(headline(report)))
     print(f"report: {page}")
@@ -41,11 +48,15 @@ def main() -> None:
 
 def subject(report: Report) -> str:
     """The recipes that the report's rows are about."""
-    return ", ".join(sorted({row.recipe for row in report.attacks} | {row.recipe for row in report.policies}))
+    robbed = {row.recipe for row in report.attacks} | {row.recipe for row in report.detection}
+    return ", ".join(sorted(robbed | {row.recipe for row in report.policies}))
 
 
-def render(report: Report, *, title: str) -> str:
-    """The page as HTML. What stands in the report is escaped; only the figures are taken as they are."""
+def render(report: Report, *, title: str, reconstructions: bytes | None = None) -> str:
+    """The page as HTML. What stands in the report is escaped; only the figures are taken as they are.
+
+    reconstructions: a PNG of loadtests.reconstructions, which then stands in the page itself.
+    """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATE.parent),
         autoescape=True,
@@ -58,6 +69,7 @@ def render(report: Report, *, title: str) -> str:
     by_policy = {line.policy: cells(row for row in report.attacks if row.policy == line.policy) for line in lines}
     routed = {line.policy: [row for row in report.routing if row.policy == line.policy] for line in lines}
     victim = next((row.accuracy for row in report.policies if row.policy == UNDEFENDED), None)
+    judged = any(row.malicious for row in report.score_curves)
     classes = report.run.settings.get("classes")
     chance = 1 / classes if classes else None
     return environment.get_template(TEMPLATE.name).render(
@@ -67,7 +79,24 @@ def render(report: Report, *, title: str) -> str:
         curves=figures.curves(by_policy, chance=chance, victim=victim) if report.attacks else None,
         routing={policy: figures.routing(rows) for policy, rows in routed.items() if rows},
         felt=felt_figure.latencies(report.felt) if report.felt else None,
+        rocs=gate_figures.rocs(report.score_curves, white=False) if judged else None,
+        histograms=scores(report),
+        reconstructions=f"data:image/png;base64,{base64.b64encode(reconstructions).decode()}"
+        if reconstructions
+        else None,
     )
+
+
+def scores(report: Report) -> dict[str, str]:
+    """A figure of scores for each gate that was judged, by its policy."""
+    gates = dict.fromkeys(row.detector for row in report.detection if row.kind == "gate")
+    curves = {name: [row for row in report.score_curves if row.detector == name] for name in gates}
+    thresholds = {name: report.run.settings.get(f"gate.{name}", {}).get("threshold") for name in gates}
+    return {
+        name: gate_figures.histograms(rows, threshold=thresholds[name], white=False)
+        for name, rows in curves.items()
+        if {row.malicious for row in rows} == {False, True}
+    }
 
 
 def table(lines: Sequence[Line]) -> str:

@@ -20,11 +20,18 @@ from pathlib import Path
 from statistics import median
 from typing import Any, ClassVar
 
+from loadtests.fields import ResultError as ResultError
+from loadtests.fields import fractions
+from loadtests.gate_rows import (
+    DetectionRow,
+    FalsePositiveRow,
+    GateCostRow,
+    GatePrecisionRow,
+    ScoreCurveRow,
+    WorkRow,
+)
+
 VERSIONS = ("torch", "numpy", "onnxruntime", "torchserve", "locust")
-
-
-class ResultError(ValueError):
-    """A row or a file that does not follow the schema."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +66,7 @@ class AttackRow:
     seconds: float
 
     def __post_init__(self) -> None:
-        _fractions(self, "clone_accuracy", "agreement", "held_out", "no_query_accuracy", "victim_accuracy")
+        fractions(self, "clone_accuracy", "agreement", "held_out", "no_query_accuracy", "victim_accuracy")
         if self.labels not in ("soft", "hard"):
             raise ResultError(f"attacks: labels: expected 'soft' or 'hard', got {self.labels!r}")
 
@@ -86,29 +93,7 @@ class PolicyRow:
     forward_passes: float
 
     def __post_init__(self) -> None:
-        _fractions(self, "accuracy", "label_flips", "ece", "shifted_accuracy", "false_positive_rate")
-
-
-@dataclass(frozen=True)
-class DetectionRow:
-    """How well a detector tells an attack's queries (positive) from benign ones."""
-
-    SCOPE: ClassVar = ("recipe", "detector", "attack")
-
-    recipe: str
-    detector: str
-    attack: str
-    n_attack: int
-    n_benign: int
-    auroc: float
-    aupr: float
-    fpr95: float
-    fpr90: float
-    tpr_at_1pct: float
-    tpr_at_01pct: float
-
-    def __post_init__(self) -> None:
-        _fractions(self, "auroc", "aupr", "fpr95", "fpr90", "tpr_at_1pct", "tpr_at_01pct")
+        fractions(self, "accuracy", "label_flips", "ece", "shifted_accuracy", "false_positive_rate")
 
 
 @dataclass(frozen=True)
@@ -201,7 +186,7 @@ class InvarianceRow:
     sorted_counts: tuple[int, ...]
 
     def __post_init__(self) -> None:
-        _fractions(self, "kept")
+        fractions(self, "kept")
         object.__setattr__(self, "sorted_counts", tuple(self.sorted_counts))  # JSON knows no tuples
         if sum(self.sorted_counts) != self.images * self.copies:
             raise ResultError(f"invariance: sorted_counts: expected {self.images} x {self.copies} copies in all")
@@ -237,7 +222,7 @@ class CoherenceRow:
     percentiles: tuple[float, ...]
 
     def __post_init__(self) -> None:
-        _fractions(self, "mean")
+        fractions(self, "mean")
         object.__setattr__(self, "percentiles", tuple(self.percentiles))  # JSON knows no tuples
         if len(self.percentiles) != 101 or not all(0 <= value <= 1 for value in self.percentiles):
             raise ResultError(f"coherence: percentiles: expected 101 fractions, got {self.percentiles}")
@@ -266,7 +251,7 @@ class TrainingRow:
     search: tuple[dict[str, Any], ...] = ()
 
     def __post_init__(self) -> None:
-        _fractions(self, "validation_accuracy", "diversity", "coherence")
+        fractions(self, "validation_accuracy", "diversity", "coherence")
         object.__setattr__(self, "search", tuple(self.search))
 
 
@@ -304,7 +289,7 @@ class FeltRow:
     p99_ms: float | None
 
     def __post_init__(self) -> None:
-        _fractions(self, "accuracy")
+        fractions(self, "accuracy")
         if self.stretch not in self.STRETCHES:
             raise ResultError(f"felt: stretch: expected one of {', '.join(self.STRETCHES)}, got {self.stretch!r}")
         if self.rejections + self.errors > self.requests:
@@ -338,7 +323,7 @@ class AgreementRow:
     allowed: float
 
     def __post_init__(self) -> None:
-        _fractions(self, "same_images", "in_process", "over_http")
+        fractions(self, "same_images", "in_process", "over_http")
 
     @property
     def agrees(self) -> bool:
@@ -393,7 +378,7 @@ class DenoisingRow:
     kept: float
 
     def __post_init__(self) -> None:
-        _fractions(self, "kept")
+        fractions(self, "kept")
 
 
 @dataclass(frozen=True)
@@ -491,6 +476,11 @@ class Report:
     denoising: tuple[DenoisingRow, ...] = ()
     gradients: tuple[GradientRow, ...] = ()
     defense_costs: tuple[DefenseCostRow, ...] = ()
+    score_curves: tuple[ScoreCurveRow, ...] = ()
+    false_positives: tuple[FalsePositiveRow, ...] = ()
+    work: tuple[WorkRow, ...] = ()
+    gate_costs: tuple[GateCostRow, ...] = ()
+    gate_precision: tuple[GatePrecisionRow, ...] = ()
 
 
 ROWS: Mapping[str, type[Any]] = {
@@ -509,6 +499,11 @@ ROWS: Mapping[str, type[Any]] = {
     "denoising": DenoisingRow,
     "gradients": GradientRow,
     "defense_costs": DefenseCostRow,
+    "score_curves": ScoreCurveRow,
+    "false_positives": FalsePositiveRow,
+    "work": WorkRow,
+    "gate_costs": GateCostRow,
+    "gate_precision": GatePrecisionRow,
 }
 
 
@@ -603,13 +598,6 @@ def _built(row: type[Any], fields: Mapping[str, Any], where: str) -> Any:
         return row(**fields)
     except ResultError as error:
         raise ResultError(f"{where}: {error}") from error
-
-
-def _fractions(row: Any, *names: str) -> None:
-    for name in names:
-        value = getattr(row, name)
-        if value is not None and not 0 <= value <= 1:
-            raise ResultError(f"{name}: expected a fraction in [0, 1], got {value}")
 
 
 def _commit() -> str | None:

@@ -72,7 +72,8 @@ class Record:
     """One finished request, begun at `at` (seconds since the epoch).
 
     failure: why it failed, if it did. rejected: whether the service turned it away in order, as it does when its queue
-    is full or a defense refuses. right: rows with the true label, of an answered benign request.
+    is full or a defense refuses. right: rows with the true label, of an answered benign request. hashes: attempts that
+    it took to pay for the answer, before the request began.
     """
 
     kind: Kind
@@ -81,6 +82,7 @@ class Record:
     failure: str | None = None
     rejected: bool = False
     right: int | None = None
+    hashes: int = 0
 
 
 @dataclass
@@ -127,9 +129,10 @@ class Tally:
         failure: str | None = None,
         rejected: bool = False,
         right: int | None = None,
+        hashes: int = 0,
     ) -> None:
         """Count one finished request; see Record."""
-        record = Record(kind, ms, at, failure, rejected, right)
+        record = Record(kind, ms, at, failure, rejected, right, hashes)
         self.records.append(record)
         self._failed += self._faulty(record)
 
@@ -218,6 +221,7 @@ class Tally:
             "p50_ms": _percentile(latencies, 50),
             "p99_ms": _percentile(latencies, 99),
             "rows_per_s": round(len(latencies) * kind.rows / seconds, 1),
+            "hashes": sum(record.hashes for record in mine),
         }
 
     def _felt(self, attack: Attack) -> dict[str, Any]:

@@ -47,13 +47,15 @@ class Snapshot:
     """An attack's own clone after so many queries.
 
     labels: int64 (N,), its answers to the exam's N images. held_out: its agreement with answers it had not learnt from
-    yet. queries, rejected: charged so far, and of those refused. seconds: since the theft began.
+    yet. queries, rejected: charged so far, and of those refused. work: expected hashes paid. seconds: since the theft
+    began.
     """
 
     labels: torch.Tensor
     held_out: float
     queries: int
     rejected: int
+    work: float
     seconds: float
 
     def save(self, path: Path) -> None:
@@ -69,6 +71,7 @@ class Snapshot:
                 held_out=float(file["held_out"]),
                 queries=int(file["queries"]),
                 rejected=int(file["rejected"]),
+                work=float(file["work"]),
                 seconds=float(file["seconds"]),
             )
 
@@ -164,6 +167,7 @@ def carry_out(
                     held_out=clone.held_out,
                     queries=ledger.queries,
                     rejected=ledger.refused,
+                    work=ledger.work,
                     seconds=round(time.perf_counter() - started, 2),
                 ).save(unfinished / f"clone-{budget}.npz")
         thief.transfer_set().save(unfinished / "transfer.npz")
@@ -177,13 +181,13 @@ def carry_out(
 
 
 def in_process(theft: Theft, folder: Path) -> None:
-    """Carry out one theft on the archive's own code in this process."""
+    """Carry out one theft on the archive's own code in this process; work that it asks for is paid on credit."""
     with np.load(theft.exam, allow_pickle=False) as file:
         questions = torch.from_numpy(file["images"])
     process = multiprocessing.current_process()
     number = process._identity[0] - 1 if process._identity else 0
     with (
-        InProcessOracle(theft.archive, seed=theft.seed) as oracle,
+        InProcessOracle(theft.archive, seed=theft.seed, pay=True) as oracle,
         tqdm(total=max(theft.budgets), desc=str(theft), unit="image", position=number, leave=False) as bar,
     ):
         carry_out(

@@ -3,7 +3,9 @@
     python -m loadtests.utility RECIPE --policies undefended edm --run reports/RECIPE
 
 Every archive answers the test split, and the same images after a benign shift: each rotated by up to 10 degrees and
-moved by up to 2 pixels, the same way for every policy. Drop, label flips and l1 compare with the undefended archive.
+moved by up to 2 pixels, the same way for every policy. Drop, label flips and l1 compare with the undefended archive;
+l1 and calibration error are of answered rows. The false positives of a gate are test images that are not answered
+plainly, whatever then becomes of them.
 Routing counts which member answers each kind of traffic (loadtests/kinds.py): a hash that is balanced on its own task
 need not be so on what a thief sends.
 """
@@ -21,6 +23,7 @@ import recipes
 from attacks import metrics
 from attacks.oracle import Answers
 from handlers.errors import LoadError
+from loadtests.detectors import ANSWER, answered
 from loadtests.hashes import balance
 from loadtests.headline import UNDEFENDED
 from loadtests.kinds import SEED, kinds
@@ -46,7 +49,8 @@ def main() -> None:
             clean = oracle(test.pixels)
         policies, routing = [], []
         for policy in options.policies:
-            with InProcessOracle(options.store / f"{recipe.name}-{policy}.mar") as oracle:
+            # rows that want a proof of work are answered, as they are to users who pay
+            with InProcessOracle(options.store / f"{recipe.name}-{policy}.mar", pay=True) as oracle:
                 row = measure(oracle, test, clean, recipe=recipe.name, policy=policy)
                 policies.append(row)
                 count = len(oracle.pipeline.policy.members)
@@ -67,6 +71,7 @@ def measure(oracle: InProcessOracle, test: Images, clean: Answers, *, recipe: st
     served = oracle(test.pixels)
     accuracy = metrics.accuracy(served.labels, test.labels)
     rules = oracle.pipeline.policy
+    told = None if served.refused.all() else served.probabilities
     return PolicyRow(
         recipe=recipe,
         policy=policy,
@@ -74,9 +79,9 @@ def measure(oracle: InProcessOracle, test: Images, clean: Answers, *, recipe: st
         accuracy_drop=metrics.accuracy(clean.labels, test.labels) - accuracy,
         label_flips=metrics.label_flips(served.labels, clean.labels),
         l1=_l1(served, clean),
-        ece=None if served.probabilities is None else metrics.ece(served.probabilities, test.labels),
+        ece=None if told is None else metrics.ece(told, test.labels),
         shifted_accuracy=metrics.accuracy(oracle(shifted(test.pixels)).labels, test.labels),
-        false_positive_rate=None,
+        false_positive_rate=None if rules.gate is None else flagged(oracle, test.pixels),
         # one member answers; every other graph of the policy runs on every row
         forward_passes=float(1 + len(rules.graphs) - len(rules.members)),
     )
@@ -88,9 +93,15 @@ def shifted(images: torch.Tensor) -> torch.Tensor:
     return shift(images, generator=torch.Generator().manual_seed(SEED)).clamp(0, 1)
 
 
+def flagged(oracle: InProcessOracle, images: torch.Tensor) -> float:
+    """The share of images (N,C,S,S) that a gated policy does not simply answer."""
+    decisions: list[str] = [decision for answers in answered(oracle, images) for decision in answers.decisions]
+    return sum(decision != ANSWER for decision in decisions) / len(decisions)
+
+
 def _l1(served: Answers, clean: Answers) -> float | None:
-    """None where either side tells labels only."""
-    if served.probabilities is None or clean.probabilities is None:
+    """Over answered rows; None where there are none, or where either side tells labels only."""
+    if served.probabilities is None or clean.probabilities is None or served.refused.all():
         return None
     return metrics.l1(served.probabilities, clean.probabilities)
 

@@ -150,9 +150,8 @@ class Campaign:
                 return
             answers = self._ask(torch.from_numpy(images[0]))
             attack.stolen, attack.sent = self._dilution.stolen, self._dilution.sent
-            told = [answers.labels.numpy()]
-            told += [] if answers.probabilities is None else [answers.probabilities.numpy()]
-            channel.send({"say": "told"}, *told)
+            told = {name: tensor.numpy() for name, tensor in vars(answers).items() if tensor is not None}
+            channel.send({"say": "told", "what": list(told)}, *told.values())
 
     def _heard(self, channel: Channel) -> tuple[dict[str, Any], list[np.ndarray]]:
         message, arrays = channel.receive()
@@ -169,4 +168,8 @@ class Campaign:
             self._next = (self._next + 1) % len(self._waiting)
         told = joined([part.answers.get() for part in parts])
         shown = None if told.probabilities is None else told.probabilities[places]
-        return Answers(told.labels[places], shown)
+        if told.work is None:
+            return Answers(told.labels[places], shown)
+        # what the benign images among them cost is part of the price of the stolen ones
+        share = (told.work.sum() - told.work[places].sum()) / len(places)
+        return Answers(told.labels[places], shown, told.work[places] + share)

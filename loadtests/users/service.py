@@ -1,4 +1,4 @@
-"""What every user has in common: how a request is sent, judged by its answer, and counted."""
+"""What every user has in common: how a request is sent, paid for, judged by its answer, and counted."""
 
 # mypy: disable-error-code="misc"
 # (it does not follow locust's imports)
@@ -13,7 +13,10 @@ import gevent
 from locust import FastHttpUser
 from locust.runners import WorkerRunner
 
+from handlers import wire
 from handlers.wire import WireError
+from loadtests import payment
+from loadtests.payment import Challenge, Paid
 from loadtests.tally import Kind
 from loadtests.users.plan import Plan
 
@@ -30,6 +33,7 @@ class Verdict:
 
     rejected: bool = False
     right: int | None = None
+    hashes: int = 0
 
 
 def end(runner: Any, why: str | None = None) -> None:
@@ -60,17 +64,37 @@ class ServiceUser(FastHttpUser):
 
     def ask(
         self, kind: Kind, body: bytes, headers: Mapping[str, str], judge: Judge, verdict: Verdict | None = None
-    ) -> tuple[int, bytes]:
-        """Send one request and count it, as a failure if `judge` raises. Status 0: no answer came at all.
+    ) -> None:
+        """Send one request and count it, as a failure if `judge` raises; where its answer asks for a proof of work, pay
+        and send it again, and let `judge` see the answer to that. verdict: what `judge` fills in, if it does."""
+        verdict = verdict or Verdict()
 
-        verdict: what `judge` fills in, if it does.
-        """
+        def unless_asked(status: int, answer: bytes) -> None:
+            if wire.decode_challenge(answer) is None:
+                judge(status, answer)
+
+        _, answer = self.send(kind, body, headers, unless_asked, verdict)
+        challenge = wire.decode_challenge(answer)
+        paid = None if challenge is None else self.pay(challenge)
+        if paid is not None:
+            verdict.hashes = paid.attempts
+            self.send(kind, body, {**headers, wire.SOLUTION: paid.solution}, judge, verdict)
+
+    def pay(self, challenge: Challenge) -> Paid | None:
+        """Solve a challenge; other users go on meanwhile, slower. None where it expired first."""
+        paid: Paid | None = gevent.get_hub().threadpool.apply(payment.solve, (challenge,))
+        return paid
+
+    def send(
+        self, kind: Kind, body: bytes, headers: Mapping[str, str], judge: Judge, verdict: Verdict
+    ) -> tuple[int, bytes]:
+        """Send one request and count it, as a failure if `judge` raises. Status 0: no answer came at all."""
         with self.client.post(
             self.plan.target.path(kind.model),
             data=body,
             headers=dict(headers),
             name=f"{kind.role} {kind.model} {kind.what} x{kind.rows}",
-            context={"kind": kind, "verdict": verdict or Verdict()},
+            context={"kind": kind, "verdict": verdict},
             catch_response=True,
         ) as response:
             status, content = int(response.status_code), bytes(response.content or b"")

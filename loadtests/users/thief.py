@@ -10,6 +10,7 @@ Nothing is learnt here: Locust's users share one thread, and a training step wou
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping
 from typing import ClassVar
 
 from locust import constant, task
@@ -17,9 +18,10 @@ from locust.exception import StopUser
 
 from handlers import wire
 from loadtests.oracles import HttpOracle, OracleError
+from loadtests.payment import Challenge, Paid
 from loadtests.tally import Kind
 from loadtests.users.campaign import Campaign
-from loadtests.users.service import ServiceUser
+from loadtests.users.service import ServiceUser, Verdict
 
 
 class ThiefUser(ServiceUser):
@@ -38,7 +40,8 @@ class ThiefUser(ServiceUser):
         self.campaign: Campaign = self.environment.campaign
         self.number = next(self.numbers) % theft.clients
         self.kind = Kind("thief", plan.models[0], theft.attack, theft.rows)
-        self.oracle = HttpOracle(self._post, rows=theft.rows)
+        self.oracle = HttpOracle(self._post, rows=theft.rows, solver=self._pay)
+        self.hashes = 0  # that the next request took to pay for
 
     @task
     def step(self) -> None:
@@ -52,12 +55,18 @@ class ThiefUser(ServiceUser):
         elif self.campaign.over:
             raise StopUser
 
-    def _post(self, body: bytes, content_type: str) -> tuple[int, bytes]:
-        headers = {**self.plan.target.authorization, "Content-Type": content_type}
+    def _pay(self, challenge: Challenge) -> Paid | None:
+        paid = self.pay(challenge)
+        self.hashes = 0 if paid is None else paid.attempts
+        return paid
+
+    def _post(self, body: bytes, content_type: str, more: Mapping[str, str] | None = None) -> tuple[int, bytes]:
+        headers = {**self.plan.target.authorization, "Content-Type": content_type, **(more or {})}
 
         def judge(status: int, answer: bytes) -> None:
             if status != 200:
                 # a refusal is the defense's right, and decode_error proves that it is one of ours
                 wire.decode_error(answer)
 
-        return self.ask(self.kind, body, headers, judge)
+        verdict, self.hashes = Verdict(hashes=self.hashes), 0
+        return self.send(self.kind, body, headers, judge, verdict)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 
 from attacks.averaging import AveragingThief, mean_answers
 from attacks.clone import Cloning
+from attacks.consensus import agreed_answers
 from attacks.knockoff import KnockoffThief
 from attacks.oracle import REFUSED, Answers, Ledger
 from attacks.service import Service
@@ -87,6 +89,25 @@ def test_labels_alone_are_put_to_the_vote() -> None:
     answers = Answers(torch.tensor([2, 1, 2, 3, REFUSED, 3, 1, 0, REFUSED, REFUSED, REFUSED, REFUSED]))
     assert mean_answers(answers, 3).labels.tolist() == [2, 3, 0, REFUSED]
     assert mean_answers(answers, 3).probabilities is None
+
+
+def test_what_copies_cost_is_what_their_image_cost() -> None:
+    surrogate = victims.images(6, seed=0)
+
+    def oracle(images: torch.Tensor) -> Answers:
+        return dataclasses.replace(victims.oracle(images), work=torch.arange(len(images)).double())
+
+    thief, ledger = averaging(KnockoffThief(surrogate, seed=1), copies=3), Ledger(oracle, 18)
+    list(steal(thief, ledger, rows=9))
+    transfer = thief.transfer_set()
+    assert transfer.work is not None
+    assert transfer.work.tolist() == [0 + 1 + 2, 3 + 4 + 5, 6 + 7 + 8] * 2
+    assert transfer.paid == ledger.work
+    assert transfer.first(9).paid == 36
+    labels = Answers(torch.tensor([2, 1, 2, 3, 3, 3]), work=torch.arange(6).double())
+    for merged in (mean_answers(labels, 3), agreed_answers(labels, 3, least=1.0)):
+        assert merged.work is not None
+        assert merged.work.tolist() == [3, 12]
 
 
 def test_no_copies_is_a_mistake() -> None:

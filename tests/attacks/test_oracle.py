@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from attacks.oracle import REFUSED, Answers, BudgetSpent, Ledger
+from attacks.oracle import REFUSED, Answers, BudgetSpent, Ledger, joined
 
 
 class Counting:
@@ -73,3 +73,37 @@ def test_a_budget_below_one_is_an_error() -> None:
 def test_malformed_answers_are_errors(labels: torch.Tensor, probabilities: torch.Tensor | None, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Answers(labels, probabilities)
+
+
+def test_what_was_paid_is_added_up() -> None:
+    paid = iter([torch.tensor([0.0, 10.0]).double(), None, torch.tensor([2.5, 0.0]).double()])
+    ledger = Ledger(lambda images: Answers(torch.zeros(2, dtype=torch.int64), work=next(paid)), budget=6)
+    for _ in range(3):
+        ledger(torch.ones(2, 1, 2, 2))
+    assert ledger.work == 12.5
+
+
+def test_answers_are_joined_with_what_was_paid_for_some_of_them() -> None:
+    free = Answers(torch.tensor([1, 2]))
+    paid = Answers(torch.tensor([3]), work=torch.tensor([7.0]).double())
+    assert joined([free, free]).work is None
+    told = joined([free, paid])
+    assert told.labels.tolist() == [1, 2, 3]
+    assert told.work is not None
+    assert told.work.tolist() == [0, 0, 7]
+    shown = Answers(torch.tensor([0]), torch.tensor([[1.0, 0.0]]), torch.tensor([5.0]).double())
+    both = joined([shown, Answers(torch.tensor([REFUSED]))])
+    assert both.work is not None
+    assert both.work.tolist() == [5, 0]
+
+
+@pytest.mark.parametrize(
+    ("work", "message"),
+    [
+        (torch.zeros(2), r"work: expected float64 \(2,\), got float32 \(2,\)"),
+        (torch.zeros(3).double(), r"work: expected float64 \(2,\), got float64 \(3,\)"),
+    ],
+)
+def test_malformed_work_is_an_error(work: torch.Tensor, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Answers(torch.zeros(2, dtype=torch.int64), work=work)

@@ -69,6 +69,41 @@ def test_a_label_only_service_has_no_soft_targets() -> None:
         transfer.soft_targets()
 
 
+def paid(labels: list[int], work: list[float] | None, start: float = 0.0) -> tuple[torch.Tensor, Answers]:
+    images, answers = exchange(labels, start)
+    told = None if work is None else torch.tensor(work).double()
+    return images, Answers(answers.labels, answers.probabilities, told)
+
+
+def test_a_row_carries_what_was_paid_since_the_row_before(tmp_path: Path) -> None:
+    collector = Collector()
+    collector.add(*paid([0, REFUSED, 2], [1, 2, 4]))
+    collector.add(*paid([REFUSED, 1], None))
+    collector.add(*paid([REFUSED, 1, 0], [8, 16, 0]))
+    transfer = collector.transfer_set()
+    assert transfer.work is not None
+    assert transfer.work.tolist() == [1, 6, 0, 24, 0]
+    assert [transfer.first(queries).paid for queries in (1, 2, 3, 5, 6, 7, 9)] == [1, 1, 7, 7, 7, 31, 31]
+    kept, held_out = transfer.split(0.4, generator=torch.Generator().manual_seed(3))
+    assert kept.paid + held_out.paid == 31
+    transfer.save(tmp_path / "paid.npz")
+    assert TransferSet.load(tmp_path / "paid.npz").paid == 31
+    collected().save(tmp_path / "free.npz")
+    free = TransferSet.load(tmp_path / "free.npz")
+    assert (free.work, free.paid) == (None, 0)
+
+
+@pytest.mark.parametrize("last", [[0.5, 0.25], None])
+def test_what_was_paid_for_forgotten_exchanges_is_not_forgotten(last: list[float] | None) -> None:
+    collector = Collector(keep=2)
+    collector.add(*paid([0, 1], [1, 2]))
+    collector.add(*paid([REFUSED, 1], [4, 8]))
+    collector.add(*paid([0, 1], last))
+    transfer = collector.transfer_set()
+    assert transfer.work is not None
+    assert transfer.work.tolist() == ([15, 0] if last is None else [15.5, 0.25])
+
+
 @pytest.mark.parametrize("with_probabilities", [True, False])
 def test_what_is_saved_is_what_is_loaded(tmp_path: Path, with_probabilities: bool) -> None:
     full = collected()

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from loadtests.results import AttackRow, BenchRow, DetectionRow, FeltRow, PolicyRow, Report, RoutingRow, RunInfo
+from loadtests.gate_rows import (
+    DetectionRow,
+    FalsePositiveRow,
+    GateCostRow,
+    GatePrecisionRow,
+    ScoreCurveRow,
+    WorkRow,
+)
+from loadtests.results import AttackRow, BenchRow, FeltRow, PolicyRow, Report, RoutingRow, RunInfo
 
 RUN = RunInfo(
     commit="0123456789abcdef",
@@ -97,6 +105,107 @@ def felt_row(**changes: Any) -> FeltRow:
     return FeltRow(**{**plain, **changes})
 
 
+def detection_row(**changes: Any) -> DetectionRow:
+    plain: dict[str, Any] = {
+        "recipe": "digits",
+        "detector": "same",
+        "kind": "gate",
+        "attack": "knockoff",
+        "budget": 1000,
+        "seeds_left_out": False,
+        "ratio": 0.5,
+        "draws": 0,
+        "n_attack": 1000,
+        "n_benign": 2000,
+        "auroc": 0.9,
+        "aupr": 0.8,
+        "fpr95": 0.3,
+        "fpr90": 0.2,
+        "tpr_at_1pct": 0.5,
+        "tpr_at_01pct": 0.1,
+    }
+    return DetectionRow(**{**plain, **changes})
+
+
+def curve_row(traffic: str, start: float, **changes: Any) -> ScoreCurveRow:
+    """Scores even from `start` to ten above it."""
+    plain: dict[str, Any] = {
+        "recipe": "digits",
+        "detector": "same",
+        "traffic": traffic,
+        "malicious": not traffic.startswith("benign"),
+        "images": 1000,
+        "percentiles": [start + percent / 10 for percent in range(101)],
+    }
+    return ScoreCurveRow(**{**plain, **changes})
+
+
+def false_positive_row(**changes: Any) -> FalsePositiveRow:
+    plain: dict[str, Any] = {
+        "recipe": "digits",
+        "policy": "same",
+        "traffic": "benign (digits)",
+        "malicious": False,
+        "stated": 0.01,
+        "images": 2000,
+        "flagged": 0.012,
+        "low": 0.0081,
+        "high": 0.0178,
+    }
+    return FalsePositiveRow(**{**plain, **changes})
+
+
+def work_row(**changes: Any) -> WorkRow:
+    plain: dict[str, Any] = {
+        "recipe": "digits",
+        "policy": "same-pow",
+        "traffic": "benign (digits)",
+        "malicious": False,
+        "images": 2000,
+        "charged": 0.012,
+        "mean": 120.0,
+        "median": 0.0,
+        "p99": 5000.0,
+        "largest": 320_000.0,
+        "hashes_per_s": 400_000.0,
+    }
+    return WorkRow(**{**plain, **changes})
+
+
+def gate_cost_row(**changes: Any) -> GateCostRow:
+    plain: dict[str, Any] = {
+        "recipe": "digits",
+        "policy": "same",
+        "batch": 1,
+        "predictor_us": 100.0,
+        "gate_us": 900.0,
+        "policy_us": 1100.0,
+        "undefended_us": 110.0,
+        "ratio": 10.0,
+        "rounds": 3,
+        "ratio_rounds": [9.0, 10.0, 12.0],
+        "parameters": 123_456,
+        "graph_bytes": 500_000,
+    }
+    return GateCostRow(**{**plain, **changes})
+
+
+def gate_precision_row(**changes: Any) -> GatePrecisionRow:
+    plain: dict[str, Any] = {
+        "recipe": "digits",
+        "policy": "same",
+        "format": "int8-static",
+        "batch": 32,
+        "us": 450.0,
+        "times": 0.5,
+        "graph_bytes": 130_000,
+        "flagged": 0.013,
+        "failed": None,
+        "auroc": {"knockoff": 0.8999},
+    }
+    return GatePrecisionRow(**{**plain, **changes})
+
+
 def report(**changes: Any) -> Report:
     """`edm` keeps the thief at .60 where labels alone would give .80; `weak` lets it have .85."""
     attacks = (
@@ -120,7 +229,20 @@ def report(**changes: Any) -> Report:
             ),
             policy_row(),
         ),
-        "detection": (DetectionRow("digits", "same", "knockoff", 100, 200, 0.9, 0.8, 0.3, 0.2, 0.5, 0.1),),
+        "detection": (detection_row(), detection_row(attack="jbda", seeds_left_out=True, n_attack=800)),
+        "score_curves": (curve_row("benign (digits)", 0), curve_row("knockoff", 8), curve_row("jbda", 5)),
+        "false_positives": (
+            false_positive_row(),
+            false_positive_row(traffic="knockoff", malicious=True, flagged=0.5, low=0.47, high=0.53),
+        ),
+        "work": (work_row(),),
+        "gate_costs": (gate_cost_row(), gate_cost_row(batch=32, ratio=8.0)),
+        "gate_precision": (
+            gate_precision_row(),
+            gate_precision_row(
+                format="bfloat16", us=None, times=None, graph_bytes=None, flagged=None, failed="no kernel", auroc={}
+            ),
+        ),
         "bench": (bench_row(), bench_row(policy="edm", batch=8)),
         "routing": tuple(
             RoutingRow("digits", "edm", traffic, member, rows)

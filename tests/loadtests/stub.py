@@ -74,7 +74,8 @@ class Stub:
                     return
                 stub.queries += 1
                 oracle = stub.oracles[self.path.removeprefix("/predictions/")]
-                status, answer = oracle.post(body, self.headers["Content-Type"])
+                more = {name: self.headers[name] for name in (wire.SOLUTION,) if name in self.headers}
+                status, answer = oracle.post(body, self.headers["Content-Type"], more)
                 self._reply(status, lying(answer) if stub.lie and status == 200 else answer)
 
             def _reply(self, status: int, body: bytes, *, close: bool = False) -> None:

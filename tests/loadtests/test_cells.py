@@ -106,6 +106,18 @@ def test_a_finished_cell_is_not_trained_again(cell: Cell, tmp_path: Path) -> Non
     assert said == ["2 of 2 clones were trained by an earlier run"]
 
 
+def test_a_row_tells_what_its_own_thief_has_paid(cell: Cell, tmp_path: Path) -> None:
+    """Where another policy tells the same for nothing, both share a trained cell but not the price."""
+    free = victims.transfer_set(80)
+    dataclasses.replace(free, work=torch.full((80,), 2.5).double()).save(tmp_path / "paid.npz")
+    paid = dataclasses.replace(cell, transfer=tmp_path / "paid.npz")
+    assert paid.key == cell.key
+    score = cells.Score(0.5, 0.5, 0.5, queries=60, rejected=0, seconds=1.0)
+    rows = [cells.row("digits", each, score, exam(), no_query_accuracy=0.1) for each in (cell, paid)]
+    assert [row.pow_hashes for row in rows] == [0, 150]
+    assert dataclasses.replace(rows[1], pow_hashes=0) == rows[0]
+
+
 def test_an_exam_survives_its_file(tmp_path: Path) -> None:
     exam().save(tmp_path / "exam.npz")
     loaded = Exam.load(tmp_path / "exam.npz")

@@ -75,7 +75,8 @@ class Conversation:
             self.asked.append(torch.from_numpy(arrays[0].copy()))
             told = answers(self.asked[-1])
             assert told.probabilities is not None
-            self.channel.send({"say": "told"}, told.labels.numpy(), told.probabilities.numpy())
+            arrays = told.labels.numpy(), told.probabilities.numpy()
+            self.channel.send({"say": "told", "what": ["labels", "probabilities"]}, *arrays)
 
     def end(self) -> int:
         self.channel.close()

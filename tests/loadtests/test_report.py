@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 import sys
 from html.parser import HTMLParser
@@ -70,11 +71,15 @@ def test_every_section_is_there() -> None:
         "Latency",
         "What benign users felt of the attacks",
         "Detection",
+        "Whom the gate hits",
+        "Proof of work",
+        "Cost of a gate",
+        "The gate in fewer bits",
         "Every clone",
         "The run",
     ]
-    assert PAGE.count("<svg") == 3
-    assert PAGE.count("<figcaption>") == 3
+    assert PAGE.count("<svg") == 5
+    assert PAGE.count("<figcaption>") == 5
 
 
 def test_what_was_measured_of_noise_is_told() -> None:
@@ -104,6 +109,34 @@ def test_what_was_measured_of_noise_is_told() -> None:
     assert ["mad", "naive", "8", "6.00", "3.00", "-"] in rows
 
 
+def test_what_a_gate_sees_hits_and_costs_is_told() -> None:
+    rows = outline(PAGE).rows
+    figures = ["0.900", "0.800", "30.0 %", "20.0 %", "50.0 %", "10.0 %"]
+    assert ["same", "gate", "knockoff", "1\u202f000", "1\u202f000", "2\u202f000", "0.5", *figures] in rows
+    assert ["same", "gate", "jbda, without its seeds", "1\u202f000", "800", "2\u202f000", "0.5", *figures] in rows
+    assert ["same", "benign (digits)", "benign", "2\u202f000", "1.20 %", "0.81 to 1.78 %", "1.00 %"] in rows
+    assert ["same", "knockoff", "thief", "2\u202f000", "50.00 %", "47.00 to 53.00 %", "1.00 %"] in rows
+    # 120 and 5,000 hashes at 400,000 a second
+    paid = ["1.2 %", "120", "0", "5\u202f000", "320\u202f000", "0.0003", "0.013"]
+    assert ["same-pow", "benign (digits)", *paid] in rows
+    assert ["same", "1", "123\u202f456", "100", "900", "1\u202f100", "110", "10.00"] in rows
+    assert ["same", "int8-static", "32", "450", "0.50", "130\u202f000", "1.3 %", "knockoff 0.8999"] in rows
+    assert ["same", "bfloat16", "32", "-", "-", "-", "-", "no kernel"] in rows
+
+
+def test_subsamples_are_told_from_whole_traffic() -> None:
+    page = program.render(Report(made_up.RUN, detection=(made_up.detection_row(ratio=0.01, draws=5),)), title="x")
+    assert [row[6] for row in outline(page).rows if row[0] == "same"] == ["0.01 (5 draws)"]
+    assert "<svg" not in page
+
+
+def test_reconstructions_stand_in_the_page_itself() -> None:
+    page = program.render(made_up.report(), title="x", reconstructions=b"a picture")
+    loads = [value for name, value in outline(page).loads if name == "src"]
+    assert loads == ["data:image/png;base64," + base64.b64encode(b"a picture").decode()]
+    assert "<img" not in PAGE
+
+
 def test_the_page_loads_nothing() -> None:
     assert outline(PAGE).loads == []
     assert "@import" not in PAGE
@@ -127,7 +160,7 @@ def test_the_headline_row_says_what_the_rows_say() -> None:
 
 
 def test_every_clone_is_printed() -> None:
-    printed = [row for row in outline(PAGE).rows if len(row) == 13][1:]
+    printed = [row for row in outline(PAGE).rows if len(row) == 13 and row[2] in ("soft", "hard")]
     assert len(printed) == len(made_up.report().attacks)
     assert ["edm", "knockoff", "hard", "4\u202f000", "7"] in [row[:5] for row in printed]
 

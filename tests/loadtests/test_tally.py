@@ -74,8 +74,8 @@ def test_a_run_is_hopeless_only_after_enough_requests() -> None:
 
 def test_the_summary_by_hand() -> None:
     run = filled(tally(), NAN, [5.0], failure="wrong")
-    for ms, right in ((1.0, 5), (2.0, 7), (3.0, 8)):
-        run.add(RAW, ms=ms, at=105.0, right=right)
+    for ms, right, hashes in ((1.0, 5, 0), (2.0, 7, 40), (3.0, 8, 2)):
+        run.add(RAW, ms=ms, at=105.0, right=right, hashes=hashes)
     summary = run.summary()
     raw, nan = summary["kinds"]
     # 3 requests of 8 rows in the 10 seconds after the warm-up; p99 = 2 + .98 * 1
@@ -87,6 +87,7 @@ def test_the_summary_by_hand() -> None:
         "p50_ms": 2.0,
         "p99_ms": 2.98,
         "rows_per_s": 2.4,
+        "hashes": 42,
     }
     assert (nan["what"], nan["failures"], nan["first_failure"]) == ("nan", 1, "wrong")
     assert summary["seconds"] == 12.0
@@ -160,6 +161,8 @@ def test_an_attack_that_did_not_begin_left_nothing_to_feel() -> None:
 def test_a_master_counts_what_its_workers_tell() -> None:
     thieving, other, alone = attacked(), filled(tally(p99_ms=50), RAW, [7.0] * 4), attacked()
     filled(alone, RAW, [7.0] * 4)
+    for run in (other, alone):
+        run.add(RAW, ms=8.0, at=105.5, hashes=5)
     thieving.errors.append("thief: unfinished")
     early = [thieving.news()]
     thieving.errors.clear()

@@ -1,0 +1,58 @@
+"""How clients pay for answers: by solving challenges, or, in process, on credit.
+
+On credit the price is noted and nobody hashes, so that thefts can be measured whose work no machine at hand could do:
+what a client asks, what it is asked for and what it is told in the end are the same.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import altcha
+
+Challenge = Mapping[str, Any]
+
+
+class Paid(NamedTuple):
+    """solution: for the header wire.SOLUTION. attempts: hashes that it took."""
+
+    solution: str
+    attempts: int
+
+
+Solver = Callable[[Challenge], Paid | None]
+"""None where the challenge was not solved before it expired."""
+
+
+def price(challenge: Challenge) -> float:
+    """Expected hashes that a challenge asks for."""
+    return float(challenge["parameters"]["data"]["hashes"])
+
+
+def solve(challenge: Challenge) -> Paid | None:
+    """Count up until the challenge is solved, or has expired. Holds the processor, and Python's lock, all the while."""
+    asked = altcha.Challenge.from_dict(dict(challenge))
+    left = asked.parameters.expires_at - time.time()
+    # altcha takes 0 for no limit
+    found = altcha.solve_challenge(asked, timeout=max(left, 1e-3))
+    return None if found is None else Paid(altcha.Payload(asked, found).to_base64(), found.counter + 1)
+
+
+class Credit:
+    """A till (handlers.batch) that names prices and takes any word for payment."""
+
+    def challenge(self, digest: bytes, hashes: float) -> dict[str, Any]:
+        """A challenge that cannot be solved, with its price."""
+        del digest
+        return {"parameters": {"data": {"hashes": hashes}}}
+
+    def admit(self, payload: str, digest: bytes) -> None:
+        """Nothing is refused."""
+
+
+def on_credit(challenge: Challenge) -> Paid:
+    """What `Credit` takes."""
+    del challenge
+    return Paid("on credit", 0)
