@@ -27,8 +27,11 @@ has      = $(foreach table,$(1),$(if $(shell grep '^\[$(table)\]' recipes/$(RECI
 # where the recipe has a regular ensemble, the search for lambda starts from it
 regular  = $(call has,ensemble)
 meco     = meco meco_without_dro meco_gaussian meco_gaussian_small meco_random_filters
+same     = same same_small same_vit_tiny same_groups
 nets     = $(runs)/victim.safetensors $(regular) \
-           $(call has,hash edm outlier_exposure misinformation surrogate mad_surrogate $(meco))
+           $(call has,hash edm edm_fixed outlier_exposure misinformation surrogate mad_surrogate $(meco) $(same))
+# what benign images score at the recipe's gates, where it has some
+scores   = $(if $(shell grep '^gate = ' recipes/$(RECIPE).toml),$(runs)/.calibrated)
 graphs   = build/$(name)/.exported
 archives = $(POLICIES:%=model_store/$(name)-%.mar)
 models   = $(POLICIES:%=$(name)-%)
@@ -37,7 +40,7 @@ bench_policies = undefended edm undefended-torchscript edm-torchscript
 
 .DELETE_ON_ERROR:
 .SECONDARY:
-.PHONY: help setup lock key train export archive serve status stop loadtest attack report demo reproduce reproduce-edm reproduce-meco thieves thieves-over-http documents bench bench-defenses bench-attacks check test clean
+.PHONY: help setup lock key train export calibrate archive serve status stop loadtest attack report demo reproduce reproduce-edm reproduce-meco reproduce-same thieves thieves-over-http documents bench bench-defenses bench-gates bench-attacks check test clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-17s %s\n", $$1, $$2}' Makefile
@@ -80,6 +83,9 @@ $(runs)/ensemble.safetensors: recipes/$(RECIPE).toml | $(ready)
 $(runs)/edm.safetensors: recipes/$(RECIPE).toml $(regular) | $(runs)/victim.safetensors
 	$(py) -m training.edm $(spec) && touch $@
 
+$(runs)/edm_fixed.safetensors: recipes/$(RECIPE).toml | $(ready)
+	$(py) -m training.edm $(spec) --table edm_fixed && touch $@
+
 $(runs)/outlier_exposure.safetensors: recipes/$(RECIPE).toml | $(ready)
 	$(py) -m training.outlier_exposure $(spec) && touch $@
 
@@ -89,18 +95,30 @@ $(runs)/misinformation.safetensors: recipes/$(RECIPE).toml $(runs)/outlier_expos
 $(runs)/surrogate.safetensors $(runs)/mad_surrogate.safetensors: $(runs)/%.safetensors: recipes/$(RECIPE).toml $(runs)/victim.safetensors $(TORCHWARDEN_KEY_FILE)
 	$(py) -m training.surrogate $(spec) --table $* && touch $@
 
-export: $(graphs) ## ONNX and TorchScript graphs, parity-checked
-
 $(meco:%=$(runs)/%.safetensors): $(runs)/%.safetensors: recipes/$(RECIPE).toml $(runs)/victim.safetensors
 	$(py) -m training.meco $(spec) --table $* && touch $@
+
+$(same:%=$(runs)/%.safetensors): $(runs)/%.safetensors: recipes/$(RECIPE).toml $(runs)/victim.safetensors
+	$(py) -m training.same $(spec) --table $* && touch $@
+
+$(runs)/same_groups.safetensors: $(TORCHWARDEN_KEY_FILE)
+
+export: $(graphs) ## ONNX and TorchScript graphs, parity-checked
 
 $(graphs): $(nets) $(wildcard export/*.py)
 	$(py) -m export.graphs $(spec)
 	touch $@
 
+calibrate: $(nets) ## thresholds of the recipe's gates anew (IMAGES=DIR: from your own benign images)
+	$(py) -m training.calibrate $(spec) $(if $(IMAGES),--images $(IMAGES))
+
+$(runs)/.calibrated: $(nets)
+	$(py) -m training.calibrate $(spec)
+	touch $@
+
 archive: $(archives) ## model_store/RECIPE-POLICY.mar for POLICIES
 
-model_store/$(name)-%.mar: $(graphs) $(wildcard handlers/*.py defenses/*.py)
+model_store/$(name)-%.mar: $(graphs) $(scores) $(wildcard $(runs)/*.calibration.json handlers/*.py defenses/*.py)
 	$(py) -m export.archive $(spec) --policies $*
 
 serve: $(archives) key ## start TorchServe in the background; returns when every model answers right
@@ -137,10 +155,14 @@ offered = $(foreach policy,$(1),$(if $(shell grep '^\[policies\.$(policy)\]' rec
 beside  = $(call offered,undefended label randp mad grad randp-small mad-small grad-small)
 noisy   = $(call offered,meco meco-keyed meco-keyed-bytes meco-keyed-perceptual meco-without-dro meco-gaussian meco-gaussian-small meco-random-filters)
 probed  = $(call offered,undefended randp meco meco-keyed meco-keyed-bytes meco-keyed-perceptual)
+# gates that differ in how they score, and in what becomes of a suspect
+scored  = $(call offered,same-observe same-paper same-x same-y same-small same-vit-tiny same-groups)
+gated   = $(call offered,same-observe same-reject same-pow edm-same)
+unguarded = $(call offered,undefended label outlier-exposure edm-fixed)
 # the recipe's tables [evaluate.WORD-...]
 tables  = $(shell sed -n 's/^\[evaluate\.\($(1)-[^]]*\)\].*/\1/p' recipes/$(RECIPE).toml)
 
-reproduce: $(if $(call has,edm),reproduce-edm) $(if $(call has,meco),reproduce-meco) ## EDM's and MeCo's tables on RECIPE (mnist, fashionmnist, cifar10, ...; TIER=paper for a GPU): results/METHOD-RECIPE.json
+reproduce: $(foreach method,edm meco same,$(if $(call has,$(method)),reproduce-$(method))) ## EDM's, MeCo's and SAME's tables on RECIPE (mnist, fashionmnist, cifar10, ...; TIER=paper for a GPU): results/METHOD-RECIPE.json
 
 reproduce-edm: key
 	$(MAKE) archive POLICIES="$(studied)"
@@ -169,6 +191,22 @@ reproduce-meco: key
 	cp $(RUN)/report.json results/meco-$(name).json
 	$(MAKE) documents
 
+reproduce-same: RUN = reports/$(name)-same
+reproduce-same: key
+	$(MAKE) archive POLICIES="$(unguarded) $(scored) $(filter-out $(scored),$(gated))"
+	$(py) -m loadtests.utility $(spec) --policies $(unguarded) $(gated) --run $(RUN)
+	$(py) -m loadtests.detection $(spec) --policies $(scored) $(if $(filter edm-fixed,$(unguarded)),--ensemble edm-fixed) --run $(RUN)
+	$(py) -m loadtests.false_positives $(spec) --policies $(gated) --run $(RUN)
+	$(py) -m loadtests.reconstructions $(spec) --policy same-observe --run $(RUN)
+	$(py) -m loadtests.evaluate $(spec) --only $(call tables,same) --run $(RUN)
+	$(py) -m loadtests.gate_costs $(spec) --policies $(scored) --run $(RUN)
+	$(py) -m loadtests.gate_precision $(spec) --policies same-observe --run $(RUN)
+	$(py) -m loadtests.report $(RUN)
+	mkdir -p results
+	cp $(RUN)/report.json results/same-$(name).json
+	cp $(RUN)/reconstructions.png docs/results/same-$(name)-reconstructions.png
+	$(MAKE) documents
+
 thieves: RUN = reports/$(name)-thieves
 thieves: key ## every attack on every policy of RECIPE: results/thieves-RECIPE.json
 	$(MAKE) archive POLICIES="$(robbed)"
@@ -193,6 +231,7 @@ documents: | $(ready) ## docs/results and docs/performance.md from the committed
 	$(py) -m loadtests.documents.edm
 	$(py) -m loadtests.documents.thieves
 	$(py) -m loadtests.documents.meco
+	$(py) -m loadtests.documents.same
 	$(py) -m loadtests.documents.performance
 
 bench: key ## what an answer costs: results/bench.json and docs/performance.md (on an idle machine)
@@ -205,6 +244,12 @@ bench-defenses: key ## what input noise and poisoned answers cost beside the vic
 	$(py) -m loadtests.defense_costs bench-resnet18 --run reports/bench-defenses
 	cp reports/bench-defenses/report.json results/meco-bench-resnet18.json
 	$(py) -m loadtests.documents.meco
+
+bench-gates: key ## what SAME's gate costs beside a ResNet18, by its size (on an idle machine)
+	$(MAKE) archive RECIPE=bench-resnet18 POLICIES="undefended same-observe same-small same-vit-tiny"
+	$(py) -m loadtests.gate_costs bench-resnet18 --policies same-observe same-small same-vit-tiny --run reports/bench-gates
+	cp reports/bench-gates/report.json results/same-bench-resnet18.json
+	$(py) -m loadtests.documents.same
 
 bench-attacks: key ## how fast thieves query in process: results/bench-attacks.json (on an idle machine)
 	$(MAKE) archive RECIPE=mnist POLICIES=undefended
