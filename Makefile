@@ -28,7 +28,10 @@ has      = $(foreach table,$(1),$(if $(shell grep '^\[$(table)\]' recipes/$(RECI
 regular  = $(call has,ensemble)
 meco     = meco meco_without_dro meco_gaussian meco_gaussian_small meco_random_filters
 same     = same same_small same_vit_tiny same_groups
-nets     = $(runs)/victim.safetensors $(regular) \
+# who answers: the user's own ONNX files where policies name some, and the victim where one names that
+own      = $(sort $(shell sed -n 's/^predictor *= *"\(.*\.onnx\)".*/\1/p' recipes/$(RECIPE).toml))
+victim   = $(own) $(if $(shell grep '^predictor *= *"victim"' recipes/$(RECIPE).toml),$(runs)/victim.safetensors)
+nets     = $(victim) $(regular) \
            $(call has,hash edm edm_fixed outlier_exposure misinformation surrogate mad_surrogate $(meco) $(same))
 # what benign images score at the recipe's gates, where it has some
 scores   = $(if $(shell grep '^gate = ' recipes/$(RECIPE).toml),$(runs)/.calibrated)
@@ -98,7 +101,7 @@ $(runs)/surrogate.safetensors $(runs)/mad_surrogate.safetensors: $(runs)/%.safet
 $(meco:%=$(runs)/%.safetensors): $(runs)/%.safetensors: recipes/$(RECIPE).toml $(runs)/victim.safetensors
 	$(py) -m training.meco $(spec) --table $* && touch $@
 
-$(same:%=$(runs)/%.safetensors): $(runs)/%.safetensors: recipes/$(RECIPE).toml $(runs)/victim.safetensors
+$(same:%=$(runs)/%.safetensors): $(runs)/%.safetensors: recipes/$(RECIPE).toml $(victim)
 	$(py) -m training.same $(spec) --table $* && touch $@
 
 $(runs)/same_groups.safetensors: $(TORCHWARDEN_KEY_FILE)
@@ -111,6 +114,7 @@ $(graphs): $(nets) $(wildcard export/*.py)
 
 calibrate: $(nets) ## thresholds of the recipe's gates anew (IMAGES=DIR: from your own benign images)
 	$(py) -m training.calibrate $(spec) $(if $(IMAGES),--images $(IMAGES))
+	touch $(runs)/.calibrated
 
 $(runs)/.calibrated: $(nets)
 	$(py) -m training.calibrate $(spec)

@@ -68,7 +68,14 @@ def _graph(path: Path) -> BlackBox:
             f"{[each.shape for each in inputs]} and outputs {[each.shape for each in outputs]}"
         )
 
+    wanted = tuple(inputs[0].shape[1:])
+
     def answer(images: torch.Tensor) -> torch.Tensor:
+        shown = tuple(images.shape[1:])
+        if any(isinstance(side, int) and side != got for side, got in zip(wanted, shown, strict=True)):
+            raise ValueError(
+                f"{path}: expected images {wanted} (C,H,W), got {shown}; give [dataset] the size and channels it takes"
+            )
         (told,) = session.run(None, {inputs[0].name: images.cpu().numpy()})
         probabilities = torch.from_numpy(told)
         if probabilities.ndim != 2 or not bool(((probabilities.sum(1) - 1).abs() <= SUM_TOLERANCE).all()):

@@ -68,6 +68,13 @@ def test_a_graph_with_several_outputs_is_told_of(smoke_graphs: Smoke) -> None:
         black_box(str(smoke_graphs.build / "smoke/hash.onnx"), Path("nowhere"))
 
 
+def test_images_of_another_size_are_told_of(tmp_path: Path) -> None:
+    path = tmp_path / "mine.onnx"
+    write_onnx(path, "mine", (3, 32, 32), 4)
+    with pytest.raises(ValueError, match=r"mine.onnx: expected images \(3, 32, 32\) \(C,H,W\), got \(1, 28, 28\); give"):
+        black_box(str(path), tmp_path).answer(images())
+
+
 def test_what_is_no_single_classifier_is_told_of(smoke_runs: Smoke) -> None:
     with pytest.raises(ValueError, match=r"expected an ONNX file, found none at nothing\.onnx"):
         black_box("nothing.onnx", smoke_runs.runs)
