@@ -54,9 +54,7 @@ def test_a_graph_that_gives_logits_is_told_of(tmp_path: Path) -> None:
     )
     path = tmp_path / "logits.onnx"
     path.write_bytes(
-        helper.make_model(
-            graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9
-        ).SerializeToString()
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9).SerializeToString()
     )
     onnx.checker.check_model(onnx.load(path))
     with pytest.raises(ValueError, match=r"logits.onnx: expected an output .* whose rows sum to 1.*end the graph with"):
@@ -71,7 +69,9 @@ def test_a_graph_with_several_outputs_is_told_of(smoke_graphs: Smoke) -> None:
 def test_images_of_another_size_are_told_of(tmp_path: Path) -> None:
     path = tmp_path / "mine.onnx"
     write_onnx(path, "mine", (3, 32, 32), 4)
-    with pytest.raises(ValueError, match=r"mine.onnx: expected images \(3, 32, 32\) \(C,H,W\), got \(1, 28, 28\); give"):
+    with pytest.raises(
+        ValueError, match=r"mine.onnx: expected images \(3, 32, 32\) \(C,H,W\), got \(1, 28, 28\); give"
+    ):
         black_box(str(path), tmp_path).answer(images())
 
 
