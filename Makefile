@@ -162,6 +162,7 @@ probed  = $(call offered,undefended randp meco meco-keyed meco-keyed-bytes meco-
 # gates that differ in how they score, and in what becomes of a suspect
 scored  = $(call offered,same-observe same-paper same-x same-y same-small same-vit-tiny same-groups)
 gated   = $(call offered,same-observe same-reject same-pow edm-same)
+priced  = $(call offered,same-pow edm-same)
 unguarded = $(call offered,undefended label outlier-exposure edm-fixed)
 # the recipe's tables [evaluate.WORD-...]
 tables  = $(shell sed -n 's/^\[evaluate\.\($(1)-[^]]*\)\].*/\1/p' recipes/$(RECIPE).toml)
@@ -200,7 +201,7 @@ reproduce-same: key
 	$(MAKE) archive POLICIES="$(unguarded) $(scored) $(filter-out $(scored),$(gated))"
 	$(py) -m loadtests.utility $(spec) --policies $(unguarded) $(gated) --run $(RUN)
 	$(py) -m loadtests.detection $(spec) --policies $(scored) $(if $(filter edm-fixed,$(unguarded)),--ensemble edm-fixed) --run $(RUN)
-	$(py) -m loadtests.false_positives $(spec) --policies $(gated) --run $(RUN)
+	$(py) -m loadtests.false_positives $(spec) --policies $(priced) --run $(RUN)
 	$(py) -m loadtests.reconstructions $(spec) --policy same-observe --run $(RUN)
 	$(py) -m loadtests.evaluate $(spec) --only $(call tables,same) --run $(RUN)
 	$(py) -m loadtests.gate_costs $(spec) --policies $(scored) --run $(RUN)
