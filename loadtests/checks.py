@@ -5,35 +5,49 @@ from __future__ import annotations
 import numpy as np
 
 from handlers import wire
+from handlers.errors import Rejected, WorkWanted
+
+# what a gate says of a row in place of an answer
+GATE = (Rejected.code, WorkWanted.code)
 
 
 def check_answer(body: bytes, *, rows: int, classes: int, sum_tolerance: float) -> wire.Decoded:
     """The decoded body of a 200, proven to answer `rows` good rows of a `classes`-way classifier.
 
-    Raises WireError, saying which promise is broken: a row each, no row at fault, labels in range; where
-    probabilities are told, `classes` of them in [0, 1] that sum to 1 within `sum_tolerance`, the label's a largest one.
+    Raises WireError, saying which promise is broken: a row each, no row at fault (a gate may refuse some), labels in
+    range; where probabilities are told, `classes` of them in [0, 1] that sum to 1 within `sum_tolerance`, the label's a
+    largest one.
     """
     decoded = wire.decode_answers(body)
     labels, probabilities, errors = decoded
     if len(labels) != rows:
         raise wire.WireError(f"{len(labels)} answers for {rows} rows")
-    if errors:
-        row, fault = next(iter(errors.items()))
-        raise wire.WireError(f"row {row} of a good request was refused: {fault.code}: {fault.message}")
+    for row, fault in errors.items():
+        if fault.code not in GATE:
+            raise wire.WireError(f"row {row} of a good request was refused: {fault.code}: {fault.message}")
+    answered = [row for row in range(rows) if row not in errors]
+    labels, probabilities = labels[answered], None if probabilities is None else probabilities[answered]
     if not ((labels >= 0) & (labels < classes)).all():
         raise wire.WireError(f"labels {sorted(set(labels.tolist()))} are not all in 0 to {classes - 1}")
     if probabilities is None:
         return decoded
-    if probabilities.shape != (rows, classes):
-        raise wire.WireError(f"probabilities {probabilities.shape}, expected {(rows, classes)}")
+    if probabilities.shape != (len(answered), classes):
+        raise wire.WireError(f"probabilities {probabilities.shape}, expected {(len(answered), classes)}")
     if not ((probabilities >= 0) & (probabilities <= 1)).all():
         raise wire.WireError("a probability is not in [0, 1]")
     off = np.abs(probabilities.sum(axis=1) - 1).max()
     if off > sum_tolerance:
         raise wire.WireError(f"probabilities sum to 1 +- {off:.4f}, allowed is {sum_tolerance}")
-    if not (probabilities[np.arange(rows), labels] == probabilities.max(axis=1)).all():
+    if not (probabilities[np.arange(len(answered)), labels] == probabilities.max(axis=1)).all():
         raise wire.WireError("a label is not the argmax of its probabilities")
     return decoded
+
+
+def refused(status: int, body: bytes) -> bool:
+    """Whether an answer that is not a 200 is a gate's refusal."""
+    if status not in (Rejected.status, WorkWanted.status):
+        return False
+    return wire.decode_error(body).code in GATE
 
 
 def check_refusal(status: int, body: bytes, *, statuses: tuple[int, ...], code: str | None) -> None:

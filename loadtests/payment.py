@@ -31,6 +31,11 @@ def price(challenge: Challenge) -> float:
     return float(challenge["parameters"]["data"]["hashes"])
 
 
+def affordable(challenge: Challenge | None, most: float) -> bool:
+    """Whether there is a challenge, and it asks for `most` hashes at most."""
+    return challenge is not None and price(challenge) <= most
+
+
 def solve(challenge: Challenge) -> Paid | None:
     """Count up until the challenge is solved, or has expired. Holds the processor, and Python's lock, all the while."""
     asked = altcha.Challenge.from_dict(dict(challenge))

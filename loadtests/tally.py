@@ -32,6 +32,7 @@ class LoadTest:
     requests, those during an attack aside. failure_ratio: share of requests, hostile ones included, that may get a
     wrong answer. benign_accuracy: share of benign rows whose label must be the true one, for each policy.
     sum_tolerance: how far a row's probabilities may be from a sum of 1 (more for policies that round or cut them).
+    most_hashes: a user who is asked for more work than that for one request goes without the answer.
     """
 
     benign: int = 4
@@ -42,6 +43,7 @@ class LoadTest:
     failure_ratio: float = 0.0
     benign_accuracy: float = 0.9
     sum_tolerance: float = 1e-3
+    most_hashes: float = 1e6
 
     def __post_init__(self) -> None:
         if self.benign < 1 or self.hostile < 0:
@@ -49,7 +51,7 @@ class LoadTest:
         for name in ("failure_ratio", "benign_accuracy"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name}: expected a share in [0, 1], got {getattr(self, name)}")
-        for name in ("think_ms", "warm_up_s", "p99_ms", "sum_tolerance"):
+        for name in ("think_ms", "warm_up_s", "p99_ms", "sum_tolerance", "most_hashes"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name}: expected >= 0, got {getattr(self, name)}")
 

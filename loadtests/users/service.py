@@ -70,7 +70,7 @@ class ServiceUser(FastHttpUser):
         verdict = verdict or Verdict()
 
         def unless_asked(status: int, answer: bytes) -> None:
-            if wire.decode_challenge(answer) is None:
+            if not self.affordable(wire.decode_challenge(answer)):
                 judge(status, answer)
 
         _, answer = self.send(kind, body, headers, unless_asked, verdict)
@@ -80,8 +80,14 @@ class ServiceUser(FastHttpUser):
             verdict.hashes = paid.attempts
             self.send(kind, body, {**headers, wire.SOLUTION: paid.solution}, judge, verdict)
 
+    def affordable(self, challenge: Challenge | None) -> bool:
+        """Whether there is a challenge that the user would solve."""
+        return payment.affordable(challenge, self.plan.limits.most_hashes)
+
     def pay(self, challenge: Challenge) -> Paid | None:
-        """Solve a challenge; other users go on meanwhile, slower. None where it expired first."""
+        """Solve a challenge; other users go on meanwhile, slower. None where it is too dear, or expired first."""
+        if not self.affordable(challenge):
+            return None
         paid: Paid | None = gevent.get_hub().threadpool.apply(payment.solve, (challenge,))
         return paid
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from handlers import wire
-from handlers.errors import NotFinite
+from handlers.errors import NotFinite, Rejected, RequestError, WorkWanted
 from handlers.wire import WireError
-from loadtests.checks import check_answer, check_refusal
+from loadtests.checks import check_answer, check_refusal, refused
 
 GOOD = np.array([[0.7, 0.2, 0.1], [0.1, 0.1, 0.8]], np.float32)
 LABELS = np.array([0, 2])
@@ -69,3 +69,28 @@ def test_refusals() -> None:
         check_refusal(400, body, statuses=(400,), code="undecodable")
     with pytest.raises(WireError, match="expected"):
         check_refusal(400, b'{"code": 400}', statuses=(400,), code="not_finite")
+
+
+@pytest.mark.parametrize("kind", [Rejected, WorkWanted])
+def test_a_gate_may_refuse_some_rows_of_a_good_request_and_the_others_are_checked(kind: type[RequestError]) -> None:
+    refusal = {1: kind("no", row=1)}
+    body = wire.encode_answers(LABELS[:1], GOOD[:1], refusal)
+    assert check_answer(body, rows=2, classes=3, sum_tolerance=1e-3).labels.tolist() == [0, -1]
+    wrong = wire.encode_answers(LABELS[:1], GOOD[:1] * np.float32(1.1), refusal)
+    with pytest.raises(WireError, match="sum to 1"):
+        check_answer(wrong, rows=2, classes=3, sum_tolerance=1e-3)
+    with pytest.raises(WireError, match="row 1 of a good request was refused: not_finite"):
+        check_answer(
+            wire.encode_answers(LABELS[:1], None, {1: NotFinite("no", row=1)}),
+            rows=2,
+            classes=3,
+            sum_tolerance=1e-3,
+        )
+
+
+def test_a_gates_refusal_is_told_from_other_errors() -> None:
+    assert refused(403, wire.encode_error(Rejected("no", row=0)))
+    assert refused(428, wire.encode_error(WorkWanted("pay", row=0)))
+    assert not refused(400, wire.encode_error(NotFinite("no", row=0)))
+    with pytest.raises(WireError):
+        refused(403, b"<html>a gateway's own</html>")

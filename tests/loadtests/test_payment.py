@@ -167,6 +167,13 @@ def test_a_challenge_that_expires_first_is_given_up(stub: Stub, monkeypatch: pyt
     assert payment.solve(challenge) is None
 
 
+def test_what_is_too_dear_is_not_solved() -> None:
+    challenge = {"parameters": {"data": {"hashes": 100}}}
+    assert payment.affordable(challenge, 100)
+    assert not payment.affordable(challenge, 99.5)
+    assert not payment.affordable(None, 99.5)
+
+
 def test_a_ledger_adds_up_what_was_paid(archives: dict[str, Path], environ: None, prices: torch.Tensor) -> None:
     with InProcessOracle(archives["charging"], pay=True) as oracle:
         ledger = Ledger(oracle, 100)
