@@ -251,9 +251,9 @@ bench-defenses: key ## what input noise and poisoned answers cost beside the vic
 	$(py) -m loadtests.documents.meco
 
 bench-gates: key ## what SAME's gate costs beside a ResNet18, by its size (on an idle machine)
-	$(MAKE) archive RECIPE=bench-resnet18 POLICIES="undefended same-observe same-small same-vit-tiny"
-	$(py) -m loadtests.gate_costs bench-resnet18 --policies same-observe same-small same-vit-tiny --run reports/bench-gates
-	cp reports/bench-gates/report.json results/same-bench-resnet18.json
+	$(MAKE) archive RECIPE=bench-gates POLICIES="undefended same-observe same-small same-vit-tiny"
+	$(py) -m loadtests.gate_costs bench-gates --policies same-observe same-small same-vit-tiny --run reports/bench-gates
+	cp reports/bench-gates/report.json results/same-bench-gates.json
 	$(py) -m loadtests.documents.same
 
 bench-attacks: key ## how fast thieves query in process: results/bench-attacks.json (on an idle machine)
