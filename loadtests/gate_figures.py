@@ -184,7 +184,8 @@ def pictures(kinds: Mapping[str, tuple[NDArray[np.float32], NDArray[np.float32]]
                 first.text(-0.15, 0.5, told, transform=first.transAxes, ha="right", va="center")
         figure.subplots_adjust(left=0.3, right=0.99, top=0.99, bottom=0.01, wspace=0.06, hspace=0.06)
         out = io.BytesIO()
-        figure.savefig(out, format="png", dpi=110, metadata={"Software": None})
+        # tight: a name may be longer than the margin
+        figure.savefig(out, format="png", dpi=110, bbox_inches="tight", pad_inches=0.05, metadata={"Software": None})
         plt.close(figure)
         return out.getvalue()
 

@@ -82,8 +82,8 @@ def measure(oracle: InProcessOracle, test: Images, clean: Answers, *, recipe: st
         ece=None if told is None else metrics.ece(told, test.labels),
         shifted_accuracy=metrics.accuracy(oracle(shifted(test.pixels)).labels, test.labels),
         false_positive_rate=None if rules.gate is None else flagged(oracle, test.pixels),
-        # one member answers; every other graph of the policy runs on every row
-        forward_passes=float(1 + len(rules.graphs) - len(rules.members)),
+        # one member answers; every other graph of the policy runs on every row, and a gate's is two networks
+        forward_passes=float(1 + len(rules.graphs) - len(rules.members) + (rules.gate is not None)),
     )
 
 
