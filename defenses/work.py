@@ -153,8 +153,8 @@ class Toll:
         self._work = work
         self._policy = policy
         self._secrets = {
-            "hmac_secret": hmac.digest(key, b"torchwarden/work/challenge", "sha256"),
-            "hmac_key_secret": hmac.digest(key, b"torchwarden/work/solution", "sha256"),
+            "hmac_secret": hmac.digest(key, b"torchwarden/toll/challenge", "sha256"),
+            "hmac_key_secret": hmac.digest(key, b"torchwarden/toll/solution", "sha256"),
         }
         self._store = store
         self._clock = clock
