@@ -41,7 +41,7 @@ PARTS = 4
 
 def main() -> None:
     """Run the command line; a mistake of the user's is a message and exit code 1."""
-    options = _options()
+    options = command_line("gate_costs", "time that gates add")
     started = datetime.now(timezone.utc)
     try:
         recipe = recipes.read(options.recipe)
@@ -156,8 +156,9 @@ def told(row: GateCostRow) -> str:
     )
 
 
-def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m loadtests.gate_costs", description="time that gates add")
+def command_line(program: str, description: str) -> argparse.Namespace:
+    """The command line of a program that times gates: of this one, and of loadtests.gate_precision."""
+    parser = argparse.ArgumentParser(prog=f"python -m loadtests.{program}", description=description)
     parser.add_argument("recipe", help="a recipe's name, or the path of its .toml file; @TIER may follow")
     parser.add_argument("--policies", nargs="+", required=True, help="policies with a gate")
     parser.add_argument("--run", type=Path, required=True, help="folder of the report, such as reports/mnist")

@@ -11,7 +11,6 @@ slower than float32 are told like any other's.
 
 from __future__ import annotations
 
-import argparse
 import copy
 import sys
 import tempfile
@@ -32,7 +31,7 @@ from loadtests.bench.inprocess import Images, in_process
 from loadtests.bench.rounds import interleaved, ratio
 from loadtests.detectors import gate
 from loadtests.evaluate import Job
-from loadtests.gate_costs import BATCHES, PARTS, ROUNDS, SECONDS, alone, gate_file, graph_of
+from loadtests.gate_costs import PARTS, alone, command_line, gate_file, graph_of
 from loadtests.gate_rows import GatePrecisionRow
 from loadtests.kinds import SEED
 from loadtests.number_formats import CONVERT
@@ -61,7 +60,7 @@ class Tried:
 
 def main() -> None:
     """Run the command line; a mistake of the user's is a message and exit code 1."""
-    options = _options()
+    options = command_line("gate_precision", "gates in fewer bits")
     started = datetime.now(timezone.utc)
     try:
         recipe = recipes.read(options.recipe)
@@ -176,19 +175,6 @@ def told(rows: Sequence[GatePrecisionRow]) -> str:
 
 def _short(auroc: Mapping[str, float]) -> str:
     return ", ".join(f"{name} {value:.4f}" for name, value in auroc.items())
-
-
-def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m loadtests.gate_precision", description="gates in fewer bits")
-    parser.add_argument("recipe", help="a recipe's name, or the path of its .toml file; @TIER may follow")
-    parser.add_argument("--policies", nargs="+", required=True, help="policies with a gate")
-    parser.add_argument("--run", type=Path, required=True, help="folder of the report, such as reports/mnist")
-    parser.add_argument("--batches", nargs="+", type=int, default=BATCHES, help="rows a call (1 32)")
-    parser.add_argument("--rounds", type=int, default=ROUNDS, help=f"rounds of measurements ({ROUNDS})")
-    parser.add_argument("--seconds", type=float, default=SECONDS, help=f"of one measurement ({SECONDS})")
-    parser.add_argument("--store", type=Path, default=Path("model_store"), help="folder of archives (model_store)")
-    parser.add_argument("--data", type=Path, default=None, help="folder of the data sets, searched first")
-    return parser.parse_args()
 
 
 if __name__ == "__main__":
