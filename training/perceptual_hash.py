@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import hmac
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,8 +26,8 @@ import torch
 from torch import nn
 
 import recipes
-from handlers.key import read_key
 from training.checkpoint import Architecture
+from training.deployment_key import deployment_key
 from training.hash_tree import Tree
 from training.session import Optimisation, Session, run
 from training.victim import Split, accuracy, architecture, fit, split
@@ -39,8 +38,6 @@ from zoo.generator import untrained
 from zoo.glyphs import glyphs
 from zoo.hash_net import HashNet
 from zoo.noise import noise
-
-KEY = "TORCHWARDEN_KEY"
 
 # what a copy may differ by and should still be answered by the same member
 COPIES = (Affine(15, 0.1, 0.1), Affine(15, 0.1, 0.1), Affine(25, 0.2, 0.2), Affine(25, 0.2, 0.2))
@@ -132,10 +129,7 @@ def _features(fixed: nn.Module, images: torch.Tensor) -> np.ndarray:
 def main(arguments: argparse.Namespace) -> None:
     recipe = recipes.read(arguments.recipe)
     data, hash_net = recipe.section("dataset", Data), recipe.section("hash", Hash)
-    try:
-        key = read_key(KEY, os.environ)
-    except RuntimeError as error:
-        raise ValueError(f"the secret hash network needs the deployment's key: {error}") from error
+    key = deployment_key("the secret hash network")
     session = Session(
         recipe.name,
         "hash",

@@ -26,7 +26,6 @@ import argparse
 import dataclasses
 import hmac
 import math
-import os
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,17 +34,16 @@ from torch import nn
 from torch.nn import functional as F
 
 import recipes
-from handlers.key import read_key
 from training import checkpoint
 from training.black_box import Answer, black_box
 from training.checkpoint import Architecture
+from training.deployment_key import deployment_key
 from training.session import Optimisation, Session, run
 from training.victim import Split, Victim, architecture, split
 from zoo.datasets import Data
 from zoo.masked_autoencoder import NAME, MaskedAutoencoder
 
 TABLE = "same"
-KEY = "TORCHWARDEN_KEY"
 SHOWN = 8
 
 
@@ -243,21 +241,13 @@ def at_work(read: checkpoint.Checkpoint, groups: list[int] | None) -> tuple[Mask
     return autoencoder.eval(), plan
 
 
-def secret_key(same: Same) -> bytes:
-    """What deals the patches into groups; empty where nothing is hidden. Raises ValueError."""
-    if not same.groups:
-        return b""
-    try:
-        return read_key(KEY, os.environ)
-    except RuntimeError as error:
-        raise ValueError(f"groups: hidden parts are drawn from the deployment's key: {error}") from error
-
-
 def main(arguments: argparse.Namespace) -> None:
     recipe = recipes.read(arguments.recipe)
     data, victim = recipe.section("dataset", Data), recipe.section("victim", Victim)
     same = recipe.section(arguments.table, Same)
-    how, key = same.auxiliary_fit or victim.optimisation, secret_key(same)
+    how = same.auxiliary_fit or victim.optimisation
+    # what deals the patches into groups, where there are any
+    key = deployment_key("a gate with hidden groups") if same.groups else b""
     cut = split(data.load("train", arguments.data), rows=data.rows)
     name = same.auxiliary or victim.architecture
     plan = architecture(name, same.auxiliary_options if same.auxiliary else victim.options, cut)

@@ -31,7 +31,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import hmac
-import os
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -40,10 +39,9 @@ from torch import nn
 from torch.nn import functional as F
 
 import recipes
-from handlers.key import read_key
 from training import checkpoint
+from training.deployment_key import deployment_key
 from training.outlier_exposure import answers, outside
-from training.perceptual_hash import KEY
 from training.session import Optimisation, Session, run
 from training.victim import Split, Victim, accuracy, architecture, split
 from zoo.datasets import Data
@@ -136,10 +134,7 @@ def main(arguments: argparse.Namespace) -> None:
     table = arguments.table
     data, victim = recipe.section("dataset", Data), recipe.section("victim", Victim)
     surrogate = recipe.section(table, Surrogate)
-    try:
-        key = read_key(KEY, os.environ)
-    except RuntimeError as error:
-        raise ValueError(f"a secret surrogate needs the deployment's key: {error}") from error
+    key = deployment_key("a secret surrogate")
     # a random one is no student: it needs no victim, and another victim leaves it as it is
     undefended = None
     if surrogate.kind == "distilled":
