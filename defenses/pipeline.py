@@ -3,6 +3,8 @@
     route (hash graph -> member) -> perturb (noise and its graph -> other images) -> predict (member graphs)
           -> gate (its graph and the prediction -> score -> decision) -> respond (the rule's graphs -> response rule)
 
+Without a route the one member answers, or all of them do and the row is told their mean (`average`).
+
 The hash sees what the client sent: noise would send a repeated query to another member, and average the members for
 the thief. So does the gate, which judges the query; the members and the rule see the perturbed images.
 
@@ -37,6 +39,8 @@ Graph = Callable[..., Outputs]
 Flags = NDArray[np.bool_]
 
 DISTRIBUTIONS = ("probabilities", "auxiliary")
+# in Answers.members, where the answer is the mean of all members'
+EVERY = -1
 
 # Largest |sum - 1| of a row of probabilities: far above float32's rounding over 1,000 classes, far below any
 # softmax that was left out.
@@ -66,11 +70,11 @@ class Answers:
     """What the pipeline says of N rows.
 
     labels: (N,) int64. probabilities: (N,K) float32 as the response rule shows them, or None. Both are there for rows
-    that the decision keeps from the client too. members: (N,) int64, who answered. decisions: per row, "answer",
-    "answer-open" (a stage failed on it and the policy let it pass) or what the gate says of it. work: (N,) float64,
-    expected hashes wanted of each row, 0 where none are. seconds: per stage of the policy. scores: of the gate, None
-    where no row was scored. opened: the last failure that the policy let pass, if there was one. Members and scores are
-    for the operator alone.
+    that the decision keeps from the client too. members: (N,) int64, who answered, EVERY where all did. decisions: per
+    row, "answer", "answer-open" (a stage failed on it and the policy let it pass) or what the gate says of it. work:
+    (N,) float64, expected hashes wanted of each row, 0 where none are. seconds: per stage of the policy. scores: of the
+    gate, None where no row was scored. opened: the last failure that the policy let pass, if there was one. Members and
+    scores are for the operator alone.
     """
 
     labels: Integers
@@ -205,7 +209,7 @@ class Pipeline:
 
     def _route(self, images: Images) -> tuple[Integers, StageError | None]:
         """Each row's member, and the failure that the policy lets pass. Raises StageError where it does not."""
-        members = np.zeros(len(images), np.int64)
+        members = np.full(len(images), EVERY if self.policy.average else 0, np.int64)
         route = self.policy.route
         if route is None or self._router is None:
             return members, None
@@ -251,7 +255,30 @@ class Pipeline:
         return seen
 
     def _predict(self, images: Images, members: Integers) -> Probabilities:
-        """(N,K) probabilities: every member asked once, on its rows. Raises StageError."""
+        """(N,K) probabilities, of each row's member or the mean of all. Raises StageError."""
+        told, cause = self._mean(images) if self.policy.average else self._routed(images, members)
+        answered = sound({"probabilities": told})
+        if not answered.all():
+            raise StageError("predict", cause, np.flatnonzero(~answered)) from cause
+        return told
+
+    def _mean(self, images: Images) -> tuple[Probabilities, Exception]:
+        """The members' mean, and why rows are NaN where they are: of fewer members it would be another answer."""
+        total = np.zeros((len(images), len(self.policy.class_names)), np.float32)
+        for name in self.policy.members:
+            try:
+                told = ask(self.graphs[name], images, self._reads[name])
+                total += told["probabilities"]
+                total[~sound(told)] = np.nan
+            except MemoryError:
+                raise
+            except Exception as error:  # no row has a mean: the other members need not be asked
+                return np.full_like(total, np.nan), error
+        total /= len(self.policy.members)
+        return total, GraphError("a member's output is not finite or not normalised")
+
+    def _routed(self, images: Images, members: Integers) -> tuple[Probabilities, Exception]:
+        """Every member asked once, on its rows, and why rows are NaN where they are."""
         order = members.argsort(kind="stable")
         counts = np.bincount(members, minlength=len(self.policy.members)).tolist()
         # rows of one member lie side by side, so that each graph gets a view; one member gets the batch as it came
@@ -273,10 +300,7 @@ class Pipeline:
                 cause = error
         probabilities = np.empty_like(told)
         probabilities[order] = told
-        answered = sound({"probabilities": probabilities})  # rows of a member that raised are still NaN
-        if not answered.all():
-            raise StageError("predict", cause, np.flatnonzero(~answered)) from cause
-        return probabilities
+        return probabilities, cause
 
     def _gate(self, images: Images, probabilities: Probabilities, paid: Flags) -> _Gated:
         """Every row's score, but those of `paid` rows, and what becomes of it. Raises StageError."""

@@ -124,11 +124,12 @@ class Response:
 class Policy:
     """One archive's policy; see the fields' checks for what each may be.
 
-    members: the predictor graphs, by name; more than one needs a route. class_names: the K classes, in the
-    order of the graphs' columns. backend: what runs the graphs (handlers/backends.py knows which). threads:
-    what each graph may use. max_rows: rows in one request. on_stage_error: "closed" refuses the rows of a
-    stage that failed, "open" lets them pass where that stage is the route or the gate. key_env: environment
-    variable of the deployment's key.
+    members: the predictor graphs, by name; more than one needs a route, which picks one a row, or average: every
+    member answers every row, and the answer is the mean of their probabilities. class_names: the K classes, in the
+    order of the graphs' columns. backend: what runs the graphs (handlers/backends.py knows which). threads: what
+    each graph may use. max_rows: rows in one request. on_stage_error: "closed" refuses the rows of a stage that
+    failed, "open" lets them pass where that stage is the route or the gate. key_env: environment variable of the
+    deployment's key.
     """
 
     recipe: str
@@ -139,6 +140,7 @@ class Policy:
     class_names: tuple[str, ...]
     members: tuple[str, ...]
     response: Response
+    average: bool = False
     route: Route | None = None
     perturb: Perturb | None = None
     gate: Gate | None = None
@@ -170,6 +172,7 @@ class Policy:
         ranges.integer("members: their number", len(self.members), 1, 1_000)
         for member in self.members:
             ranges.identifier("members", member)
+        self._check_average()
         self._check_route()
         with _within("perturb"):
             self._check_perturb()
@@ -179,10 +182,19 @@ class Policy:
         with _within("gate"):
             self._check_gate()
 
+    def _check_average(self) -> None:
+        if type(self.average) is not bool:
+            raise ValueError(f"average: expected true or false, got {self.average!r}")
+        if self.average and len(self.members) == 1:
+            raise ValueError("average: expected false, the one member needs none, got true")
+        if self.average and self.route is not None:
+            raise ValueError(f"average: expected false, the route {self.route.hash!r} picks one member, got true")
+
     def _check_route(self) -> None:
         if self.route is None:
-            if len(self.members) > 1:
-                raise ValueError(f"route: expected a table, {len(self.members)} members need one, got null")
+            if len(self.members) > 1 and not self.average:
+                needs = f"{len(self.members)} members need one, or `average: true`"
+                raise ValueError(f"route: expected a table, {needs}, got null")
             return
         if len(self.members) == 1:
             raise ValueError(f"route: expected null, the one member needs none, got {self.route.hash!r}")

@@ -83,10 +83,12 @@ class PolicyTable:
     """[policies.NAME]: predictor is the checkpoint that answers, or the path of an ONNX file (export/adopted.py).
 
     route, perturb, gate, response and the rest as in the archive. The perturbation of a `perturb` table is the
-    predictor's own where it names no other graph. A gate comes with its calibration (training/calibrate.py).
+    predictor's own where it names no other graph. A gate comes with its calibration (training/calibrate.py). average:
+    the mean of all the predictor's networks answers.
     """
 
     predictor: str
+    average: bool = False
     route: dict[str, Any] | None = None
     perturb: dict[str, Any] | None = None
     gate: GateTable | None = None
@@ -136,6 +138,7 @@ def handler_section(
         },
         "class_names": list(predictor.classes),
         "members": list(predictor.members),
+        "average": table.average,
         "route": route,
         "perturb": perturb,
         "gate": gate,
@@ -185,10 +188,10 @@ def graphs_of(section: Mapping[str, Any]) -> list[str]:
 def golden(section: Mapping[str, Any], graphs: Path, images: np.ndarray) -> dict[str, Any]:
     """golden.json: of `images` (N,C,H,W) float32 the one that every member is surest of, and each member's answer.
 
-    Which member answers depends on a key that the archive does not hold, so any member's answer is a right one. Where
-    images are perturbed, sure means under GOLDEN_DRAWS draws of noise too, and so are right answers. Before a gate it
-    is one that the gate's graph finds nothing strange in. Where the response rule moves labels, the proof puts in what
-    it makes of them (export/prove.py).
+    Which member answers depends on a key that the archive does not hold, so any member's answer is a right one; where
+    all members answer, their mean is, and it is the mean that must be sure. Where images are perturbed, sure means
+    under GOLDEN_DRAWS draws of noise too, and so are right answers. Before a gate it is one that the gate's graph finds
+    nothing strange in. Where the response rule moves labels, the proof puts in what it makes of them (export/prove.py).
     """
     seen = [images]
     plain = np.ones(len(images))
@@ -201,7 +204,10 @@ def golden(section: Mapping[str, Any], graphs: Path, images: np.ndarray) -> dict
             noise = random.standard_normal((len(images), *section["perturb"]["noise_shape"]), dtype=np.float32)
             seen.append(perturb(images, noise)["perturbed"].reshape(images.shape))
     members = [_opened(section, graphs, name) for name in section["members"]]
-    answers = np.stack([member(each)["probabilities"] for each in seen for member in members], axis=1)
+    told = np.stack([[member(each)["probabilities"] for member in members] for each in seen])
+    if section["average"]:
+        told = told.mean(axis=1, keepdims=True, dtype=np.float32)
+    answers = told.reshape(-1, *told.shape[2:]).swapaxes(0, 1)
     best = int((answers.max(2).min(1) * plain).argmax())
     image = images[best : best + 1].astype("<f4")
     return {"image": base64.b64encode(image.tobytes()).decode(), "accepted": answers[best].tolist()}

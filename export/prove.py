@@ -5,8 +5,8 @@
 Checks what TorchServe's loader asks for (one class with initialize and handle), that our other rooms are not needed,
 that torch is imported by no one but the TorchScript backend, and that the golden image gets a right answer: where
 images are perturbed, a right label. Where the response rule moves labels, a member's answer is not what is served:
-`accepted` in golden.json becomes what the rule makes of each member's. Imports nothing of ours but what the folder
-holds.
+`accepted` in golden.json becomes what the rule makes of each member's, or of their mean. Imports nothing of ours but
+what the folder holds.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def main(folder: Path) -> None:
     image = np.frombuffer(base64.b64decode(golden["image"]), "<f4")
     image = image.reshape(1, size.channels, size.height, size.width)
     if not pipeline.policy.response.build().keeps_label:
-        golden["accepted"] = [served(pipeline, member, image) for member in pipeline.policy.members]
+        golden["accepted"] = [served(pipeline, members, image) for members in answering(pipeline.policy)]
         (folder / "golden.json").write_text(json.dumps(golden))
     answers = pipeline(image)
     accepted = np.array(golden["accepted"])
@@ -58,11 +58,16 @@ def main(folder: Path) -> None:
         assert "torch" not in sys.modules, "serving ONNX graphs must not import torch"
 
 
-def served(pipeline: Any, member: str, image: Any) -> list[float]:
-    """What the archive's response rule shows of one member's answer to the image without noise."""
+def answering(policy: Any) -> list[tuple[str, ...]]:
+    """The members that answer a row together: all of them, or any one."""
+    return [policy.members] if policy.average else [(member,) for member in policy.members]
+
+
+def served(pipeline: Any, members: tuple[str, ...], image: Any) -> list[float]:
+    """What the archive's response rule shows of these members' answer to the image without noise."""
     import numpy as np
 
-    alone = dataclasses.replace(pipeline.policy, members=(member,), route=None, perturb=None, gate=None, key_env=None)
+    alone = dataclasses.replace(pipeline.policy, members=members, route=None, perturb=None, gate=None, key_env=None)
     graphs = {name: pipeline.graphs[name] for name in alone.graphs}
     clock, random = (lambda: 0.0), np.random.default_rng(0)
     asked = type(pipeline)(alone, graphs, key=None, now=clock, clock=clock, random=random, entropy=os.urandom)

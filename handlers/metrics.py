@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from defenses.pipeline import Answers
+from defenses.pipeline import EVERY, Answers
 from handlers.errors import ExpiredSolution, InvalidSolution, LoadError, SpentSolution
 
 # upper ends of the bands in which rows are counted by the tail probability of their score
@@ -25,7 +25,7 @@ class Metrics:
     """The metrics of one model, from TorchServe's `context.metrics`. Raises LoadError if one is not configured.
 
     torchwarden_rows_total{ModelName, decision}         rows by what became of them, refused and charged ones too
-    torchwarden_member_rows_total{ModelName, member}    rows answered, by the graph that answered
+    torchwarden_member_rows_total{ModelName, member}    rows answered, by the graph that answered, or all that did
     torchwarden_errors_total{ModelName, code}           rows, or whole requests, refused
     torchwarden_scores_total{ModelName, tail}           rows that the gate scored, by the band of their tail probability
     torchwarden_work_total{ModelName, event}            challenges issued; solutions solved, expired, replayed, invalid
@@ -57,7 +57,9 @@ class Metrics:
         challenges issued and the requests that were paid for."""
         if answers is not None:
             self._add(self._rows, Counter(answers.decisions))
-            asked = np.bincount(answers.members, minlength=len(self._members)).tolist()
+            # members are numbered from 0; below that stands EVERY, which has every one of them answer
+            everyone, *own = np.bincount(answers.members - EVERY, minlength=len(self._members) + 1).tolist()
+            asked = [everyone + rows for rows in own]
             self._add(
                 self._member_rows,
                 {name: rows for name, rows in zip(self._members, asked, strict=True) if rows},

@@ -111,7 +111,7 @@ class InProcessOracle:
         return self._oracle(images)
 
     def members(self, images: torch.Tensor) -> torch.Tensor:
-        """Which member answers each image, int64 (N,); a client never learns this."""
+        """Which member answers each image, int64 (N,), -1 for all; a client never learns this."""
         rows = self.pipeline.policy.max_rows
         return torch.cat([torch.from_numpy(self.pipeline(part.numpy()).members) for part in images.split(rows)])
 

@@ -16,6 +16,7 @@ import argparse
 import sys
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -53,8 +54,8 @@ def main() -> None:
             with InProcessOracle(options.store / f"{recipe.name}-{policy}.mar", pay=True) as oracle:
                 row = measure(oracle, test, clean, recipe=recipe.name, policy=policy)
                 policies.append(row)
-                count = len(oracle.pipeline.policy.members)
-                if count > 1:
+                if oracle.pipeline.policy.route is not None:
+                    count = len(oracle.pipeline.policy.members)
                     routing += balance(oracle.members, traffic, count, recipe=recipe.name, policy=policy)
             print(f"{recipe.name}-{policy}: accuracy {row.accuracy:.4f}, drop {row.accuracy_drop:+.4f}", flush=True)
         run = run_info(
@@ -82,9 +83,14 @@ def measure(oracle: InProcessOracle, test: Images, clean: Answers, *, recipe: st
         ece=None if told is None else metrics.ece(told, test.labels),
         shifted_accuracy=metrics.accuracy(oracle(shifted(test.pixels)).labels, test.labels),
         false_positive_rate=None if rules.gate is None else flagged(oracle, test.pixels),
-        # one member answers; every other graph of the policy runs on every row, and a gate's is two networks
-        forward_passes=float(1 + len(rules.graphs) - len(rules.members) + (rules.gate is not None)),
+        forward_passes=float(forward_passes(rules)),
     )
+
+
+def forward_passes(policy: Any) -> int:
+    """Networks that run for a row of a pipeline's policy: one member or all, every other graph, and a gate's is two."""
+    members = len(policy.members)
+    return (members if policy.average else 1) + len(policy.graphs) - members + (policy.gate is not None)
 
 
 def shifted(images: torch.Tensor) -> torch.Tensor:

@@ -13,7 +13,7 @@ import torch
 
 RECIPE = Path(__file__).parent / "smoke.toml"
 # what is served over HTTP, and what is archived besides
-POLICIES = ("undefended", "edm", "label")
+POLICIES = ("undefended", "edm", "label", "averaged")
 BASELINES = ("randp", "mad", "grad")
 NOISY = ("meco", "meco-keyed", "meco-rotating")
 GATED = ("same-observe", "same-reject", "same-pow", "edm-pow", "meco-reject")

@@ -9,7 +9,7 @@ the deployment itself, where it is known to be benign.
 
 A predictor of one network is asked once an image: a checkpoint, or an ONNX file of the user's own (see
 training/black_box.py). So is one behind a perturbation (MeCo), under a draw of noise of each image's own. Which member
-of an ensemble answers an image is secret and as good as random, so every one does.
+of an ensemble answers an image is secret and as good as random, so every one does; or their mean, where that is served.
 """
 
 from __future__ import annotations
@@ -52,6 +52,7 @@ class Guarded:
     predictor: str
     gate: GateTable
     perturb: dict[str, Any] | None = None
+    average: bool = False
 
     def __post_init__(self) -> None:
         if self.gate.form not in FORMS:
@@ -81,7 +82,7 @@ class Task:
 
 def guarded(recipe: recipes.Recipe, names: list[str] | None) -> dict[str, Guarded]:
     """The policies with a gate that were asked for, all of them where none was. Raises RecipeError."""
-    kept, found = ("predictor", "gate", "perturb"), {}
+    kept, found = ("predictor", "gate", "perturb", "average"), {}
     for name, fields in recipe.tables.get("policies", {}).items():
         if "gate" in fields:
             known = {key: fields[key] for key in kept if key in fields}
@@ -131,7 +132,12 @@ def opened_predictor(table: Guarded, folder: Path, task: Task) -> tuple[Answers,
             f"{Task.of(read.architectures[0])}; train the gate anew"
         )
     generator = torch.Generator().manual_seed(0)
-    return lambda images: answers(read, perturbation, images, generator), read.digest
+
+    def answer(images: torch.Tensor) -> torch.Tensor:
+        told = answers(read, perturbation, images, generator)
+        return told.mean(1, keepdim=True) if table.average else told
+
+    return answer, read.digest
 
 
 def _perturbation(table: Guarded, folder: Path) -> Perturbation | None:
@@ -181,13 +187,13 @@ def traffic(folder: Path | None, data: Data, root: Path | None, task: Task) -> t
 def main(arguments: argparse.Namespace) -> None:
     recipe = recipes.read(arguments.recipe)
     data, folder = recipe.section("dataset", Data), arguments.runs / recipe.name
-    measured: dict[tuple[str, str, str | None], dict[str, NDArray[np.float64]]] = {}
+    measured: dict[tuple[str, str, str | None, bool], dict[str, NDArray[np.float64]]] = {}
     for name, table in guarded(recipe, arguments.policies).items():
         gate = opened_gate(folder / f"{table.gate.graph}.safetensors")
         task = Task.of(gate.architectures[1])
         answer, digest = opened_predictor(table, folder, task)
         # policies that differ in what they do with a score share what it is made of
-        shared = table.gate.graph, table.predictor, table.perturbation
+        shared = table.gate.graph, table.predictor, table.perturbation, table.average
         if shared not in measured:
             measured[shared] = measure(gate, answer, traffic(arguments.images, data, arguments.data, task))
         terms, form = measured[shared], table.gate.form

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from defenses import responses
-from defenses.pipeline import Answers, GraphError, Pipeline, StageError, ask, sound
+from defenses.pipeline import EVERY, Answers, GraphError, Pipeline, StageError, ask, sound
 from defenses.policy import Policy, PolicyError
 from defenses.routing import Outputs, member_table
 from defenses.rule import Context, Probabilities, Rule
@@ -162,6 +162,93 @@ def test_a_batch_of_n_is_n_batches_of_one(images: np.ndarray) -> None:
         assert together.probabilities is not None
         assert each.probabilities is not None
         np.testing.assert_array_equal(together.probabilities[row], each.probabilities[0])
+
+
+def averaging(changed: Mapping[str, Any] | None = None, /, **changes: Any) -> Pipeline:
+    return pipeline(changed, average=True, route=None, **changes)
+
+
+def test_the_mean_of_three_answers_worked_out_by_hand() -> None:
+    told = ([0.5, 0.25, 0.25], [0.125, 0.75, 0.125], [0.25, 0.125, 0.625])
+
+    def member(row: list[float]) -> Callable[[np.ndarray], Outputs]:
+        return lambda images: {"probabilities": np.tile(np.float32(row), (len(images), 1))}
+
+    members = {f"edm-{number}": member(row) for number, row in enumerate(told)}
+    answers = averaging(members, members=list(members))(batch(2))
+    assert answers.probabilities is not None
+    np.testing.assert_allclose(answers.probabilities, [[7 / 24, 9 / 24, 8 / 24]] * 2, rtol=1e-6)
+    assert answers.probabilities.dtype == np.float32
+    assert answers.labels.tolist() == [1, 1]  # though it is the first choice of one of three
+    assert answers.members.tolist() == [EVERY, EVERY]
+
+
+def test_every_member_is_asked_once_and_none_keeps_what_it_answered_from_the_next_batch() -> None:
+    nets, images = graphs(), batch(16)
+    ask_ = averaging(nets)
+    first, again = ask_(images), ask_(images)
+    assert [nets[f"edm-{number}"].asked for number in range(5)] == [[16, 16]] * 5
+    assert nets["hash"].asked == []
+    assert first.probabilities is not None
+    assert again.probabilities is not None
+    np.testing.assert_array_equal(first.probabilities, again.probabilities)
+    everyone = np.stack([nets[f"edm-{number}"](images)["probabilities"] for number in range(5)])
+    np.testing.assert_allclose(first.probabilities, everyone.mean(0), atol=1e-6)
+
+
+@given(
+    images=arrays(np.float32, st.tuples(st.integers(1, 9), *map(st.just, SHAPE)), elements=st.floats(0, 1, width=32)),
+    data=st.data(),
+)
+def test_no_row_s_mean_depends_on_the_rows_beside_it(images: np.ndarray, data: st.DataObject) -> None:
+    ask_ = averaging(perturb=KEYED)
+    order = data.draw(st.permutations(range(len(images))))
+    together, shuffled = ask_(images).probabilities, ask_(images[order]).probabilities
+    assert together is not None
+    assert shuffled is not None
+    np.testing.assert_array_equal(together[order], shuffled)
+    for row in range(len(images)):
+        alone = ask_(images[row : row + 1]).probabilities
+        assert alone is not None
+        np.testing.assert_array_equal(together[row], alone[0])
+
+
+@pytest.mark.parametrize("spoil", [np.nan, np.inf, -1.0, 2.0])
+def test_a_row_that_one_member_spoils_has_no_mean_and_its_neighbours_have(spoil: float) -> None:
+    nets, images = graphs(), batch(8)
+    images[:, 0, 0, 0] = 0.5
+    images[[2, 5], 0, 0, 0] = 1.0
+    ask_ = averaging({**nets, "edm-3": Broken(nets["edm-3"], spoil)}, on_stage_error="open")
+    with pytest.raises(StageError) as caught:
+        ask_(images)
+    assert caught.value.stage == "predict"
+    assert caught.value.rows.tolist() == [2, 5]
+    whole = np.array([0, 1, 3, 4, 6, 7])
+    asked, plain = ask_(images[whole]).probabilities, averaging(nets)(images[whole]).probabilities
+    assert asked is not None
+    assert plain is not None
+    np.testing.assert_array_equal(asked, plain)
+
+
+def test_without_one_member_there_is_no_mean_of_the_others() -> None:
+    nets = graphs()
+    with pytest.raises(StageError, match="the graph broke") as caught:
+        averaging({**nets, "edm-1": Broken(nets["edm-1"])})(batch(3))
+    assert caught.value.rows.tolist() == [0, 1, 2]
+
+
+def test_rule_and_gate_see_the_mean() -> None:
+    nets, images = graphs(), batch(32)
+    shown = averaging(nets, response={"rule": "rounded", "digits": 2}).__call__(images)
+    mean = averaging(nets)(images).probabilities
+    assert shown.probabilities is not None
+    assert mean is not None
+    assert np.abs(shown.probabilities - mean).max() <= 0.02
+    gated = averaging(nets, gate=GATED)(images)
+    one = pipeline(nets, gate=GATED)(images)
+    assert gated.scores is not None
+    assert one.scores is not None
+    assert not np.array_equal(gated.scores.score, one.scores.score)
 
 
 def test_seconds_are_those_of_the_clock_that_was_handed_in() -> None:

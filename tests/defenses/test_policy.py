@@ -99,7 +99,9 @@ def test_what_may_be_left_out_has_the_safe_value() -> None:
         ({"members": []}, r"members: expected a list of strings"),
         ({"members": "victim"}, r"members: expected a list of strings"),
         ({"members": ["../x"]}, r"members: expected letters"),
-        ({"members": ["a", "b"]}, r"route: expected a table, 2 members need one, got null"),
+        ({"members": ["a", "b"]}, r"route: expected a table, 2 members need one, or `average: true`, got null"),
+        ({"average": True}, r"average: expected false, the one member needs none, got true"),
+        ({"members": ["a", "b"], "average": 1}, r"average: expected true or false, got 1"),
         ({"route": ROUTE}, r"route: expected null, the one member needs none, got 'class-confidence'"),
         ({"response": {}}, r"response: missing key 'rule'; keys: rule, options"),
         (
@@ -155,6 +157,7 @@ def test_a_wrong_value_is_named(changes: dict[str, Any], message: str) -> None:
             {"route": {**ROUTE, "classes": 2, "bins": 2}},
             r"route: expected 5 hash values or more, one a member, got 4",
         ),
+        ({"average": True}, r"average: expected false, the route 'class-confidence' picks one member, got true"),
     ],
 )
 def test_a_wrong_route_is_named(changes: dict[str, Any], message: str) -> None:

@@ -55,6 +55,38 @@ def test_both_oracles_give_equal_answers(served: Served, policy: str) -> None:
         np.testing.assert_allclose(http.probabilities, process.probabilities, atol=1e-5)
 
 
+@pytest.mark.parametrize("policy", ["averaged", "edm"])
+def test_no_answer_of_an_ensemble_depends_on_the_rows_beside_it(served: Served, policy: str) -> None:
+    images = torch.cat([datasets.load("digits", "test").pixels[:12], datasets.load("flower", "train").pixels[:12]])
+    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
+    ask = over_http(served, policy)
+    together, shuffled = ask(images).probabilities, ask(images[order]).probabilities
+    assert together is not None
+    assert shuffled is not None
+    np.testing.assert_allclose(shuffled, together[order], atol=1e-6)
+    for row in range(0, len(images), 4):
+        alone = ask(images[row : row + 1]).probabilities
+        assert alone is not None
+        np.testing.assert_allclose(alone[0], together[row], atol=1e-6)
+    assert len(together.argmax(1).unique()) > 3, "equal answers would say nothing"
+
+
+def test_an_average_is_that_of_what_every_member_says(served: Served) -> None:
+    images = datasets.load("flower", "train").pixels[:60]
+    before = served.metrics()
+    told = over_http(served, "averaged")(images).probabilities
+    after = served.metrics()
+    with InProcessOracle(served.smoke.archive("averaged")) as oracle:
+        everyone = oracle.everyone(images)
+    assert told is not None
+    np.testing.assert_allclose(told, everyone.mean(1), atol=1e-5)
+    assert (everyone.argmax(2) != told.argmax(1)[:, None]).any(), "members that agree would say nothing"
+    for number in range(3):
+        labels = {"ModelName": "smoke-averaged", "member": f"edm-{number}"}
+        name = "torchwarden_member_rows_total"
+        assert counted(after, name, **labels) - counted(before, name, **labels) == 60
+
+
 def test_edm_answers_with_several_members_and_prometheus_counts_each_row(served: Served) -> None:
     images = datasets.load("flower", "train").pixels[:200]
     before = served.metrics()

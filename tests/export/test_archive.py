@@ -73,7 +73,7 @@ def test_an_archive_holds_code_graphs_policy_and_a_golden_answer(smoke: Smoke, p
     assert manifest["model"]["modelName"] == f"smoke-{policy}"
     assert len(base64.b64decode(golden["image"])) == 28 * 28 * 4
     accepted = np.array(golden["accepted"])
-    assert accepted.shape == (len(config["handler"]["members"]), 10)
+    assert accepted.shape == (1 if config["handler"]["average"] else len(config["handler"]["members"]), 10)
     assert len(set(accepted.argmax(1))) == 1, "members disagree on the golden image"
 
 
@@ -168,6 +168,28 @@ def test_where_a_rule_moves_labels_the_golden_answer_is_the_rule_s(baselines: Sm
     assert np.argmax(accepted) != plain.argmax()
     assert np.abs(accepted - plain).sum() == pytest.approx(1.5, abs=0.01)
     archive.prove(folder)
+
+
+def test_the_golden_answer_of_all_members_is_their_mean(smoke: Smoke, tmp_path: Path) -> None:
+    folder = unpacked(smoke, "averaged", tmp_path)
+    golden = json.loads((folder / "golden.json").read_text())
+    image = np.frombuffer(base64.b64decode(golden["image"]), "<f4").reshape(1, 1, 28, 28)
+    each = [archive.on_onnxruntime(folder / f"graphs/edm-{n}.onnx")(image)["probabilities"][0] for n in range(3)]
+    np.testing.assert_allclose(golden["accepted"], [np.mean(each, axis=0)], atol=1e-6)
+
+
+def test_where_a_rule_moves_labels_all_members_are_proved_together(
+    smoke: Smoke, baselines: Smoke, tmp_path: Path
+) -> None:
+    folder = unpacked(baselines, "grad", tmp_path)
+    config = yaml.safe_load((folder / "model-config.yaml").read_text())
+    config["handler"] |= {"members": ["edm-0", "edm-1", "edm-2"], "average": True}
+    for number in range(3):
+        shutil.copyfile(smoke.build / f"smoke/edm-{number}.onnx", folder / f"graphs/edm-{number}.onnx")
+    (folder / "model-config.yaml").write_text(yaml.safe_dump(config))
+    archive.prove(folder)
+    (accepted,) = json.loads((folder / "golden.json").read_text())["accepted"]
+    assert sum(accepted) == pytest.approx(1, abs=1e-5)
 
 
 @pytest.mark.parametrize(("policy", "plain"), [("mad", "edm"), ("randp", "undefended")])

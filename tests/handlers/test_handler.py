@@ -154,6 +154,28 @@ def test_a_failed_member_costs_its_own_rows_only(worker: Worker, caplog: pytest.
     assert worker.context.counts["errors_total"].counted["stage_failed"] == len(lost[0] + lost[1])
 
 
+def test_a_row_that_one_member_spoils_is_refused_where_all_answer(tmp_path: Path) -> None:
+    policy = routed(policy="averaged", route=None, average=True, key_env=None)
+    averaged = Worker(write_archive(tmp_path / "averaged", policy))
+    first, second = images(3, 1), images(2, 2)
+    whole = averaged.ask(request(first), request(second))
+    member = averaged.graphs["edm-2"]
+
+    def spoiling(pixels: np.ndarray) -> Any:
+        told = member(pixels)["probabilities"].copy()
+        told[(pixels == first[1]).all((1, 2, 3))] = np.nan
+        return {"probabilities": told}
+
+    averaged.graphs["edm-2"] = spoiling
+    answers = averaged.ask(request(first), request(second))
+    assert answers[1] == whole[1]
+    status, body = answers[0]
+    assert (status, body["predictions"][1]["error"]["code"]) == (200, "stage_failed")
+    assert [body["predictions"][row] for row in (0, 2)] == [whole[0][1]["predictions"][row] for row in (0, 2)]
+    averaged.graphs["edm-2"] = broken
+    assert [status for status, _ in averaged.ask(request(first), request(second))] == [503, 503]
+
+
 def test_a_failed_route_is_a_503_and_an_open_one_is_counted_and_logged(
     worker: Worker, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

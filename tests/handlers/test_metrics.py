@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from defenses.gate import Scores
-from defenses.pipeline import Answers
+from defenses.pipeline import EVERY, Answers
 from handlers.errors import LoadError
 from handlers.metrics import Metrics
 
@@ -53,6 +53,24 @@ def test_a_batch_is_counted_by_decision_member_code_and_stage(caplog: pytest.Log
         "[METRICS]torchwarden_stage_seconds.Seconds:0.25|#ModelName:digits-edm,stage:route|#type:HISTOGRAM",
         "[METRICS]torchwarden_stage_seconds.Seconds:0.5|#ModelName:digits-edm,stage:predict|#type:HISTOGRAM",
     }
+
+
+def test_where_all_members_answered_each_of_them_did(caplog: pytest.LogCaptureFixture) -> None:
+    answers = Answers(
+        labels=np.zeros(3, np.int64),
+        probabilities=None,
+        members=np.full(3, EVERY),
+        decisions=("answer",) * 3,
+        work=np.zeros(3),
+        seconds={},
+    )
+    metrics = Metrics(cache(CONFIG), "digits-averaged", MEMBERS)
+    with caplog.at_level(logging.INFO, "ts.metrics"):
+        metrics.count(answers, [], {})
+    counted = [record.getMessage() for record in caplog.records if "member_rows" in record.getMessage()]
+    assert len(counted) == 3
+    for name, line in zip(MEMBERS, counted, strict=True):
+        assert f".Count:3|#ModelName:digits-averaged,member:{name}|" in line
 
 
 def test_scores_are_counted_by_the_band_of_their_tail_and_work_by_event(caplog: pytest.LogCaptureFixture) -> None:

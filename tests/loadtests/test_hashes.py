@@ -131,5 +131,7 @@ def test_the_program(smoke: Smoke, tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_a_policy_of_one_member_has_no_hash(smoke: Smoke, monkeypatch: pytest.MonkeyPatch) -> None:
     words = ["hashes", str(RECIPE), "--policies", "undefended", "--run", "x", "--store", str(smoke.store)]
     monkeypatch.setattr(sys, "argv", words)
-    with pytest.raises(SystemExit, match="undefended: expected a policy of several members, got one"):
+    with pytest.raises(
+        SystemExit, match="undefended: expected a policy that routes rows to its members, got one without"
+    ):
         hashes.main()

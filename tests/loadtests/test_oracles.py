@@ -13,6 +13,7 @@ import requests
 import torch
 
 from attacks.oracle import REFUSED
+from defenses.pipeline import EVERY
 from handlers import wire
 from handlers.errors import NotFinite
 from loadtests.oracles import HttpOracle, InProcessOracle, OracleError
@@ -112,6 +113,14 @@ def test_members_are_the_routers(smoke: Smoke) -> None:
         members = oracle.members(IMAGES)
         assert members.tolist() == oracle.pipeline(IMAGES.numpy()).members.tolist()
     assert len(members.unique()) > 1
+
+
+def test_an_average_is_nobody_s_own_answer(smoke: Smoke) -> None:
+    with InProcessOracle(smoke.archive("averaged")) as oracle:
+        assert oracle.members(IMAGES).tolist() == [EVERY] * len(IMAGES)
+        told, everyone = oracle(IMAGES).probabilities, oracle.everyone(IMAGES)
+    assert told is not None
+    np.testing.assert_allclose(told, everyone.mean(1), atol=1e-6)
 
 
 def test_an_archive_packed_from_other_code_is_refused(smoke: Smoke, tmp_path: Path) -> None:

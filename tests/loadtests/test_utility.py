@@ -32,6 +32,25 @@ def test_a_label_only_policy_has_neither_l1_nor_ece(smoke: Smoke) -> None:
     assert (row.l1, row.ece, row.label_flips) == (None, None, 0.0)
 
 
+@pytest.mark.parametrize(
+    ("policy", "networks"), [("label", 1), ("edm", 2), ("averaged", 3)], ids=["one", "hash and member", "all"]
+)
+def test_a_row_costs_as_many_networks_as_run_for_it(smoke: Smoke, policy: str, networks: int) -> None:
+    with InProcessOracle(smoke.archive(policy)) as oracle:
+        assert utility.forward_passes(oracle.pipeline.policy) == networks
+
+
+def test_where_all_members_answer_no_row_is_routed(
+    smoke: Smoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["utility", str(RECIPE), "--policies", "averaged", "--run", str(tmp_path), "--store", str(smoke.store)]
+    monkeypatch.setattr(sys, "argv", words)
+    utility.main()
+    report = read(tmp_path / "report.json")
+    assert [row.policy for row in report.policies] == ["averaged"]
+    assert not report.routing
+
+
 def test_the_shift_is_small_and_always_the_same() -> None:
     once, again = utility.shifted(TEST.pixels[:20]), utility.shifted(TEST.pixels[:20])
     assert torch.equal(once, again)

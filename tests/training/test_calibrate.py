@@ -65,6 +65,10 @@ work = { mean_benign = 9.0 }
 predictor = "edm"
 route = { hash = "projection" }
 gate = { action = "observe", form = "robust", alpha = 0.5, false_positive_rate = 0.01 }
+[policies.averaged-same]
+predictor = "edm"
+average = true
+gate = { action = "observe", form = "robust", alpha = 0.5, false_positive_rate = 0.01 }
 [policies.meco-same]
 predictor = "meco"
 perturb = { noise = "fresh" }
@@ -77,7 +81,7 @@ predictor = "edm"
 perturb = { graph = "meco-perturbation" }
 gate = { action = "observe", form = "robust", alpha = 0.5, false_positive_rate = 0.01 }
 """
-GATED = ("same-reject", "same-pow", "edm-same", "meco-same", "meco-bare", "noisy-same")
+GATED = ("same-reject", "same-pow", "edm-same", "averaged-same", "meco-same", "meco-bare", "noisy-same")
 OBSERVED = 'gate = {{ action = "observe", form = "robust", alpha = 0.5, false_positive_rate = 0.01{} }}'
 
 
@@ -190,6 +194,10 @@ def test_each_rests_on_what_its_policy_serves(
         ask = partial(answers, of(runs, predictor), perturbation, generator=torch.Generator().manual_seed(0))
         terms = measure(of(runs, "same"), ask, images)
         assert made[name]["calibration"] == calibration(terms[form], form=form, alpha=alpha), name
+    terms = expected(runs, images, torch.stack(told(of(runs, "edm"), images)).mean(0), "robust")
+    mean = calibration(terms[:, None], form="robust", alpha=0.5)
+    for key in ("centres", "spreads"):
+        assert made["averaged-same"]["calibration"][key] == pytest.approx(mean[key], rel=1e-4)
     assert len({json.dumps(told_["calibration"]) for told_ in made.values()}) == len(GATED)
 
 
@@ -200,8 +208,8 @@ def test_policies_that_differ_in_their_action_alone_are_measured_once(
     monkeypatch.setattr(calibrate, "measure", lambda *rest: asked.append(rest) or measure(*rest))
     program(runs, "--policies", "same-reject", "same-pow", to=tmp_path)
     assert len(asked) == 1
-    program(runs, "--policies", "same-pow", "edm-same", "noisy-same", to=tmp_path)
-    assert len(asked) == 4
+    program(runs, "--policies", "same-pow", "edm-same", "averaged-same", "noisy-same", to=tmp_path)
+    assert len(asked) == 5
 
 
 def test_a_run_says_where_it_wrote_and_which_rate_it_has_no_images_for(
