@@ -37,7 +37,7 @@ def search(training: Training) -> None:
         path = training.train(f"search/{table}-{weight:g}", lambda_diversity=weight, facts={"search": trail})
         drop = undefended - _seen(path)["validation_accuracy"]
         if drop <= allowed:
-            _publish(path, folder / f"{table}.safetensors")
+            publish(path, folder / f"{table}.safetensors")
             return
         trail = [*trail, {"lambda": weight, "step": "full", "drop": round(drop, 4), "kept": False}]
     raise ValueError(
@@ -87,7 +87,8 @@ def _seen(path: Path, trained_by: str = "") -> dict[str, float]:
     return found
 
 
-def _publish(source: Path, target: Path) -> None:
+def publish(source: Path, target: Path) -> None:
+    """Copy a search's checkpoint to where it is looked for, whole or not at all."""
     temporary = target.with_name(f".{target.name}.{os.getpid()}")
     shutil.copyfile(source, temporary)
     temporary.replace(target)

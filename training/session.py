@@ -17,7 +17,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ from tqdm import tqdm
 
 from training import checkpoint
 from training.checkpoint import Architecture
-from zoo.augment import Affine
+from zoo.augment import Affine, Augmentation
 
 
 @dataclass(frozen=True)
@@ -106,8 +106,7 @@ class Session:
         self.generator = torch.Generator().manual_seed(self.seed)
         self.writer: SummaryWriter | None = None
         self.seconds = 0.0
-        self._step = 0
-        self._losses: dict[str, torch.Tensor] = {}
+        self._losses: dict[str, list[torch.Tensor]] = {}
         self.path.parent.mkdir(parents=True, exist_ok=True)
         if self.accelerator.is_main_process:
             self.writer = SummaryWriter(str(runs / recipe / "tensorboard" / name))
@@ -130,13 +129,16 @@ class Session:
         return images.to(self.device, memory_format=torch.channels_last)
 
     def prepare(
-        self, network: nn.Module, how: Optimisation, rows: int
+        self, network: nn.Module, how: Optimisation, rows: int, *, updates: int = 1
     ) -> tuple[nn.Module, torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
-        """`network` on the device and wrapped for several GPUs, its optimiser, and a cosine over all steps."""
+        """`network` on the device and wrapped for several GPUs, its optimiser, and a cosine over all steps.
+
+        updates: steps of this optimiser a batch.
+        """
         if all(parameter.dim() <= 4 for parameter in network.parameters()):  # stacked members have five dimensions
             network = network.to(memory_format=torch.channels_last)
         optimiser = how.start(network)
-        schedule = how.schedule(optimiser, how.epochs * steps_per_epoch(rows, how.batch_size))
+        schedule = how.schedule(optimiser, how.epochs * steps_per_epoch(rows, how.batch_size) * updates)
         network, optimiser = self.accelerator.prepare(network, optimiser)
         return network, optimiser, schedule
 
@@ -160,7 +162,7 @@ class Session:
         """Standard normal float32 draws of the run's generator."""
         return torch.randn(shape, generator=self.generator).to(self.device)
 
-    def augment(self, images: torch.Tensor, affine: Affine | None) -> torch.Tensor:
+    def augment(self, images: torch.Tensor, affine: Affine | Augmentation | None) -> torch.Tensor:
         """A randomly warped copy of the batch, or the batch itself where the recipe asks for none."""
         return images if affine is None else affine(images, generator=self.generator)
 
@@ -169,15 +171,22 @@ class Session:
         losses: Mapping[str, torch.Tensor],
         optimiser: torch.optim.Optimizer,
         schedule: torch.optim.lr_scheduler.LRScheduler,
+        *,
+        clip: float = math.inf,
+        parts: Iterable[nn.Module] = (),
     ) -> None:
-        """One update from `losses["loss"]`; every entry (a scalar) is averaged over the epoch for TensorBoard."""
+        """One update down `losses`' first entry; every entry (a scalar) is averaged over the epoch for TensorBoard.
+
+        clip: the largest norm of the gradient of each of `parts`.
+        """
         optimiser.zero_grad(set_to_none=True)
-        self.accelerator.backward(losses["loss"])
+        self.accelerator.backward(next(iter(losses.values())))
+        for part in parts:
+            self.accelerator.clip_grad_norm_(part.parameters(), clip)
         optimiser.step()
         schedule.step()
         for name, value in losses.items():
-            self._losses[name] = self._losses.get(name, torch.zeros((), device=self.device)) + value.detach()
-        self._step += 1
+            self._losses.setdefault(name, []).append(value.detach())
 
     def epochs(
         self,
@@ -185,12 +194,17 @@ class Session:
         network: nn.Module,
         optimiser: torch.optim.Optimizer,
         schedule: torch.optim.lr_scheduler.LRScheduler,
+        **beside: Any,
     ) -> Iterator[int]:
-        """Epoch numbers still to do, with a progress bar; after each the state is saved for a resume."""
+        """Epoch numbers still to do, with a progress bar; after each the state is saved for a resume.
+
+        beside: what else has a state, by name: other networks, their optimisers and schedules.
+        """
         parts = {
             "network": self.accelerator.unwrap_model(network),
             "optimiser": optimiser,
             "schedule": schedule,
+            **beside,
         }
         first = self._resume(parts)
         started = time.monotonic() - self.seconds
@@ -203,10 +217,10 @@ class Session:
             disable=not self.accelerator.is_main_process,
         )
         for epoch in bar:
-            self._step, self._losses = 0, {}
+            self._losses = {}
             network.train()
             yield epoch
-            means = {name: (value / max(1, self._step)).item() for name, value in self._losses.items()}
+            means = {name: torch.stack(values).mean().item() for name, values in self._losses.items()}
             if not all(map(math.isfinite, means.values())):
                 raise FloatingPointError(f"{self.name}: losses {means} in epoch {epoch}: try a smaller lr")
             self.seconds = time.monotonic() - started

@@ -11,12 +11,13 @@ import pytest
 from export import archive, graphs
 from loadtests.oracles import InProcessOracle
 from tests.zoo.writers import some_bytes, write_cifar_batch
-from training import edm, meco, perceptual_hash, victim
+from training import edm, meco, misleader, perceptual_hash, victim
 from training.checkpoint import load
 from zoo import datasets
 
 SPEC = "cifar10@smoke"
 MECO = "cifar10-resnet34@smoke"
+MISLEADER = "cifar10-misleader@smoke"
 
 
 @pytest.fixture(scope="module")
@@ -76,6 +77,31 @@ def test_mecos_recipe_runs_and_its_archives_answer(data: Path, tmp_path: Path, k
         assert not np.array_equal(shown, images[:4].numpy())
 
 
+def test_misleaders_recipe_runs_and_its_archives_answer(data: Path, tmp_path: Path, key_file: Path) -> None:
+    del key_file  # in the environment
+    runs, build, store = tmp_path / "runs", tmp_path / "build", tmp_path / "store"
+    steps = ((victim, ""), (perceptual_hash, ""), (misleader, "distilled"), (misleader, "misleader"))
+    for program, table in steps:
+        program.main(argparse.Namespace(recipe=MISLEADER, runs=runs, data=data, seed=0, table=table))
+    found = load(runs / "cifar10-misleader-smoke/misleader.safetensors")
+    assert [plan.name for plan in found.architectures] == ["resnet18-8x", "mobilenetv2"]
+
+    folders = ["--runs", str(runs), "--build", str(build)]
+    graphs.main([MISLEADER, *folders])
+    policies = ("misleader", "misleader-routed")
+    archive.main([MISLEADER, *folders, "--store", str(store), "--data", str(data), "--policies", *policies])
+    images = datasets.load("cifar10", "test", root=data).pixels
+    told = {}
+    for policy in policies:
+        with InProcessOracle(store / f"cifar10-misleader-smoke-{policy}.mar") as oracle:
+            told[policy], everyone = oracle(images).probabilities, oracle.everyone(images)
+    assert told["misleader"] is not None
+    assert told["misleader-routed"] is not None
+    assert np.allclose(told["misleader"], everyone.mean(1), atol=1e-5)
+    nearest = (everyone - told["misleader-routed"][:, None]).abs().amax(2).amin(1)
+    assert nearest.max() < 1e-5
+
+
 def test_the_recipe_as_it_stands_names_data_that_there_is() -> None:
     """What the smoke tier does not lay over is what a GPU runs."""
     from recipes import read
@@ -88,3 +114,8 @@ def test_the_recipe_as_it_stands_names_data_that_there_is() -> None:
     assert whole.tables["victim"]["optimisation"]["epochs"] >= 50
     clones = {table.get("clone", {}).get("architecture") for table in whole.tables["evaluate"].values()}
     assert clones == {None, "mobilenetv2", "densenet121"}
+    whole = read("cifar10-misleader")
+    assert whole.tables["victim"]["optimisation"]["epochs"] >= 50
+    for table in ("distilled", "misleader", "misleader_diverse", "misleader_released"):
+        members = [member["architecture"] for member in whole.tables[table]["members"]]
+        assert members == ["resnet18-8x", "mobilenetv2", "densenet121"]
