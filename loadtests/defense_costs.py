@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -44,6 +43,7 @@ from loadtests.bench.inprocess import Call, Images, in_process, pipeline
 from loadtests.bench.rounds import interleaved
 from loadtests.headline import UNDEFENDED
 from loadtests.kinds import SEED
+from loadtests.memory import of_a_fresh_process
 from loadtests.naive_poisoning import NAIVE, TooManyClassesError
 from loadtests.oracles import InProcessOracle, OracleError
 from loadtests.results import DefenseCostRow, Report, ResultError, merge, run_info
@@ -53,9 +53,8 @@ POLICIES = (UNDEFENDED, "randp", "mad", "grad", "meco", "meco-keyed")
 BATCHES = (1, 8, 32)
 ROUNDS = 7
 SECONDS = 0.2
-# different batches that are answered in turn, and how often a process does so whose memory is read
+# different batches that are answered in turn
 PARTS = 4
-PASSES = 2
 
 
 @dataclass(frozen=True)
@@ -222,9 +221,9 @@ def measure(
             for defense in (victim, *compared)
         ]
         alone, *beside = interleaved(probes, rounds=rounds, name=f"batches of {batch}")
-    least = _in_a_fresh_process(victim, images, batch)
+    least = of_a_fresh_process(victim, images, batch)
     for defense, timed in zip(compared, beside, strict=True):
-        peak = _in_a_fresh_process(defense, images, batch)
+        memory = of_a_fresh_process(defense, images, batch)
         yield DefenseCostRow(
             architecture=architecture,
             batch=batch,
@@ -234,27 +233,8 @@ def measure(
             ms=timed.p50_ms,
             ms_rounds=timed.p50_rounds,
             victim_ms_rounds=alone.p50_rounds,
-            peak_mb=None if peak is None or least is None else round(peak - least, 1),
+            peak_mb=None if memory is None or least is None else round(memory.peak - least.peak, 1),
         )
-
-
-def peak_mb(defense: Defense, images: Images, batch: int) -> float | None:
-    """This process's peak of resident memory in MB, once it has answered `images`; None where no one counts it.
-
-    As Linux counts it since the process began: getrusage's maximum is at least that of the process that started it.
-    """
-    with defense.answering() as call:
-        for _ in range(PASSES):
-            for first in range(0, len(images), batch):
-                call(images[first : first + batch])
-    status = Path("/proc/self/status")
-    lines = status.read_text().splitlines() if status.exists() else []
-    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM:")), None)
-
-
-def _in_a_fresh_process(defense: Defense, images: Images, batch: int) -> float | None:
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(peak_mb, (defense, images, batch))
 
 
 def metadata(oracle: InProcessOracle, name: str) -> Mapping[str, str]:

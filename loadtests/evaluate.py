@@ -60,8 +60,8 @@ class Evaluation:
     budgets: charged images at which clones are judged; the largest is stolen. attacks: tables [attacks.NAME].
     adaptive: forms of attacks.registry; none: the attacks as they are. labels: what the thief reads. seeds: of the
     clones; an attack that trains its own clone is carried out once a seed, of the others the thief's seed is the run's.
-    clone: keys of [clone] that are different here. called: the name of this form in reports, where what is special is
-    the clone and not what is asked.
+    clone: keys of [clone] that are different here; overrides: of [attacks.NAME]. called: the name of this form in
+    reports, which tells it from the plain attack where either is different.
     """
 
     policies: tuple[str, ...]
@@ -71,6 +71,7 @@ class Evaluation:
     labels: tuple[str, ...] = LABELS
     seeds: tuple[int, ...] = (0,)
     clone: dict[str, Any] = field(default_factory=dict)
+    overrides: dict[str, Any] = field(default_factory=dict)
     called: str | None = None
 
     def __post_init__(self) -> None:
@@ -86,8 +87,12 @@ class Evaluation:
             registry.attack(name)
         for name in self.adaptive:
             registry.form(name)
+        if "budget" in self.overrides:
+            raise ValueError("overrides: expected no budget, that is what `budgets` is for")
+        if self.overrides and self.called is None:
+            raise ValueError(f"called: expected a name for the attack with {self.overrides}, got none")
         if self.called is not None and self.adaptive:
-            raise ValueError(f"called: expected a form that changes the clone alone, got adaptive {self.adaptive} too")
+            raise ValueError(f"called: expected no other name of the form, got adaptive {self.adaptive} too")
 
 
 @dataclass(frozen=True)
@@ -108,6 +113,13 @@ class Job:
 
     def archive(self, policy: str) -> Path:
         return self.store / f"{self.recipe.name}-{policy}.mar"
+
+    def parameters(self, attack: str, evaluation: Evaluation) -> Any:
+        """[attacks.NAME] with the largest budget, and whatever else is different here. Raises RecipeError."""
+        plain = parameters(self.recipe, attack)  # what is wrong with the table itself is said there
+        table = self.recipe.tables["attacks"][attack]
+        changed = {**table, **evaluation.overrides, "budget": max(evaluation.budgets)}
+        return recipes.build(type(plain), changed, where=f"{self.recipe.path}: [evaluate]: overrides of {attack}")
 
     def cloning(self, evaluation: Evaluation) -> Cloning:
         """[clone] with what this evaluation has different."""
@@ -239,7 +251,7 @@ def plans(job: Job, evaluation: Evaluation, victims: dict[str, Victim]) -> Itera
                 victim, entry = victims[policy], registry.attack(name)
                 readings = [each for each in evaluation.labels if each in entry.readings and _told(victim, each)]
                 learns = entry.learns or (form is not None and registry.form(form).learns)
-                how = dataclasses.replace(parameters(job.recipe, name), budget=max(evaluation.budgets))
+                how = job.parameters(name, evaluation)
                 for labels in readings if learns else ["both"]:
                     for seed in evaluation.seeds if entry.ends_with_clone else (SEED,):
                         theft = Theft(

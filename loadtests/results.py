@@ -30,6 +30,7 @@ from loadtests.gate_rows import (
     ScoreCurveRow,
     WorkRow,
 )
+from loadtests.member_rows import EnsembleCostRow, MemberRow, ShiftRow
 
 VERSIONS = ("torch", "numpy", "onnxruntime", "torchserve", "locust")
 
@@ -233,7 +234,8 @@ class TrainingRow:
     """How one checkpoint was trained, as its graphs tell.
 
     predictor: the checkpoint. epochs of `seconds_per_epoch` on `device`, members trained together. diversity,
-    coherence: of an ensemble on auxiliary images it never saw. search: the steps of the search for lambda, if any.
+    coherence: of an ensemble on auxiliary images it never saw, MISLEADER's on augmented validation images. search: the
+    steps of the search for lambda, if any.
     """
 
     SCOPE: ClassVar = ("recipe", "predictor")
@@ -481,6 +483,9 @@ class Report:
     work: tuple[WorkRow, ...] = ()
     gate_costs: tuple[GateCostRow, ...] = ()
     gate_precision: tuple[GatePrecisionRow, ...] = ()
+    members: tuple[MemberRow, ...] = ()
+    shifts: tuple[ShiftRow, ...] = ()
+    ensemble_costs: tuple[EnsembleCostRow, ...] = ()
 
 
 ROWS: Mapping[str, type[Any]] = {
@@ -504,6 +509,9 @@ ROWS: Mapping[str, type[Any]] = {
     "work": WorkRow,
     "gate_costs": GateCostRow,
     "gate_precision": GatePrecisionRow,
+    "members": MemberRow,
+    "shifts": ShiftRow,
+    "ensemble_costs": EnsembleCostRow,
 }
 
 

@@ -1,23 +1,28 @@
-"""How the archives' networks were trained: the "training" rows of a report.
+"""How the archives' networks were trained: the "training" and "members" rows of a report.
 
     python -m loadtests.trained RECIPE --policies undefended ensemble edm --run reports/RECIPE
 
 Every exported graph carries the facts of its checkpoint. An ensemble's members were trained together, so they are one
-row; a policy's hash network is keyed and has none.
+row, and MISLEADER's, which differ in make and loss, one each besides; a policy's hash network is keyed and has none.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import recipes
 from handlers.errors import LoadError
+from loadtests.member_rows import MemberRow
 from loadtests.oracles import InProcessOracle, OracleError
 from loadtests.results import Report, ResultError, TrainingRow, merge, run_info
+
+# a checkpoint's own table, the first of these that it has; all but the victim's name the victim's too
+OWN = ("edm", "misleader", "meco", "victim")
 
 
 def main() -> None:
@@ -27,32 +32,43 @@ def main() -> None:
     try:
         recipe = recipes.read(options.recipe)
         tables = recipe.tables.get("policies", {})
-        rows, settings = [], {}
+        rows, members, settings = [], [], {}
         for predictor, policy in {tables[policy]["predictor"]: policy for policy in options.policies}.items():
-            row, settings[f"trained.{predictor}"] = read(recipe.name, predictor, policy, options.store)
-            rows.append(row)
-        facts = run_info(seed=0, started=started, settings=settings)
-        merge(options.run / "report.json", Report(facts, training=tuple(rows)))
+            facts, count = read(recipe.name, policy, options.store)
+            rows.append(training(recipe.name, predictor, count, facts))
+            members += each(recipe.name, predictor, facts)
+            settings[f"trained.{predictor}"] = table(facts)
+        run = run_info(seed=0, started=started, settings=settings)
+        merge(options.run / "report.json", Report(run, training=tuple(rows), members=tuple(members)))
     except (recipes.RecipeError, OracleError, LoadError, ResultError) as error:
         sys.exit(f"loadtests.trained: {error}")
     for row in rows:
         print(f"{recipe.name}/{row.predictor}: {row.epochs} epochs of {row.seconds_per_epoch:.0f} s on {row.device}")
 
 
-def read(recipe: str, predictor: str, policy: str, store: Path) -> tuple[TrainingRow, dict[str, Any]]:
-    """What the first member of a policy's archive tells of the training of all, and its own table of the recipe."""
+def read(recipe: str, policy: str, store: Path) -> tuple[Mapping[str, Any], int]:
+    """What the first member of a policy's archive tells of the training of all, and how many there are."""
     with InProcessOracle(store / f"{recipe}-{policy}.mar") as oracle:
         members = oracle.pipeline.policy.members
-        facts = oracle.trained(members[0])
-    metrics, settings = facts["metrics"], facts["settings"]
-    ensemble = settings.get("edm", {})
-    trained = ensemble or settings.get("meco") or settings["victim"]
-    epochs = trained["optimisation"]["epochs"]
-    row = TrainingRow(
+        return oracle.trained(members[0]), len(members)
+
+
+def table(facts: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The recipe's own table of a checkpoint."""
+    settings = facts["settings"]
+    own: Mapping[str, Any] = next(settings[name] for name in OWN if settings.get(name))
+    return own
+
+
+def training(recipe: str, predictor: str, members: int, facts: Mapping[str, Any]) -> TrainingRow:
+    """How all of a checkpoint was trained."""
+    own, metrics = table(facts), facts["metrics"]
+    epochs = own["optimisation"]["epochs"]
+    return TrainingRow(
         recipe=recipe,
         predictor=predictor,
-        members=len(members),
-        lambda_diversity=ensemble.get("lambda_diversity"),
+        members=members,
+        lambda_diversity=own.get("lambda_diversity"),
         epochs=epochs,
         seconds_per_epoch=round(facts["seconds"] / epochs, 1),
         device=facts["device"],
@@ -61,7 +77,12 @@ def read(recipe: str, predictor: str, policy: str, store: Path) -> tuple[Trainin
         coherence=metrics.get("coherence"),
         search=tuple(facts.get("search", ())),
     )
-    return row, trained
+
+
+def each(recipe: str, predictor: str, facts: Mapping[str, Any]) -> list[MemberRow]:
+    """The members of a checkpoint by themselves, where it tells of them."""
+    told = facts["metrics"].get("members", ())
+    return [MemberRow(recipe, predictor, member, **row) for member, row in enumerate(told)]
 
 
 def _options() -> argparse.Namespace:

@@ -12,6 +12,7 @@ from loadtests.gate_rows import (
     ScoreCurveRow,
     WorkRow,
 )
+from loadtests.member_rows import EnsembleCostRow, MemberRow, ShiftRow
 from loadtests.results import AttackRow, BenchRow, FeltRow, PolicyRow, Report, RoutingRow, RunInfo
 
 RUN = RunInfo(
@@ -204,6 +205,58 @@ def gate_precision_row(**changes: Any) -> GatePrecisionRow:
         "auroc": {"knockoff": 0.8999},
     }
     return GatePrecisionRow(**{**plain, **changes})
+
+
+def member_row(**changes: Any) -> MemberRow:
+    plain: dict[str, Any] = {
+        "recipe": "digits",
+        "predictor": "misleader",
+        "member": 0,
+        "architecture": "lenet5",
+        "parameters": 61_706,
+        "temperature": 2.0,
+        "alpha": 0.3,
+        "lambda_attacker": 0.05,
+        "epoch": 6,
+        "validation_accuracy": 0.985,
+        "augmented_accuracy": 0.93,
+        "attacker_divergence": 0.25,
+        "attacker_agreement": 0.9,
+    }
+    return MemberRow(**{**plain, **changes})
+
+
+def shift_row(**changes: Any) -> ShiftRow:
+    plain: dict[str, Any] = {
+        "recipe": "digits",
+        "policy": "misleader",
+        "shift": ShiftRow.NONE,
+        "images": 2000,
+        "accuracy": 0.985,
+        "kept": 1.0,
+        "ece": 0.01,
+    }
+    return ShiftRow(**{**plain, **changes})
+
+
+def ensemble_cost_row(**changes: Any) -> EnsembleCostRow:
+    plain: dict[str, Any] = {
+        "recipe": "digits",
+        "policy": "misleader",
+        "batch": 8,
+        "architectures": ["lenet5", "lenet5-half"],
+        "members_met": 2,
+        "threads": 1,
+        "forward_passes": 2.0,
+        "ms": 5.0,
+        "ms_rounds": [5.0, 5.0, 6.0],
+        "members_ms_rounds": {"misleader-0": [2.0, 2.0, 2.0], "misleader-1": [1.0, 1.0, 1.0]},
+        "routed_ms_rounds": {},
+        "hash_ms_rounds": [],
+        "peak_mb": 3.5,
+        "held_mb": 2.5,
+    }
+    return EnsembleCostRow(**{**plain, **changes})
 
 
 def report(**changes: Any) -> Report:

@@ -60,17 +60,6 @@ def test_a_surrogate_that_is_not_the_recipe_s(baselines: Smoke) -> None:
         other.network(Service(1, 28, 10))
 
 
-def test_a_fresh_process_does_not_count_what_its_parent_holds(smoke: Smoke) -> None:
-    (victim,) = compared(smoke, "undefended")
-    held = np.ones(400 << 20, np.uint8)
-    own = defense_costs.peak_mb(victim, IMAGES, 8)
-    fresh = defense_costs._in_a_fresh_process(victim, IMAGES, 8)
-    assert own is not None
-    assert fresh is not None
-    assert held.nbytes / 2**20 < own
-    assert 50 < fresh < own - 200
-
-
 def test_the_program(smoke: Smoke, baselines: Smoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     words = ["x", str(RECIPE), "--run", str(tmp_path), "--store", str(baselines.store), "--build", str(smoke.build)]
     words += ["--batches", "8", "--rounds", "3", "--seconds", "0.02", "--policies", "mad"]
