@@ -28,11 +28,14 @@ has      = $(foreach table,$(1),$(if $(shell grep '^\[$(table)\]' recipes/$(RECI
 regular  = $(call has,ensemble)
 meco     = meco meco_without_dro meco_gaussian meco_gaussian_small meco_random_filters
 same     = same same_small same_vit_tiny same_groups
+# MISLEADER's searches start from the plain distillation ensemble
+plain    = $(call has,distilled)
+misled   = misleader misleader_diverse misleader_released
 # who answers: the user's own ONNX files where policies name some, and the victim where one names that
 own      = $(sort $(shell sed -n 's/^predictor *= *"\(.*\.onnx\)".*/\1/p' recipes/$(RECIPE).toml))
 victim   = $(own) $(if $(shell grep '^predictor *= *"victim"' recipes/$(RECIPE).toml),$(runs)/victim.safetensors)
 nets     = $(victim) $(regular) \
-           $(call has,hash edm edm_fixed outlier_exposure misinformation surrogate mad_surrogate $(meco) $(same))
+           $(call has,hash edm edm_fixed outlier_exposure misinformation surrogate mad_surrogate $(meco) $(same) distilled $(misled))
 # what benign images score at the recipe's gates, where it has some
 scores   = $(if $(shell grep '^gate = ' recipes/$(RECIPE).toml),$(runs)/.calibrated)
 graphs   = build/$(name)/.exported
@@ -43,7 +46,7 @@ bench_policies = undefended edm undefended-torchscript edm-torchscript
 
 .DELETE_ON_ERROR:
 .SECONDARY:
-.PHONY: help setup lock key train export calibrate archive serve status stop loadtest attack report demo reproduce reproduce-edm reproduce-meco reproduce-same thieves thieves-over-http documents bench bench-defenses bench-gates bench-attacks check test clean
+.PHONY: help setup lock key train export calibrate archive serve status stop loadtest attack report demo reproduce reproduce-edm reproduce-meco reproduce-same reproduce-misleader thieves thieves-over-http documents bench bench-defenses bench-gates bench-misleader bench-attacks check test clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-17s %s\n", $$1, $$2}' Makefile
@@ -106,6 +109,12 @@ $(same:%=$(runs)/%.safetensors): $(runs)/%.safetensors: recipes/$(RECIPE).toml $
 
 $(runs)/same_groups.safetensors: $(TORCHWARDEN_KEY_FILE)
 
+$(runs)/distilled.safetensors: recipes/$(RECIPE).toml $(runs)/victim.safetensors
+	$(py) -m training.misleader $(spec) --table distilled && touch $@
+
+$(misled:%=$(runs)/%.safetensors): $(runs)/%.safetensors: recipes/$(RECIPE).toml $(plain) $(runs)/victim.safetensors
+	$(py) -m training.misleader $(spec) --table $* && touch $@
+
 export: $(graphs) ## ONNX and TorchScript graphs, parity-checked
 
 $(graphs): $(nets) $(wildcard export/*.py)
@@ -163,11 +172,12 @@ probed  = $(call offered,undefended randp meco meco-keyed meco-keyed-bytes meco-
 scored  = $(call offered,same-observe same-paper same-x same-y same-small same-vit-tiny same-groups)
 gated   = $(call offered,same-observe same-reject same-pow edm-same)
 priced  = $(call offered,same-pow edm-same)
+distilled = $(call offered,undefended label distilled distilled-routed misleader misleader-routed misleader-diverse misleader-diverse-routed misleader-released)
 unguarded = $(call offered,undefended label outlier-exposure edm-fixed)
 # the recipe's tables [evaluate.WORD-...]
 tables  = $(shell sed -n 's/^\[evaluate\.\($(1)-[^]]*\)\].*/\1/p' recipes/$(RECIPE).toml)
 
-reproduce: $(foreach method,edm meco same,$(if $(call has,$(method)),reproduce-$(method))) ## EDM's, MeCo's and SAME's tables on RECIPE (mnist, fashionmnist, cifar10, ...; TIER=paper for a GPU): results/METHOD-RECIPE.json
+reproduce: $(foreach method,edm meco same misleader,$(if $(call has,$(method)),reproduce-$(method))) ## EDM's, MeCo's, SAME's and MISLEADER's tables on RECIPE (mnist, fashionmnist, cifar10, ...; TIER=paper for a GPU): results/METHOD-RECIPE.json
 
 reproduce-edm: key
 	$(MAKE) archive POLICIES="$(studied)"
@@ -212,6 +222,19 @@ reproduce-same: key
 	cp $(RUN)/reconstructions.png docs/results/same-$(name)-reconstructions.png
 	$(MAKE) documents
 
+reproduce-misleader: RUN = reports/$(name)-misleader
+reproduce-misleader: key
+	$(MAKE) archive POLICIES="$(distilled)"
+	$(py) -m loadtests.trained $(spec) --policies $(filter-out label,$(distilled)) --run $(RUN)
+	$(py) -m loadtests.utility $(spec) --policies $(distilled) --run $(RUN)
+	$(py) -m loadtests.shifts $(spec) --policies $(filter-out label,$(distilled)) --run $(RUN)
+	$(py) -m loadtests.evaluate $(spec) --only $(call tables,misleader) --run $(RUN)
+	$(py) -m loadtests.ensemble_costs $(spec) --policies $(call offered,distilled misleader misleader-routed) --run $(RUN)
+	$(py) -m loadtests.report $(RUN)
+	mkdir -p results
+	cp $(RUN)/report.json results/misleader-$(name).json
+	$(MAKE) documents
+
 thieves: RUN = reports/$(name)-thieves
 thieves: key ## every attack on every policy of RECIPE: results/thieves-RECIPE.json
 	$(MAKE) archive POLICIES="$(robbed)"
@@ -237,6 +260,7 @@ documents: | $(ready) ## docs/results and docs/performance.md from the committed
 	$(py) -m loadtests.documents.thieves
 	$(py) -m loadtests.documents.meco
 	$(py) -m loadtests.documents.same
+	$(py) -m loadtests.documents.misleader
 	$(py) -m loadtests.documents.performance
 
 bench: key ## what an answer costs: results/bench.json and docs/performance.md (on an idle machine)
@@ -255,6 +279,12 @@ bench-gates: key ## what SAME's gate costs beside a ResNet18, by its size (on an
 	$(py) -m loadtests.gate_costs bench-gates --policies same-observe same-small same-vit-tiny --run reports/bench-gates
 	cp reports/bench-gates/report.json results/same-bench-gates.json
 	$(py) -m loadtests.documents.same
+
+bench-misleader: key ## what an averaged and a routed ensemble cost beside their members (on an idle machine)
+	$(MAKE) archive RECIPE=bench-misleader POLICIES="undefended misleader misleader-routed"
+	$(py) -m loadtests.ensemble_costs bench-misleader --policies misleader misleader-routed --run reports/bench-misleader
+	cp reports/bench-misleader/report.json results/misleader-bench.json
+	$(py) -m loadtests.documents.misleader
 
 bench-attacks: key ## how fast thieves query in process: results/bench-attacks.json (on an idle machine)
 	$(MAKE) archive RECIPE=mnist POLICIES=undefended
