@@ -21,9 +21,10 @@ from loadtests.bench.rounds import Probe, Sample, interleaved
 from loadtests.bench.studies import Effort, Subject
 from loadtests.bench.targets import select
 from loadtests.oracles import InProcessOracle
-from tests.conftest import POLICIES, RECIPE, Smoke
+from tests.conftest import RECIPE, Smoke
 from tests.loadtests.stub import Stub
 
+BENCHED = ("undefended", "edm", "label")
 MOMENT = Effort(http_s=0.2, process_s=0.02, warm_s=1.0, rounds=2, settings_rounds=1, batches=(1, 4))
 Opened = Mapping[tuple[str, str], InProcessOracle]
 
@@ -31,7 +32,7 @@ Opened = Mapping[tuple[str, str], InProcessOracle]
 @pytest.fixture(scope="module")
 def subject(smoke: Smoke) -> Subject:
     recipe = recipes.read(RECIPE)
-    archived = {name: table for name, table in recipe.tables["policies"].items() if name in POLICIES}
+    archived = {name: table for name, table in recipe.tables["policies"].items() if name in BENCHED}
     recipe = dataclasses.replace(recipe, tables={**recipe.tables, "policies": archived})
     return studies.prepare(recipe, store=smoke.store, data=None)
 
