@@ -389,7 +389,8 @@ def fit(
             count = misleader.augmented_batch or len(batch)
             seen = _augmented(images, misleader.augment, count * steps, drawn)
             with as_served(network, training=misleader.as_released), torch.no_grad(), session.accelerator.autocast():
-                answers = network(seen).float()
+                for _ in range(stride):  # as released, every pass leaves its mark on batch statistics
+                    answers = network(seen).float()
             for shown, told_of in zip(seen.split(count), answers.split(count), strict=True):
                 with session.accelerator.autocast():
                     guesses = thieves(shown).float()
