@@ -68,8 +68,7 @@ class EDM:
     def __post_init__(self) -> None:
         if self.members < 2:
             raise ValueError(f"members: expected at least 2, got {self.members}")
-        if min(self.lambdas, default=-1) < 0 or list(self.lambdas) != sorted(set(self.lambdas)):
-            raise ValueError(f"lambda_diversity: expected >= 0, several in rising order, got {self.lambda_diversity}")
+        lambda_search.rising("lambda_diversity", self.lambda_diversity)
         if not self.temperature > 0:
             raise ValueError(f"temperature: expected > 0, got {self.temperature}")
         if self.search_rows < 1 or not 0 < self.allowed_drop < 1:

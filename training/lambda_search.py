@@ -87,6 +87,13 @@ def _seen(path: Path, trained_by: str = "") -> dict[str, float]:
     return found
 
 
+def rising(name: str, given: float | tuple[float, ...]) -> None:
+    """Raise ValueError unless `given` is >= 0, and rises where it is several."""
+    values = given if isinstance(given, tuple) else (given,)
+    if min(values, default=-1) < 0 or list(values) != sorted(set(values)):
+        raise ValueError(f"{name}: expected >= 0, several in rising order, got {given}")
+
+
 def publish(source: Path, target: Path) -> None:
     """Copy a search's checkpoint to where it is looked for, whole or not at all."""
     temporary = target.with_name(f".{target.name}.{os.getpid()}")

@@ -49,6 +49,7 @@ from training import checkpoint, misleader_search
 from training.checkpoint import Architecture
 from training.edm import diversity_loss
 from training.ensemble import Ensemble
+from training.lambda_search import rising
 from training.session import Optimisation, Session, run
 from training.victim import Split, Victim, accuracy, architecture, split
 from zoo.augment import Augmentation
@@ -172,13 +173,6 @@ class Misleader:
             ),
             lambda_diversity=value(self.lambda_diversity, min(chosen)),
         )
-
-
-def rising(name: str, given: float | tuple[float, ...]) -> None:
-    """Raise ValueError unless `given` is >= 0, and rises where it is several."""
-    values = given if isinstance(given, tuple) else (given,)
-    if min(values, default=-1) < 0 or list(values) != sorted(set(values)):
-        raise ValueError(f"{name}: expected >= 0, several in rising order, got {given}")
 
 
 def distillation(
