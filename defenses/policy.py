@@ -15,8 +15,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from defenses import ranges
+from defenses import memory, ranges
 from defenses.gate import PROOF_OF_WORK, Calibration, Gate, Threshold
+from defenses.limits import Limits
 from defenses.noise import PerceptualCode
 from defenses.responses import RULES
 from defenses.routing import HASHES, Hash
@@ -24,6 +25,7 @@ from defenses.rule import Rule, rehearse
 from defenses.work import Work
 
 T = TypeVar("T")
+_HEADER = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,63}")
 
 
 class PolicyError(ValueError):
@@ -128,8 +130,10 @@ class Policy:
     member answers every row, and the answer is the mean of their probabilities. class_names: the K classes, in the
     order of the graphs' columns. backend: what runs the graphs (handlers/backends.py knows which). threads: what
     each graph may use. max_rows: rows in one request. on_stage_error: "closed" refuses the rows of a stage that
-    failed, "open" lets them pass where that stage is the route or the gate. key_env: environment variable of the
-    deployment's key.
+    failed, "open" lets them pass where that stage is the route or the gate, or the count of rows. key_env: environment
+    variable of the deployment's key. principal_header: the header in which a gateway says who asks. store: what
+    remembers spent solutions and rows taken, a Redis URL without user and password, or None for an SQLite file of the
+    server's instance.
     """
 
     recipe: str
@@ -144,9 +148,12 @@ class Policy:
     route: Route | None = None
     perturb: Perturb | None = None
     gate: Gate | None = None
+    limits: Limits | None = None
     max_rows: int = 256
     on_stage_error: str = "closed"
     key_env: str | None = None
+    principal_header: str = "Torchwarden-Principal"
+    store: str | None = None
 
     @classmethod
     def parse(cls, mapping: Mapping[str, Any]) -> Policy:
@@ -181,6 +188,11 @@ class Policy:
             self._check_response()
         with _within("gate"):
             self._check_gate()
+        with _within("limits"):
+            self._check_limits()
+        memory.check_url(self.store)
+        if not isinstance(self.principal_header, str) or not _HEADER.fullmatch(self.principal_header):
+            raise ValueError(f"principal_header: expected letters, digits and hyphens, got {self.principal_header!r}")
 
     def _check_average(self) -> None:
         if type(self.average) is not bool:
@@ -224,6 +236,10 @@ class Policy:
     def _check_gate(self) -> None:
         if self.gate is not None and self.gate.graph in {*self._busy, *self._perturbs, *self.consulted}:
             raise ValueError(f"graph: expected one that nothing else reads, got {self.gate.graph!r}")
+
+    def _check_limits(self) -> None:
+        if self.limits is not None and self.limits.rows < self.max_rows:
+            raise ValueError(f"rows: expected at least max_rows, {self.max_rows}, got {self.limits.rows}")
 
     @property
     def _busy(self) -> set[str]:
@@ -324,6 +340,10 @@ def _work(value: object) -> Work | None:
     return None if value is None else _build(Work, _table(value))
 
 
+def _limits(value: object) -> Limits | None:
+    return None if value is None else _build(Limits, _table(value))
+
+
 def _response(value: object) -> Response:
     return _build(Response, _split(value, "rule"))
 
@@ -335,6 +355,7 @@ _READERS: dict[str, Callable[[object], object]] = {
     "route": _route,
     "perturb": _perturb,
     "gate": _gate,
+    "limits": _limits,
     "response": _response,
 }
 

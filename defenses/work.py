@@ -22,17 +22,17 @@ the policy and to the store's life, expires, and is admitted once; the paper's o
 from __future__ import annotations
 
 import hmac
-import re
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 import numpy as np
 from altcha import Payload, create_challenge, verify_solution
 from numpy.typing import NDArray
 
 from defenses import ranges
+from defenses.memory import Spent
 from defenses.routing import KEY_BYTES
 
 # altcha counts in 32 bits, and a counter is drawn from below twice the mean
@@ -40,7 +40,6 @@ MOST_HASHES = 2**31
 LONGEST_PAYLOAD = 8192
 ALGORITHMS = ("SHA-256", "SCRYPT")
 MOST_MEMORY = 2**30
-_STORE = re.compile(r"rediss?://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[0-9]{1,4})?")
 
 
 class SolutionError(Exception):
@@ -64,21 +63,6 @@ class SolutionSpent(SolutionError):
     text = "this solution was used before; send the request without it, for a new challenge"
 
 
-class StoreError(Exception):
-    """The store cannot be asked. The text names no secret."""
-
-
-class Store(Protocol):
-    """Which solutions are spent, for all processes that serve. Both methods raise StoreError."""
-
-    def life(self) -> str:
-        """Names the memory of the store: drawn anew whenever it may have forgotten something."""
-
-    def spend(self, nonce: str, expires: float, life: str) -> bool:
-        """Remember `nonce` until `expires` (seconds since the epoch) and some while longer: whether this call was the
-        first with it, and the store's life is still `life`."""
-
-
 @dataclass(frozen=True)
 class Work:
     """The `work` table of a gate; see the formulas above.
@@ -86,8 +70,7 @@ class Work:
     mean_benign: hashes that a benign row costs on average. exponent: c. step: bits from level to level. most: bits
     between the lowest price and the highest. lifetime: seconds until a challenge expires. algorithm: what one hash is,
     SHA-256 (cost: how often it is applied) or SCRYPT (cost: its N; memory: its r; 128 N r bytes, which a graphics card
-    has not for each of its threads). store: a Redis URL without user and password, or None for an SQLite file of the
-    server's instance.
+    has not for each of its threads).
     """
 
     mean_benign: float
@@ -98,7 +81,6 @@ class Work:
     algorithm: str = "SHA-256"
     cost: int = 1
     memory: int = 8
-    store: str | None = None
 
     def __post_init__(self) -> None:
         ranges.number("mean_benign", self.mean_benign, above=0, most=1e9)
@@ -117,12 +99,6 @@ class Work:
                     f"cost, memory: expected at most {MOST_MEMORY} bytes a hash, 128 N r, "
                     f"got {128 * self.cost * self.memory}"
                 )
-        if self.store is not None and not (isinstance(self.store, str) and _STORE.fullmatch(self.store)):
-            # the text is left out: it may hold a password
-            raise ValueError(
-                "store: expected redis://HOST:PORT/NUMBER or null, got another text; "
-                "user and password belong into $TORCHWARDEN_STORE"
-            )
 
     def base(self, rate: float) -> float:
         """Hashes at the lowest level, of a gate that suspects the share `rate` of benign rows."""
@@ -147,7 +123,7 @@ class Toll:
     the operating system's entropy.
     """
 
-    def __init__(self, work: Work, *, policy: str, key: bytes, store: Store, clock: Callable[[], float]) -> None:
+    def __init__(self, work: Work, *, policy: str, key: bytes, store: Spent, clock: Callable[[], float]) -> None:
         if len(key) < KEY_BYTES:
             raise ValueError(f"proof of work needs a key of at least {KEY_BYTES} bytes, got {len(key)}")
         self._work = work

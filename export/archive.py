@@ -84,7 +84,7 @@ class PolicyTable:
 
     route, perturb, gate, response and the rest as in the archive. The perturbation of a `perturb` table is the
     predictor's own where it names no other graph. A gate comes with its calibration (training/calibrate.py). average:
-    the mean of all the predictor's networks answers.
+    the mean of all the predictor's networks answers. limits: rows that may be asked in a window (defenses/limits.py).
     """
 
     predictor: str
@@ -95,6 +95,9 @@ class PolicyTable:
     response: dict[str, Any] = field(default_factory=lambda: {"rule": "soft"})
     backend: str = "onnxruntime"
     on_stage_error: str = "closed"
+    limits: dict[str, Any] | None = None
+    principal_header: str = "Torchwarden-Principal"
+    store: str | None = None
 
     def __post_init__(self) -> None:
         if self.backend not in ENDINGS:
@@ -143,9 +146,12 @@ def handler_section(
         "perturb": perturb,
         "gate": gate,
         "response": response(table),
+        "limits": table.limits,
         "max_rows": serving.max_rows,
         "on_stage_error": table.on_stage_error,
         "key_env": KEY if _keyed(route, perturb, gate) else None,
+        "principal_header": table.principal_header,
+        "store": table.store,
     }
 
 

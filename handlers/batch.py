@@ -1,7 +1,8 @@
 """Many requests, one pipeline call: good rows side by side, answers back to each request in order.
 
-A row that the gate keeps from the client becomes an error at its place. Where rows of a request want a proof of work,
-one challenge asks for the work of all of them; the request that comes again with its solution is answered whole.
+A request is counted before it is asked for, and refused as a whole where it is over a limit. A row that the gate keeps
+from the client becomes an error at its place. Where rows of a request want a proof of work, one challenge asks for the
+work of all of them; the request that comes again with its solution is answered whole.
 """
 
 from __future__ import annotations
@@ -12,13 +13,16 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from defenses.gate import PROOF_OF_WORK, REJECT
+from defenses.gate import OBSERVE, PROOF_OF_WORK, REJECT
+from defenses.limits import Limiter
+from defenses.memory import StoreError
 from defenses.pipeline import Answers, Pipeline, StageError
-from defenses.work import SolutionError, SolutionExpired, SolutionInvalid, SolutionSpent, StoreError
+from defenses.work import SolutionError, SolutionExpired, SolutionInvalid, SolutionSpent
 from handlers import wire
 from handlers.errors import (
     ExpiredSolution,
     InvalidSolution,
+    RateLimited,
     Rejected,
     RequestError,
     SolutionRefused,
@@ -33,6 +37,8 @@ from handlers.wire import Rows
 _log = logging.getLogger(__name__)
 
 _STORE_FAILED = "proof of work cannot be asked for or checked now; try again later"
+_UNCOUNTED = "rows cannot be counted now; try again later"
+_SUSPECT = (OBSERVE, REJECT, PROOF_OF_WORK)
 _REFUSED: dict[type[SolutionError], type[SolutionRefused]] = {
     SolutionInvalid: InvalidSolution,
     SolutionExpired: ExpiredSolution,
@@ -55,13 +61,45 @@ class Outcome(NamedTuple):
     failed: frozenset[int]
 
 
+class Suspect(NamedTuple):
+    """A row whose score was above the gate's threshold: its place among the request's images and among its rows, what
+    became of it, and its score and tail probability."""
+
+    image: int
+    row: int
+    decision: str
+    score: float
+    tail: float
+
+
 class Reply(NamedTuple):
-    """One request's answer: HTTP status and body; for metrics, the codes of its errors and whether it challenges."""
+    """One request's answer: HTTP status, body and Retry-After in seconds (0: none); for metrics and the audit log, the
+    codes of its errors, whether it challenges, and the rows that are suspect."""
 
     status: int
     body: bytes
     codes: tuple[str, ...]
     challenged: bool = False
+    retry_after: int = 0
+    suspects: tuple[Suspect, ...] = ()
+
+
+def limited(rows: Rows, principal: str, limiter: Limiter | None, *, open_: bool) -> tuple[Rows, str | None]:
+    """The request as it is answered, counted for its principal or refused as a whole, and which limit that was.
+
+    open_: requests that the store cannot count pass, as "unchecked". Nothing is counted where no row is good.
+    """
+    if limiter is None or not len(rows.images):
+        return rows, None
+    try:
+        full = limiter.take(principal, len(rows.images))
+    except StoreError as error:
+        _log.error("store: %s", for_log(error))
+        return (rows, "unchecked") if open_ else (rows.as_refused(StoreFailed(_UNCOUNTED)), None)
+    if full is None:
+        return rows, None
+    told = f"enough rows were asked for now; try again in {full.seconds} s"
+    return rows.as_refused(RateLimited(told, limit=full.limit, seconds=full.seconds)), full.limit
 
 
 def admitted(rows: Rows, solution: str | None, till: Till | None) -> Rows:
@@ -72,10 +110,10 @@ def admitted(rows: Rows, solution: str | None, till: Till | None) -> Rows:
     try:
         till.admit(solution, rows.digest)
     except SolutionError as error:
-        return Rows(rows.images[:0], {0: _REFUSED[type(error)](str(error))})
+        return rows.as_refused(_REFUSED[type(error)](str(error)))
     except StoreError as error:
         _log.error("store: %s", for_log(error))
-        return Rows(rows.images[:0], {0: StoreFailed(_STORE_FAILED)})
+        return rows.as_refused(StoreFailed(_STORE_FAILED))
     return Rows(rows.images, rows.errors, paid=True)
 
 
@@ -111,11 +149,17 @@ def replies(requests: Sequence[Rows], outcome: Outcome, till: Till | None = None
     for rows in requests:
         errors = dict(rows.errors)
         shown, owing = [], {}  # answers that the client sees; hashes that a row owes, by its place
-        for image, place in enumerate(rows.places, start=joined):
-            if outcome.answers is None or image in outcome.failed:
+        suspects = []
+        for image, place in enumerate(rows.places):
+            if outcome.answers is None or joined + image in outcome.failed:
                 errors[place] = StageFailed("this row could not be answered; try again later", row=place)
                 continue
             decision = outcome.answers.decisions[answered]
+            if decision in _SUSPECT and outcome.answers.scores is not None:
+                scores = outcome.answers.scores
+                suspects.append(
+                    Suspect(image, place, decision, float(scores.score[answered]), float(scores.tail[answered]))
+                )
             if decision == REJECT:
                 errors[place] = Rejected("this row is refused", row=place)
             elif decision == PROOF_OF_WORK:
@@ -129,14 +173,16 @@ def replies(requests: Sequence[Rows], outcome: Outcome, till: Till | None = None
             challenge, wanted = _priced(rows, owing, till)
             errors |= wanted
         codes = tuple(error.code for error in errors.values())
+        challenged = challenge is not None
         if outcome.answers is not None and shown:
             labels, probabilities = outcome.answers.labels[shown], outcome.answers.probabilities
             told = None if probabilities is None else probabilities[shown]
-            reply = Reply(200, wire.encode_answers(labels, told, errors, challenge), codes, challenge is not None)
+            status, body, wait = 200, wire.encode_answers(labels, told, errors, challenge), 0
         else:
             first = errors[min(owing or errors)]
-            reply = Reply(first.status, wire.encode_error(first, challenge), codes, challenge is not None)
-        out.append(reply)
+            status, body = first.status, wire.encode_error(first, challenge)
+            wait = first.seconds if isinstance(first, RateLimited) else 0
+        out.append(Reply(status, body, codes, challenged, wait, tuple(suspects)))
     return out
 
 

@@ -2,16 +2,17 @@
 
     RequestError                    a code, an HTTP status and a message, for one row or a whole request
       BadRequest 400                the client sent something it can correct
-        Undecodable, UnsupportedImage, WrongShape, NotFinite, OutOfRange, NoRows
+        Undecodable, UnsupportedImage, WrongShape, NotFinite, OutOfRange, NoRows, BadPrincipal
       Rejected 403                  the gate's word on a row
       SolutionRefused 403           a proof of work that pays for nothing
         InvalidSolution, ExpiredSolution, SpentSolution
       TooManyRows 413
       UnsupportedContent 415
       WorkWanted 428                the row is answered for a proof of work
+      RateLimited 429               enough rows were asked for now
       Internal 500                  a bug of ours
       StageFailed 503               a stage of the pipeline failed, closed
-      StoreFailed 503               nobody could say what was spent
+      StoreFailed 503               nobody could say what was spent or taken
     LoadError                       the archive cannot serve: for the operator, never for a client
       KeyMissing, KeyUnusable
 
@@ -71,6 +72,12 @@ class NoRows(BadRequest):
     code = "no_rows"
 
 
+class BadPrincipal(BadRequest):
+    """A principal's header that can be none of a gateway's."""
+
+    code = "bad_principal"
+
+
 class Rejected(RequestError):
     status = 403
     code = "rejected"
@@ -105,6 +112,18 @@ class UnsupportedContent(RequestError):
 class WorkWanted(RequestError):
     status = 428
     code = "proof_of_work"
+
+
+class RateLimited(RequestError):
+    """`limit` that is reached, and whole seconds until it is worth another try."""
+
+    status = 429
+    code = "rate_limited"
+
+    def __init__(self, message: str, *, limit: str, seconds: int) -> None:
+        super().__init__(message)
+        self.limit = limit
+        self.seconds = seconds
 
 
 class Internal(RequestError):

@@ -9,6 +9,9 @@ that a client sent is logged: TorchServe takes metrics and commands from a worke
 from __future__ import annotations
 
 import logging
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timezone
 from http import HTTPStatus
 from pathlib import Path
 from time import perf_counter
@@ -16,55 +19,84 @@ from typing import Any
 
 import orjson
 
-from handlers import batch, wire
-from handlers.errors import Internal, RequestError, for_log
-from handlers.loading import load, open_toll
+from defenses.limits import SHARED, named
+from handlers import audit, batch, wire
+from handlers.errors import (
+    BadPrincipal,
+    ExpiredSolution,
+    Internal,
+    InvalidSolution,
+    RateLimited,
+    RequestError,
+    SpentSolution,
+    for_log,
+)
+from handlers.loading import load, open_audit_log, open_limiter, open_toll
 from handlers.metrics import Metrics
+from handlers.request import Request
+
+# what refuses a request as a whole and goes to the audit log
+REFUSED = frozenset(error.code for error in (RateLimited, InvalidSolution, ExpiredSolution, SpentSolution))
 
 _log = logging.getLogger(__name__)
 
 
 class TorchWarden:
-    """One archive's worker. State: the pipeline, the toll and the metrics, made at load; what outlives a request, the
-    solutions that are spent, is in the toll's store."""
+    """One archive's worker. State: the pipeline, the toll, the limiter and the metrics, made at load; what outlives a
+    request, the solutions that are spent and the rows that were taken, is in their store."""
 
     def initialize(self, context: Any) -> None:
         """Load the unpacked archive and answer once. Raises LoadError."""
         properties = context.system_properties
         self._pipeline = load(Path(properties["model_dir"]), gpu=properties.get("gpu_id"))
         self._policy = self._pipeline.policy
+        self._name = f"{self._policy.recipe}-{self._policy.policy}"
         self._toll = open_toll(self._policy)
+        self._limiter = open_limiter(self._policy)
+        self._audit_log = open_audit_log()
         self._metrics = Metrics(context.metrics, context.model_name, self._policy.members)
 
     def handle(self, data: list[dict[str, Any]], context: Any) -> list[bytes]:
         """One body for each request of the batch, in order; status and headers go through the context."""
         started = perf_counter()
-        requests, solutions, described = [], [], set()
+        asked, described = [], set()
         for index, row in enumerate(data):
             headers, body = _headers(context, index), row.get("body")
             # TorchServe describes without a body; beside one, the header is a client's and means nothing
             if headers.get("describe") == "True" and not body:
                 described.add(index)
             else:
-                requests.append(self._decode(body, headers.get("content-type", "")))
-                solutions.append(headers.get(wire.SOLUTION.lower()))
+                asked.append(self._read(headers, body))
         seconds = {"decode": perf_counter() - started}
+        over: Counter[str] = Counter()
+        if self._limiter is not None:
+            begun = perf_counter()
+            asked = [self._limited(request, over) for request in asked]
+            seconds["limit"] = perf_counter() - begun
         if self._toll is not None:
-            started = perf_counter()
-            requests = [batch.admitted(*each, self._toll) for each in zip(requests, solutions, strict=True)]
-            seconds["admit"] = perf_counter() - started
+            begun = perf_counter()
+            asked = [
+                request._replace(rows=batch.admitted(request.rows, request.solution, self._toll)) for request in asked
+            ]
+            seconds["admit"] = perf_counter() - begun
+        requests = [request.rows for request in asked]
         outcome = batch.ask(self._pipeline, requests)
-        started = perf_counter()
+        begun = perf_counter()
         replies = batch.replies(requests, outcome, self._toll)
-        seconds["encode"] = perf_counter() - started
+        seconds["encode"] = perf_counter() - begun
         if outcome.answers is not None:
             seconds.update(outcome.answers.seconds)
+        places = [index for index in range(len(data)) if index not in described]
+        audited = self._audit(context, places, asked, replies)
+        seconds["handle"] = perf_counter() - started
         self._metrics.count(
             outcome.answers,
             [code for reply in replies for code in reply.codes],
             seconds,
             issued=sum(reply.challenged for reply in replies),
             solved=sum(rows.paid for rows in requests),
+            limited=over,
+            audited=audited,
         )
         in_order = iter(replies)
         return [
@@ -79,6 +111,13 @@ class TorchWarden:
     def _description(self) -> batch.Reply:
         return batch.Reply(HTTPStatus.OK, orjson.dumps(self.describe_handle()), ())
 
+    def _read(self, headers: Mapping[str, str], body: Any) -> Request:
+        rows = self._decode(body, headers.get("content-type", ""))
+        principal = named(headers.get(self._policy.principal_header.lower()))
+        if principal is None:
+            rows = rows.as_refused(BadPrincipal("the gateway's header with the principal holds no name"))
+        return Request(rows, rows, principal or SHARED, headers.get(wire.SOLUTION.lower()))
+
     def _decode(self, body: Any, content_type: str) -> wire.Rows:
         try:
             if not isinstance(body, bytes | bytearray | None):
@@ -92,6 +131,39 @@ class TorchWarden:
             _log.error("a request could not be decoded: %s", for_log(error))
             return wire.Rows.refused(Internal("this request could not be handled"), self._policy.input)
 
+    def _limited(self, request: Request, over: Counter[str]) -> Request:
+        """The request, counted for its principal; rows that are over a limit are counted in `over`."""
+        open_ = self._policy.on_stage_error == "open"
+        rows, limit = batch.limited(request.rows, request.principal, self._limiter, open_=open_)
+        if limit is not None:
+            over[limit] += len(request.rows.images)
+        return request._replace(rows=rows)
+
+    def _audit(
+        self, context: Any, places: Sequence[int], asked: Sequence[Request], replies: Sequence[batch.Reply]
+    ) -> Mapping[str, int]:
+        """Write the batch's lines, and say how many were written or failed."""
+        if self._audit_log is None or not any(reply.suspects or REFUSED & {*reply.codes} for reply in replies):
+            return {}
+        lines: list[dict[str, object]] = []
+        now = datetime.now(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        for index, request, reply in zip(places, asked, replies, strict=True):
+            common = {
+                "time": now,
+                "request": context.get_request_id(index),
+                "principal": request.principal,
+                "policy": self._name,
+            }
+            for suspect in reply.suspects:
+                judged = {"decision": suspect.decision, "score": suspect.score, "tail": suspect.tail}
+                told = audit.digest(request.rows.images[suspect.image])
+                lines.append({**common, "row": suspect.row, "rows": 1, **judged, "digest": told})
+            for code in REFUSED & {*reply.codes}:
+                judged = {"decision": code, "score": None, "tail": None}
+                told = request.decoded.digest.hex()
+                lines.append({**common, "row": None, "rows": len(request.decoded.images), **judged, "digest": told})
+        return {"written" if self._audit_log.write(lines) else "failed": len(lines)}
+
 
 def _headers(context: Any, index: int) -> dict[str, str]:
     """A request's headers by lower-case name: TorchServe keeps the case that the client sent."""
@@ -103,5 +175,8 @@ def _send(context: Any, index: int, reply: batch.Reply) -> bytes:
     """Set what goes beside a body."""
     context.set_response_content_type(index, wire.JSON)
     context.set_response_header(index, "Cache-Control", "no-store")
+    context.set_response_header(index, wire.ANSWER, reply.codes[0] if reply.codes and reply.status != 200 else "ok")
+    if reply.retry_after:
+        context.set_response_header(index, "Retry-After", str(reply.retry_after))
     context.set_response_status(code=int(reply.status), phrase=HTTPStatus(reply.status).phrase, idx=index)
     return reply.body

@@ -15,13 +15,16 @@ from pathlib import Path
 import numpy as np
 import yaml
 
+from defenses.limits import Limiter
+from defenses.memory import StoreError
 from defenses.pipeline import Pipeline, ask, sound
 from defenses.policy import Policy, PolicyError
-from defenses.work import StoreError, Toll
+from defenses.work import Toll
+from handlers.audit import AUDIT, AuditLog
 from handlers.backends import BACKENDS, Backend
 from handlers.errors import LoadError
 from handlers.key import read_key
-from handlers.store import open_store
+from handlers.store import Store, open_store
 
 # Two rows, so that no graph with a fixed batch of one passes; twice, because TorchScript optimises on its
 # second run.
@@ -68,12 +71,37 @@ def open_toll(policy: Policy, environ: Mapping[str, str] = os.environ) -> Toll |
     if work is None or policy.key_env is None:
         return None
     key = read_key(policy.key_env, environ)
-    store = open_store(work, environ)
+    store = _opened(policy, environ, "rows that must pay get 503")
+    return Toll(work, policy=f"{policy.recipe}-{policy.policy}", key=key, store=store, clock=time.time)
+
+
+def open_limiter(policy: Policy, environ: Mapping[str, str] = os.environ) -> Limiter | None:
+    """What counts rows where `policy` limits them, its store open. Raises LoadError; as for a silent Redis:
+    see `open_toll`."""
+    if policy.limits is None:
+        return None
+    without = "every request gets 503" if policy.on_stage_error == "closed" else "rows are not limited"
+    return Limiter(policy.limits, recipe=policy.recipe, meter=_opened(policy, environ, without))
+
+
+def open_audit_log(environ: Mapping[str, str] = os.environ) -> AuditLog | None:
+    """The file that $TORCHWARDEN_AUDIT names, None where it names none. Raises LoadError where it cannot be written."""
+    if not environ.get(AUDIT):
+        return None
+    log = AuditLog(Path(environ[AUDIT]))
+    if not log.write([]):
+        raise LoadError(f"${AUDIT}: {environ[AUDIT]} cannot be written to. Name a file in a folder of the server's own")
+    return log
+
+
+def _opened(policy: Policy, environ: Mapping[str, str], without: str) -> Store:
+    """The policy's store; `without` says what happens until it answers."""
+    store = open_store(policy.store, environ)
     try:
         store.life()
     except StoreError as error:
-        _log.warning("store: %s; until it answers, rows that must pay get 503", error)
-    return Toll(work, policy=f"{policy.recipe}-{policy.policy}", key=key, store=store, clock=time.time)
+        _log.warning("store: %s; until it answers, %s", error, without)
+    return store
 
 
 def _read_policy(path: Path) -> Policy:

@@ -29,7 +29,9 @@ class Metrics:
     torchwarden_errors_total{ModelName, code}           rows, or whole requests, refused
     torchwarden_scores_total{ModelName, tail}           rows that the gate scored, by the band of their tail probability
     torchwarden_work_total{ModelName, event}            challenges issued; solutions solved, expired, replayed, invalid
-    torchwarden_stage_seconds{ModelName, stage}         histogram: seconds a stage took on one batch
+    torchwarden_limited_rows_total{ModelName, limit}    rows over a limit of the principal or in total; unchecked ones
+    torchwarden_audit_total{ModelName, event}           lines of the audit log, written and failed
+    torchwarden_stage_seconds{ModelName, stage}         histogram: seconds a stage took on one batch, `handle` all of it
     """
 
     def __init__(self, cache: Any, model_name: str, members: Sequence[str]) -> None:
@@ -40,6 +42,8 @@ class Metrics:
         self._errors = _find(cache, "torchwarden_errors_total", "code")
         self._scores = _find(cache, "torchwarden_scores_total", "tail")
         self._work = _find(cache, "torchwarden_work_total", "event")
+        self._limited = _find(cache, "torchwarden_limited_rows_total", "limit")
+        self._audit = _find(cache, "torchwarden_audit_total", "event")
         # TorchServe's enum of kinds, reached through a metric: importing it would tie this room to the server
         histogram = type(self._rows.metric_type)("histogram")
         self._seconds = _find(cache, "torchwarden_stage_seconds", "stage", histogram)
@@ -52,9 +56,12 @@ class Metrics:
         *,
         issued: int = 0,
         solved: int = 0,
+        limited: Mapping[str, int] | None = None,
+        audited: Mapping[str, int] | None = None,
     ) -> None:
-        """One batch: what was answered, the codes of what was refused, what each stage took, and of proof of work the
-        challenges issued and the requests that were paid for."""
+        """One batch: what was answered, the codes of what was refused, what each stage took; of proof of work the
+        challenges issued and the requests that were paid for; rows by the limit they are over; lines of the audit log
+        by what became of them."""
         if answers is not None:
             self._add(self._rows, Counter(answers.decisions))
             # members are numbered from 0; below that stands EVERY, which has every one of them answer
@@ -72,6 +79,8 @@ class Metrics:
         events = Counter({"issued": issued, "solved": solved})
         events.update(REFUSALS[code] for code in codes if code in REFUSALS)
         self._add(self._work, +events)  # those that there were
+        self._add(self._limited, limited or {})
+        self._add(self._audit, audited or {})
         self._add(self._seconds, seconds)
 
     def _add(self, metric: Any, values: Mapping[str, float]) -> None:

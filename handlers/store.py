@@ -1,4 +1,5 @@
-"""Which solutions are spent, remembered for every process that serves: in an SQLite file, or in Redis.
+"""Which solutions are spent and how many rows were taken, remembered for every process that serves: in an SQLite file,
+or in Redis.
 
 SQLite serves the workers of one machine and is the default: a file in the folder $TORCHWARDEN_STATE, which
 deploy.server makes anew for each run. Several machines behind one address need Redis: $TORCHWARDEN_STORE, whose URL may
@@ -7,7 +8,9 @@ forgotten before it expires would pay twice.
 
 A store that may have forgotten something begins a new life, and solutions of challenges from an earlier one are
 refused. An empty store is a new life; so is a Redis process that has started anew, since its files may be older than
-its last answers.
+its last answers. Rows taken are only worth a window: what is lost of them is a limit that begins anew.
+
+Redis counts a window by its own clock, so that the machines' clocks need not agree about slots.
 """
 
 from __future__ import annotations
@@ -16,21 +19,49 @@ import secrets
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from defenses.work import Store, StoreError, Work
+from defenses.limits import SLOTS, full_for, slot
+from defenses.memory import Account, Meter, Spent, StoreError
 from handlers.errors import LoadError
 
 STORE, STATE = "TORCHWARDEN_STORE", "TORCHWARDEN_STATE"
-FILE = "spent.sqlite3"
+FILE = "state.sqlite3"
 # Remembered this long after its expiry: a solution that was still good a moment ago, or by the clock of another
 # machine, must not find itself forgotten.
 GRACE_S = 60
 # Seconds for Redis to answer, and for the other workers to leave the SQLite file; then the client is told 503.
 TIMEOUT_S = 1.0
 PATIENCE_S = 5.0
+
+# Rows are counted in every account or in none: KEYS are the accounts, ARGV the window, its slots, the rows, and each
+# account's most. Gives 0, or the place of the first account that is full, the time, and what it took by slot.
+_TAKE = """
+local window, slots, rows = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+local time = redis.call('TIME')
+local current = math.floor((time[1] + time[2] / 1000000) / (window / slots))
+for account, key in ipairs(KEYS) do
+  local sum, taken = rows, redis.call('HGETALL', key)
+  for at = 1, #taken, 2 do
+    local number = tonumber(taken[at])
+    if number < current - slots or number > current then
+      redis.call('HDEL', key, taken[at])
+    else
+      sum = sum + tonumber(taken[at + 1])
+    end
+  end
+  if sum > tonumber(ARGV[3 + account]) then
+    return {account, time[1] .. '.' .. string.format('%06d', time[2]), redis.call('HGETALL', key)}
+  end
+end
+for _, key in ipairs(KEYS) do
+  redis.call('HINCRBY', key, string.format('%.0f', current), rows)
+  redis.call('EXPIRE', key, math.ceil(window * (slots + 2) / slots))
+end
+return {0}
+"""
 
 
 class SqliteStore:
@@ -50,6 +81,11 @@ class SqliteStore:
                 self._connection.execute("CREATE INDEX IF NOT EXISTS expiry ON spent (expires)")
                 self._connection.execute("CREATE TABLE IF NOT EXISTS lives (life TEXT)")
                 self._connection.execute(
+                    "CREATE TABLE IF NOT EXISTS taken (account TEXT, slot INTEGER, rows INTEGER, expires REAL, "
+                    "PRIMARY KEY (account, slot)) WITHOUT ROWID"
+                )
+                self._connection.execute("CREATE INDEX IF NOT EXISTS forgotten ON taken (expires)")
+                self._connection.execute(
                     "INSERT INTO lives SELECT ? WHERE NOT EXISTS (SELECT * FROM lives)", [secrets.token_hex(8)]
                 )
             ((self._life,),) = self._connection.execute("SELECT life FROM lives").fetchall()
@@ -57,11 +93,11 @@ class SqliteStore:
             raise StoreError(f"{path} cannot be used as a store: {type(error).__name__}: {error}") from error
 
     def life(self) -> str:
-        """See defenses.work.Store."""
+        """See defenses.memory.Spent."""
         return str(self._life)
 
     def spend(self, nonce: str, expires: float, life: str) -> bool:
-        """See defenses.work.Store."""
+        """See defenses.memory.Spent."""
         try:
             with self._lock, self._connection:
                 self._connection.execute("DELETE FROM spent WHERE expires < ?", [self._clock() - GRACE_S])
@@ -69,6 +105,28 @@ class SqliteStore:
                     "INSERT OR IGNORE INTO spent SELECT ?, ? FROM lives WHERE life = ?", [nonce, expires, life]
                 )
                 return inserted.rowcount == 1
+        except sqlite3.Error as error:
+            raise StoreError(f"the SQLite store failed: {type(error).__name__}: {error}") from error
+
+    def take(self, accounts: Sequence[Account], rows: int, window: float) -> tuple[str, float] | None:
+        """See defenses.memory.Meter."""
+        now = self._clock()
+        number = slot(now, window)
+        expires = (number + SLOTS + 1) * window / SLOTS
+        try:
+            with self._lock, self._connection:
+                self._connection.execute("BEGIN IMMEDIATE")
+                self._connection.execute("DELETE FROM taken WHERE expires < ?", [now])
+                for name, most in accounts:
+                    taken = self._connection.execute("SELECT slot, rows FROM taken WHERE account = ?", [name])
+                    seconds = full_for(dict(taken.fetchall()), rows, most, now=now, window=window)
+                    if seconds is not None:
+                        return name, seconds
+                self._connection.executemany(
+                    "INSERT INTO taken VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET rows = rows + excluded.rows",
+                    [(name, number, rows, expires) for name, _ in accounts],
+                )
+                return None
         except sqlite3.Error as error:
             raise StoreError(f"the SQLite store failed: {type(error).__name__}: {error}") from error
 
@@ -100,18 +158,33 @@ class RedisStore:
                 decode_responses=True,
             )
             self._redis.connection_pool.make_connection()  # an option it does not know is found now
+            self._take = self._redis.register_script(_TAKE)
         except (ValueError, TypeError):
             raise ValueError("expected redis://[USER:PASSWORD@]HOST[:PORT][/NUMBER], got another text") from None
 
     def life(self) -> str:
-        """See defenses.work.Store."""
+        """See defenses.memory.Spent."""
         return self._life(self._together(lambda pipe: None))
 
     def spend(self, nonce: str, expires: float, life: str) -> bool:
-        """See defenses.work.Store."""
+        """See defenses.memory.Spent."""
         seconds = max(1, int(expires - self._clock()) + GRACE_S)
         told = self._together(lambda pipe: pipe.set(f"{self.PREFIX}spent:{nonce}", 1, nx=True, ex=seconds))
         return bool(told[-1]) and self._life(told) == life
+
+    def take(self, accounts: Sequence[Account], rows: int, window: float) -> tuple[str, float] | None:
+        """See defenses.memory.Meter."""
+        keys = [f"{self.PREFIX}rows:{name}" for name, _ in accounts]
+        try:
+            told = self._take(keys=keys, args=[repr(window), SLOTS, rows, *(most for _, most in accounts)])
+        except self._error as error:
+            raise StoreError(f"Redis did not answer: {type(error).__name__}") from error
+        if not told[0]:
+            return None
+        name, most = accounts[told[0] - 1]
+        taken = dict(zip(map(int, told[2][::2]), map(int, told[2][1::2]), strict=True))
+        seconds = full_for(taken, rows, most, now=float(told[1]), window=window)
+        return name, 0.0 if seconds is None else seconds
 
     def _together(self, more: Callable[[Any], object]) -> list[Any]:
         """The answers of one transaction: of what tells the life, and of what `more` adds."""
@@ -131,9 +204,13 @@ class RedisStore:
         return f"{told[0].get('run_id')}-{told[2]}"
 
 
-def open_store(work: Work, environ: Mapping[str, str]) -> Store:
-    """The store that a policy's proof of work uses here. Raises LoadError."""
-    url, named_by = (environ[STORE], f"${STORE}") if environ.get(STORE) else (work.store, "the policy's store")
+class Store(Spent, Meter, Protocol):
+    """Both of what is remembered."""
+
+
+def open_store(url: str | None, environ: Mapping[str, str]) -> Store:
+    """The store of a policy that names `url`, or none, as it is used here. Raises LoadError."""
+    url, named_by = (environ[STORE], f"${STORE}") if environ.get(STORE) else (url, "the policy's store")
     if url:
         try:
             return RedisStore(url)
@@ -143,8 +220,8 @@ def open_store(work: Work, environ: Mapping[str, str]) -> Store:
             raise LoadError(f"{named_by}: {error}") from None
     if not environ.get(STATE):
         raise LoadError(
-            f"proof of work remembers what was spent, and neither ${STATE} (a folder of this machine) nor ${STORE} (a "
-            "Redis URL) is set. Start the server with `python -m deploy.server`, which sets the first"
+            f"the policy remembers what was spent or taken, and neither ${STATE} (a folder of this machine) nor "
+            f"${STORE} (a Redis URL) is set. Start the server with `python -m deploy.server`, which sets the first"
         )
     try:
         return SqliteStore(Path(environ[STATE]) / FILE)

@@ -44,6 +44,8 @@ PNG = "image/png"
 JPEG = "image/jpeg"
 
 SOLUTION = "Torchwarden-Solution"
+# in every answer of ours: "ok", or the code of its error; a gateway tells by it our 503 from TorchServe's own
+ANSWER = "Torchwarden-Answer"
 
 
 class WireError(ValueError):
@@ -66,6 +68,10 @@ class Rows:
     def refused(cls, error: RequestError, expects: Input) -> Rows:
         """A request of which nothing can be answered."""
         return cls(np.empty((0, *expects.shape), np.float32), {0: error})
+
+    def as_refused(self, error: RequestError) -> Rows:
+        """The same request with none of its rows to be answered."""
+        return Rows(self.images[:0], {0: error})
 
     @property
     def digest(self) -> bytes:
@@ -247,6 +253,7 @@ def describe(policy: Policy) -> dict[str, object]:
         "response": {"rule": policy.response.rule, **policy.response.options},
         "gate": None if policy.gate is None else policy.gate.action,
         "max_rows": policy.max_rows,
+        "limits": None if policy.limits is None else {"rows": policy.limits.rows, "window": policy.limits.window},
         "content_types": list(CONTENT_TYPES),
     }
 

@@ -159,8 +159,6 @@ def gate(oracle: InProcessOracle) -> dict[str, Any]:
         return {}
     told = dataclasses.asdict(policy.gate)
     calibration = told.pop("calibration")
-    if told["work"] is not None:
-        del told["work"]["store"]  # it names a host
     thresholds = {f"{each['rate']:g}": each["score"] for each in calibration["thresholds"]}
     return {
         f"gate.{policy.policy}": {

@@ -16,6 +16,7 @@ RECIPE = Path(__file__).parent / "smoke.toml"
 POLICIES = ("undefended", "edm", "label", "averaged")
 BASELINES = ("randp", "mad", "grad")
 NOISY = ("meco", "meco-keyed", "meco-rotating")
+LIMITED = ("limited",)
 GATED = ("same-observe", "same-reject", "same-pow", "edm-pow", "meco-reject")
 
 
@@ -108,6 +109,12 @@ def smoke(smoke_graphs: Smoke) -> Smoke:
 def baselines(smoke_graphs: Smoke) -> Smoke:
     """The same with the archives of BASELINES."""
     return _archived(smoke_graphs, BASELINES)
+
+
+@pytest.fixture(scope="session")
+def limited(smoke_graphs: Smoke) -> Smoke:
+    """The same with the archives of LIMITED."""
+    return _archived(smoke_graphs, LIMITED)
 
 
 @pytest.fixture(scope="session")

@@ -83,10 +83,12 @@ def session() -> requests.Session:
     return _local.session
 
 
-def archive(target: Path, folder: Path, action: str, workers: int, work: dict[str, Any]) -> None:
+def archive(
+    target: Path, folder: Path, action: str, workers: int, work: dict[str, Any], redis: str | None = None
+) -> None:
     """The archive `target`, staged in `folder`, of a policy by the same name."""
     key = "TORCHWARDEN_KEY" if action == "proof-of-work" else None
-    told = section(policy=folder.name, gate=gate(action, **work), key_env=key)
+    told = section(policy=folder.name, gate=gate(action, **work), key_env=key, store=redis)
     write_archive(folder, told)
     for room in ("handlers", "defenses"):
         shutil.copytree(CHECKOUT / room, folder / room, ignore=shutil.ignore_patterns("__pycache__"))
@@ -113,7 +115,7 @@ def server(redis: RedisServer, tmp_path_factory: pytest.TempPathFactory, key_fil
     store, runs = folder / "store", folder / "run"
     for policy, *how in (
         ("sqlite", "proof-of-work", 2, {"lifetime": 300}),
-        ("redis", "proof-of-work", 1, {"lifetime": 300, "store": redis.url}),
+        ("redis", "proof-of-work", 1, {"lifetime": 300}, redis.url),
         ("brief", "proof-of-work", 1, {"lifetime": 1}),
         ("reject", "reject", 1, {}),
         ("observe", "observe", 1, {}),

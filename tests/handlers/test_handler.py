@@ -98,12 +98,14 @@ def test_a_batch_is_one_pipeline_call_and_a_single_raw_request_is_not_copied(
 
 
 def test_status_and_headers_of_every_answer(worker: Worker) -> None:
+    answers = ("ok", "undecodable", "ok", "too_many_rows", "ok", "unsupported_content_type", "ok", "undecodable")
     worker.ask(*mixed())
     assert worker.context.status[0] == (200, "OK")
     assert worker.context.status[1] == (400, "Bad Request")
     assert worker.context.status[5] == (415, "Unsupported Media Type")
     for index in range(8):
-        assert worker.context.sent[index] == {"content-type": "application/json", "Cache-Control": "no-store"}
+        sent = {"content-type": "application/json", "Cache-Control": "no-store"}
+        assert worker.context.sent[index] == {**sent, "Torchwarden-Answer": answers[index]}
 
 
 def test_a_bad_row_stands_at_its_place_and_all_bad_rows_are_the_requests_own_error(worker: Worker) -> None:
@@ -249,7 +251,7 @@ def test_metrics_count_rows_members_codes_and_seconds(worker: Worker) -> None:
         "not_finite": 1,
         "unsupported_content_type": 1,
     }
-    assert set(counted["stage_seconds"]) == {"decode", "route", "predict", "respond", "encode"}
+    assert set(counted["stage_seconds"]) == {"decode", "route", "predict", "respond", "encode", "handle"}
     assert all(0 < seconds < 10 for seconds in counted["stage_seconds"].values())
 
 
@@ -274,7 +276,7 @@ def test_noise_counts_nothing_but_its_own_seconds(noisy: Worker, worker: Worker)
         each.ask(*mixed())
     for name in ("rows_total", "member_rows_total", "errors_total"):
         assert noisy.context.counts[name].counted == worker.context.counts[name].counted
-    stages = {"decode", "route", "perturb", "predict", "respond", "encode"}
+    stages = {"decode", "route", "perturb", "predict", "respond", "encode", "handle"}
     assert set(noisy.context.counts["stage_seconds"].counted) == stages
 
 

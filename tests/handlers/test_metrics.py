@@ -107,6 +107,21 @@ def test_scores_are_counted_by_the_band_of_their_tail_and_work_by_event(caplog: 
     }
 
 
+def test_rows_over_a_limit_and_lines_of_the_audit_log_are_counted(caplog: pytest.LogCaptureFixture) -> None:
+    metrics = Metrics(cache(CONFIG), "digits-limited", MEMBERS)
+    with caplog.at_level(logging.INFO, "ts.metrics"):
+        metrics.count(None, ["rate_limited"], {}, limited={"principal": 9, "total": 3}, audited={"written": 2})
+    lines = {
+        record.getMessage().partition("|#hostname")[0].replace("[METRICS]torchwarden_", "") for record in caplog.records
+    }
+    assert lines == {
+        "errors_total.Count:1|#ModelName:digits-limited,code:rate_limited|#type:COUNTER",
+        "limited_rows_total.Count:9|#ModelName:digits-limited,limit:principal|#type:COUNTER",
+        "limited_rows_total.Count:3|#ModelName:digits-limited,limit:total|#type:COUNTER",
+        "audit_total.Count:2|#ModelName:digits-limited,event:written|#type:COUNTER",
+    }
+
+
 def test_a_batch_without_answers_counts_its_errors(caplog: pytest.LogCaptureFixture) -> None:
     metrics = Metrics(cache(CONFIG), "digits-edm", MEMBERS)
     with caplog.at_level(logging.INFO, "ts.metrics"):
@@ -134,6 +149,8 @@ def changed(folder: Path, name: str, **changes: Any) -> Any:
         ("torchwarden_errors_total", "code"),
         ("torchwarden_scores_total", "tail"),
         ("torchwarden_work_total", "event"),
+        ("torchwarden_limited_rows_total", "limit"),
+        ("torchwarden_audit_total", "event"),
         ("torchwarden_stage_seconds", "stage"),
     ],
 )

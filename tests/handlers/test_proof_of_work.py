@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from altcha import Challenge, Payload, solve_challenge
 
-from defenses.work import StoreError
+from defenses.memory import StoreError
 from handlers import wire
 from handlers.errors import LoadError
 from handlers.store import SqliteStore
@@ -353,7 +353,7 @@ def test_without_a_place_for_the_store_the_archive_does_not_load(made: Make, mon
 
 def test_a_redis_that_is_not_there_yet_is_no_load_error(made: Make, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, "handlers"):
-        worker = made(work={"store": "redis://127.0.0.1:1/0"})
+        worker = made(store="redis://127.0.0.1:1/0")
     assert "store: Redis did not answer: ConnectionError; until it answers, rows that must pay get 503" in caplog.text
     (benign, suspicious) = worker.ask(request(rows(BENIGN)), request(rows(HIGHEST)))
     assert (benign[0], suspicious[0]) == (200, 503)

@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 
-from defenses.work import StoreError, Work
+from defenses.limits import SLOTS
+from defenses.memory import Account, StoreError
 from handlers.errors import LoadError
 from handlers.store import FILE, GRACE_S, RedisStore, SqliteStore, open_store
 from tests.redis_server import PASSWORD, RedisServer
@@ -136,7 +137,7 @@ def test_sqlite_keeps_its_life_with_its_file_and_gets_another_with_a_new_one(tmp
 
 def test_a_file_that_is_no_store_is_a_store_error(tmp_path: Path) -> None:
     (tmp_path / FILE).write_text("something else, long enough to be no empty database" * 100)
-    with pytest.raises(StoreError, match=r"spent\.sqlite3 cannot be used as a store: DatabaseError"):
+    with pytest.raises(StoreError, match=r"state\.sqlite3 cannot be used as a store: DatabaseError"):
         SqliteStore(tmp_path / FILE)
     store = SqliteStore(tmp_path / "other")
     store.close()
@@ -199,7 +200,7 @@ def test_a_redis_that_hangs_or_refuses_the_password_is_a_store_error(redis_serve
 @pytest.mark.parametrize("url", ["http://:hunter2@host", "redis://:hun/ter2@host:x", "redis://host?hunter2=1"])
 def test_a_url_that_is_none_is_a_load_error_that_does_not_quote_it(url: str) -> None:
     with pytest.raises(LoadError, match=r"\$TORCHWARDEN_STORE: expected redis://.*, got another text") as caught:
-        open_store(Work(mean_benign=100), {"TORCHWARDEN_STORE": url})
+        open_store(None, {"TORCHWARDEN_STORE": url})
     assert "ter2" not in str(caught.value)
 
 
@@ -207,11 +208,11 @@ def test_the_environment_goes_before_the_policy_and_sqlite_is_the_default(
     tmp_path: Path, redis_server: RedisServer
 ) -> None:
     environ = {"TORCHWARDEN_STATE": str(tmp_path)}
-    sqlite: Any = open_store(Work(mean_benign=100), environ)
+    sqlite: Any = open_store(None, environ)
     assert sqlite.spend("a", LATER, sqlite.life())
     assert (tmp_path / FILE).is_file()
     sqlite.close()
-    absent = Work(mean_benign=100, store="redis://127.0.0.1:1/0")
+    absent = "redis://127.0.0.1:1/0"
     with pytest.raises(StoreError, match="Redis did not answer"):
         open_store(absent, environ).life()
     assert open_store(absent, {**environ, "TORCHWARDEN_STORE": redis_server.url}).life()
@@ -219,6 +220,55 @@ def test_the_environment_goes_before_the_policy_and_sqlite_is_the_default(
 
 def test_without_a_place_for_it_the_load_error_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(LoadError, match=r"neither \$TORCHWARDEN_STATE .* nor \$TORCHWARDEN_STORE .* deploy\.server"):
-        open_store(Work(mean_benign=100), {})
+        open_store(None, {})
     with pytest.raises(LoadError, match=r"\$TORCHWARDEN_STATE: .*absent.*cannot be used.*that the server may write to"):
-        open_store(Work(mean_benign=100), {"TORCHWARDEN_STATE": str(tmp_path / "absent")})
+        open_store(None, {"TORCHWARDEN_STATE": str(tmp_path / "absent")})
+
+
+def test_rows_are_taken_in_every_account_or_in_none(store: Any) -> None:
+    own, total = Account("own", 10), Account("total", 12)
+    assert store.take([own, total], 10, 60.0) is None
+    name, seconds = store.take([own, total], 1, 60.0)
+    assert name == "own"
+    assert 55 < seconds <= 65
+    assert store.take([Account("other", 10), total], 3, 60.0)[0] == "total"
+    assert store.take([Account("other", 10), total], 2, 60.0) is None
+    assert store.take([Account("other", 10)], 8, 60.0) is None, "the refused three were counted nowhere"
+
+
+def test_a_window_ends(store: Any) -> None:
+    account = [Account("brief", 5)]
+    assert store.take(account, 5, 1.0) is None
+    _, seconds = store.take(account, 5, 1.0)
+    assert 0 < seconds <= 1 + 1 / SLOTS
+    time.sleep(seconds + 0.01)
+    assert store.take(account, 5, 1.0) is None
+
+
+def test_many_threads_take_no_more_than_there_is(store: Any) -> None:
+    with ThreadPoolExecutor(16) as pool:
+        told = list(pool.map(lambda _: store.take([Account("own", 100)], 3, 60.0), range(100)))
+    assert sum(each is None for each in told) == 33
+
+
+def test_sqlite_forgets_rows_of_windows_gone_by_and_of_a_clock_set_back(tmp_path: Path) -> None:
+    clock = Clock()
+    store = SqliteStore(tmp_path / FILE, clock=clock)
+    assert store.take([Account("own", 5)], 5, 60.0) is None
+    clock.now -= 600
+    assert store.take([Account("own", 5)], 5, 60.0) is None
+    clock.now += 1200
+    assert store.take([Account("own", 5)], 5, 60.0) is None
+    assert store._connection.execute("SELECT COUNT(*) FROM taken").fetchone() == (1,)
+    store.close()
+
+
+def test_redis_forgets_rows_of_windows_gone_by(redis_server: RedisServer) -> None:
+    store = RedisStore(redis_server.url)
+    assert store.take([Account("own", 5)], 5, 60.0) is None
+    assert 60 < redis_server.client.ttl("torchwarden:rows:own") <= 70
+    redis_server.kill()
+    with pytest.raises(StoreError, match="Redis did not answer: ConnectionError"):
+        store.take([Account("own", 5)], 5, 60.0)
+    redis_server.start()
+    assert store.take([Account("own", 5)], 5, 60.0) is None, "the script is sent again"

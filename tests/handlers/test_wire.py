@@ -332,8 +332,14 @@ def test_a_description_holds_the_public_facts_and_no_other(perturb: dict[str, An
         "response": {"rule": "top_k", "k": 2},
         "gate": None,
         "max_rows": 16,
+        "limits": None,
         "content_types": ["image/png", "image/jpeg", "application/octet-stream", "application/json"],
     }
+
+
+def test_a_description_says_how_much_one_principal_may_ask() -> None:
+    limited = wire.describe(Policy.parse(section(limits={"rows": 20, "total": 50, "window": 60})))
+    assert limited == {**wire.describe(Policy.parse(section())), "limits": {"rows": 20, "window": 60}}
 
 
 @pytest.mark.parametrize("action", ["observe", "reject", "proof-of-work"])

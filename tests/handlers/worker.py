@@ -19,6 +19,8 @@ METRICS = {
     "errors_total": "code",
     "scores_total": "tail",
     "work_total": "event",
+    "limited_rows_total": "limit",
+    "audit_total": "event",
     "stage_seconds": "stage",
 }
 
@@ -53,6 +55,9 @@ class Context:
 
     def get_all_request_header(self, index: int) -> dict[str, Any]:
         return self.requests[index]
+
+    def get_request_id(self, index: int) -> str:
+        return f"request-{index}"
 
     def set_response_status(self, code: int, phrase: str, idx: int) -> None:
         self.status[idx] = (code, phrase)

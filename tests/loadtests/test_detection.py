@@ -123,8 +123,9 @@ def test_the_run_says_what_was_judged_and_no_secret(measured: tuple[Path, Report
 
 
 def test_the_host_of_a_store_is_not_told() -> None:
-    work = {"mean_benign": 10.0, "store": "redis://machine.example:6379/0"}
-    policy = Policy.parse(section(policy="pow", gate={**PAID_GATE, "work": work}, key_env="TORCHWARDEN_KEY"))
+    work, store = {"mean_benign": 10.0}, "redis://machine.example:6379/0"
+    gate = {**PAID_GATE, "work": work}
+    policy = Policy.parse(section(policy="pow", gate=gate, store=store, key_env="TORCHWARDEN_KEY"))
     oracle: Any = SimpleNamespace(pipeline=SimpleNamespace(policy=policy))
     told = detection.gate(oracle)
     assert told["gate.pow"]["work"]["mean_benign"] == 10.0

@@ -1,0 +1,52 @@
+"""What all processes that serve remember together: which solutions are spent, how many rows were taken.
+
+A stage is handed such a memory as one of two protocols; handlers/store.py has both, in an SQLite file or in Redis.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+_REDIS = re.compile(r"rediss?://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[0-9]{1,4})?")
+
+
+class StoreError(Exception):
+    """The store cannot be asked. The text names no secret."""
+
+
+class Account(NamedTuple):
+    """Where rows are counted: `name`, of one or many, and at most `most` rows of it in a window."""
+
+    name: str
+    most: int
+
+
+class Spent(Protocol):
+    """Which solutions are spent. Both methods raise StoreError."""
+
+    def life(self) -> str:
+        """Names the memory of the store: drawn anew whenever it may have forgotten something."""
+
+    def spend(self, nonce: str, expires: float, life: str) -> bool:
+        """Remember `nonce` until `expires` (seconds since the epoch) and some while longer: whether this call was the
+        first with it, and the store's life is still `life`."""
+
+
+class Meter(Protocol):
+    """How many rows were taken; see defenses/limits.py."""
+
+    def take(self, accounts: Sequence[Account], rows: int, window: float) -> tuple[str, float] | None:
+        """Count `rows` in every account, or in none of them: then the account that is full, and seconds until it may
+        have room. Raises StoreError."""
+
+
+def check_url(store: object) -> None:
+    """Raise ValueError unless `store` is None or a Redis URL without user and password."""
+    if store is not None and not (isinstance(store, str) and _REDIS.fullmatch(store)):
+        # the text is left out: it may hold a password
+        raise ValueError(
+            "store: expected redis://HOST:PORT/NUMBER or null, got another text; "
+            "user and password belong into $TORCHWARDEN_STORE"
+        )

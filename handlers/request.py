@@ -1,0 +1,17 @@
+"""What one request says, from the handler's decoding of it to the answer."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from handlers.wire import Rows
+
+
+class Request(NamedTuple):
+    """rows: what is to be answered. decoded: what the request held, before limits and solutions left none of it.
+    principal: who asks. solution: of a challenge, where the request brings one."""
+
+    rows: Rows
+    decoded: Rows
+    principal: str
+    solution: str | None

@@ -1,0 +1,146 @@
+"""Rows in a window: no interval as long as the window holds more than the limit, and Retry-After keeps its word."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from defenses.limits import PRINCIPAL, SHARED, SLOTS, TOTAL, Full, Limiter, Limits, full_for, named, slot
+from defenses.memory import Account
+from defenses.policy import Policy, PolicyError
+from tests.defenses.policies import section
+
+
+class Memory:
+    """A meter in a dict."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.taken: dict[str, Counter[int]] = {}
+
+    def take(self, accounts: Sequence[Account], rows: int, window: float) -> tuple[str, float] | None:
+        for name, most in accounts:
+            seconds = full_for(self.taken.get(name, Counter()), rows, most, now=self.now, window=window)
+            if seconds is not None:
+                return name, seconds
+        for name, _ in accounts:
+            self.taken.setdefault(name, Counter())[slot(self.now, window)] += rows
+        return None
+
+
+def limiter(memory: Memory, **table: Any) -> Limiter:
+    return Limiter(Limits(**{"rows": 10, "total": 25, "window": 60.0, **table}), recipe="digits", meter=memory)
+
+
+def test_golden_waits() -> None:
+    # slots of 5 s: at t = 1002 it is slot 200; what slot q took is forgotten at 5 (q + 13)
+    taken = {188: 4, 195: 3, 200: 2}
+    assert full_for(taken, 1, 10, now=1002, window=60) is None
+    assert full_for(taken, 2, 10, now=1002, window=60) == 5 * (188 + 13) - 1002
+    assert full_for(taken, 6, 10, now=1002, window=60) == 5 * (195 + 13) - 1002
+    assert full_for(taken, 10, 10, now=1002, window=60) == 5 * (200 + 13) - 1002
+    assert full_for({187: 10, 201: 10}, 10, 10, now=1002, window=60) is None, "left the sum, or of a clock set back"
+    assert full_for({}, 11, 10, now=1002, window=60) == 60
+
+
+@given(st.lists(st.tuples(st.floats(0, 20), st.integers(1, 10)), max_size=60))
+def test_no_window_holds_more_than_the_limit_and_the_wait_suffices(asked: list[tuple[float, int]]) -> None:
+    memory = Memory()
+    limit = limiter(memory, total=None)
+    let: list[tuple[float, int]] = []
+    for pause, rows in asked:
+        memory.now += pause
+        full = limit.take("acme", rows)
+        if full is None:
+            let.append((memory.now, rows))
+        else:
+            assert full.limit == PRINCIPAL
+            assert 1 <= full.seconds <= 60 + 60 / SLOTS + 1
+            memory.now += full.seconds
+            assert limit.take("acme", rows) is None, "after the wait there is room"
+            let.append((memory.now, rows))
+    for start, _ in let:
+        assert sum(rows for at, rows in let if start <= at < start + 60) <= 10
+
+
+def test_principals_do_not_share_and_all_share_the_total() -> None:
+    memory = Memory()
+    limit = limiter(memory)
+    assert limit.take("acme", 10) is None
+    assert limit.take("acme", 1) == Full(PRINCIPAL, 65)
+    assert limit.take("other", 10) is None
+    assert limit.take(SHARED, 6) == Full(TOTAL, 65)
+    assert limit.take(SHARED, 5) is None, "what was refused was not counted"
+    assert limit.take("third", 1) == Full(TOTAL, 65)
+
+
+def test_policies_of_a_recipe_share_what_was_taken() -> None:
+    memory = Memory()
+    first, second = limiter(memory), limiter(memory, rows=12)
+    other = Limiter(Limits(10), recipe="mnist", meter=memory)
+    assert first.take("acme", 10) is None
+    assert second.take("acme", 3) == Full(PRINCIPAL, 65)
+    assert second.take("acme", 2) is None
+    assert other.take("acme", 10) is None
+
+
+@pytest.mark.parametrize(
+    ("value", "principal"),
+    [
+        (None, SHARED),
+        ("acme", "acme"),
+        ("a@b.c:d_e-f", "a@b.c:d_e-f"),
+        ("x" * 64, "x" * 64),
+        ("", None),
+        ("x" * 65, None),
+        ("a b", None),
+        ("a\n", None),
+        ("ä", None),
+        ("a,b", None),
+    ],
+)
+def test_what_names_a_principal(value: str | None, principal: str | None) -> None:
+    assert named(value) == principal
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ({"rows": 0}, "limits: rows: expected an integer from 1"),
+        ({"rows": 15}, "limits: rows: expected at least max_rows, 16, got 15"),
+        ({"rows": 20, "total": 19}, "limits: total: expected an integer from 20 .*, got 19"),
+        ({"rows": 20, "window": 0.5}, "limits: window: expected a number from 1 to .*, got 0.5"),
+        ({"rows": 20, "per": 1}, "limits: unknown key 'per'"),
+        ({}, "limits: missing key 'rows'"),
+    ],
+)
+def test_a_table_out_of_range_is_refused(table: dict[str, Any], message: str) -> None:
+    with pytest.raises(PolicyError, match=message):
+        Policy.parse(section(limits=table))
+
+
+def test_a_policy_is_read_with_its_limits() -> None:
+    policy = Policy.parse(section(limits={"rows": 20}))
+    assert policy.limits == Limits(rows=20, total=None, window=60)
+    assert Policy.parse(section()).limits is None
+    assert not policy.needs_key
+
+
+@pytest.mark.parametrize("header", ["", "X Principal", "X_Principal", "-X", "x" * 65, 5])
+def test_a_header_that_is_none_is_refused(header: object) -> None:
+    with pytest.raises(PolicyError, match="principal_header: expected letters, digits and hyphens, got"):
+        Policy.parse(section(principal_header=header))
+
+
+def test_a_store_with_credentials_is_refused_and_not_quoted() -> None:
+    for store in ("redis://cache", "rediss://cache.internal:6380/3", "redis://[::1]:6379/0"):
+        assert Policy.parse(section(store=store)).store == store
+    for wrong in ("redis://user:hunter2@cache:6379/0", "http://cache", "cache:6379", 5):
+        with pytest.raises(PolicyError, match=r"store: expected redis://HOST.*\$TORCHWARDEN_STORE") as caught:
+            Policy.parse(section(store=wrong))
+        assert "hunter2" not in str(caught.value)
