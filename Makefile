@@ -46,11 +46,11 @@ bench_policies = undefended edm undefended-torchscript edm-torchscript
 
 .DELETE_ON_ERROR:
 .SECONDARY:
-.PHONY: help setup lock key train export calibrate archive serve status stop loadtest attack report demo reproduce reproduce-edm reproduce-meco reproduce-same reproduce-misleader thieves thieves-over-http documents bench bench-defenses bench-gates bench-misleader bench-attacks check test clean
+.PHONY: help setup lock key train export calibrate archive serve client rotate status stop health dashboard loadtest attack report demo reproduce reproduce-edm reproduce-meco reproduce-same reproduce-misleader thieves thieves-over-http documents bench bench-defenses bench-gates bench-misleader bench-attacks check test clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-17s %s\n", $$1, $$2}' Makefile
-	@echo "  variables: RECIPE=$(RECIPE) TIER=$(TIER) POLICIES='$(POLICIES)' INSTANCE=$(INSTANCE) PORTS='--port-offset 100' GPU=1"
+	@echo "  variables: RECIPE=$(RECIPE) TIER=$(TIER) POLICIES='$(POLICIES)' INSTANCE=$(INSTANCE) PORTS='--port-offset 100' GPU=1 GATEWAY=1 NAME=client"
 
 setup: $(ready) ## .venv with the locked packages (GPU=1: onnxruntime-gpu)
 
@@ -134,14 +134,26 @@ archive: $(archives) ## model_store/RECIPE-POLICY.mar for POLICIES
 model_store/$(name)-%.mar: $(graphs) $(scores) $(wildcard $(runs)/*.calibration.json handlers/*.py defenses/*.py)
 	$(py) -m export.archive $(spec) --policies $*
 
-serve: $(archives) key ## start TorchServe in the background; returns when every model answers right
-	$(py) -m deploy.server start --instance $(INSTANCE) --models $(models) $(PORTS)
+serve: $(archives) key ## start TorchServe in the background; returns when every model answers right (GATEWAY=1: behind nginx)
+	$(py) -m deploy.server start --instance $(INSTANCE) --models $(models) $(PORTS) $(if $(GATEWAY),--gateway)
+
+client: | $(ready) ## a key for the gateway's client NAME, shown once
+	$(py) -m deploy.gateway add $(NAME) --instance $(INSTANCE)
+
+rotate: | $(ready) ## renew TorchServe's token behind the gateway; no request fails of it
+	$(py) -m deploy.gateway rotate --instance $(INSTANCE)
 
 status: | $(ready) ## what the instance serves, and whether it is ready
 	$(py) -m deploy.server status --instance $(INSTANCE)
 
 stop: | $(ready) ## stop the instance; returns when it is gone
 	$(py) -m deploy.server stop --instance $(INSTANCE)
+
+health: | $(ready) ## liveness and readiness of the instance over HTTP, until Ctrl-C
+	$(py) -m deploy.health --instance $(INSTANCE)
+
+dashboard: | $(ready) ## deploy/grafana's dashboard anew from deploy/dashboard.py
+	$(py) -m deploy.dashboard
 
 loadtest: | $(ready) ## benign and hostile users against the running server
 	$(py) -m loadtests.load $(spec) --instance $(INSTANCE) --policies $(POLICIES) --run $(RUN)

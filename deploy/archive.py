@@ -23,7 +23,12 @@ from deploy.errors import RefusedError
 # any other word is looked up on PATH, and what stands there need not have TorchServe's packages
 RUNTIME = "python"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+HEADER = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,63}")
 MANIFEST, CONFIG, GOLDEN = "MAR-INF/MANIFEST.json", "model-config.yaml", "golden.json"
+# the header of a policy that names no other
+PRINCIPAL = "Torchwarden-Principal"
+# what TorchServe gives a worker for a batch where an archive names no responseTimeout
+RESPONSE_SECONDS = 120
 
 
 @dataclass(frozen=True)
@@ -34,7 +39,9 @@ class Archive:
     what it starts with; `key_env` names the secret key's variable (None: no stage needs one); `exact` is
     whether all of a member's probabilities return as they are, without noise or a response rule; `image`
     holds one image's float32 little-endian bytes, and a right answer to it
-    matches a row of `accepted`.
+    matches a row of `accepted`. `principal_header` names the header that says who asks; `members` is how many
+    graphs may answer, and `suspects` the share of benign images that the gate acts upon (None: no gate). `queue`
+    requests may wait (None: as many as config.properties says), and a batch may take `response_seconds`.
     """
 
     path: Path
@@ -45,6 +52,12 @@ class Archive:
     exact: bool
     image: bytes
     accepted: tuple[tuple[float, ...], ...]
+    version: str = "1.0"
+    principal_header: str = PRINCIPAL
+    members: int = 1
+    suspects: float | None = None
+    queue: int | None = None
+    response_seconds: int = RESPONSE_SECONDS
 
 
 def select(store: Path, names: Sequence[str] | None = None) -> list[Archive]:
@@ -73,12 +86,13 @@ def read(path: Path) -> Archive:
             absent = [member for member in (MANIFEST, CONFIG, GOLDEN) if member not in archive.namelist()]
             if absent:
                 raise ValueError(f"expected {', '.join(absent)} in it")
-            runtime = json.loads(archive.read(MANIFEST)).get("runtime")
+            manifest = json.loads(archive.read(MANIFEST))
+            runtime = manifest.get("runtime")
             if runtime != RUNTIME:
                 raise ValueError(f"{MANIFEST}: runtime: expected {RUNTIME!r}, the server's own, got {runtime!r}")
             config = yaml.safe_load(archive.read(CONFIG))
             golden = json.loads(archive.read(GOLDEN))
-        return _archive(path, config, golden)
+        return _archive(path, manifest, config, golden)
     # zlib.error and EOFError are what a damaged member raises before its checksum is reached.
     except (
         OSError,
@@ -130,7 +144,7 @@ def budget(archives: Sequence[Archive], cores: int) -> str:
     return line
 
 
-def _archive(path: Path, config: Any, golden: Any) -> Archive:
+def _archive(path: Path, manifest: Any, config: Any, golden: Any) -> Archive:
     if not NAME.fullmatch(path.stem):
         raise ValueError(f"its name must match {NAME.pattern}, because it becomes part of a URL")
     handler = _field(config, "handler", dict, CONFIG)
@@ -140,6 +154,10 @@ def _archive(path: Path, config: Any, golden: Any) -> Archive:
     if not (key_env is None or (isinstance(key_env, str) and key_env.isidentifier())):
         raise ValueError(f"{CONFIG}: handler.key_env: expected a variable's name or null, got {key_env!r}")
     rule = _field(_field(handler, "response", dict, CONFIG), "rule", str, f"{CONFIG}: handler.response")
+    principal = handler.get("principal_header", PRINCIPAL)
+    if not (isinstance(principal, str) and HEADER.fullmatch(principal)):
+        raise ValueError(f"{CONFIG}: handler.principal_header: expected a header's name, got {principal!r}")
+    gate = handler.get("gate")
     return Archive(
         path=path.absolute(),
         name=path.stem,
@@ -149,6 +167,12 @@ def _archive(path: Path, config: Any, golden: Any) -> Archive:
         exact=rule == "soft" and handler.get("perturb") is None,
         image=base64.b64decode(_field(golden, "image", str, GOLDEN), validate=True),
         accepted=_rows(_field(golden, "accepted", list, GOLDEN)),
+        version=_field(_field(manifest, "model", dict, MANIFEST), "modelVersion", str, f"{MANIFEST}: model"),
+        principal_header=principal,
+        members=len(handler.get("members") or [None]),
+        suspects=None if gate is None else float(_field(gate, "false_positive_rate", float, f"{CONFIG}: gate")),
+        queue=_positive(config, "jobQueueSize", CONFIG) if "jobQueueSize" in config else None,
+        response_seconds=_positive({"responseTimeout": RESPONSE_SECONDS} | config, "responseTimeout", CONFIG),
     )
 
 

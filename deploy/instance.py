@@ -8,7 +8,8 @@
     state/              what the workers remember together, such as proofs of work that are spent
     tmp/                unpacked archives and the workers' sockets, unless the path is too long for a socket
 
-Beside it run/<instance>.lock lets one start at a time through. The folder is made fresh at each start.
+Beside it run/<instance>.lock lets one start at a time through. The folder is made fresh at each start; the audit log,
+run/<instance>.audit.jsonl, outlives it.
 """
 
 from __future__ import annotations
@@ -55,14 +56,8 @@ class Record:
     log: str
 
     def process(self) -> psutil.Process | None:
-        """The Java process, or None where it has ended, even if its pid now belongs to another."""
-        try:
-            process = psutil.Process(self.pid)
-            # The clock may be corrected by a second between two readings; pids do not come round that fast.
-            same = abs(process.create_time() - self.started) < 2
-            return process if same and process.status() != psutil.STATUS_ZOMBIE else None
-        except psutil.NoSuchProcess:
-            return None
+        """The Java process, or None where it has ended."""
+        return process(self.pid, self.started)
 
 
 class Instance:
@@ -80,12 +75,14 @@ class Instance:
         self.state = self.folder / "state"
         self.log = self.folder / "logs" / "torchserve.log"
         self.console = self.folder / "logs" / "console.log"
+        self.audit = self.folder.with_name(f"{name}.audit.jsonl")
 
     @contextlib.contextmanager
-    def starting(self) -> Iterator[None]:
-        """Hold the instance's lock. Raises `RefusedError` at once where another start holds it."""
+    def starting(self, what: str = "") -> Iterator[None]:
+        """Hold the instance's lock, or that of its gateway (`what`). Raises `RefusedError` at once where another start
+        holds it."""
         self.folder.parent.mkdir(parents=True, exist_ok=True)
-        with self.folder.with_name(f"{self.name}.lock").open("w") as lock:
+        with self.folder.with_name(f"{self.name}{what}.lock").open("w") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
@@ -146,3 +143,14 @@ class Instance:
 
     def _ours(self) -> bool:
         return self.config.is_file() and MADE_BY in self.config.read_text(encoding="latin-1")
+
+
+def process(pid: int, started: float) -> psutil.Process | None:
+    """The process that was created then, or None where it has ended, even if its pid now belongs to another."""
+    try:
+        found = psutil.Process(pid)
+        # The clock may be corrected by a second between two readings; pids do not come round that fast.
+        same = abs(found.create_time() - started) < 2
+        return found if same and found.status() != psutil.STATUS_ZOMBIE else None
+    except psutil.NoSuchProcess:
+        return None

@@ -18,10 +18,12 @@ from deploy.archive import Archive
 from deploy.errors import RefusedError
 
 LOG4J = Path(__file__).with_name("log4j2.xml")
+# Starts the interpreter that runs this as a worker that imports torch only where it is used.
+WORKER_PYTHON = Path(__file__).with_name("lean") / "python"
 
 INHERITED = (
     *("PATH", "HOME", "TZ", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES"),
-    "TORCHWARDEN_STORE",  # the Redis that remembers which proofs of work are spent (handlers/store.py)
+    "TORCHWARDEN_STORE",  # the Redis that remembers what is spent and taken (handlers/store.py)
 )
 FIXED = {
     # Java reads and writes file names in the locale's encoding; C.UTF-8 is there on any Linux.
@@ -34,6 +36,9 @@ FIXED = {
     "OPENBLAS_NUM_THREADS": "1",
     # A TorchScript graph's own threads sleep at a barrier: spinning there, they starve each other where cores are few.
     "OMP_WAIT_POLICY": "PASSIVE",
+    # glibc raises this bound to 32 MiB by itself and then keeps what a graph's file and weights took at its opening:
+    # half of all that a ResNet18's worker holds. Fixed at 1 MiB, such blocks go back when they are freed.
+    "MALLOC_MMAP_THRESHOLD_": "1048576",
     # torch announces TorchScript's end of life at each load.
     "PYTHONWARNINGS": "ignore::FutureWarning",
 }
@@ -54,7 +59,7 @@ def command(java: Path, config: Path, *, vmargs: str, temp: Path, log: str) -> l
         f"{packages}/ts/frontend/*",
         "org.pytorch.serve.ModelServer",
         "--python",
-        sys.executable,
+        str(WORKER_PYTHON.absolute()),
         "-f",
         str(config),
         # Without it Java restores a snapshot of an earlier run in place of the settings.
@@ -62,14 +67,19 @@ def command(java: Path, config: Path, *, vmargs: str, temp: Path, log: str) -> l
     ]
 
 
-def environment(keys: Mapping[str, str], *, temp: Path, state: Path, environ: Mapping[str, str]) -> dict[str, str]:
+def environment(
+    keys: Mapping[str, str], *, temp: Path, state: Path, audit: Path, environ: Mapping[str, str]
+) -> dict[str, str]:
     """What Java and its workers see: `keys` as `key_variables` finds them, INHERITED, FIXED, and no more.
 
-    state: a folder for what the workers remember together, as long as the server runs.
+    state: a folder for what the workers remember together, as long as the server runs. audit: the file of the audit
+    log, where $TORCHWARDEN_AUDIT does not name another one.
     """
     inherited = {name: environ[name] for name in INHERITED if name in environ}
     folders = {"TMPDIR": str(temp), "TEMP": str(temp), "TORCHWARDEN_STATE": str(state)}
-    return inherited | FIXED | folders | dict(keys)
+    chosen = Path(environ.get("TORCHWARDEN_AUDIT") or audit).absolute()  # workers run in another folder
+    ours = {"TORCHWARDEN_PYTHON": sys.executable, "TORCHWARDEN_AUDIT": str(chosen)}
+    return inherited | FIXED | folders | ours | dict(keys)
 
 
 def key_variables(archives: Iterable[Archive], environ: Mapping[str, str]) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""The five addresses TorchServe listens on: read from the settings, moved together, checked, waited for."""
+"""The addresses TorchServe and its gateway listen on: read from the settings, moved together, checked, waited for."""
 
 from __future__ import annotations
 
@@ -16,11 +16,13 @@ GRPC = {
     "grpc_inference": ("grpc_inference_address", "grpc_inference_port"),
     "grpc_management": ("grpc_management_address", "grpc_management_port"),
 }
+# The gateway's and what belongs to it.
+GATEWAY = {"gateway": "gateway_address", "gateway_status": "gateway_status_address", "health": "health_address"}
 
 
 @dataclass(frozen=True)
 class Endpoint:
-    """One listening address; `name` is a key of REST or GRPC, `port` lies in [1, 65535]."""
+    """One listening address; `name` is a key of REST, GRPC or GATEWAY, `port` lies in [1, 65535]."""
 
     name: str
     host: str
@@ -32,15 +34,39 @@ class Endpoint:
 
     @property
     def url(self) -> str:
-        """What a client dials: http://host:port, or host:port for gRPC."""
-        return f"http://{self.host}:{self.port}" if self.name in REST else f"{self.host}:{self.port}"
+        """What a client dials: http://host:port, https://host:port for the gateway, or host:port for gRPC."""
+        return self.address if self.name in GRPC else f"{_scheme(self.name)}://{self.address}"
+
+    @property
+    def address(self) -> str:
+        """host:port."""
+        return f"{self.host}:{self.port}"
 
 
 def read(settings: Mapping[str, str]) -> list[Endpoint]:
-    """The five endpoints. Raises `RefusedError` for a missing key or an address of another form."""
+    """TorchServe's five endpoints. Raises `RefusedError` for a missing key or an address of another form."""
     return [_rest(name, key, settings) for name, key in REST.items()] + [
         _grpc(name, keys, settings) for name, keys in GRPC.items()
     ]
+
+
+def read_gateway(settings: Mapping[str, str]) -> dict[str, Endpoint]:
+    """The gateway's endpoints by their names. Raises `RefusedError` as `read` does."""
+    return {name: _rest(name, key, settings) for name, key in GATEWAY.items()}
+
+
+def chosen(endpoints: Iterable[Endpoint], *, offset: int, any_: bool) -> list[Endpoint]:
+    """The endpoints moved by an offset, or on any ports that are free. Raises `RefusedError` where one is taken."""
+    if any_:
+        return free(endpoints)
+    moved = shifted(endpoints, offset)
+    busy = taken(moved)
+    if busy:
+        raise RefusedError(
+            f"taken: {', '.join(f'{endpoint.address} ({endpoint.name})' for endpoint in busy)}. "
+            "Choose other ports with --port-offset N or --free-ports, or in config.properties."
+        )
+    return moved
 
 
 def written(settings: Mapping[str, str], endpoints: Iterable[Endpoint]) -> dict[str, str]:
@@ -92,6 +118,10 @@ def wait_free(endpoints: Iterable[Endpoint], *, seconds: float) -> list[Endpoint
     return busy
 
 
+def _scheme(name: str) -> str:
+    return "https" if name == "gateway" else "http"
+
+
 def _bound(host: str, port: int) -> socket.socket:
     listener = socket.socket(socket.AF_INET)
     # As Java does on Linux: a port whose last connections merely linger in TIME_WAIT is free.
@@ -111,11 +141,11 @@ def _setting(key: str, settings: Mapping[str, str]) -> str:
 
 
 def _rest(name: str, key: str, settings: Mapping[str, str]) -> Endpoint:
-    value = _setting(key, settings)
-    address = re.fullmatch(r"http://([^/:]+):(\d+)", value)
+    value, scheme = _setting(key, settings), _scheme(name)
+    address = re.fullmatch(rf"{scheme}://([^/:]+):(\d+)", value)
     if address is None:
         raise RefusedError(
-            f"config.properties: {key}: expected http://HOST:PORT (TLS ends in the gateway), got {value!r}"
+            f"config.properties: {key}: expected {scheme}://HOST:PORT (TLS ends in the gateway), got {value!r}"
         )
     return Endpoint(name, address[1], int(address[2]))
 

@@ -1,6 +1,6 @@
 """Start TorchServe and wait until it answers rightly, stop it and wait until it is gone, or say how it does.
 
-    python -m deploy.server start [--instance NAME] [--store FOLDER] [--models NAME ...] [--port-offset N]
+    python -m deploy.server start [--instance NAME] [--store FOLDER] [--models NAME ...] [--port-offset N] [--gateway]
     python -m deploy.server stop [--instance NAME]
     python -m deploy.server status [--instance NAME]
     python -m deploy.server run     as start, for containers: Java takes this process's place, logs to stdout
@@ -21,9 +21,10 @@ from typing import NoReturn
 
 import psutil
 
-from deploy import archive, java, launch, ports, readiness, settings, shutdown
+from deploy import archive, gateway, gateway_process, java, launch, ports, readiness, settings, shutdown
 from deploy.archive import Archive
 from deploy.errors import DeployError, RefusedError
+from deploy.gateway_folder import GatewayFolder
 from deploy.instance import MADE_BY, Instance, Record
 
 ROOT = Path(__file__).absolute().parent.parent
@@ -54,7 +55,10 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def start(instance: Instance, options: argparse.Namespace) -> int:
-    """Start Java in the background; return when it is ready, or raise with the server stopped again."""
+    """Start Java in the background; return when it is ready, or raise with the server stopped again.
+
+    A gateway that has outlived the instance learns the new one's address and token; --gateway starts one.
+    """
     with instance.starting():
         plan = _plan(instance, options, log="file")
         with instance.console.open("wb") as console:
@@ -72,6 +76,7 @@ def start(instance: Instance, options: argparse.Namespace) -> int:
             _say(f"instance {instance.name}: Java has pid {process.pid}, log {instance.log}")
             with readiness.Server(record) as server:
                 readiness.wait(process, server, plan.archives, instance=instance, seconds=options.timeout, say=_say)
+            door = _front(instance, options)
         except BaseException:
             shutdown.stop(instance)
             # Where server.json could not be written, there was nothing to stop it by.
@@ -80,6 +85,8 @@ def start(instance: Instance, options: argparse.Namespace) -> int:
     for model in record.models:
         print(f"{record.inference}/predictions/{model}")
     print(f"tokens: {record.key_file}")
+    if door is not None:
+        print(f"gateway: {door}/predictions/NAME")
     return 0
 
 
@@ -94,30 +101,56 @@ def run(instance: Instance, options: argparse.Namespace) -> NoReturn:
 
 
 def stop(instance: Instance, options: argparse.Namespace) -> int:
-    """Stop the instance; that it was not running is no error."""
-    del options
+    """Stop the instance, its gateway first, so that answers are finished; that it was not running is no error."""
+    door = gateway_process.drain(GatewayFolder(options.run_folder, instance.name), quiet=gateway.QUIET_SECONDS)
+    if door is not None:
+        print(f"the gateway of instance {instance.name} has stopped (pid {door})")
     pid = shutdown.stop(instance)
     print(f"instance {instance.name} " + ("was not running" if pid is None else f"has stopped (pid {pid})"))
     return 0
 
 
 def status(instance: Instance, options: argparse.Namespace) -> int:
-    """Print a line per model; 0 if every worker is READY and every golden prediction right."""
-    del options
+    """Print a line per model; 0 if every worker is READY, every golden prediction right, and its gateway answers."""
     record = instance.record()
     if record is None or record.process() is None:
         print(f"instance {instance.name} is not running")
         return 1
     print(f"instance {instance.name}, pid {record.pid}, {record.inference}, tokens: {record.key_file}")
     print(f"{'model':<32} {'workers':<10} golden")
-    fine = True
+    door, fine = gateway.describe(GatewayFolder(options.run_folder, instance.name))
     with readiness.Server(record) as server:
         for served in archive.recall(instance.expected):
             workers = server.workers(served)
             wrong = server.golden(served) if workers.enough else "not asked"
             fine = fine and wrong is None
             print(f"{served.name:<32} {f'{workers.ready}/{workers.expected}':<10} {wrong or 'right'}")
+    if door is not None:
+        print(door)
     return 0 if fine else 1
+
+
+def _front(instance: Instance, options: argparse.Namespace) -> str | None:
+    """The URL of the gateway before the instance, if there is one now."""
+    folder = GatewayFolder(options.run_folder, instance.name)
+    running = folder.running()
+    if running is not None:
+        gateway.renew_settings(options.run_folder, folder, running)
+        return running.url
+    if not options.gateway:
+        return None
+    return gateway.open_(
+        gateway.Door(
+            options.run_folder,
+            instance.name,
+            [instance.name],
+            options.secrets,
+            options.certificate,
+            options.certificate_key,
+            options.port_offset,
+            options.free_ports,
+        )
+    ).url
 
 
 def _plan(instance: Instance, options: argparse.Namespace, *, log: str) -> Plan:
@@ -138,27 +171,18 @@ def _plan(instance: Instance, options: argparse.Namespace, *, log: str) -> Plan:
     settings.write(instance.config, _filled(given, endpoints, archives), comment=MADE_BY)
     archive.remember(instance.expected, archives)
     command = launch.command(executable, instance.config, vmargs=given.get("vmargs", ""), temp=temp, log=log)
-    environment = launch.environment(keys, temp=temp, state=instance.state, environ=os.environ)
+    environment = launch.environment(keys, temp=temp, state=instance.state, audit=instance.audit, environ=os.environ)
     return Plan(command, environment, temp, endpoints, archives)
 
 
 def _endpoints(given: dict[str, str], options: argparse.Namespace) -> list[ports.Endpoint]:
-    endpoints = ports.read(given)
-    if options.free_ports:
-        return ports.free(endpoints)
-    endpoints = ports.shifted(endpoints, options.port_offset)
-    busy = ports.taken(endpoints)
-    if busy:
-        raise RefusedError(
-            f"taken: {', '.join(f'{endpoint.host}:{endpoint.port} ({endpoint.name})' for endpoint in busy)}. "
-            "Choose other ports with --port-offset N or --free-ports, or in config.properties."
-        )
-    return endpoints
+    return ports.chosen(ports.read(given), offset=options.port_offset, any_=options.free_ports)
 
 
 def _filled(given: dict[str, str], endpoints: list[ports.Endpoint], archives: list[Archive]) -> dict[str, str]:
     """The settings with what this start decides: ports, absolute paths, the archives by name."""
-    return ports.written(given, endpoints) | {
+    java = {key: value for key, value in given.items() if key not in settings.LAUNCHERS}
+    return ports.written(java, endpoints) | {
         "metrics_config": settings.escaped(ROOT / given["metrics_config"]),
         "model_store": settings.escaped(archives[0].path.parent),
         "load_models": ",".join(f"{served.name}={served.path.name}" for served in archives),
@@ -202,7 +226,10 @@ def _parser() -> argparse.ArgumentParser:
         )
         if action in (start, run):
             _add_start_options(command)
-    commands.choices["start"].add_argument(
+    start_ = commands.choices["start"]
+    start_.add_argument("--gateway", action="store_true", help="start nginx before it (deploy/gateway.py)")
+    gateway.add_start_options(start_)
+    start_.add_argument(
         "--timeout", type=float, default=120.0, metavar="SECONDS", help="until it must be ready; default: 120"
     )
     return parser

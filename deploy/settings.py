@@ -13,6 +13,11 @@ from pathlib import Path
 
 from deploy.errors import RefusedError
 
+# What the launcher reads and Java is not told.
+LAUNCHERS = frozenset(
+    ("vmargs", "gateway_address", "gateway_status_address", "health_address", "gateway_rate", "gateway_health")
+)
+
 
 def read(path: Path) -> dict[str, str]:
     """A file's settings, in its order. Raises `RefusedError` for a line it cannot read or a key set twice."""

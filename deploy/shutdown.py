@@ -46,14 +46,15 @@ def _end(process: psutil.Process) -> list[int]:
     with contextlib.suppress(psutil.NoSuchProcess):
         family += process.children(recursive=True)
         process.terminate()
-    family = _outlasting(family, TERM_SECONDS)
+    family = outlasting(family, TERM_SECONDS)
     for survivor in family:
         with contextlib.suppress(psutil.NoSuchProcess):
             survivor.kill()
-    return [survivor.pid for survivor in _outlasting(family, KILL_SECONDS)]
+    return [survivor.pid for survivor in outlasting(family, KILL_SECONDS)]
 
 
-def _outlasting(processes: Sequence[psutil.Process], seconds: float) -> list[psutil.Process]:
+def outlasting(processes: Sequence[psutil.Process], seconds: float) -> list[psutil.Process]:
+    """Wait until all have ended; those that still run after so many seconds."""
     deadline = time.monotonic() + seconds
     running = [process for process in processes if runs(process)]
     while running and time.monotonic() < deadline:

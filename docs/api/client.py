@@ -1,7 +1,7 @@
 """A client of the inference API: sends a picture, does the work that the service may ask for, prints the answer.
 
-    export TORCHWARDEN_TOKEN=...
-    python client.py http://127.0.0.1:8080/predictions/digits-same-pow image.png
+    export TORCHWARDEN_LOGIN=acme:...       # at the gateway; at TorchServe itself TORCHWARDEN_TOKEN=...
+    python client.py https://api.example.com/predictions/digits-same-pow image.png
     python client.py --solve answer.json        # only the value of the header Torchwarden-Solution, for answer.json
 
 Needs Python 3.10 and `pip install altcha`. The exchange is described in proof-of-work.md.
@@ -10,6 +10,7 @@ Needs Python 3.10 and `pip install altcha`. The exchange is described in proof-o
 from __future__ import annotations
 
 import argparse
+import base64
 import json
 import os
 import sys
@@ -33,6 +34,13 @@ def post(url: str, body: bytes, headers: dict[str, str]) -> dict[str, Any]:
         return dict(json.loads(refusal.read() or b'{"error": {"code": "no body"}}'))
 
 
+def authorization() -> str:
+    """The header that says who asks: a client's login and key, or TorchServe's token."""
+    if "TORCHWARDEN_LOGIN" in os.environ:
+        return "Basic " + base64.b64encode(os.environ["TORCHWARDEN_LOGIN"].encode()).decode()
+    return f"Bearer {os.environ['TORCHWARDEN_TOKEN']}"
+
+
 def solve(challenge: dict[str, Any]) -> str:
     """The value of the header Torchwarden-Solution; ends the program where the challenge expires first."""
     asked = Challenge.from_dict(challenge)
@@ -54,7 +62,7 @@ def main() -> int:
         return 0
     body = options.file.read_bytes()
     headers = {
-        "Authorization": f"Bearer {os.environ['TORCHWARDEN_TOKEN']}",
+        "Authorization": authorization(),
         "Content-Type": CONTENT_TYPES[options.file.suffix.lower()],
     }
     answer = post(options.url, body, headers)

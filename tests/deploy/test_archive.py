@@ -14,7 +14,8 @@ from tests.deploy import tiny
 
 
 def test_reads_what_the_launcher_needs(tmp_path: Path) -> None:
-    path = tiny.build(tmp_path, "digits-edm", key_env="TORCHWARDEN_KEY", config={"minWorkers": 2})
+    config = {"minWorkers": 2, "jobQueueSize": 50}
+    path = tiny.build(tmp_path, "digits-edm", key_env="TORCHWARDEN_KEY", config=config)
     read = archive.read(path)
     assert read == archive.Archive(
         path=path,
@@ -25,6 +26,8 @@ def test_reads_what_the_launcher_needs(tmp_path: Path) -> None:
         exact=True,
         image=tiny.pixels(0.75),
         accepted=((0.25, 0.75),),
+        queue=50,
+        response_seconds=10,
     )
 
 
@@ -123,3 +126,23 @@ def test_the_budget_warns_above_the_cores(tmp_path: Path) -> None:
     served = [archive.read(tiny.build(tmp_path, name, config={"minWorkers": 2})) for name in ("a", "b")]
     assert archive.budget(served, 4) == "budget: workers 4, their threads 4, cores 4"
     assert "warning: more threads than cores" in archive.budget(served, 3)
+
+
+HANDLER = {"threads": 1, "response": {"rule": "soft"}}
+
+
+def test_reads_what_probes_and_alerts_need(tmp_path: Path) -> None:
+    told = {"principal_header": "X-Client", "members": ["edm-0", "edm-1"], "gate": {"false_positive_rate": 0.01}}
+    read = archive.read(tiny.build(tmp_path, "a", config={"handler": HANDLER | told}))
+    assert (read.version, read.principal_header, read.members, read.suspects) == ("1.0", "X-Client", 2, 0.01)
+    archive.remember(tmp_path / "expected.json", [read])
+    assert archive.recall(tmp_path / "expected.json") == [read]
+    plain = archive.read(tiny.build(tmp_path, "b"))
+    assert (plain.principal_header, plain.members, plain.suspects) == ("Torchwarden-Principal", 1, None)
+
+
+@pytest.mark.parametrize("header", ["", "a b", "a:b", "x\r\ny", 7, "1a"])
+def test_a_header_that_is_none_is_refused(tmp_path: Path, header: object) -> None:
+    path = tiny.build(tmp_path, "a", config={"handler": HANDLER | {"principal_header": header}})
+    with pytest.raises(RefusedError, match="principal_header: expected a header's name, got"):
+        archive.read(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -31,9 +32,13 @@ def test_only_the_short_list_is_passed(tmp_path: Path) -> None:
         "LANG": "C",
     }
     state = tmp_path / "state"
-    given = launch.environment({"TORCHWARDEN_KEY": "y"}, temp=tmp_path, state=state, environ=environ)
+    given = launch.environment(
+        {"TORCHWARDEN_KEY": "y"}, temp=tmp_path, state=state, audit=tmp_path / "audit.jsonl", environ=environ
+    )
     assert given == launch.FIXED | {
         "PATH": "/bin",
+        "TORCHWARDEN_AUDIT": str(tmp_path / "audit.jsonl"),
+        "TORCHWARDEN_PYTHON": sys.executable,
         "TORCHWARDEN_STATE": str(state),
         "TORCHWARDEN_STORE": "redis://:z@cache",
         "TMPDIR": str(tmp_path),
@@ -42,6 +47,12 @@ def test_only_the_short_list_is_passed(tmp_path: Path) -> None:
     }
     assert given["ORT_DISABLE_TELEMETRY"] == "1"
     assert given["OMP_NUM_THREADS"] == "1"
+
+
+def test_the_audit_log_may_stand_elsewhere(tmp_path: Path) -> None:
+    asked = {"temp": tmp_path, "state": tmp_path, "audit": tmp_path / "audit.jsonl"}
+    given = launch.environment({}, environ={"TORCHWARDEN_AUDIT": "kept/audit.jsonl"}, **asked)
+    assert given["TORCHWARDEN_AUDIT"] == str(Path("kept/audit.jsonl").absolute())
 
 
 def test_the_command_leaves_the_working_folder_off_the_class_path(tmp_path: Path) -> None:

@@ -43,6 +43,10 @@ def test_right_answers(archive: Archive, body: bytes) -> None:
     assert judge(archive, 200, body) is None
 
 
+def test_a_refusal_for_a_limit_is_not_wrong() -> None:
+    assert judge(SOFT, 429, b'{"error": {"code": "rate_limited", "message": "...", "row": null}}') is None
+
+
 @pytest.mark.parametrize(
     ("archive", "status", "body", "reason"),
     [

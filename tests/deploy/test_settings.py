@@ -27,7 +27,7 @@ def test_every_key_is_one_torchserve_reads() -> None:
         known = jar.read("org/pytorch/serve/util/ConfigManager.class")
     # A class file holds a string as its length in two bytes and the text.
     unknown = [key for key in COMMITTED if struct.pack(">H", len(key)) + key.encode() not in known]
-    assert unknown == ["vmargs"], "keys TorchServe would ignore; vmargs alone is the launcher's"
+    assert set(unknown) == settings.LAUNCHERS, "keys TorchServe would ignore are the launcher's, and it knows them"
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,10 @@ def test_the_hardened_settings_stand(key: str, value: str) -> None:
 def test_everything_listens_on_loopback() -> None:
     endpoints = ports.read(COMMITTED)
     assert len(endpoints) == 5
-    assert {endpoint.host for endpoint in endpoints} == {"127.0.0.1"}
+    ours = ports.read_gateway(COMMITTED)
+    assert len(ours) == 3
+    assert {endpoint.host for endpoint in (*endpoints, *ours.values())} == {"127.0.0.1"}
+    assert len({endpoint.port for endpoint in (*endpoints, *ours.values())}) == 8
 
 
 @pytest.mark.parametrize("url", ["", "x.war", "http://127.0.0.1/x.mar", "https://host/x", "file:///etc/passwd"])
@@ -95,6 +98,8 @@ def test_our_metrics_have_the_dimensions_that_handlers_fill() -> None:
         "torchwarden_errors_total": ("counter", ["ModelName", "code"]),
         "torchwarden_scores_total": ("counter", ["ModelName", "tail"]),
         "torchwarden_work_total": ("counter", ["ModelName", "event"]),
+        "torchwarden_limited_rows_total": ("counter", ["ModelName", "limit"]),
+        "torchwarden_audit_total": ("counter", ["ModelName", "event"]),
         "torchwarden_stage_seconds": ("histogram", ["ModelName", "stage"]),
     }
 

@@ -39,7 +39,9 @@ class Brightness:
         bright = sum(pixels) / len(pixels)
         prediction = {"label": int(bright > 0.5), "probabilities": [1 - bright, bright]}
         context.set_response_content_type(i, "application/json")
-        return json.dumps({"predictions": [prediction], "pid": os.getpid(), "environment": dict(os.environ)})
+        asked_by = context.get_request_header(i, "Torchwarden-Principal")
+        told = {"predictions": [prediction], "pid": os.getpid(), "environment": dict(os.environ)}
+        return json.dumps(told | {"principal": asked_by})
 """
 
 
@@ -57,6 +59,7 @@ def build(
     accepted: tuple[tuple[float, ...], ...] = ((0.25, 0.75),),
     config: dict[str, Any] | None = None,
     without: str | None = None,
+    handler: str = HANDLER,
 ) -> Path:
     """Write store/<name>.mar; golden.json takes `accepted` for right; `without` is a member to leave out."""
     settings: dict[str, Any] = {
@@ -80,7 +83,7 @@ def build(
         },
     }
     members = {
-        "handler.py": HANDLER,
+        "handler.py": handler,
         "model-config.yaml": yaml.safe_dump(settings | (config or {})),
         "golden.json": json.dumps({"image": base64.b64encode(pixels(0.75)).decode(), "accepted": accepted}),
         "MAR-INF/MANIFEST.json": json.dumps(manifest),
