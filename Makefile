@@ -46,7 +46,7 @@ bench_policies = undefended edm undefended-torchscript edm-torchscript
 
 .DELETE_ON_ERROR:
 .SECONDARY:
-.PHONY: help setup lock key train export calibrate archive serve client rotate status stop health dashboard loadtest attack report demo reproduce reproduce-edm reproduce-meco reproduce-same reproduce-misleader thieves thieves-over-http documents bench bench-defenses bench-gates bench-misleader bench-attacks check test clean
+.PHONY: help setup lock image-requirements kubernetes-check key train export calibrate archive serve client rotate status stop health dashboard loadtest attack report demo reproduce reproduce-edm reproduce-meco reproduce-same reproduce-misleader thieves thieves-over-http documents bench bench-defenses bench-gates bench-misleader bench-memory bench-attacks check test clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-17s %s\n", $$1, $$2}' Makefile
@@ -68,6 +68,13 @@ endif
 lock: | $(ready) ## requirements.lock anew from pyproject.toml, for Python 3.10 and later
 	.venv/bin/uv pip compile --quiet --universal --python-version 3.10 --no-annotate --no-header \
 	  --extra train --extra export --extra serve --extra load --extra dev --upgrade pyproject.toml -o requirements.lock
+
+image-requirements: | $(ready) ## deploy/container/requirements.txt from the lock
+	.venv/bin/uv pip compile --quiet --python-version 3.11 --no-annotate --custom-compile-command "make image-requirements" \
+	  --generate-hashes --extra serve --constraint requirements.lock pyproject.toml -o deploy/container/requirements.txt
+
+kubernetes-check: | $(ready) ## the manifests, combined by a real kubectl
+	KUBECTL=$$($(py) -m tests.deploy.kubectl build/kubectl) $(py) -m pytest tests/deploy/test_kubernetes.py
 
 key: $(TORCHWARDEN_KEY_FILE) ## the deployment's key, made once, never overwritten
 
@@ -274,6 +281,7 @@ documents: | $(ready) ## docs/results and docs/performance.md from the committed
 	$(py) -m loadtests.documents.same
 	$(py) -m loadtests.documents.misleader
 	$(py) -m loadtests.documents.performance
+	$(py) -m loadtests.documents.serving_memory
 
 bench: key ## what an answer costs: results/bench.json and docs/performance.md (on an idle machine)
 	for recipe in $(benched); do $(MAKE) archive RECIPE=$$recipe POLICIES="$(bench_policies)" || exit 1; done
@@ -297,6 +305,16 @@ bench-misleader: key ## what an averaged and a routed ensemble cost beside their
 	$(py) -m loadtests.ensemble_costs bench-misleader --policies misleader misleader-routed --run reports/bench-misleader
 	cp reports/bench-misleader/report.json results/misleader-bench.json
 	$(py) -m loadtests.documents.misleader
+
+bench-memory: key ## what a server holds in memory with torch, and without: results/serving-memory.json
+	$(MAKE) archive RECIPE=mnist POLICIES=undefended
+	$(MAKE) archive RECIPE=bench-resnet18 POLICIES="undefended edm"
+	for each in lean torch; do .venv/bin/uv venv --quiet --clear --python $(py) build/serving-$$each && .venv/bin/uv pip install --quiet \
+	  --python build/serving-$$each/bin/python --require-hashes -r deploy/container/requirements.txt || exit 1; done
+	.venv/bin/uv pip install --quiet --python build/serving-torch/bin/python --constraint requirements.lock torch
+	$(py) -m loadtests.serving_memory mnist-undefended bench-resnet18-undefended bench-resnet18-edm \
+	  --lean build/serving-lean/bin/python --torch build/serving-torch/bin/python
+	$(py) -m loadtests.documents.serving_memory
 
 bench-attacks: key ## how fast thieves query in process: results/bench-attacks.json (on an idle machine)
 	$(MAKE) archive RECIPE=mnist POLICIES=undefended

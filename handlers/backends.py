@@ -59,6 +59,7 @@ class OnnxGraph:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         providers: list[object] = ["CPUExecutionProvider"]
         if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+            onnxruntime.preload_dlls()  # CUDA's libraries from the packages that bring them: nothing else loads them
             providers.insert(0, ("CUDAExecutionProvider", {"device_id": gpu or 0}))
         self._session = onnxruntime.InferenceSession(path, options, providers=providers)
         self._inputs = [each.name for each in self._session.get_inputs()]

@@ -1,0 +1,140 @@
+"""What the image is built from: requirements that are the lock's and hold no torch, and files that are let in."""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+from deploy import settings
+from deploy.container import front
+from tests.deploy.lean_environment import REQUIREMENTS, canonical, pins
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+DOCKERFILE = CHECKOUT / "deploy" / "container" / "Dockerfile"
+# The image's interpreter: Debian 12's.
+MARKERS = {"python_version": "3.11", "python_full_version": "3.11.2", "extra": ""}
+
+
+def locked() -> dict[str, str]:
+    """The lock's versions for the image's interpreter."""
+    found = {}
+    for line in (CHECKOUT / "requirements.lock").read_text("utf-8").splitlines():
+        if line and not line.startswith("#"):
+            requirement = Requirement(line)
+            if requirement.marker is None or requirement.marker.evaluate(MARKERS):
+                (specifier,) = requirement.specifier
+                found[canonical(requirement.name)] = specifier.version
+    return found
+
+
+def wanted(names: list[str]) -> Iterator[str]:
+    """All that these packages need, themselves included, as the installed ones say."""
+    seen: set[str] = set()
+    while names:
+        requirement = Requirement(names.pop())
+        name = canonical(requirement.name)
+        if name in seen or (requirement.marker and not requirement.marker.evaluate(MARKERS)):
+            continue
+        seen.add(name)
+        yield name
+        try:
+            names += metadata.requires(name) or []
+        except metadata.PackageNotFoundError:
+            assert name == "async-timeout", f"{name} is in the image and not installed here"
+
+
+def test_every_pin_is_the_locks() -> None:
+    assert pins()
+    assert pins().items() <= locked().items(), "make image-requirements"
+
+
+def test_the_pins_are_what_serving_needs_and_no_more() -> None:
+    extras = tomllib.loads((CHECKOUT / "pyproject.toml").read_text("utf-8"))["project"]
+    named = [*extras["dependencies"], *extras["optional-dependencies"]["serve"]]
+    assert set(pins()) == set(wanted(named)), "make image-requirements"
+
+
+def test_there_is_no_torch_in_it() -> None:
+    heavy = [name for name in pins() if re.match(r"torch$|torchvision|triton|nvidia|cuda", name)]
+    assert not heavy
+
+
+def test_every_file_of_a_package_is_known_by_its_hash() -> None:
+    for block in re.split(r"\n(?=\S)", REQUIREMENTS.read_text("utf-8")):
+        if not block.startswith("#"):
+            assert "--hash=sha256:" in block, block.splitlines()[0]
+
+
+def test_the_dockerfile_is_clean() -> None:
+    said = subprocess.run(
+        [Path(sys.executable).with_name("hadolint"), DOCKERFILE], capture_output=True, text=True, check=False
+    )
+    assert (said.returncode, said.stdout) == (0, "")
+
+
+def test_what_is_copied_is_there_and_let_in() -> None:
+    rules = [line for line in (CHECKOUT / ".dockerignore").read_text().splitlines() if line and line[0] != "#"]
+    assert rules[0] == "*", "everything stays out that is not named"
+    let_in = {rule[1:] for rule in rules if rule.startswith("!")}
+    copied = re.findall(r"^COPY (?!--from)(\S+)", DOCKERFILE.read_text("utf-8"), re.MULTILINE)
+    assert len(copied) >= 6
+    for source in copied:
+        assert (CHECKOUT / source).exists(), source
+        assert source.split("/")[0] in let_in, source
+    for private in ("secrets", "model_store", "runs", "run", ".git", "results"):
+        assert private not in let_in
+    assert not [name for name in let_in if fnmatch.fnmatch(name, "*.mar")]
+
+
+def test_the_image_listens_where_a_pod_is_entered_and_nowhere_else(tmp_path: Path) -> None:
+    joined = DOCKERFILE.read_text("utf-8").replace("\\\n", " ")
+    (edit,) = re.findall(r"^RUN (sed .*)$", joined, re.MULTILINE)
+    original = CHECKOUT / "config.properties"
+    (tmp_path / "config.properties").write_bytes(original.read_bytes())
+    subprocess.run(["sh", "-c", edit], cwd=tmp_path, check=True)
+    before, after = settings.read(original), settings.read(tmp_path / "config.properties")
+    changed = {key: (before[key], after[key]) for key in before if before[key] != after[key]}
+    assert set(changed) == {"gateway_address", "metrics_address", "health_address"}
+    for old, new in changed.values():
+        assert new == old.replace("//127.0.0.1:", "//0.0.0.0:")
+
+
+def test_mounted_secrets_are_copied_for_this_user_alone(tmp_path: Path) -> None:
+    mounted, secrets = tmp_path / "mounted", tmp_path / "secrets"
+    mounted.mkdir()
+    for name in front.FILES[:2]:
+        (mounted / name).write_text(name)
+        (mounted / name).chmod(0o444)
+    first = front.take(mounted, secrets)
+    assert {path.name: path.stat().st_mode & 0o777 for path in secrets.iterdir()} == dict.fromkeys(
+        front.FILES[:2], 0o600
+    )
+    assert front.take(mounted, secrets) == first
+    (mounted / front.FILES[0]).chmod(0o644)
+    (mounted / front.FILES[0]).write_text("another")
+    assert front.take(mounted, secrets) != first
+    assert (secrets / front.FILES[0]).read_text() == "another"
+
+
+@pytest.mark.parametrize("target", ["serving", "serving-torch", "serving-gpu"])
+def test_a_target_takes_its_own_environment(target: str) -> None:
+    stage = re.search(
+        rf"^FROM base AS {target}\nCOPY --from=(\S+) /opt/environment /opt/environment$",
+        DOCKERFILE.read_text("utf-8"),
+        re.MULTILINE,
+    )
+    assert stage is not None
+    assert stage[1] == target.replace("serving", "environment")
