@@ -80,8 +80,9 @@ FORMS: dict[str, Form] = {
 
 def combined(terms: Doubles, *, alpha: float, centres: tuple[float, float], spreads: tuple[float, float]) -> Doubles:
     """S above, (N,) from terms (N,2); NaN where a term is."""
-    share: Doubles = np.array([alpha, 1 - alpha]) * (terms - np.array(centres)) / np.array(spreads)
-    return share[:, 0] + share[:, 1]
+    first: Doubles = alpha * (terms[:, 0] - centres[0]) / spreads[0]
+    second: Doubles = (1 - alpha) * (terms[:, 1] - centres[1]) / spreads[1]
+    return first + second
 
 
 @dataclass(frozen=True)
@@ -250,9 +251,12 @@ class Gate:
         """
         above = ~paid & (scores.score > self.threshold)
         open_ = ~paid & np.isnan(scores.score)
-        decisions = np.select([paid, open_, above], [PAID, ANSWER_OPEN, self.action], ANSWER).tolist()
+        decisions = [ANSWER] * len(paid)
+        for rows, decision in ((paid, PAID), (open_, ANSWER_OPEN), (above, self.action)):
+            for row in np.flatnonzero(rows):
+                decisions[row] = decision
         work = np.zeros(len(paid))
-        if self.work is not None:
+        if self.work is not None and above.any():
             # an interpolated probability may lie a little on the other side of the rate than its score
             tail = scores.tail[above].clip(max=self.false_positive_rate)
             work[above] = self.work.of(tail, self.false_positive_rate)

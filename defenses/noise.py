@@ -23,7 +23,7 @@ from __future__ import annotations
 import hmac
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -50,6 +50,26 @@ class Noise(Protocol):
         """(N, *shape) float32, each row standard normal; `images` are canonical."""
 
 
+class _Streams:
+    """One generator, put at the start of one seed's stream after the other: a new one for each would first draw
+    entropy of the system that it does not need."""
+
+    def __init__(self) -> None:
+        self._philox = np.random.Philox(key=0)
+        self._random = np.random.Generator(self._philox)
+        self._start = self._philox.state
+
+    def at(self, seed: bytes) -> np.random.Generator:
+        """The generator at the start of the stream of `seed`, SEED_BYTES long, until it is asked for another."""
+        self._start["state"]["key"] = np.frombuffer(seed, np.uint64)
+        self._philox.state = self._start
+        return self._random
+
+    def fill(self, row: NDArray[np.float32], seed: bytes) -> None:
+        """The first numbers of the stream of `seed`, standard normal, to `row`."""
+        self.at(seed).standard_normal(out=row, dtype=np.float32)
+
+
 @dataclass(frozen=True)
 class Fresh:
     """A new draw for every row of every request. shape: of a row's noise. entropy: count -> so many random bytes, from
@@ -57,6 +77,7 @@ class Fresh:
 
     shape: tuple[int, ...]
     entropy: Entropy
+    _streams: _Streams = field(default_factory=_Streams, init=False, repr=False, compare=False)
 
     def canonical(self, images: Images, /) -> Images:
         return images
@@ -65,7 +86,7 @@ class Fresh:
         drawn = np.empty((len(images), *self.shape), np.float32)
         seeds = self.entropy(SEED_BYTES * len(images))
         for row, noise in enumerate(drawn):
-            _fill(noise, seeds[SEED_BYTES * row : SEED_BYTES * (row + 1)])
+            self._streams.fill(noise, seeds[SEED_BYTES * row : SEED_BYTES * (row + 1)])
         return drawn
 
 
@@ -94,6 +115,7 @@ class Keyed:
         self._code = code
         self._period = period
         self._clock = clock
+        self._streams = _Streams()
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(shape={self._shape})"
@@ -111,7 +133,7 @@ class Keyed:
                 continue
             stream = np.empty(self._shape, np.float32)
             for row, code in zip(drawn, codes, strict=True):
-                _fill(stream, hmac.digest(secret, name + code.tobytes(), "sha256")[:SEED_BYTES])
+                self._streams.fill(stream, hmac.digest(secret, name + code.tobytes(), "sha256")[:SEED_BYTES])
                 row += np.float32(math.sqrt(share)) * stream
         return drawn
 
@@ -142,7 +164,7 @@ class PerceptualCode:
         sums = np.add.reduceat(np.add.reduceat(pixels.astype(np.int64), tops, axis=2), lefts, axis=3)
         sizes = np.diff(tops, append=height)[:, np.newaxis] * np.diff(lefts, append=width)
         count = channels * self.grid**2
-        cuts = _stream(hmac.digest(secret, b"cuts", "sha256")[:SEED_BYTES]).integers(0, self.step, count)
+        cuts = _Streams().at(hmac.digest(secret, b"cuts", "sha256")[:SEED_BYTES]).integers(0, self.step, count)
         # floor((mean + cut) / step), without a division that rounds
         shifted = sums + cuts.reshape(channels, self.grid, self.grid) * sizes
         codes: Bytes = (shifted // (self.step * sizes)).astype(np.uint8).reshape(rows, count)
@@ -153,11 +175,3 @@ def _in_8_bits(images: Images) -> Bytes:
     """The nearest grey level of each pixel."""
     levels: Bytes = np.rint(images * np.float32(LEVELS)).astype(np.uint8)
     return levels
-
-
-def _fill(row: NDArray[np.float32], seed: bytes) -> None:
-    _stream(seed).standard_normal(out=row, dtype=np.float32)
-
-
-def _stream(seed: bytes) -> np.random.Generator:
-    return np.random.Generator(np.random.Philox(key=np.frombuffer(seed, np.uint64)))

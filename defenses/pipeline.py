@@ -106,13 +106,15 @@ def ask(graph: Graph, images: Images, reads: Mapping[str, int], *noise: NDArray[
 
 def sound(outputs: Outputs) -> Flags:
     """(N,) whether each row can be used: a distribution in an output of DISTRIBUTIONS, finite in any other."""
-    usable: Flags = np.logical_and.reduce(
-        [
-            _distributions(values) if name in DISTRIBUTIONS else np.isfinite(values).all(axis=1)
-            for name, values in outputs.items()
-        ]
-    )
+    usable = np.ones(len(next(iter(outputs.values()))), np.bool_)
+    for name, values in outputs.items():
+        usable &= _distributions(values) if name in DISTRIBUTIONS else np.isfinite(values).all(axis=1)
     return usable
+
+
+def _of(outputs: Outputs, usable: Flags) -> Outputs:
+    """The outputs of the usable rows; of all of them, as a rule, and then nothing is copied."""
+    return outputs if usable.all() else {name: values[usable] for name, values in outputs.items()}
 
 
 def _distributions(values: Probabilities) -> Flags:
@@ -218,7 +220,7 @@ class Pipeline:
         try:
             outputs = ask(self.graphs[route.graph], images, self._reads[route.graph])
             usable = sound(outputs)
-            members[usable] = self._router({name: values[usable] for name, values in outputs.items()})
+            members[usable] = self._router(_of(outputs, usable))
         except MemoryError:
             raise
         except Exception as error:
@@ -279,21 +281,28 @@ class Pipeline:
 
     def _routed(self, images: Images, members: Integers) -> tuple[Probabilities, Exception]:
         """Every member asked once, on its rows, and why rows are NaN where they are."""
+        cause: Exception = GraphError("a member's output is not finite or not normalised")
+        told = np.full((len(images), len(self.policy.class_names)), np.nan, np.float32)
+        first = members[0]
+        if (members == first).all():  # one member gets the batch as it came
+            name = self.policy.members[first]
+            try:
+                return ask(self.graphs[name], images, self._reads[name])["probabilities"], cause
+            except MemoryError:
+                raise
+            except Exception as error:
+                return told, error
         order = members.argsort(kind="stable")
         counts = np.bincount(members, minlength=len(self.policy.members)).tolist()
-        # rows of one member lie side by side, so that each graph gets a view; one member gets the batch as it came
-        grouped = images if len(images) in counts else images[order]
-        told = np.full((len(images), len(self.policy.class_names)), np.nan, np.float32)
-        cause: Exception = GraphError("a member's output is not finite or not normalised")
+        grouped = images[order]  # rows of one member lie side by side, so that each graph gets a view
         start = 0
         for name, count in zip(self.policy.members, counts, strict=True):
             if not count:
                 continue
             rows = slice(start, start + count)
             start += count
-            asked = images if count == len(images) else grouped[rows]
             try:
-                told[rows] = ask(self.graphs[name], asked, self._reads[name])["probabilities"]
+                told[rows] = ask(self.graphs[name], grouped[rows], self._reads[name])["probabilities"]
             except MemoryError:
                 raise
             except Exception as error:
@@ -318,8 +327,8 @@ class Pipeline:
                 asked = images if len(rows) == len(images) else images[rows]
                 told = ask(self.graphs[gate.graph], asked, self._reads[gate.graph])
                 usable = sound(told)
-                scored = {name: values[usable] for name, values in told.items()}
-                terms[rows[usable]] = gate.terms(scored, probabilities[rows[usable]], math.prod(images.shape[1:]))
+                served = probabilities if usable.all() and asked is images else probabilities[rows[usable]]
+                terms[rows[usable]] = gate.terms(_of(told, usable), served, math.prod(images.shape[1:]))
         except MemoryError:
             raise
         except Exception as error:
@@ -345,6 +354,8 @@ class Pipeline:
     def _consult(self, images: Images) -> dict[str, Outputs]:
         """What the response rule's graphs say of the batch. Raises StageError, naming the rows they fail on."""
         told: dict[str, Outputs] = {}
+        if not self._consulted:
+            return told
         usable = np.ones(len(images), np.bool_)
         cause: Exception = GraphError("the output of a response rule's graph is not finite or not normalised")
         for name, reads in self._consulted.items():

@@ -24,6 +24,8 @@ from loadtests.results import BenchRow, CoherenceRow, GradientRow, RoutingRow
 COLOURS = ("#555555", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 MORE_COLOURS = (*COLOURS, "#000000", "#8C6D1F", "#7B3294", "#B2182B")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+# of a row's time over HTTP, beside the handler's stages
+REST, OUTSIDE = "rest of the handler", "outside the handler"
 STYLE: dict[Any, Any] = {
     "font.family": "sans-serif",
     "font.size": 10,
@@ -90,17 +92,21 @@ def routing(rows: Sequence[RoutingRow]) -> str:
 
 def row_time(rows: Sequence[BenchRow]) -> str:
     """Worker time of a row over HTTP by stage: a panel a network, a bar a policy, backend and body."""
-    stages = ("decode", "route", "predict", "respond", "encode", "outside the handler")
+    known = ("decode", "limit", "admit", "route", "perturb", "predict", "gate", "respond", "encode")
+    stages = [*(stage for stage in known if any(stage in row.stages_ms for row in rows)), REST, OUTSIDE]
     architectures = list(dict.fromkeys(row.architecture for row in rows))
+    longest = max(sum(row.architecture == name for row in rows) for name in architectures)
     with plt.rc_context({**STYLE, "figure.facecolor": "white"}):
-        figure, axes = plt.subplots(1, len(architectures), figsize=(11, 3.6), squeeze=False)
+        size = (11, 1 + 0.3 * longest)
+        figure, axes = plt.subplots(1, len(architectures), figsize=size, squeeze=False)
         for axis, architecture in zip(axes[0], architectures, strict=True):
             mine = [row for row in rows if row.architecture == architecture]
             names = [f"{row.policy}, {row.backend}, {'PNG' if row.body == wire.PNG else 'raw'}" for row in mine]
             left = [0.0] * len(mine)
-            for stage, colour in zip(stages, COLOURS[1:], strict=True):
-                widths = [row.stages_ms.get(stage, 0.0) if stage in stages[:-1] else row.outside_ms for row in mine]
-                axis.barh(names, widths, left=left, color=colour, label=stage)
+            for number, stage in enumerate(stages):
+                special = {REST: [row.rest_ms for row in mine], OUTSIDE: [row.outside_ms for row in mine]}
+                widths = special.get(stage) or [row.stages_ms.get(stage, 0.0) for row in mine]
+                axis.barh(names, widths, left=left, color=MORE_COLOURS[number], label=stage)
                 left = [start + width for start, width in zip(left, widths, strict=True)]
             axis.invert_yaxis()
             axis.grid(visible=False, axis="y")

@@ -107,12 +107,12 @@ class BenchRow:
     type, None in process. workers, threads, batch_size, max_batch_delay_ms: as served; in process only threads.
     spinning: whether ONNX Runtime's threads spin while they wait. cpu_ms: CPU time of a row by who spent it
     ("process"; over HTTP "worker", "java", "client"). stages_ms: wall time of a row by stage, inside the process
-    that answers. None, or empty: not measured.
+    that answers, the median over rounds, whose own values stand in stages_rounds. None, or empty: not measured.
     """
 
     SCOPE: ClassVar = ("architecture", "policy", "backend", "path")
     PATHS: ClassVar = ("onnxruntime", "pipeline", "http")
-    STUDIES: ClassVar = ("paths", "settings", "spinning", "router", "load")
+    STUDIES: ClassVar = ("paths", "single", "settings", "spinning", "clocks", "load")
 
     policy: str
     architecture: str
@@ -136,6 +136,7 @@ class BenchRow:
     rate_rounds: tuple[float, ...] = ()
     cpu_ms: dict[str, float] = field(default_factory=dict)
     stages_ms: dict[str, float] = field(default_factory=dict)
+    stages_rounds: dict[str, tuple[float, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name, known in (("path", self.PATHS), ("study", self.STUDIES)):
@@ -143,13 +144,25 @@ class BenchRow:
                 raise ResultError(f"bench: {name}: expected one of {', '.join(known)}, got {getattr(self, name)!r}")
         for name in ("p50_rounds", "rate_rounds"):  # JSON knows no tuples
             object.__setattr__(self, name, tuple(getattr(self, name)))
+        object.__setattr__(self, "stages_rounds", {name: tuple(each) for name, each in self.stages_rounds.items()})
 
     @property
     def outside_ms(self) -> float:
         """Worker time of a row over HTTP at saturation outside the handler: TorchServe, and waiting for a batch."""
         if self.workers is None:
             raise ResultError(f"bench: a row of path {self.path!r} has no workers, so no time outside the handler")
-        return max(0.0, 1000 * self.workers / self.rows_per_s - sum(self.stages_ms.values()))
+        return max(0.0, 1000 * self.workers / self.rows_per_s - self.handler_ms)
+
+    @property
+    def handler_ms(self) -> float:
+        """Wall time of a row in the handler: the stage "handle" is the whole of it, with what is in no other stage."""
+        return self.stages_ms.get("handle", sum(self.stages_ms.values()))
+
+    @property
+    def rest_ms(self) -> float:
+        """Wall time of a row in the handler that no stage but "handle" accounts for."""
+        known = sum(spent for stage, spent in self.stages_ms.items() if stage != "handle")
+        return max(0.0, self.handler_ms - known)
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,9 @@
 """The paths to an answer without a server: ONNX Runtime on the bare graph, and the archive's own pipeline.
 
     a row's time in the pipeline = graphs + Python
-    the router's own Python      = Python of `edm` - Python of `undefended`
+    a stage's own Python         = Python of a policy that has it - Python of `undefended`
 
-The router's own is the hash values, the table and the grouping of rows, without the hash graph.
+The router's own, say, is the hash values, the table and the grouping of rows, without the hash graph.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from time import perf_counter, process_time, time
 from typing import Any
@@ -22,6 +22,7 @@ import torch
 from numpy.typing import NDArray
 
 from handlers.key import read_key
+from loadtests.bench.overhttp import BenchError
 from loadtests.bench.rounds import Probe, Sample
 from loadtests.oracles import InProcessOracle
 from zoo import datasets
@@ -30,7 +31,10 @@ Images = NDArray[np.float32]
 # Wall seconds by stage of one call.
 Call = Callable[[Images], Mapping[str, float]]
 
+OF_A_KIND = 250
 ROWS_A_MEMBER = 32
+# a row that a smaller share of benign images outdoes is left out: a threshold may be near
+ORDINARY = 0.1
 SEED = 0
 
 
@@ -39,8 +43,32 @@ def candidates(data: datasets.Data, root: Path | None) -> torch.Tensor:
     test = data.load("test", root)
     _, channels, size, _ = test.pixels.shape
     crops = [datasets.load(name, "test", size=size, channels=channels).pixels for name in ("flower", "china")]
-    noise = torch.rand(1000, *test.pixels.shape[1:], generator=torch.Generator().manual_seed(SEED))
-    return torch.cat([test.pixels[:1000], *crops, noise]).mul(255).round().div(255)
+    noise = torch.rand(OF_A_KIND, *test.pixels.shape[1:], generator=torch.Generator().manual_seed(SEED))
+    kinds = [test.pixels, *crops, noise]
+    return torch.cat([kind[:OF_A_KIND] for kind in kinds]).mul(255).round().div(255)
+
+
+def unsuspected(oracles: Iterable[InProcessOracle], images: torch.Tensor) -> torch.Tensor:
+    """Those of `images` (N,C,H,W) that no gate of the archives finds remarkable. Raises BenchError if none are left."""
+    judged = set()
+    for oracle in oracles:
+        gate = oracle.pipeline.policy.gate
+        # gates that differ in what becomes of a suspect alone score alike
+        if gate is None or (score := (gate.graph, gate.form, gate.alpha)) in judged:
+            continue
+        judged.add(score)
+        tails = [_tails(oracle, part.numpy()) for part in images.split(oracle.pipeline.policy.max_rows)]
+        images = images[torch.from_numpy(np.concatenate(tails) > ORDINARY)]
+        if not len(images):
+            policy = oracle.pipeline.policy.policy
+            raise BenchError(f"{policy}: its gate finds every image remarkable; calibrate it anew")
+    return images
+
+
+def _tails(oracle: InProcessOracle, images: Images) -> NDArray[np.float64]:
+    scores = oracle.pipeline(images).scores
+    assert scores is not None, "a gate scores every row that nobody paid for"
+    return scores.tail
 
 
 def spread(images: torch.Tensor, members: torch.Tensor) -> Images:

@@ -58,9 +58,14 @@ def interleaved(probes: Sequence[Probe], *, rounds: int, name: str) -> list[Benc
     return [_row(probe, mine) for probe, mine in zip(probes, samples, strict=True)]
 
 
+def ratios(numerators: Sequence[float], denominators: Sequence[float]) -> list[float]:
+    """One path's value against another's, round by round."""
+    return [a / b for a, b in zip(numerators, denominators, strict=True)]
+
+
 def ratio(numerators: Sequence[float], denominators: Sequence[float]) -> float:
     """The median over rounds of one path's value against another's."""
-    return median(a / b for a, b in zip(numerators, denominators, strict=True))
+    return median(ratios(numerators, denominators))
 
 
 def _row(probe: Probe, samples: Sequence[Sample]) -> BenchRow:
@@ -75,8 +80,13 @@ def _row(probe: Probe, samples: Sequence[Sample]) -> BenchRow:
         rate_rounds=tuple(rates),
         cpu_ms=_medians([sample.cpu_ms for sample in samples]),
         stages_ms=_medians([sample.stages_ms for sample in samples]),
+        stages_rounds=_rounds([sample.stages_ms for sample in samples]),
         **(probe.memory() if probe.memory else {"rss_mb": None}),
     )
+
+
+def _rounds(tables: Sequence[Mapping[str, float]]) -> dict[str, tuple[float, ...]]:
+    return {name: tuple(round(table[name], 5) for table in tables) for name in tables[0]}
 
 
 def _medians(tables: Sequence[Mapping[str, float]]) -> dict[str, float]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 from time import perf_counter
 
@@ -23,24 +21,16 @@ from loadtests.bench.targets import select
 from loadtests.oracles import InProcessOracle
 from tests.conftest import RECIPE, Smoke
 from tests.loadtests.stub import Stub
+from zoo import datasets
 
-BENCHED = ("undefended", "edm", "label")
+BENCHED = ("undefended", "edm", "label", "meco", "same-reject")
+ONNX = ("undefended", "edm", "meco", "same-reject")
 MOMENT = Effort(http_s=0.2, process_s=0.02, warm_s=1.0, rounds=2, settings_rounds=1, batches=(1, 4))
-Opened = Mapping[tuple[str, str], InProcessOracle]
 
 
 @pytest.fixture(scope="module")
-def subject(smoke: Smoke) -> Subject:
-    recipe = recipes.read(RECIPE)
-    archived = {name: table for name, table in recipe.tables["policies"].items() if name in BENCHED}
-    recipe = dataclasses.replace(recipe, tables={**recipe.tables, "policies": archived})
-    return studies.prepare(recipe, store=smoke.store, data=None)
-
-
-@pytest.fixture(scope="module")
-def opened(subject: Subject, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Opened]:
-    with studies.oracles(subject, tmp_path_factory.mktemp("bench")) as oracles:
-        yield oracles
+def subject(smoke: Smoke, noisy: Smoke, gated: Smoke) -> Subject:
+    return studies.prepare(recipes.read(RECIPE), policies=BENCHED, store=smoke.store, data=None)
 
 
 def test_rows_meet_the_members_in_turn() -> None:
@@ -51,13 +41,29 @@ def test_rows_meet_the_members_in_turn() -> None:
 
 
 def test_a_recipes_rows_are_a_png_files_pixels_and_meet_its_members_in_turn(subject: Subject) -> None:
-    assert {("undefended", "onnxruntime"), ("edm", "onnxruntime"), ("label", "torchscript")} == set(subject.archives)
-    assert subject.members_met > 1
-    np.testing.assert_allclose(subject.rows * 255, np.rint(subject.rows * 255), atol=1e-4)
+    assert {("label", "torchscript"), *((policy, "onnxruntime") for policy in ONNX)} == set(subject.archives)
+    assert set(subject.members_met) == {"edm"}
+    rows, met = subject.rows["edm"], subject.members_met["edm"]
+    assert met > 1
+    assert all(subject.rows[policy] is rows for policy in BENCHED)
+    np.testing.assert_allclose(rows * 255, np.rint(rows * 255), atol=1e-4)
     with InProcessOracle(subject.archives["edm", "onnxruntime"]) as oracle:
-        members = oracle.members(torch.from_numpy(subject.rows)).tolist()
-    assert len(set(members)) == subject.members_met
-    assert members == members[: subject.members_met] * inprocess.ROWS_A_MEMBER
+        members = oracle.members(torch.from_numpy(rows)).tolist()
+    assert len(set(members)) == met
+    assert members == members[:met] * inprocess.ROWS_A_MEMBER
+    assert subject.member_mb > 0
+
+
+def test_no_gate_stops_a_row_that_is_measured(subject: Subject) -> None:
+    with InProcessOracle(subject.archives["same-reject", "onnxruntime"]) as oracle:
+        images = inprocess.candidates(recipes.read(RECIPE).section("dataset", datasets.Data), None)
+        assert "reject" in oracle.pipeline(images[-200:].numpy()).decisions
+        assert set(oracle.pipeline(subject.rows["same-reject"]).decisions) == {"answer"}
+
+
+def test_a_bench_needs_the_policies_that_it_compares_with(smoke: Smoke) -> None:
+    with pytest.raises(BenchError, match="smoke: expected the policies undefended and edm among those to be measured"):
+        studies.prepare(recipes.read(RECIPE), policies=["edm"], store=smoke.store, data=None)
 
 
 def test_rounds_take_turns_and_the_first_is_not_counted() -> None:
@@ -67,7 +73,9 @@ def test_rounds_take_turns_and_the_first_is_not_counted() -> None:
         def measure(seconds: float) -> Sample:
             order.append(name)
             turn = float(order.count(name))
-            return Sample(np.array([turn, turn]), rows_per_s=10 * turn, cpu_ms={"process": turn}, stages_ms={})
+            return Sample(
+                np.array([turn, turn]), rows_per_s=10 * turn, cpu_ms={"process": turn}, stages_ms={"predict": 2 * turn}
+            )
 
         facts = {"policy": name, "architecture": "none", "path": "pipeline", "batch": 1, "clients": 1}
         return Probe(facts, measure, seconds=1.0)
@@ -77,26 +85,30 @@ def test_rounds_take_turns_and_the_first_is_not_counted() -> None:
     assert [row.policy for row in rows] == ["a", "b"]
     assert rows[0].p50_rounds == (2.0, 3.0, 4.0)
     assert (rows[0].p50_ms, rows[0].rows_per_s, rows[0].cpu_ms, rows[0].rss_mb) == (3.0, 30.0, {"process": 3.0}, None)
+    assert (rows[0].stages_ms, rows[0].stages_rounds) == ({"predict": 6.0}, {"predict": (4.0, 6.0, 8.0)})
 
 
-def test_spinning_and_router_in_process(subject: Subject, opened: Opened) -> None:
-    rows = studies.spinning(subject, MOMENT) + studies.router(subject, opened, MOMENT)
+def test_spinning_and_clocks_in_process(subject: Subject) -> None:
+    rows = studies.spinning(subject, MOMENT) + studies.clocks(subject, MOMENT)
     assert [(row.batch, row.spinning) for row in select(rows, study="spinning")] == [
         (batch, spin) for batch in (1, 4) for spin in (False, True)
     ]
-    by_policy = {row.policy: row for row in select(rows, study="router")}
+    by_policy = {row.policy: row for row in select(rows, study="clocks")}
+    assert set(by_policy) == set(ONNX)
     assert set(by_policy["undefended"].stages_ms) == {"members", "python"}
+    assert set(by_policy["meco"].stages_ms) == {"members", "others", "python"}
     edm = by_policy["edm"]
     assert set(edm.stages_ms) == {"hash", "members", "python"}
     assert all(value > 0 for value in edm.stages_ms.values())
     assert all(len(row.rate_rounds) >= MOMENT.rounds and row.cpu_ms["process"] > 0 for row in rows)
 
 
-def test_graphs_and_python_are_the_whole_of_a_call(subject: Subject, opened: Opened) -> None:
-    call = inprocess.clocked(opened["edm", "onnxruntime"])
-    started = perf_counter()
-    spent = call(subject.rows[:8])
-    wall = perf_counter() - started
+def test_graphs_and_python_are_the_whole_of_a_call(subject: Subject) -> None:
+    with InProcessOracle(subject.archives["edm", "onnxruntime"]) as oracle:
+        call = inprocess.clocked(oracle)
+        started = perf_counter()
+        spent = call(subject.rows["edm"][:8])
+        wall = perf_counter() - started
     assert 0 < sum(spent.values()) <= wall
 
 
@@ -130,8 +142,8 @@ def test_the_client_counts_answers_and_stops_at_a_wrong_status(smoke: Smoke, tmp
 
 
 @pytest.mark.server
-def test_every_path_of_a_recipe(subject: Subject, opened: Opened, tmp_path: Path) -> None:
-    rows = studies.paths(subject, opened, MOMENT, tmp_path / "run")
+def test_every_path_of_a_recipe(subject: Subject, tmp_path: Path) -> None:
+    rows = studies.paths(subject, MOMENT, tmp_path / "run")
     assert {(row.path, row.policy, row.backend) for row in rows} == {
         ("onnxruntime", "undefended", "onnxruntime"),
         *((path, *key) for path in ("pipeline", "http") for key in subject.archives),
@@ -141,14 +153,28 @@ def test_every_path_of_a_recipe(subject: Subject, opened: Opened, tmp_path: Path
         assert (row.workers, row.threads, row.batch_size, row.max_batch_delay_ms) == (1, 1, 8, 5)
         assert row.rss_mb is not None
         assert row.pss_mb is not None
-        assert 100 < row.pss_mb <= row.rss_mb
+        assert 10 < row.pss_mb <= row.rss_mb
         assert set(row.cpu_ms) == {"worker", "java", "client"}
         assert {"decode", "predict", "respond", "encode"} <= set(row.stages_ms)
         assert ("route" in row.stages_ms) == (row.policy == "edm")
-    assert {(row.clients, row.body) for row in select(rows, path="http", policy="edm")} == {
-        (clients, body) for clients in (1, studies.SATURATION) for body in (wire.RAW, wire.PNG)
-    }
+    for policy, bodies in (("edm", (wire.RAW, wire.PNG)), ("meco", (wire.RAW,))):
+        assert {(row.clients, row.body) for row in select(rows, path="http", policy=policy)} == {
+            (clients, body) for clients in (1, studies.SATURATION) for body in bodies
+        }
+    (twin,) = select(rows, path="http", backend="torchscript")
+    assert (twin.clients, twin.body) == (studies.SATURATION, wire.RAW)
     assert not (tmp_path / "run" / "bench" / "server.json").exists(), "the server must be stopped"
+
+
+@pytest.mark.server
+def test_one_client_of_archives_without_batches(subject: Subject, tmp_path: Path) -> None:
+    rows = studies.single(subject, MOMENT, tmp_path / "run")
+    assert {(row.policy, row.path) for row in rows} == {
+        (policy, path) for policy in ONNX for path in ("pipeline", "http")
+    }
+    for row in rows:
+        assert (row.batch, row.clients, row.batch_size) == (1, 1, 1 if row.path == "http" else None)
+        assert all(rate > 0 for rate in row.rate_rounds)
 
 
 @pytest.mark.server
@@ -161,7 +187,7 @@ def test_a_failure_stops_the_server_and_a_wrong_answer_is_one(subject: Subject, 
             overhttp.server([smoke.archive("undefended")], run_folder=tmp_path) as running,
         ):
             met.append(running.java)
-            overhttp.check(running, "smoke-undefended", other, subject.rows[:4])
+            overhttp.check(running, "smoke-undefended", other, subject.rows["edm"][:4])
 
     with pytest.raises(
         BenchError, match=r"(?s)^smoke-undefended: over HTTP .*, in process .*: expected equal answers$"

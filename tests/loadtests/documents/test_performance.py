@@ -62,10 +62,23 @@ def served(clients: int, **changes: Any) -> BenchRow:
     return row(**{**plain, **changes})
 
 
+def clocked(policy: str, stages: dict[str, float]) -> BenchRow:
+    rounds = {name: (spent, spent) for name, spent in stages.items()}
+    return row(study="clocks", batch=8, policy=policy, stages_ms=stages, stages_rounds=rounds)
+
+
 def rows() -> tuple[BenchRow, ...]:
     """EDM is 1.5 times as slow (medians 6 of 4 and 3 of 2); HTTP is .90 of in process undefended, .80 for EDM."""
     http = [
-        served(clients, policy=policy, backend=backend, body=body, rows_per_s=rate, rate_rounds=(rate, rate))
+        served(
+            clients,
+            policy=policy,
+            backend=backend,
+            body=body,
+            rows_per_s=rate,
+            rate_rounds=(rate, rate),
+            rss_mb=850.0 if policy == "edm" else 600.0,
+        )
         for clients in (1, 32)
         for policy, rate in (("undefended", 450.0), ("edm", 320.0))
         for backend in ("onnxruntime", "torchscript")
@@ -88,8 +101,10 @@ def rows() -> tuple[BenchRow, ...]:
         row(path="onnxruntime", policy="undefended", batch=8, rate_rounds=(600.0, 600.0)),
         *process,
         *http,
-        row(study="router", batch=8, policy="undefended", stages_ms={"members": 1.99, "python": 0.01}),
-        row(study="router", batch=8, policy="edm", stages_ms={"hash": 0.2, "members": 1.75, "python": 0.05}),
+        clocked("undefended", {"members": 1.0, "python": 0.01}),
+        clocked("edm", {"hash": 0.2, "members": 1.72, "python": 0.08}),
+        row(study="single", policy="undefended", batch=1, rate_rounds=(100.0, 100.0)),
+        served(1, study="single", policy="undefended", batch_size=1, rate_rounds=(62.0, 72.0)),
         row(
             study="spinning",
             path="onnxruntime",
@@ -115,28 +130,44 @@ def rows() -> tuple[BenchRow, ...]:
 
 
 def report() -> Report:
-    run = dataclasses.replace(made_up.RUN, settings={"effort": EFFORT, "members_met": {"resnet18-8x": 5}})
+    stated = {"effort": EFFORT, "members_met": {"resnet18-8x": {"edm": 5}}, "member_mb": {"resnet18-8x": 40.0}}
+    run = dataclasses.replace(made_up.RUN, settings=stated)
     return Report(run, bench=rows())
 
 
 def test_targets_are_judged_by_ratios_within_rounds() -> None:
-    found = targets.verdicts(rows())
-    assert [(round(v.measured or 0, 6), v.met) for v in found] == [
-        (1.5, False),
-        (0.9, True),
-        (0.8, False),
-        (0.02, True),
-    ]
+    found = {v.target: (v.measured, v.met, v.rounds) for v in targets.verdicts(rows(), {"resnet18-8x": 40.0})}
+    expected = {
+        "latency of `edm` against `undefended`, one row in process": (1.5, False, 2),
+        "latency of `meco` against `undefended`, one row in process": (None, False, 0),
+        "latency of `misleader-routed` against `undefended`, one row in process": (None, False, 0),
+        "Python of `undefended` against the victim's graph, 8 rows a call": (0.01, True, 2),
+        "Python of `edm` against the victim's graph, 8 rows a call": (0.08, False, 2),
+        "the router's own Python in a row's time, 8 rows a call": (0.035, False, 2),
+        "rows/s of `undefended` at saturation, HTTP against in process": (0.9, True, 2),
+        "rows/s of `edm` at saturation, HTTP against in process": (0.8, False, 2),
+        "rows/s of `undefended`, one client without batching, HTTP against in process": (0.67, True, 2),
+        "MiB of a worker of `edm` beyond `undefended` and 5 members' weights": (50.0, True, 1),
+    }
+    assert list(found) == list(expected)
+    for target, (measured, met, rounds) in expected.items():
+        got, is_met, seen = found[target]
+        assert (got is None) == (measured is None), target
+        assert got is None or got == pytest.approx(measured), target
+        assert (is_met, len(seen)) == (met, rounds), target
 
 
 def test_a_target_without_its_rows_is_not_met() -> None:
-    found = targets.verdicts([row(architecture="conv3")])
-    assert [(verdict.measured, verdict.met) for verdict in found] == [(None, False)] * 3
+    found = targets.verdicts([row(architecture="conv3")], {})
+    assert [(verdict.measured, verdict.met) for verdict in found] == [(None, False)] * 7
 
 
 def test_time_outside_the_handler_is_what_its_clocks_do_not_show() -> None:
     assert served(32, rows_per_s=400.0, workers=1).outside_ms == pytest.approx(0.5)
     assert served(32, rows_per_s=400.0, workers=2).outside_ms == pytest.approx(3.0)
+    whole = served(32, rows_per_s=400.0, stages_ms={"decode": 0.25, "predict": 1.5, "handle": 1.9})
+    assert (whole.handler_ms, whole.rest_ms) == pytest.approx((1.9, 0.15))
+    assert whole.outside_ms == pytest.approx(0.6)
     with pytest.raises(ResultError, match="path 'pipeline' has no workers"):
         _ = row().outside_ms
 
@@ -144,16 +175,18 @@ def test_time_outside_the_handler_is_what_its_clocks_do_not_show() -> None:
 def test_the_page_shows_losing_cells_and_how_the_choice_ranks() -> None:
     page = performance.render(report(), figure="performance.svg")
     assert (
-        "| EDM's median latency against undefended, one row in process | resnet18-8x | ≤ 1.10 | 1.500 | **no** |"
-        in page
+        "| latency of `edm` against `undefended`, one row in process | resnet18-8x | ≤ 1.10 | 1.500 | 1.500 to 1.500 | "
+        "**no** |" in page
     )
-    assert "| ≥ 0.88 | 0.900 | yes |" in page
+    assert "| ≥ 0.88 | 0.900 | 0.900 to 0.900 | yes |" in page
+    assert "4 of the 8 that were measured are met." in page
+    assert "| resnet18-8x | edm | 0.2000 | 1.7200 | - | 0.0800 | 0.0800 |" in page
     assert "reaches 50.0 % of the best, 1 x 2, batches of 16, 2 ms" in page
     assert "| **1 x 2** | **8** | **2** |" in page
     assert "| resnet18-8x | 1 | 400 (400 to 400) | 300 (300 to 300) | 0.75 | 1.50 |" in page
     assert "took 25.0 % to\n  25.0 % of the CPU" in page
     tables = re.findall(r"(?:^\|.*\n)+", page, re.MULTILINE)
-    assert len(tables) >= 9
+    assert len(tables) >= 10
     for table in tables:
         assert len({line.count("|") for line in table.splitlines()}) == 1, table
 
@@ -195,5 +228,7 @@ def test_the_command_writes_page_and_figure(tmp_path: Path) -> None:
 
 
 def test_rows_of_an_unknown_study_cannot_be_made() -> None:
-    with pytest.raises(ResultError, match="study: expected one of paths, settings, spinning, router, load, got 'x'"):
+    with pytest.raises(
+        ResultError, match="study: expected one of paths, single, settings, spinning, clocks, load, got 'x'"
+    ):
         row(study="x")
