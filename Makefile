@@ -7,6 +7,8 @@ ATTACKS  ?=
 CLIENTS  ?= 1
 DILUTION ?= 0
 INSTANCE ?= default
+CASES    ?= 10000
+MINUTES  ?= 15
 PYTHON   ?= python3
 RUN      ?= reports/$(name)
 
@@ -41,15 +43,18 @@ scores   = $(if $(shell grep '^gate = ' recipes/$(RECIPE).toml),$(runs)/.calibra
 graphs   = build/$(name)/.exported
 archives = $(POLICIES:%=model_store/$(name)-%.mar)
 models   = $(POLICIES:%=$(name)-%)
+# what an operator may serve side by side, and what is attacked together
+attacked = undefended edm same-reject same-pow
 benched  = bench-conv3 bench-resnet18
-bench_policies = undefended edm undefended-torchscript edm-torchscript
+bench_policies = undefended edm meco meco-keyed same-observe same-reject same-pow misleader misleader-routed label limited \
+                 undefended-torchscript edm-torchscript
 
 .DELETE_ON_ERROR:
 .SECONDARY:
-.PHONY: help setup lock image-requirements kubernetes-check key train export calibrate archive serve client rotate status stop health dashboard loadtest attack report demo reproduce reproduce-edm reproduce-meco reproduce-same reproduce-misleader thieves thieves-over-http documents bench bench-defenses bench-gates bench-misleader bench-memory bench-attacks check test clean
+.PHONY: help setup lock image-requirements kubernetes-check key train export calibrate archive serve client rotate status stop health dashboard loadtest attack fuzz selftest faults soak controls report demo reproduce reproduce-edm reproduce-meco reproduce-same reproduce-misleader thieves thieves-over-http documents bench bench-archives bench-profile bench-fusing bench-defenses bench-gates bench-misleader bench-memory bench-attacks check test clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-17s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-19s %s\n", $$1, $$2}' Makefile
 	@echo "  variables: RECIPE=$(RECIPE) TIER=$(TIER) POLICIES='$(POLICIES)' INSTANCE=$(INSTANCE) PORTS='--port-offset 100' GPU=1 GATEWAY=1 NAME=client"
 
 setup: $(ready) ## .venv with the locked packages (GPU=1: onnxruntime-gpu)
@@ -173,6 +178,34 @@ report: | $(ready) ## utility figures and the report of RUN
 	$(py) -m loadtests.utility $(spec) --policies $(POLICIES) --run $(RUN)
 	$(py) -m loadtests.report $(RUN)
 
+fuzz: POLICIES = $(attacked)
+fuzz: ## CASES hostile requests (10000) against POLICIES: results/fuzz.json
+	$(MAKE) serve POLICIES="$(POLICIES)"
+	$(py) -m loadtests.fuzz $(spec) --instance $(INSTANCE) --policies $(POLICIES) --cases $(CASES) --output results/fuzz.json \
+	  || { $(MAKE) stop; exit 1; }
+	$(MAKE) stop
+
+selftest: POLICIES = $(attacked) limited
+selftest: ## send a server of POLICIES, behind its gateway, what each control must stop: results/selftest.json
+	$(MAKE) serve POLICIES="$(POLICIES)" GATEWAY=1
+	$(py) -m loadtests.selftest $(spec) --instance $(INSTANCE) --policies $(POLICIES) --gateway --output results/selftest.json \
+	  || { $(MAKE) stop; exit 1; }
+	$(MAKE) stop
+
+faults: key ## kill, fill, cut off and restart servers of RECIPE under load: results/faults.json (redis-server, faketime, nginx)
+	$(MAKE) archive POLICIES="undefended same-pow"
+	$(py) -m loadtests.faults $(spec) --plain undefended --gated same-pow
+	$(py) -m loadtests.documents.resilience
+
+soak: POLICIES = undefended edm meco-keyed same-pow
+soak: key ## MINUTES (15) at 80 % of saturation, a fifth of it a thief: results/soak.json (on an idle machine)
+	$(MAKE) archive POLICIES="$(POLICIES)"
+	$(py) -m loadtests.soak $(spec) --policies $(POLICIES) --minutes $(MINUTES)
+	$(py) -m loadtests.documents.resilience
+
+controls: | $(ready) ## take out each control of the threat model: its test must fail; results/controls.json
+	$(py) -m tests.controls --output results/controls.json
+
 demo: ## all of it on RECIPE: train, export, archive, serve, use, attack, report
 	$(MAKE) archive
 	$(MAKE) serve
@@ -198,7 +231,7 @@ tables  = $(shell sed -n 's/^\[evaluate\.\($(1)-[^]]*\)\].*/\1/p' recipes/$(RECI
 
 reproduce: $(foreach method,edm meco same misleader,$(if $(call has,$(method)),reproduce-$(method))) ## EDM's, MeCo's, SAME's and MISLEADER's tables on RECIPE (mnist, fashionmnist, cifar10, ...; TIER=paper for a GPU): results/METHOD-RECIPE.json
 
-reproduce-edm: key
+reproduce-edm: key ## EDM alone
 	$(MAKE) archive POLICIES="$(studied)"
 	$(py) -m loadtests.trained $(spec) --policies $(studied) --run $(RUN)
 	$(py) -m loadtests.utility $(spec) --policies $(studied) --run $(RUN)
@@ -211,7 +244,7 @@ reproduce-edm: key
 	$(MAKE) documents
 
 reproduce-meco: RUN = reports/$(name)-meco
-reproduce-meco: key
+reproduce-meco: key ## MeCo alone
 	$(MAKE) archive POLICIES="$(beside) $(noisy)"
 	$(py) -m loadtests.trained $(spec) --policies undefended $(noisy) --run $(RUN)
 	$(py) -m loadtests.utility $(spec) --policies $(beside) $(noisy) --run $(RUN)
@@ -226,7 +259,7 @@ reproduce-meco: key
 	$(MAKE) documents
 
 reproduce-same: RUN = reports/$(name)-same
-reproduce-same: key
+reproduce-same: key ## SAME alone
 	$(MAKE) archive POLICIES="$(unguarded) $(scored) $(filter-out $(scored),$(gated))"
 	$(py) -m loadtests.utility $(spec) --policies $(unguarded) $(gated) --run $(RUN)
 	$(py) -m loadtests.detection $(spec) --policies $(scored) $(if $(filter edm-fixed,$(unguarded)),--ensemble edm-fixed) --run $(RUN)
@@ -242,7 +275,7 @@ reproduce-same: key
 	$(MAKE) documents
 
 reproduce-misleader: RUN = reports/$(name)-misleader
-reproduce-misleader: key
+reproduce-misleader: key ## MISLEADER alone
 	$(MAKE) archive POLICIES="$(distilled)"
 	$(py) -m loadtests.trained $(spec) --policies $(filter-out label,$(distilled)) --run $(RUN)
 	$(py) -m loadtests.utility $(spec) --policies $(distilled) --run $(RUN)
@@ -282,10 +315,22 @@ documents: | $(ready) ## docs/results and docs/performance.md from the committed
 	$(py) -m loadtests.documents.misleader
 	$(py) -m loadtests.documents.performance
 	$(py) -m loadtests.documents.serving_memory
+	$(py) -m loadtests.documents.resilience
 
 bench: key ## what an answer costs: results/bench.json and docs/performance.md (on an idle machine)
-	for recipe in $(benched); do $(MAKE) archive RECIPE=$$recipe POLICIES="$(bench_policies)" || exit 1; done
-	$(py) -m loadtests.bench $(benched)
+	for recipe in $(benched); do $(MAKE) bench-archives RECIPE=$$recipe || exit 1; done
+	$(py) -m loadtests.bench $(benched) --policies $(bench_policies)
+	$(py) -m loadtests.documents.performance
+
+bench-archives: key ## the archives of RECIPE that `make bench` measures
+	$(MAKE) archive POLICIES="$(call offered,$(bench_policies))"
+
+bench-profile: | $(ready) ## where a worker's time goes, by py-spy: results/profile.json (after make bench)
+	$(py) -m loadtests.profile bench-resnet18 --policies undefended misleader
+	$(py) -m loadtests.documents.performance
+
+bench-fusing: | $(ready) ## a policy's graphs as one graph: results/fusing.json (after make bench)
+	$(py) -m loadtests.fusing $(benched)
 	$(py) -m loadtests.documents.performance
 
 bench-defenses: key ## what input noise and poisoned answers cost beside the victim alone (on an idle machine)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib.util
 import shlex
+import stat
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -100,6 +101,9 @@ def key_variables(archives: Iterable[Archive], environ: Mapping[str, str]) -> di
                 raise RefusedError(
                     f"${file_variable} names no file: {path}. Make a key there with `python -m handlers.key {path}`."
                 )
+            mode = stat.S_IMODE(path.stat().st_mode)
+            if mode & 0o077:  # the workers would refuse it too, one after the other
+                raise RefusedError(f"key file {path}: expected mode 0600, got {mode:04o}. Run `chmod 600 {path}`.")
             found[file_variable] = str(path)
         elif environ.get(archive.key_env):
             found[archive.key_env] = environ[archive.key_env]

@@ -8,7 +8,8 @@ forgotten before it expires would pay twice.
 
 A store that may have forgotten something begins a new life, and solutions of challenges from an earlier one are
 refused. An empty store is a new life; so is a Redis process that has started anew, since its files may be older than
-its last answers. Rows taken are only worth a window: what is lost of them is a limit that begins anew.
+its last answers, and an SQLite file once the clock was set back by more than GRACE_S, since it forgets by the clock.
+Rows taken are only worth a window: what is lost of them is a limit that begins anew.
 
 Redis counts a window by its own clock, so that the machines' clocks need not agree about slots.
 """
@@ -35,6 +36,9 @@ GRACE_S = 60
 # Seconds for Redis to answer, and for the other workers to leave the SQLite file; then the client is told 503.
 TIMEOUT_S = 1.0
 PATIENCE_S = 5.0
+# A Redis that was silent is not asked again for so long, or every row of a batch would wait for it in turn. One that
+# refuses connections says so at once.
+PAUSE_S = 5.0
 
 # Rows are counted in every account or in none: KEYS are the accounts, ARGV the window, its slots, the rows, and each
 # account's most. Gives 0, or the place of the first account that is full, the time, and what it took by slot.
@@ -79,28 +83,49 @@ class SqliteStore:
                 self._connection.execute("BEGIN IMMEDIATE")
                 self._connection.execute("CREATE TABLE IF NOT EXISTS spent (nonce TEXT PRIMARY KEY, expires REAL)")
                 self._connection.execute("CREATE INDEX IF NOT EXISTS expiry ON spent (expires)")
-                self._connection.execute("CREATE TABLE IF NOT EXISTS lives (life TEXT)")
+                self._connection.execute("CREATE TABLE IF NOT EXISTS lives (life TEXT, latest REAL)")
                 self._connection.execute(
                     "CREATE TABLE IF NOT EXISTS taken (account TEXT, slot INTEGER, rows INTEGER, expires REAL, "
                     "PRIMARY KEY (account, slot)) WITHOUT ROWID"
                 )
                 self._connection.execute("CREATE INDEX IF NOT EXISTS forgotten ON taken (expires)")
                 self._connection.execute(
-                    "INSERT INTO lives SELECT ? WHERE NOT EXISTS (SELECT * FROM lives)", [secrets.token_hex(8)]
+                    "INSERT INTO lives SELECT ?, ? WHERE NOT EXISTS (SELECT * FROM lives)",
+                    [secrets.token_hex(8), clock()],
                 )
-            ((self._life,),) = self._connection.execute("SELECT life FROM lives").fetchall()
         except (OSError, sqlite3.Error) as error:
             raise StoreError(f"{path} cannot be used as a store: {type(error).__name__}: {error}") from error
 
     def life(self) -> str:
         """See defenses.memory.Spent."""
-        return str(self._life)
+        now = self._clock()
+        try:
+            with self._lock, self._connection:
+                ((life, latest),) = self._connection.execute("SELECT life, latest FROM lives").fetchall()
+                return str(life) if now >= latest - GRACE_S else self._new_life(now)
+        except sqlite3.Error as error:
+            raise StoreError(f"the SQLite store failed: {type(error).__name__}: {error}") from error
+
+    def _new_life(self, now: float) -> str:
+        """The life that begins when the clock was set back: what expired by the old one may be forgotten."""
+        life = secrets.token_hex(8)
+        # not where another worker was first
+        self._connection.execute("UPDATE lives SET life = ?, latest = ? WHERE latest > ?", [life, now, now + GRACE_S])
+        ((life,),) = self._connection.execute("SELECT life FROM lives").fetchall()
+        return str(life)
 
     def spend(self, nonce: str, expires: float, life: str) -> bool:
         """See defenses.memory.Spent."""
+        now = self._clock()
         try:
             with self._lock, self._connection:
-                self._connection.execute("DELETE FROM spent WHERE expires < ?", [self._clock() - GRACE_S])
+                self._connection.execute("BEGIN IMMEDIATE")
+                ((latest,),) = self._connection.execute("SELECT latest FROM lives").fetchall()
+                if now < latest - GRACE_S:
+                    self._new_life(now)
+                elif now > latest:
+                    self._connection.execute("UPDATE lives SET latest = ?", [now])
+                self._connection.execute("DELETE FROM spent WHERE expires < ?", [now - GRACE_S])
                 inserted = self._connection.execute(
                     "INSERT OR IGNORE INTO spent SELECT ?, ? FROM lives WHERE life = ?", [nonce, expires, life]
                 )
@@ -147,14 +172,16 @@ class RedisStore:
         from redis.retry import Retry
 
         self._clock = clock
-        self._error = redis.RedisError
+        self._error, self._silence = redis.RedisError, redis.TimeoutError
+        self._silent_until = 0.0
         try:
             self._redis: Any = redis.Redis.from_url(
                 url,
                 socket_timeout=TIMEOUT_S,
                 socket_connect_timeout=TIMEOUT_S,
                 # once more at once: the connection of a Redis that was restarted is found broken when it is used
-                retry=Retry(NoBackoff(), 1),
+                # (not after a time-out: a worker answers nobody meanwhile)
+                retry=Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,)),
                 decode_responses=True,
             )
             self._redis.connection_pool.make_connection()  # an option it does not know is found now
@@ -175,10 +202,8 @@ class RedisStore:
     def take(self, accounts: Sequence[Account], rows: int, window: float) -> tuple[str, float] | None:
         """See defenses.memory.Meter."""
         keys = [f"{self.PREFIX}rows:{name}" for name, _ in accounts]
-        try:
-            told = self._take(keys=keys, args=[repr(window), SLOTS, rows, *(most for _, most in accounts)])
-        except self._error as error:
-            raise StoreError(f"Redis did not answer: {type(error).__name__}") from error
+        args = [repr(window), SLOTS, rows, *(most for _, most in accounts)]
+        told = self._answer(lambda: self._take(keys=keys, args=args))
         if not told[0]:
             return None
         name, most = accounts[told[0] - 1]
@@ -188,14 +213,26 @@ class RedisStore:
 
     def _together(self, more: Callable[[Any], object]) -> list[Any]:
         """The answers of one transaction: of what tells the life, and of what `more` adds."""
-        try:
+
+        def ask() -> list[Any]:
             with self._redis.pipeline(transaction=True) as pipe:
                 pipe.info("server")
                 pipe.set(f"{self.PREFIX}life", secrets.token_hex(8), nx=True)
                 pipe.get(f"{self.PREFIX}life")
                 more(pipe)
                 return list(pipe.execute())
+
+        return self._answer(ask)
+
+    def _answer(self, ask: Callable[[], Any]) -> Any:
+        """What Redis answers, unless it did not a moment ago."""
+        if time.monotonic() < self._silent_until:
+            raise StoreError("Redis did not answer a moment ago")
+        try:
+            return ask()
         except self._error as error:
+            if isinstance(error, self._silence):
+                self._silent_until = time.monotonic() + PAUSE_S
             # its text is left out: it may quote a command with its password
             raise StoreError(f"Redis did not answer: {type(error).__name__}") from error
 

@@ -70,9 +70,18 @@ def test_a_key_file_is_passed_by_its_absolute_path(
     keyed: list[archive.Archive], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    Path("key").write_text("00")
+    Path("key").touch(mode=0o600)
     environ = {"TORCHWARDEN_KEY_FILE": "key", "TORCHWARDEN_KEY": "not used", "OTHER": "x"}
     assert launch.key_variables(keyed, environ) == {"TORCHWARDEN_KEY_FILE": str(tmp_path / "key")}
+
+
+def test_a_key_that_others_can_read_is_refused_before_java_runs(keyed: list[archive.Archive], tmp_path: Path) -> None:
+    key = tmp_path / "key"
+    key.touch(mode=0o600)
+    for mode in (0o640, 0o604, 0o620):
+        key.chmod(mode)
+        with pytest.raises(RefusedError, match=rf"key file .*: expected mode 0600, got {mode:04o}. Run `chmod 600"):
+            launch.key_variables(keyed, {"TORCHWARDEN_KEY_FILE": str(key)})
 
 
 def test_a_key_may_stand_in_the_environment(keyed: list[archive.Archive]) -> None:

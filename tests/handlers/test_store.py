@@ -18,7 +18,7 @@ import pytest
 from defenses.limits import SLOTS
 from defenses.memory import Account, StoreError
 from handlers.errors import LoadError
-from handlers.store import FILE, GRACE_S, RedisStore, SqliteStore, open_store
+from handlers.store import FILE, GRACE_S, TIMEOUT_S, RedisStore, SqliteStore, open_store
 from tests.redis_server import PASSWORD, RedisServer
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -119,19 +119,76 @@ def test_sqlite_forgets_what_has_long_expired_and_nothing_sooner(tmp_path: Path)
     store.close()
 
 
+def test_an_sqlite_clock_set_back_begins_a_new_life(tmp_path: Path) -> None:
+    """While it was ahead, solutions were forgotten that the clock, set right, takes for good."""
+    clock = Clock()
+    store, other = (SqliteStore(tmp_path / FILE, clock=clock) for _ in range(2))
+    life = store.life()
+    assert store.spend("a", clock.now + 300, life)
+    clock.now += 300 + 2 * GRACE_S
+    assert store.spend("b", clock.now + 300, life), "which forgets a"
+    clock.now = 1001.0
+    assert not other.spend("a", 1300.0, life)
+    new = store.life()
+    assert new == other.life() != life
+    assert [store.spend(nonce, 1300.0, new) for nonce in ("c", "c")] == [True, False]
+    assert other.life() == new
+    store.close()
+    other.close()
+
+
+def test_an_sqlite_clock_that_is_corrected_a_little_changes_nothing(tmp_path: Path) -> None:
+    clock = Clock()
+    store = SqliteStore(tmp_path / FILE, clock=clock)
+    life = store.life()
+    assert store.spend("a", 2000.0, life)
+    clock.now -= GRACE_S
+    assert store.life() == life
+    assert not store.spend("a", 2000.0, life)
+    clock.now -= 1
+    assert store.life() != life
+    store.close()
+
+
+def test_a_silent_redis_holds_up_one_question_and_not_all_of_a_batch() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        store = RedisStore(f"redis://127.0.0.1:{silent.getsockname()[1]}/0")
+        begun = time.monotonic()
+        for ask in (store.life, lambda: store.spend("a", LATER, "b"), lambda: store.take([Account("a", 1)], 1, 60.0)):
+            with pytest.raises(StoreError, match="Redis did not answer"):
+                ask()
+        assert TIMEOUT_S <= time.monotonic() - begun < 2 * TIMEOUT_S
+
+
+def test_a_redis_that_was_silent_is_asked_again_after_a_pause(
+    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("handlers.store.PAUSE_S", 0.5)
+    store = RedisStore(redis_server.url)
+    life = store.life()
+    redis_server.client.client_pause(int(1000 * (TIMEOUT_S + 0.2)))
+    with pytest.raises(StoreError, match="TimeoutError"):
+        store.life()
+    with pytest.raises(StoreError, match="a moment ago"):
+        store.life()
+    time.sleep(0.5)
+    assert store.life() == life
+
+
 def test_sqlite_keeps_its_life_with_its_file_and_gets_another_with_a_new_one(tmp_path: Path) -> None:
     first = SqliteStore(tmp_path / FILE)
-    assert first.spend("a", LATER, first.life())
+    life = first.life()
+    assert first.spend("a", LATER, life)
     first.close()
     assert (tmp_path / FILE).stat().st_mode & 0o777 == 0o600
     again = SqliteStore(tmp_path / FILE)
-    assert again.life() == first.life()
-    assert not again.spend("a", LATER, first.life())
+    assert again.life() == life
+    assert not again.spend("a", LATER, life)
     again.close()
     (tmp_path / FILE).unlink()
     new = SqliteStore(tmp_path / FILE)
-    assert new.life() != first.life()
-    assert not new.spend("a", LATER, first.life()), "what the lost file knew is not accepted again"
+    assert new.life() != life
+    assert not new.spend("a", LATER, life), "what the lost file knew is not accepted again"
     new.close()
 
 

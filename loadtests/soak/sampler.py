@@ -1,0 +1,139 @@
+"""What the server's processes hold while it is asked: memory, processor, threads, open files, and what is written.
+
+Read from outside every few seconds: Java, each of its workers, TorchServe's queue, the instance's folders. PSS is a
+process's memory with shared pages divided among those who share them, so that processes add up.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+import psutil
+import requests
+
+from loadtests.faults.instance import Instance
+
+MIB = 2**20
+JAVA = "java"
+QUEUE = re.compile(r"^(ts_queue_latency_microseconds|ts_inference_requests_total)\{[^}]*\} (\S+)$", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Process:
+    """One process. name: "java", or a worker's "worker N", N counting from 0 by pid. cpu_s: so far."""
+
+    name: str
+    pid: int
+    rss_mb: float
+    pss_mb: float
+    cpu_s: float
+    threads: int
+    files: int
+
+
+@dataclass(frozen=True)
+class Sample:
+    """All of it once. at: seconds from the start. queue_s, requests: of TorchServe, so far. MB of the instance's
+    files: state (the store), logs, the audit log."""
+
+    at: float
+    processes: tuple[Process, ...]
+    queue_s: float
+    requests: float
+    state_mb: float
+    logs_mb: float
+    audit_mb: float
+
+    @property
+    def pss_mb(self) -> float:
+        """Of all processes together."""
+        return sum(each.pss_mb for each in self.processes)
+
+
+class Sampler:
+    """Samples an instance from a thread, every `every` seconds inside the context; times are of the monotonic clock.
+    told: called with each sample."""
+
+    def __init__(self, served: Instance, *, every: float, told: Callable[[Sample], object]) -> None:
+        self._served = served
+        self._every = every
+        self._told = told
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self.samples: list[Sample] = []
+
+    def __enter__(self) -> Sampler:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._over.wait(self._every):
+            # a server that has died is found by its clients; the samples just end
+            with contextlib.suppress(psutil.Error, requests.RequestException, OSError):
+                sample = take(self._served, time.monotonic())
+                self.samples.append(sample)
+                self._told(sample)
+
+
+def take(served: Instance, at: float) -> Sample:
+    """One sample."""
+    java = served.process
+    workers = sorted(java.children(), key=lambda each: each.pid)
+    queue, asked = _queue(served)
+    return Sample(
+        at=round(at, 2),
+        processes=(
+            _process(JAVA, java),
+            *(_process(f"worker {number}", worker) for number, worker in enumerate(workers)),
+        ),
+        queue_s=queue,
+        requests=asked,
+        state_mb=_size(served.folder.glob("state/*")),
+        logs_mb=_size(served.folder.glob("logs/*")),
+        # beside the folder: it outlives the run
+        audit_mb=_size(served.run_folder.glob(f"{served.name}.audit.jsonl*")),
+    )
+
+
+def _process(name: str, process: psutil.Process) -> Process:
+    with process.oneshot():
+        memory, times = process.memory_full_info(), process.cpu_times()
+        return Process(
+            name=name,
+            pid=process.pid,
+            rss_mb=round(memory.rss / MIB, 2),
+            pss_mb=round(memory.pss / MIB, 2),
+            cpu_s=round(times.user + times.system, 2),
+            threads=process.num_threads(),
+            files=process.num_fds(),
+        )
+
+
+def _queue(served: Instance) -> tuple[float, float]:
+    """Seconds in TorchServe's queues, and requests, of all models so far."""
+    totals = {"ts_queue_latency_microseconds": 0.0, "ts_inference_requests_total": 0.0}
+    for name, value in QUEUE.findall(requests.get(f"{served.facts['metrics']}/metrics", timeout=10).text):
+        totals[name] += float(value)
+    return totals["ts_queue_latency_microseconds"] / 1e6, totals["ts_inference_requests_total"]
+
+
+def _size(files: Iterable[Path]) -> float:
+    """MB of some files, one that goes away meanwhile aside."""
+    total = 0
+    for path in files:
+        with contextlib.suppress(OSError):
+            total += path.stat().st_size if path.is_file() else 0
+    return round(total / MIB, 3)
