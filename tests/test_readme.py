@@ -22,7 +22,9 @@ def targets() -> set[str]:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_make_targets_exist(page: str) -> None:
-    commands = re.findall(r"make ((?:[a-z-]+ ?)+)", "\n".join(re.findall(r"`[^`]*`|```sh.*?```", text(page), re.DOTALL)))
+    commands = re.findall(
+        r"make ((?:[a-z-]+ ?)+)", "\n".join(re.findall(r"`[^`]*`|```sh.*?```", text(page), re.DOTALL))
+    )
     named = {word for command in commands for word in command.split() if not command.startswith("it ")}
     assert named or page == "docs/threat-model.md"
     assert named <= targets(), named - targets()

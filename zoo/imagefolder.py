@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 
 from zoo.images import DatasetError, convert, from_bytes
 
@@ -65,10 +65,20 @@ def _classes(folder: Path) -> list[str]:
 def _read(file: Path, *, size: int | None, channels: int | None) -> torch.Tensor:
     try:
         with Image.open(file) as opened:
-            image = np.asarray(opened.convert("RGB"))
+            image = np.asarray(_upright(opened).convert("RGB"))
     except (OSError, SyntaxError, ValueError) as error:  # Pillow reports a broken PNG as a SyntaxError
         raise DatasetError(f"{file}: not a readable image: {error}") from error
     side = min(image.shape[:2])
     top, left = (image.shape[0] - side) // 2, (image.shape[1] - side) // 2
     square = image[None, top : top + side, left : left + side].copy()
     return convert(from_bytes(square), size=size, channels=channels)[0]
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """The picture as viewers show it, and as the server turns what it is asked about (handlers/images.py)."""
+    try:
+        return ImageOps.exif_transpose(image)
+    except (
+        Exception
+    ):  # EXIF data that cannot be read mean nothing; what is wrong with the pixels shows when they are read
+        return image

@@ -31,6 +31,7 @@ class BenignUser(ServiceUser):
         """Choose the model and the order of the images."""
         number = next(self.numbers)
         self.model = self.plan.models[number % len(self.plan.models)]
+        self.principal = f"customer-{number}"
         self.random = random.Random(number)
 
     def wait_time(self) -> float:
@@ -81,7 +82,7 @@ class BenignUser(ServiceUser):
         self.ask(
             Kind("benign", self.model, content_type, rows),
             wire.encode_rows(images.pixels[chosen].numpy(), content_type),
-            {**self.plan.target.authorization, "Content-Type": content_type},
+            self.headers(content_type, self.principal),
             judge,
             verdict,
         )

@@ -29,11 +29,13 @@ Judge = Callable[[int, bytes], Any]
 
 @dataclass
 class Verdict:
-    """What a judge found out beside whether the answer is what was promised; see loadtests.tally.Record."""
+    """What a judge found out beside whether the answer is what was promised; see loadtests.tally.Record. wait: seconds
+    after which the service wants to be asked again."""
 
     rejected: bool = False
     right: int | None = None
     hashes: int = 0
+    wait: int = 0
 
 
 def end(runner: Any, why: str | None = None) -> None:
@@ -57,6 +59,10 @@ class ServiceUser(FastHttpUser):
         """What this run's users share."""
         plan: Plan = self.environment.plan
         return plan
+
+    def headers(self, content_type: str, principal: str) -> dict[str, str]:
+        """Of a request: the token, the content type, and the principal that a gateway would name."""
+        return {**self.plan.target.authorization, "Content-Type": content_type, wire.PRINCIPAL: principal}
 
     def end_run(self) -> None:
         """Stop all users, this one included, on the other workers too."""
@@ -104,6 +110,7 @@ class ServiceUser(FastHttpUser):
             catch_response=True,
         ) as response:
             status, content = int(response.status_code), bytes(response.content or b"")
+            verdict.wait = int((response.headers or {}).get("Retry-After", 0))
             try:
                 judge(status, content)
             except WireError as error:

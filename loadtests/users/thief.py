@@ -1,7 +1,7 @@
 """The thief as traffic: one client of the run's campaign, which sends what its turn is and hands the answers over.
 
 Nothing is learnt here: Locust's users share one thread, and a training step would stall all of them
-(loadtests/users/campaign.py).
+(loadtests/users/campaign.py). A client that has asked enough waits as it is told to: it is a principal of its own.
 """
 
 # mypy: disable-error-code="untyped-decorator"
@@ -13,10 +13,12 @@ import itertools
 from collections.abc import Mapping
 from typing import ClassVar
 
+import gevent
 from locust import constant, task
 from locust.exception import StopUser
 
 from handlers import wire
+from handlers.errors import RateLimited
 from loadtests.oracles import HttpOracle, OracleError
 from loadtests.payment import Challenge, Paid
 from loadtests.tally import Kind
@@ -61,7 +63,7 @@ class ThiefUser(ServiceUser):
         return paid
 
     def _post(self, body: bytes, content_type: str, more: Mapping[str, str] | None = None) -> tuple[int, bytes]:
-        headers = {**self.plan.target.authorization, "Content-Type": content_type, **(more or {})}
+        headers = {**self.headers(content_type, f"thief-{self.number}"), **(more or {})}
 
         def judge(status: int, answer: bytes) -> None:
             if status != 200:
@@ -69,4 +71,8 @@ class ThiefUser(ServiceUser):
                 wire.decode_error(answer)
 
         verdict, self.hashes = Verdict(hashes=self.hashes), 0
-        return self.send(self.kind, body, headers, judge, verdict)
+        status, told = self.send(self.kind, body, headers, judge, verdict)
+        while status == RateLimited.status:
+            gevent.sleep(max(1, verdict.wait))
+            status, told = self.send(self.kind, body, headers, judge, verdict)
+        return status, told

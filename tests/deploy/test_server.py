@@ -77,6 +77,7 @@ def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
     runs, store, key = folder / "run", folder / "store", folder / "key"
     tiny.build(store, "plain")
     tiny.build(store, "keyed", key_env="TORCHWARDEN_KEY")
+    key.touch(mode=0o600)
     key.write_text("5ec2e7" * 11)
     started = server(*("start", "--run-folder", runs, "--store", store, "--free-ports"), TORCHWARDEN_KEY_FILE=str(key))
     assert started.returncode == 0, started.stderr

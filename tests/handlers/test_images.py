@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import ExifTags, Image, ImageOps
 
 from defenses.policy import Input
 from handlers.errors import BadRequest, Undecodable, UnsupportedImage, WrongShape
@@ -85,6 +85,53 @@ def test_other_formats_are_undecodable(format_: str) -> None:
 def test_another_size_is_refused() -> None:
     with pytest.raises(WrongShape, match="expected 5 x 4 pixels, got 4 x 5"):
         read_image(file(Image.new("L", (4, 5))), GRAY)
+
+
+def oriented(image: Image.Image, form: str, orientation: int) -> bytes:
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    return file(image, form, exif=exif.tobytes())
+
+
+@pytest.mark.parametrize("form", ["PNG", "JPEG"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_picture_is_turned_as_its_orientation_says(orientation: int, form: str) -> None:
+    image = colours() if orientation < 5 else colours().transpose(Image.Transpose.ROTATE_90)
+    data = oriented(image, form, orientation)
+    shown = ImageOps.exif_transpose(Image.open(BytesIO(data)))
+    assert shown.size == (5, 4)
+    np.testing.assert_array_equal(read_image(data, RGB), np.asarray(shown, np.float32).transpose(2, 0, 1) / 255)
+
+
+def test_a_picture_on_its_side_has_the_size_that_is_shown() -> None:
+    with pytest.raises(WrongShape, match="expected 5 x 4 pixels, got 4 x 5"):
+        read_image(oriented(colours(), "JPEG", 6), RGB)
+
+
+@pytest.mark.parametrize("orientation", [0, 9, 65_535])
+def test_an_orientation_that_is_none_means_nothing(orientation: int) -> None:
+    data = oriented(colours(), "PNG", orientation)
+    np.testing.assert_array_equal(read_image(data, RGB), read_image(file(colours()), RGB))
+
+
+@pytest.mark.parametrize(
+    "exif", [b"Exif\0\0junk", b"Exif\0\0II*\0\xff\xff\xff\xff", b"Exif\0\0MM\0*\0\0\0\x08\xff\xff"]
+)
+def test_exif_data_that_cannot_be_read_mean_nothing(exif: bytes) -> None:
+    """And no warning of Pillow's comes of it, which would hold what a client sent."""
+    upright = read_image(file(colours(), "JPEG"), RGB)
+    np.testing.assert_array_equal(read_image(file(colours(), "JPEG", exif=exif), RGB), upright)
+
+
+def test_a_file_of_many_parts_is_refused_before_pillow_meets_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def meet(*args: object, **options: object) -> None:
+        raise AssertionError("opened before its parts were counted")
+
+    picture = file(colours())
+    stuffed = picture[:33] + chunk(b"tEXt", b"") * 1_000 + picture[33:]
+    monkeypatch.setattr(Image, "open", meet)
+    with pytest.raises(UnsupportedImage, match="expected a picture of few parts, got far more; save it again"):
+        read_image(stuffed, RGB)
 
 
 def chunk(kind: bytes, data: bytes) -> bytes:

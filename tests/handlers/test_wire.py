@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -129,6 +130,28 @@ def test_a_raw_row_with_a_bad_value_answers_for_itself(value: float) -> None:
             raise error
 
 
+def test_a_minus_zero_is_the_zero_it_equals() -> None:
+    images = batch(3)
+    images[:, 0, 0] = 0
+    signed = images.copy()
+    signed[1, 0, 0] = -0.0
+    for content_type in (wire.RAW, wire.JSON):
+        plain = wire.decode(wire.encode_rows(images, content_type), content_type, expects=POLICY)
+        decoded = wire.decode(wire.encode_rows(signed, content_type), content_type, expects=POLICY)
+        assert decoded.errors == {}
+        assert decoded.images.tobytes() == plain.images.tobytes()
+        assert decoded.digest == plain.digest
+
+
+def test_the_smallest_and_the_largest_numbers_are_taken_as_they_are() -> None:
+    images = batch(1)
+    images.flat[:4] = [1.0, np.nextafter(np.float32(1), np.float32(0)), 1e-45, 0.0]
+    np.testing.assert_array_equal(wire.decode(images.tobytes(), wire.RAW, expects=POLICY).images, images)
+    images.flat[0] = np.nextafter(np.float32(1), np.float32(2))
+    fault = wire.decode(images.tobytes(), wire.RAW, expects=POLICY).errors[0]
+    assert (fault.code, fault.message) == ("out_of_range", "expected values in [0, 1], got 0.0 to 1.0000001")
+
+
 def test_a_signalling_nan_is_a_nan() -> None:
     body = bytearray(batch(2).tobytes())
     body[80:84] = (0x7FA00000).to_bytes(4, "little")
@@ -149,6 +172,34 @@ def test_json_rows_of_every_kind_stand_side_by_side() -> None:
     np.testing.assert_array_equal(decoded.images, [*images, ones])
 
 
+def test_a_long_text_among_numbers_takes_no_room_at_every_place() -> None:
+    row: list[Any] = ["a" * 1_000_000, *[0] * 500]
+    tracemalloc.start()
+    try:
+        decoded = wire.decode(orjson.dumps({"instances": [row, [[0.5] * 5] * 4]}), wire.JSON, expects=POLICY)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert decoded.errors[0].code == "wrong_shape"
+    assert decoded.places == [1]
+    assert peak < 200_000_000  # two gigabytes, were there room
+
+
+def test_far_more_values_than_rows_may_have_are_refused_before_they_are_read() -> None:
+    body = b'{"instances":[' + b"[]," * 1_000_000 + b"[]]}"
+    tracemalloc.start()
+    try:
+        with pytest.raises(TooManyRows, match="expected at most 16 rows, got more values than such rows have"):
+            wire.decode(body, wire.JSON, expects=POLICY)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 2 * len(body)
+    texts = json.dumps({"instances": [{"b64": "," * 2000}]}).encode()
+    with pytest.raises(TooManyRows):
+        wire.decode(texts, wire.JSON, expects=POLICY)
+
+
 def test_flat_rows_are_for_gray_alone() -> None:
     body = json.dumps({"instances": [batch(1)[0][0].tolist()]}).encode()
     error = wire.decode(body, wire.JSON, expects=RGB).errors[0]
@@ -160,16 +211,21 @@ BAD_INSTANCES: list[tuple[Any, type[RequestError], str]] = [
     ([[[[0.5] * 5] * 4]], WrongShape, "expected 1 x 4 x 5 numbers, got 1 x 1 x 4 x 5"),
     (0.5, WrongShape, "expected 1 x 4 x 5 numbers, got one"),
     ([], WrongShape, "expected 1 x 4 x 5 numbers, got 0"),
-    ([[0.5] * 5, [0.5] * 4], WrongShape, "expected nested lists of equal lengths"),
-    (orjson.loads("[" * 70 + "]" * 70), WrongShape, "expected nested lists of equal lengths"),
+    ([[0.5] * 5] * 3 + [[0.5] * 4], WrongShape, "expected nested lists of equal lengths"),
+    ([[0.5] * 5] * 3 + [0.5], WrongShape, "expected nested lists of equal lengths"),
+    (orjson.loads("[" * 70 + "]" * 70), WrongShape, "expected 1 x 4 x 5 numbers, got 1 x 1 x 1 x 1 or deeper"),
     ([["0.5"] * 5] * 4, Undecodable, "expected numbers in nested lists"),
     ([[None] * 5] * 4, Undecodable, "expected numbers in nested lists"),
     ([[True] * 5] * 4, Undecodable, "expected numbers in nested lists"),
+    ([[0.5, True, 0.5, 0.5, 0.5]] * 4, Undecodable, "expected numbers in nested lists"),
     ([[{}] * 5] * 4, Undecodable, "expected numbers in nested lists"),
+    ([[0.5, [], 0.5, 0.5, 0.5]] * 4, Undecodable, "expected numbers in nested lists"),
+    ([[0.5, [0.5], 0.5, 0.5, 0.5]] * 4, Undecodable, "expected numbers in nested lists"),
     (None, Undecodable, "expected numbers in nested lists"),
     ("image", Undecodable, "expected numbers in nested lists"),
     ([[1.5] * 5] * 4, OutOfRange, "got 1.5 to 1.5"),
     ([[1e300] * 5] * 4, OutOfRange, r"got 1e\+300 to"),
+    ([[1.0000000001] * 5] * 4, OutOfRange, r"got 1\.0000000001 to"),
     ([[2**64 - 1] * 5] * 4, OutOfRange, "expected values in"),
     ({"b64": "!"}, Undecodable, "b64: expected base64 text"),
     ({"b64": "\xe9"}, Undecodable, "b64: expected base64 text"),
@@ -347,3 +403,13 @@ def test_a_description_says_that_there_is_a_gate_and_no_more_of_it(action: str) 
     plain = wire.describe(Policy.parse(routed()))
     gated = wire.describe(Policy.parse(routed(gate=gate(action))))
     assert gated == {**plain, "gate": action}
+
+
+def test_a_client_reads_of_a_description_what_a_body_must_be() -> None:
+    accepts = wire.read_description(json.loads(orjson.dumps(wire.describe(POLICY))))
+    assert accepts == (POLICY.input, POLICY.max_rows)
+    images = batch(2)
+    np.testing.assert_array_equal(wire.decode(images.tobytes(), wire.RAW, expects=accepts).images, images)
+    for facts in ({}, {"input": {"channels": 2}, "max_rows": 3}, {"input": None, "max_rows": 3}):
+        with pytest.raises(wire.WireError, match="expected a description with input and max_rows"):
+            wire.read_description(facts)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import ExifTags, Image
 from sklearn.datasets import load_digits
 
 from tests.zoo.writers import some_bytes
@@ -203,6 +203,17 @@ def test_a_folder_of_any_shapes_meets_a_geometry_from_the_centre(tmp_path: Path)
     images = load(f"imagefolder:{tmp_path}", "train", size=8, channels=1)
     assert images.pixels.shape == (2, 1, 8, 8)
     torch.testing.assert_close(images.pixels, torch.ones(2, 1, 8, 8))
+
+
+def test_a_picture_is_turned_as_its_orientation_says(tmp_path: Path) -> None:
+    picture = some_bytes(9, 9, 3)
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    (tmp_path / "train" / "a").mkdir(parents=True)
+    Image.fromarray(picture).save(tmp_path / "train" / "a" / "1.png", exif=exif.tobytes())
+    Image.fromarray(picture).save(tmp_path / "train" / "a" / "2.png", exif=b"Exif\0\0junk")
+    images = load(f"imagefolder:{tmp_path}", "train")
+    assert torch.equal(images.pixels, from_bytes(np.stack([np.rot90(picture, -1), picture])))
 
 
 def test_the_training_folders_number_the_classes(tmp_path: Path) -> None:
