@@ -113,7 +113,7 @@ def test_a_bad_row_stands_at_its_place_and_all_bad_rows_are_the_requests_own_err
     pixels[1] = 2
     ((status, body),) = worker.ask(request(pixels))
     assert status == 200
-    fault = {"code": "out_of_range", "message": "expected values in [0, 1], got 2 to 2", "row": 1}
+    fault = {"code": "out_of_range", "message": "expected values in [0, 1], got 2.0 to 2.0", "row": 1}
     assert body["predictions"][1] == {"error": fault}
     assert [set(body["predictions"][row]) for row in (0, 2)] == [{"label", "probabilities"}] * 2
     pixels[:] = 2
