@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import gevent
 from locust import FastHttpUser
@@ -29,13 +29,20 @@ Judge = Callable[[int, bytes], Any]
 
 @dataclass
 class Verdict:
-    """What a judge found out beside whether the answer is what was promised; see loadtests.tally.Record. wait: seconds
-    after which the service wants to be asked again."""
+    """What a judge found out beside whether the answer is what was promised; see loadtests.tally.Record."""
 
     rejected: bool = False
     right: int | None = None
     hashes: int = 0
-    wait: int = 0
+
+
+class Sent(NamedTuple):
+    """What came of a request: its status, 0 where no answer came at all, its body, and the seconds after which the
+    service wants to be asked again."""
+
+    status: int
+    body: bytes
+    wait: int
 
 
 def end(runner: Any, why: str | None = None) -> None:
@@ -79,7 +86,7 @@ class ServiceUser(FastHttpUser):
             if not self.affordable(wire.decode_challenge(answer)):
                 judge(status, answer)
 
-        _, answer = self.send(kind, body, headers, unless_asked, verdict)
+        answer = self.send(kind, body, headers, unless_asked, verdict).body
         challenge = wire.decode_challenge(answer)
         paid = None if challenge is None else self.pay(challenge)
         if paid is not None:
@@ -97,10 +104,8 @@ class ServiceUser(FastHttpUser):
         paid: Paid | None = gevent.get_hub().threadpool.apply(payment.solve, (challenge,))
         return paid
 
-    def send(
-        self, kind: Kind, body: bytes, headers: Mapping[str, str], judge: Judge, verdict: Verdict
-    ) -> tuple[int, bytes]:
-        """Send one request and count it, as a failure if `judge` raises. Status 0: no answer came at all."""
+    def send(self, kind: Kind, body: bytes, headers: Mapping[str, str], judge: Judge, verdict: Verdict) -> Sent:
+        """Send one request and count it, as a failure if `judge` raises."""
         with self.client.post(
             self.plan.target.path(kind.model),
             data=body,
@@ -110,11 +115,11 @@ class ServiceUser(FastHttpUser):
             catch_response=True,
         ) as response:
             status, content = int(response.status_code), bytes(response.content or b"")
-            verdict.wait = int((response.headers or {}).get("Retry-After", 0))
+            wait = int((response.headers or {}).get("Retry-After", 0))
             try:
                 judge(status, content)
             except WireError as error:
                 response.failure(str(error))
             else:
                 response.success()
-        return status, content
+        return Sent(status, content, wait)

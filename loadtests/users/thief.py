@@ -71,8 +71,8 @@ class ThiefUser(ServiceUser):
                 wire.decode_error(answer)
 
         verdict, self.hashes = Verdict(hashes=self.hashes), 0
-        status, told = self.send(self.kind, body, headers, judge, verdict)
-        while status == RateLimited.status:
-            gevent.sleep(max(1, verdict.wait))
-            status, told = self.send(self.kind, body, headers, judge, verdict)
-        return status, told
+        sent = self.send(self.kind, body, headers, judge, verdict)
+        while sent.status == RateLimited.status:
+            gevent.sleep(max(1, sent.wait))
+            sent = self.send(self.kind, body, headers, judge, verdict)
+        return sent.status, sent.body
