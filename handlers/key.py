@@ -44,11 +44,18 @@ def make_key(path: Path) -> None:
 
 def _read_private(path: Path, variable: str) -> str:
     try:
-        with path.open("rb") as file:
-            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+        # without waiting: a FIFO has no end until somebody writes to it
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            state = os.fstat(descriptor)
+            mode = stat.S_IMODE(state.st_mode)
+            if not stat.S_ISREG(state.st_mode):
+                raise KeyUnusable(f"key file {path}: expected a regular file, got {stat.filemode(state.st_mode)}")
             if mode & 0o077:
                 raise KeyUnusable(f"key file {path}: expected mode 0600, got {mode:04o}. Run `chmod 600 {path}`")
-            return file.read(4096).decode("ascii", "replace")
+            return os.read(descriptor, 4096).decode("ascii", "replace")
+        finally:
+            os.close(descriptor)
     except OSError as error:
         raise KeyMissing(
             f"key file {path} (${variable}): {error.strerror}. Make one with `python -m handlers.key {path}`"

@@ -40,7 +40,7 @@ class Clock:
         unfinished = self._shift.with_suffix(".new")
         unfinished.write_text(f"{seconds:+.0f}s\n")
         unfinished.replace(self._shift)
-        time.sleep(CACHED_S + 0.1)
+        time.sleep(2 * CACHED_S + 0.2)  # the library counts its second in whole seconds
 
 
 def library() -> Path:

@@ -4,6 +4,7 @@ import os
 import stat
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,23 @@ def test_a_missing_file_says_how_to_make_it(tmp_path: Path) -> None:
 def test_a_file_that_others_can_read_is_refused(tmp_path: Path, mode: int) -> None:
     with pytest.raises(KeyUnusable, match=rf"expected mode 0600, got {mode:04o}. Run `chmod 600 .*key`"):
         read_key("SOME_KEY", key_file(tmp_path, KEY.hex(), mode))
+
+
+def test_a_link_to_a_file_that_others_can_read_is_refused(tmp_path: Path) -> None:
+    key_file(tmp_path, KEY.hex(), 0o644)
+    link = tmp_path / "link"
+    link.symlink_to(tmp_path / "key")
+    with pytest.raises(KeyUnusable, match=r"link: expected mode 0600, got 0644"):
+        read_key("SOME_KEY", {"SOME_KEY_FILE": str(link)})
+    (tmp_path / "key").chmod(0o600)
+    assert read_key("SOME_KEY", {"SOME_KEY_FILE": str(link)}) == KEY
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_what_is_no_file_is_refused_and_nobody_waits_for_it(tmp_path: Path, make: Callable[..., None]) -> None:
+    make(tmp_path / "key", 0o600)
+    with pytest.raises(KeyUnusable, match=r"key: expected a regular file, got [pd]rw-------"):
+        read_key("SOME_KEY", {"SOME_KEY_FILE": str(tmp_path / "key")})
 
 
 @pytest.mark.parametrize(
