@@ -146,6 +146,8 @@ def scraped(watched: Watched) -> Watched:
                 round_ > 4
                 and watched.query("torchwarden:suspects:ratio10m > 0")
                 and watched.query('torchwarden:limited:increase5m{limit="principal"} > 0')
+                # it wants a hundred rows that were judged, which a quick machine asks before the first scrape
+                and watched.query(alerts()["TorchwardenSuspects"]["expr"])
             ):
                 break
         except requests.ConnectionError:

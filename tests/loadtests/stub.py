@@ -14,16 +14,18 @@ from pathlib import Path
 from types import TracebackType
 
 from handlers import wire
+from handlers.errors import RateLimited
 from loadtests.oracles import InProcessOracle
 
 TOKEN = "c2VjcmV0"
-LIMIT = 1_000_000
+LIMIT = 4_000_000
 
 
 class Stub:
     """Serves archives by model name; `instance` under `run_folder` is what loadtests.target reads.
 
-    queries: requests that reached our code. lie: from now on, name another label than the argmax.
+    queries: requests that reached our code. lie: from now on, name another label than the argmax. turned_away:
+    principals whose next request is over a limit, for one second.
     """
 
     def __init__(self, archives: Mapping[str, Path], run_folder: Path, *, instance: str = "default") -> None:
@@ -31,6 +33,7 @@ class Stub:
         self.run_folder = run_folder
         self.queries = 0
         self.lie = False
+        self.turned_away: set[str] = set()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05})
         self.url = f"http://127.0.0.1:{self._server.server_port}"
@@ -72,14 +75,21 @@ class Stub:
                 if self.headers["Authorization"] != f"Bearer {TOKEN}":
                     self._reply(400, b'{"code": 400, "type": "InvalidKeyException", "message": "Token ..."}')
                     return
+                principal = self.headers[wire.PRINCIPAL]
+                if principal in stub.turned_away:
+                    stub.turned_away.remove(principal)
+                    self._reply(429, wire.encode_error(RateLimited("enough", limit="principal", seconds=1)), wait=1)
+                    return
                 stub.queries += 1
                 oracle = stub.oracles[self.path.removeprefix("/predictions/")]
                 more = {name: self.headers[name] for name in (wire.SOLUTION,) if name in self.headers}
                 status, answer = oracle.post(body, self.headers["Content-Type"], more)
                 self._reply(status, lying(answer) if stub.lie and status == 200 else answer)
 
-            def _reply(self, status: int, body: bytes, *, close: bool = False) -> None:
+            def _reply(self, status: int, body: bytes, *, close: bool = False, wait: int = 0) -> None:
                 self.send_response(status)
+                if wait:
+                    self.send_header("Retry-After", str(wait))
                 if close:
                     self.send_header("Connection", "close")
                 self.send_header("Content-Length", str(len(body)))

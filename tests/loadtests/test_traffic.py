@@ -93,6 +93,18 @@ def test_a_thief_a_second_look_and_a_report(stub: Stub, smoke: Smoke, tmp_path: 
     assert page.stdout.splitlines()[-1] == f"report: {tmp_path / 'report.html'}"
 
 
+def test_a_thief_that_is_over_a_limit_waits_as_told_and_gets_all_its_answers(
+    stub: Stub, smoke: Smoke, tmp_path: Path
+) -> None:
+    stub.turned_away = {"thief-0", "thief-1"}
+    words = ("--policies", "edm", "--run", tmp_path, "--run-folder", stub.run_folder, "--store", smoke.store)
+    done = program("attack", *words, "--quiet", "1", "--clients", "2", "--labels", "hard")
+    assert done.returncode == 0, done.stderr
+    assert not stub.turned_away, "each client is a principal of its own"
+    (row,) = read(tmp_path / "report.json").attacks
+    assert (row.queries, row.rejected) == (300, 0)
+
+
 def test_a_wrong_answer_ends_the_run_and_is_named(stub: Stub, tmp_path: Path) -> None:
     stub.lie = True
     try:
