@@ -38,6 +38,8 @@ PLAIN, PAIR, SLOW, LIMITED = "plain", "plain-pair", "plain-slow", "plain-limited
 GATED, ON_REDIS = "gated", "gated-redis"
 # so that a worker is gathering its batch when it is struck
 SLOW_MS = 1500
+# of a challenge, where a policy does not say (defenses/work.py)
+LIFETIME_S = 300.0
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,7 @@ class Stage:
 
 def with_a_clock(subjects: Subjects, run_folder: Path, effort: Effort, *, run: int) -> Iterator[FaultRow]:
     """The clock that jumps, on a server of its own."""
-    lifetime = float(config(subjects.gated)["handler"]["gate"]["work"]["lifetime"])
+    lifetime = float(config(subjects.gated)["handler"]["gate"]["work"].get("lifetime", LIFETIME_S))
     with tempfile.TemporaryDirectory(prefix="torchwarden-") as folder:
         clock = Clock(Path(folder), subjects.java)
         made = (
