@@ -34,6 +34,7 @@ from defenses.routing import KEY_BYTES
 
 Images = NDArray[np.float32]
 Bytes = NDArray[np.uint8]
+Integers = NDArray[np.int64]
 Entropy = Callable[[int], bytes]
 
 SEED_BYTES = 16
@@ -116,6 +117,7 @@ class Keyed:
         self._period = period
         self._clock = clock
         self._streams = _Streams()
+        self._drawn: tuple[int, bytes, Integers] | None = None
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(shape={self._shape})"
@@ -125,9 +127,9 @@ class Keyed:
 
     def __call__(self, images: Images, /) -> NDArray[np.float32]:
         pixels = _in_8_bits(images)
-        secret = self._secret()
+        secret, cuts = self._of_period(channels=images.shape[1])
         drawn = np.zeros((len(images), *self._shape), np.float32)
-        parts = [(self._share, b"perceptual", self._code.of(pixels, secret)), (1 - self._share, b"bytes", pixels)]
+        parts = [(self._share, b"perceptual", self._code.of(pixels, cuts)), (1 - self._share, b"bytes", pixels)]
         for share, name, codes in parts:
             if not share:
                 continue
@@ -137,16 +139,20 @@ class Keyed:
                 row += np.float32(math.sqrt(share)) * stream
         return drawn
 
-    def _secret(self) -> bytes:
+    def _of_period(self, channels: int) -> tuple[bytes, Integers]:
+        """The secret of this period of the key and the code's cuts, drawn when a period begins."""
         number = int(self._clock() // self._period) if self._period else 0
-        return hmac.digest(self._key, b"torchwarden/perturb/noise/%d" % number, "sha256")
+        if self._drawn is None or self._drawn[0] != number:
+            secret = hmac.digest(self._key, b"torchwarden/perturb/noise/%d" % number, "sha256")
+            self._drawn = (number, secret, self._code.cuts(channels, secret))
+        return self._drawn[1:]
 
 
 @dataclass(frozen=True)
 class PerceptualCode:
     """What near-copies of an image have in common: the means of grid x grid blocks, cut into steps of grey levels.
 
-    Where the cuts lie is drawn for each block from the secret, so that nobody knows which images are near one. Whole
+    Where the cuts lie is drawn for each block from a secret, so that nobody knows which images are near one. Whole
     numbers throughout: the same code on every machine. grid: from 1 to the image's side. step: grey levels, 1 to 255.
     """
 
@@ -157,17 +163,19 @@ class PerceptualCode:
         ranges.integer("grid", self.grid, 1, 64)
         ranges.integer("step", self.step, 1, LEVELS)
 
-    def of(self, pixels: Bytes, secret: bytes) -> Bytes:
-        """(N,C,H,W) uint8 to (N, C * grid * grid) uint8. secret: where the cuts lie."""
-        rows, channels, height, width = pixels.shape
+    def cuts(self, channels: int, secret: bytes) -> Integers:
+        """Where the cuts of each block lie, (channels, grid, grid) int64 from 0 to step - 1."""
+        random = _Streams().at(hmac.digest(secret, b"cuts", "sha256")[:SEED_BYTES])
+        return random.integers(0, self.step, (channels, self.grid, self.grid))
+
+    def of(self, pixels: Bytes, cuts: Integers) -> Bytes:
+        """(N,C,H,W) uint8 to (N, C * grid * grid) uint8. cuts: of C channels."""
+        rows, _, height, width = pixels.shape
         tops, lefts = (np.arange(self.grid) * side // self.grid for side in (height, width))
         sums = np.add.reduceat(np.add.reduceat(pixels.astype(np.int64), tops, axis=2), lefts, axis=3)
         sizes = np.diff(tops, append=height)[:, np.newaxis] * np.diff(lefts, append=width)
-        count = channels * self.grid**2
-        cuts = _Streams().at(hmac.digest(secret, b"cuts", "sha256")[:SEED_BYTES]).integers(0, self.step, count)
         # floor((mean + cut) / step), without a division that rounds
-        shifted = sums + cuts.reshape(channels, self.grid, self.grid) * sizes
-        codes: Bytes = (shifted // (self.step * sizes)).astype(np.uint8).reshape(rows, count)
+        codes: Bytes = ((sums + cuts * sizes) // (self.step * sizes)).astype(np.uint8).reshape(rows, -1)
         return codes
 
 

@@ -143,13 +143,15 @@ class TorchWarden:
         self, context: Any, places: Sequence[int], asked: Sequence[Request], replies: Sequence[batch.Reply]
     ) -> Mapping[str, int]:
         """Write the batch's lines, and say how many were written or failed."""
-        if self._audit_log is None or not any(reply.suspects or REFUSED & {*reply.codes} for reply in replies):
+        if self._audit_log is None:
             return {}
         lines: list[dict[str, object]] = []
-        now = datetime.now(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         for index, request, reply in zip(places, asked, replies, strict=True):
+            refusals = REFUSED.intersection(reply.codes)
+            if not reply.suspects and not refusals:
+                continue
             common = {
-                "time": now,
+                "time": datetime.now(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
                 "request": context.get_request_id(index),
                 "principal": request.principal,
                 "policy": self._name,
@@ -158,10 +160,12 @@ class TorchWarden:
                 judged = {"decision": suspect.decision, "score": suspect.score, "tail": suspect.tail}
                 told = audit.digest(request.rows.images[suspect.image])
                 lines.append({**common, "row": suspect.row, "rows": 1, **judged, "digest": told})
-            for code in REFUSED & {*reply.codes}:
+            for code in refusals:
                 judged = {"decision": code, "score": None, "tail": None}
                 told = request.decoded.digest.hex()
                 lines.append({**common, "row": None, "rows": len(request.decoded.images), **judged, "digest": told})
+        if not lines:
+            return {}
         return {"written" if self._audit_log.write(lines) else "failed": len(lines)}
 
 

@@ -130,10 +130,10 @@ def test_where_the_cuts_lie_is_drawn_from_the_secret() -> None:
     # one level more in every pixel passes one of a block's 64 cuts: all four blocks stay with (63/64)^4
     grey = np.full((1, *SHAPE), 100, np.uint8)
     code = PerceptualCode(grid=2, step=64)
-    secrets = [bytes([one, other]) for one in range(64) for other in range(32)]
-    kept = [np.array_equal(code.of(grey, secret), code.of(grey + np.uint8(1), secret)) for secret in secrets]
+    cuts = [code.cuts(SHAPE[0], bytes([one, other])) for one in range(64) for other in range(32)]
+    kept = [np.array_equal(code.of(grey, each), code.of(grey + np.uint8(1), each)) for each in cuts]
     assert np.mean(kept) == pytest.approx((63 / 64) ** 4, abs=0.02)
-    assert len({code.of(grey, secret).tobytes() for secret in secrets}) > 8
+    assert len({code.of(grey, each).tobytes() for each in cuts}) > 8
 
 
 @pytest.mark.parametrize("share", [0.0, 0.25, 0.5, 1.0])
@@ -222,7 +222,8 @@ def test_a_perceptual_code_equals_a_walk_over_blocks(
 ) -> None:
     grid = data.draw(st.integers(1, min(height, width)))
     pixels = data.draw(arrays(np.uint8, (2, channels, height, width)))
-    codes = PerceptualCode(grid, step).of(pixels, secret)
+    code = PerceptualCode(grid, step)
+    codes = code.of(pixels, code.cuts(channels, secret))
     assert codes.dtype == np.uint8
     assert codes.tolist() == [coded(image, secret, grid, step) for image in pixels]
 
@@ -232,7 +233,8 @@ def test_a_block_s_mean_on_a_cut_is_above_it() -> None:
     pixels = np.broadcast_to(np.arange(256, dtype=np.uint8).reshape(256, 1, 1, 1), (256, 1, 7, 7))
     cuts = generator(hmac.new(SECRET, b"cuts", "sha256").digest()).integers(0, 10, 9)
     expected = (np.arange(256)[:, np.newaxis] + cuts) // 10
-    np.testing.assert_array_equal(PerceptualCode(grid=3, step=10).of(pixels, SECRET), expected)
+    code = PerceptualCode(grid=3, step=10)
+    np.testing.assert_array_equal(code.of(pixels, code.cuts(1, SECRET)), expected)
 
 
 @pytest.mark.parametrize(
