@@ -23,7 +23,7 @@ from loadtests.faults.clients import PAUSE_S
 from loadtests.faults.figures import CUT, LOST, UNSENT, Bound, FaultRow, row_from
 from loadtests.report import number
 from loadtests.results import ResultError, RunInfo
-from loadtests.soak.figures import Growth, Reached, Window
+from loadtests.soak.figures import BEHIND, Growth, Reached, Tried, Window
 from loadtests.soak.sampler import Process, Sample
 from loadtests.soak_figure import over_time
 
@@ -92,6 +92,7 @@ class Soak:
     policies: tuple[str, ...]
     effort: dict[str, Any]
     ramp: tuple[Reached, ...]
+    tries: tuple[Tried, ...]
     rate: float
     unfinished: str | None
     verdict: tuple[Bound, ...]
@@ -160,6 +161,7 @@ def read_soak(path: Path) -> Soak:
         policies=tuple(content["policies"]),
         effort=content["effort"],
         ramp=made("ramp", Reached),
+        tries=made("tries", Tried),
         rate=content["rate"],
         unfinished=content["unfinished"],
         verdict=made("verdict", Bound),
@@ -193,6 +195,7 @@ def render(run: RunInfo, rows: Sequence[FaultRow], soak: Soak, *, figure: str) -
         promised=sum(len(case.promises) for case in found),
         soak=soak,
         figure=figure,
+        behind=BEHIND,
         state=lambda sample: sample.state_mb,
         logs=lambda sample: sample.logs_mb,
         audit=lambda sample: sample.audit_mb,

@@ -2,9 +2,11 @@
 
     python -m loadtests.soak RECIPE --policies undefended edm same-pow --minutes 15
 
-First a ramp finds saturation: more and more users in a closed loop, until more of them get no more answers. Then an
-open loop asks at a constant rate, whatever becomes of the answers, and a clock looks at the server's processes. The mix
-is the same in both: test images, and the surrogate images of a Knockoff thief, who pays what a gate asks up to a price.
+First a ramp finds the most answers a second: more and more users in a closed loop. They wait for one another, so that
+batches are full; who comes in his own time gets fewer. So an open loop, which asks at a constant rate whatever becomes
+of the answers, comes down from there in steps: the first rate that the service keeps up is saturation. At a share of it
+the same loop then asks for the minutes, and a clock looks at the server's processes. The mix is the same throughout:
+test images, and the surrogate images of a Knockoff thief, who pays what a gate asks up to a price.
 
 Exits with 1 where a promise of loadtests/soak/figures.py is broken; the file is written all the same, and also where
 the run is interrupted.
@@ -31,12 +33,14 @@ from loadtests.faults.instance import Instance, running
 from loadtests.oracles import CHECKOUT
 from loadtests.results import run_info, write_json
 from loadtests.soak import figures, records, schedule
-from loadtests.soak.figures import Reached
+from loadtests.soak.figures import Reached, Tried
 from loadtests.soak.records import Machine, Record
 from loadtests.soak.sampler import Sample, Sampler
 
 SHARE = 0.8
 RAMP = (4, 8, 16, 32, 64)
+# of the ramp's best, from the highest down
+STEPS = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5)
 # of the open loop: more than are ever under way, unless the service stalls
 USERS = 64
 # Locust loads images before it begins, and waits for the last answers at the end
@@ -49,14 +53,16 @@ class SoakError(RuntimeError):
 
 @dataclass(frozen=True)
 class Effort:
-    """How long and how hard. share: of saturation. thieving: share of requests. every_s: seconds between samples, and
-    of a window. most_hashes: what a client pays for an answer."""
+    """How long and how hard. share: of saturation. thieving: share of requests. level_s, try_s: seconds of a level of
+    the ramp and of a rate that is tried. every_s: between samples, and of a window. most_hashes: what a client pays for
+    an answer."""
 
     minutes: float
     share: float
     thieving: float
     warm_s: float
     level_s: float
+    try_s: float
     every_s: float
     most_hashes: float
 
@@ -84,7 +90,8 @@ class Job:
 class Measured:
     """What there is so far."""
 
-    levels: list[Reached]
+    levels: list[Reached] = dataclasses.field(default_factory=list)
+    tries: list[Tried] = dataclasses.field(default_factory=list)
     rate: float = 0.0
     records: list[Record] = dataclasses.field(default_factory=list)
     machines: list[Machine] = dataclasses.field(default_factory=list)
@@ -98,7 +105,7 @@ def main() -> None:
     started = datetime.now(timezone.utc)
     try:
         job = _job(options)
-        measured = Measured([])
+        measured = Measured()
         try:
             run(job, measured)
         except KeyboardInterrupt:
@@ -135,12 +142,30 @@ def run(job: Job, measured: Measured) -> None:
                 f"  {level.users:>3} users: {level.per_second:7.1f} requests/s, p50 {level.p50_ms} ms, "
                 f"p99 {level.p99_ms} ms; the generator took {level.client_cpu or 0:.0%} of a core"
             )
-        measured.rate = round(effort.share * max(level.per_second for level in measured.levels), 1)
-        if not measured.rate:
-            raise SoakError(f"no request of the ramp was answered; see {job.notes('ramp').with_suffix('.log')}")
+        measured.rate = round(effort.share * _saturation(job, measured), 1)
         _say(f"open loop: {measured.rate:g} requests/s for {effort.minutes:g} minutes")
         _soak(job, measured)
     measured.unfinished = None
+
+
+def _saturation(job: Job, measured: Measured) -> float:
+    """The highest rate, in steps down from the ramp's best, that the service keeps up. Raises SoakError if none is."""
+    best = max(level.per_second for level in measured.levels)
+    if not best:
+        raise SoakError(f"no request of the ramp was answered; see {job.notes('ramp').with_suffix('.log')}")
+    seconds = job.effort.try_s
+    for step in STEPS:
+        rate = round(step * best, 1)
+        _locust(job, "try", {"rate": rate, "seconds": seconds}, users=USERS, seconds=seconds)
+        found = figures.tried(*records.read(job.notes("try")), rate=rate, seconds=seconds)
+        measured.tries.append(found)
+        _say(
+            f"  {rate:g} requests/s for {seconds:g} s: {found.behind:.1%} of them found every user waiting, "
+            f"p50 {found.p50_ms} ms, p99 {found.p99_ms} ms"
+        )
+        if found.kept_up:
+            return rate
+    raise SoakError(f"not even {rate:g} requests/s were kept up, {STEPS[-1]:.0%} of what the ramp reached")
 
 
 def _soak(job: Job, measured: Measured) -> None:
@@ -245,6 +270,7 @@ def told(job: Job, measured: Measured, verdict: Sequence[Bound], started: dateti
         "policies": list(job.policies),
         "effort": vars(job.effort),
         "ramp": [vars(level) for level in measured.levels],
+        "tries": [vars(each) for each in measured.tries],
         "rate": measured.rate,
         "unfinished": measured.unfinished,
         "verdict": [vars(bound) for bound in verdict],
@@ -273,6 +299,7 @@ def _job(options: argparse.Namespace) -> Job:
             thieving=options.thieving,
             warm_s=options.warm,
             level_s=options.level,
+            try_s=options.trying,
             every_s=options.every,
             most_hashes=options.most_hashes,
         ),
@@ -289,6 +316,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--thieving", type=float, default=0.2, help="share of requests that are a thief's (0.2)")
     parser.add_argument("--warm", type=float, default=30.0, help="seconds before the ramp, for Java's compiler (30)")
     parser.add_argument("--level", type=float, default=12.0, help="seconds of each level of the ramp (12)")
+    parser.add_argument("--trying", type=float, default=40.0, help="seconds of each rate that is tried (40)")
     parser.add_argument("--every", type=float, default=5.0, help="seconds between looks at the processes (5)")
     parser.add_argument("--most-hashes", type=float, default=5000.0, help="what a client pays for an answer (5000)")
     parser.add_argument("--store", type=Path, default=Path("model_store"), help="folder of the archives (model_store)")

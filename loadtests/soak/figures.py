@@ -30,6 +30,8 @@ LATE_MS = 20.0
 BUSY = 0.85
 # of a level in the ramp, at its start: users come, queues fill
 SETTLING_S = 2.0
+# of requests that find every user waiting for an answer: a service that keeps a rate up is not behind
+BEHIND = 0.01
 Z95 = 1.959964
 
 
@@ -42,6 +44,23 @@ class Reached:
     p50_ms: float | None
     p99_ms: float | None
     client_cpu: float | None
+
+
+@dataclass(frozen=True)
+class Tried:
+    """A rate at which the open loop asked for a while, its second half. behind: the share of requests for which no user
+    was free, all of them waiting for answers; latencies are of benign requests, from when they were due."""
+
+    rate: float
+    behind: float
+    p50_ms: float | None
+    p99_ms: float | None
+    client_cpu: float | None
+
+    @property
+    def kept_up(self) -> bool:
+        """Whether the service did as much as it was asked."""
+        return self.behind <= BEHIND
 
 
 @dataclass(frozen=True)
@@ -93,6 +112,21 @@ def reached(records: Sequence[Record], machines: Sequence[Machine], levels: Sequ
             )
         )
     return out
+
+
+def tried(records: Sequence[Record], machines: Sequence[Machine], *, rate: float, seconds: float) -> Tried:
+    """What became of a rate that was asked for so many seconds. Raises ValueError where nothing was asked."""
+    mine = [each for each in records if each.at >= seconds / 2 and not each.hashes]
+    if not mine:
+        raise ValueError(f"expected requests in the second half of {seconds:g} s at {rate:g} requests/s, got none")
+    times = latencies(mine)
+    return Tried(
+        rate=rate,
+        behind=round(sum(not each.waited for each in mine) / len(mine), 4),
+        p50_ms=percentile(times, 50),
+        p99_ms=percentile(times, 99),
+        client_cpu=busy(machines, seconds / 2, seconds),
+    )
 
 
 def windows(records: Sequence[Record], samples: Sequence[Sample], *, seconds: float, every: float) -> list[Window]:

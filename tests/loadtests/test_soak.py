@@ -1,4 +1,4 @@
-"""A soak's schedule, its arithmetic and its verdict, each promise broken in turn; and a short one on a real server."""
+"""A soak's schedule, its arithmetic and its verdict, each promise broken in turn."""
 
 from __future__ import annotations
 
@@ -220,6 +220,21 @@ def test_saturation_leaves_out_how_a_level_begins() -> None:
     asked += [record(11.0 + at / 1000) for at in range(100)]  # a burst in the level's first two seconds
     (reached,) = figures.reached(asked, [Machine(float(at), 0.5 * at, 0.0) for at in range(22)], levels)
     assert (reached.users, reached.per_second, reached.client_cpu) == (2, 10.0, 0.5)
+
+
+def test_a_rate_is_kept_up_if_users_are_free_in_its_second_half() -> None:
+    asked = [record(at / 10) for at in range(200)]
+    asked[:90] = [record(each.at, waited=False, ms=5000.0) for each in asked[:90]]
+    asked.append(record(15.0, role=THIEF, hashes=16, waited=False))
+    machines = [Machine(float(at), 0.5 * at, 0.0) for at in range(20)]
+    told = figures.tried(asked, machines, rate=10.0, seconds=20.0)
+    assert told == figures.Tried(rate=10.0, behind=0.0, p50_ms=10.0, p99_ms=10.0, client_cpu=0.5)
+    assert told.kept_up
+    asked[150:152] = [record(each.at, waited=False, ms=300.0) for each in asked[150:152]]
+    told = figures.tried(asked, machines, rate=10.0, seconds=20.0)
+    assert (told.behind, told.kept_up) == (0.02, False)
+    with pytest.raises(ValueError, match=r"second half of 20 s at 10 requests/s, got none"):
+        figures.tried(asked[:100], machines, rate=10.0, seconds=20.0)
 
 
 def test_what_is_told_is_strict_json() -> None:

@@ -17,7 +17,7 @@ from loadtests.faults import plan
 from loadtests.faults.figures import Bound, FaultRow, felt
 from loadtests.results import ResultError, write_json
 from loadtests.soak import figures
-from loadtests.soak.figures import Reached
+from loadtests.soak.figures import Reached, Tried
 from loadtests.soak_figure import over_time
 from tests.loadtests import made_up
 from tests.loadtests.test_faults import STORY
@@ -33,6 +33,7 @@ EFFORT = {
     "thieving": 0.2,
     "warm_s": 30.0,
     "level_s": 10.0,
+    "try_s": 40.0,
     "every_s": 10.0,
     "most_hashes": 5000.0,
 }
@@ -65,7 +66,8 @@ def soak(**changes: Any) -> Soak:
         "policies": ("undefended", "same-pow"),
         "effort": EFFORT,
         "ramp": (Reached(4, 300.0, 9.5, 20.0, 0.25), Reached(8, 400.0, 19.0, None, None)),
-        "rate": 320.0,
+        "tries": (Tried(400.0, 0.3, 500.0, 900.0, 0.5), Tried(360.0, 0.002, 25.0, 60.0, None)),
+        "rate": 288.0,
         "unfinished": None,
         "verdict": figures.verdict(run["records"], run["samples"], rate=RATE, seconds=SECONDS),
         "generator": figures.generator(run["records"], run["machines"], seconds=SECONDS),
@@ -100,7 +102,9 @@ def test_the_page_shows_what_was_kept_and_what_was_not() -> None:
     assert "batch: 8; told: so 0; so 1." in page
     assert "| 4 | 300.0 | 9.5 | 20.0 | 25.0 % |" in page
     assert "| 8 | 400.0 | 19.0 | - | - |" in page
-    assert "### At 80.0 % of it: 320.0 requests a second" in page
+    assert "| 400.0 | 30.0 % (not kept up) | 500.0 | 900.0 | 50.0 % |" in page
+    assert "| 360.0 | 0.2 % | 25.0 | 60.0 | - |" in page
+    assert "### At 80.0 % of it: 288.0 requests a second" in page
     assert "| answers with a 5xx | 0 | 0 | yes |" in page
     assert "| Java | 300.0 | 300.0 | 0.0 % | 0.0 (0.0 to 0.0) |" in page
     assert "| answered | 1\u202f000 |" in page
