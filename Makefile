@@ -28,7 +28,7 @@ runs     = runs/$(name)
 has      = $(foreach table,$(1),$(if $(shell grep '^\[$(table)\]' recipes/$(RECIPE).toml),$(runs)/$(table).safetensors))
 # where the recipe has a regular ensemble, the search for lambda starts from it
 regular  = $(call has,ensemble)
-meco     = meco meco_without_dro meco_gaussian meco_gaussian_small meco_random_filters
+meco     = meco meco_small meco_without_dro meco_gaussian meco_gaussian_small meco_random_filters
 same     = same same_small same_vit_tiny same_groups
 # MISLEADER's searches start from the plain distillation ensemble
 plain    = $(call has,distilled)
@@ -46,7 +46,7 @@ models   = $(POLICIES:%=$(name)-%)
 # what an operator may serve side by side, and what is attacked together
 attacked = undefended edm same-reject same-pow
 benched  = bench-conv3 bench-resnet18
-bench_policies = undefended edm meco meco-keyed same-observe same-reject same-pow misleader misleader-routed label limited \
+bench_policies = undefended edm meco meco-small meco-keyed same-observe same-reject same-pow misleader misleader-routed label limited \
                  undefended-torchscript edm-torchscript
 
 .DELETE_ON_ERROR:

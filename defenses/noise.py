@@ -128,16 +128,21 @@ class Keyed:
     def __call__(self, images: Images, /) -> NDArray[np.float32]:
         pixels = _in_8_bits(images)
         secret, cuts = self._of_period(channels=images.shape[1])
-        drawn = np.zeros((len(images), *self._shape), np.float32)
         parts = [(self._share, b"perceptual", self._code.of(pixels, cuts)), (1 - self._share, b"bytes", pixels)]
-        for share, name, codes in parts:
-            if not share:
-                continue
-            stream = np.empty(self._shape, np.float32)
-            for row, code in zip(drawn, codes, strict=True):
-                self._streams.fill(stream, hmac.digest(secret, name + code.tobytes(), "sha256")[:SEED_BYTES])
-                row += np.float32(math.sqrt(share)) * stream
+        first, *more = [part for part in parts if part[0]]
+        drawn = np.empty((len(images), *self._shape), np.float32)
+        self._fill(drawn, secret, *first)
+        for part in more:
+            other = np.empty_like(drawn)
+            self._fill(other, secret, *part)
+            drawn += other
         return drawn
+
+    def _fill(self, drawn: NDArray[np.float32], secret: bytes, share: float, name: bytes, codes: Bytes) -> None:
+        """sqrt(share) PRG(HMAC(secret, name | code)) to each row."""
+        for row, code in zip(drawn, codes, strict=True):
+            self._streams.fill(row, hmac.digest(secret, name + code.tobytes(), "sha256")[:SEED_BYTES])
+        drawn *= np.float32(math.sqrt(share))
 
     def _of_period(self, channels: int) -> tuple[bytes, Integers]:
         """The secret of this period of the key and the code's cuts, drawn when a period begins."""
@@ -181,5 +186,6 @@ class PerceptualCode:
 
 def _in_8_bits(images: Images) -> Bytes:
     """The nearest grey level of each pixel."""
-    levels: Bytes = np.rint(images * np.float32(LEVELS)).astype(np.uint8)
+    scaled = images * np.float32(LEVELS)
+    levels: Bytes = np.rint(scaled, out=scaled).astype(np.uint8)
     return levels

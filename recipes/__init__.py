@@ -41,6 +41,7 @@ TABLES = (
     "meco_without_dro",
     "meco_gaussian",
     "meco_gaussian_small",
+    "meco_small",
     "meco_random_filters",
     "edm_fixed",
     "same",

@@ -7,7 +7,7 @@ backend. One run on one machine measures, in interleaved rounds:
 
     spinning  the bare graph with ONNX Runtime's threads spinning while they wait, and not
     settings  one archive served with other batch sizes, delays, and workers x threads
-    clocks    each policy's pipeline with a clock around every graph: what is left is Python
+    clocks    each policy's pipeline with a clock around every graph, for one row and for 8: what is left is Python
     paths     bare ONNX graph, pipeline in process, HTTP through TorchServe (one client, and enough to saturate it)
     single    one client of archives that are served without batching, beside the pipeline in process
 
@@ -44,6 +44,7 @@ from loadtests.bench.inprocess import in_process
 from loadtests.bench.overhttp import BenchError
 from loadtests.bench.partial import Partial
 from loadtests.bench.rounds import Probe, interleaved
+from loadtests.bench.targets import CLOCKED
 from loadtests.headline import UNDEFENDED
 from loadtests.oracles import InProcessOracle, OracleError
 from loadtests.results import BenchRow, Report, ResultError, run_info, write_json
@@ -53,7 +54,6 @@ from zoo import datasets
 EDM = "edm"
 ONNX, TORCHSCRIPT = "onnxruntime", "torchscript"
 STUDIES = ("spinning", "settings", "clocks", "paths", "single")
-CLOCKED_BATCH = 8
 SATURATION = 64
 BATCH_SIZES = (1, 8, 16, 32)
 DELAYS_MS = (1, 2, 5)
@@ -80,7 +80,7 @@ class Effort:
     settings_s: float = 1.0
     process_s: float = 0.6
     warm_s: float = 12.0
-    rounds: int = 3
+    rounds: int = 5
     settings_rounds: int = 2
     batches: tuple[int, ...] = (1, 8, 32)
 
@@ -321,7 +321,8 @@ def spinning(subject: Subject, effort: Effort) -> list[BenchRow]:
 
 
 def clocks(subject: Subject, effort: Effort) -> list[BenchRow]:
-    """The study "clocks": batches of 8 through pipelines whose graphs carry clocks."""
+    """The study "clocks": one row and batches of 8 through pipelines whose graphs carry clocks. What is compared is
+    measured side by side, and more often than the rest."""
     facts = {"study": "clocks", "architecture": subject.architecture, "path": "pipeline", "backend": ONNX}
     keys = {key: archive for key, archive in subject.archives.items() if key[1] == ONNX}
     with oracles(subject, keys) as opened:
@@ -329,12 +330,13 @@ def clocks(subject: Subject, effort: Effort) -> list[BenchRow]:
             in_process(
                 inprocess.clocked(oracle),
                 subject.rows[policy],
-                batch=CLOCKED_BATCH,
+                batch=batch,
                 seconds=effort.process_s,
                 **facts,
                 policy=policy,
                 threads=subject.threads,
             )
+            for batch in (1, CLOCKED)
             for (policy, _), oracle in opened.items()
         ]
         return interleaved(probes, rounds=2 * effort.rounds, name=f"{subject.architecture}: clocks")

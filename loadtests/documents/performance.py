@@ -258,7 +258,11 @@ def _throughputs(rows: Sequence[BenchRow], architectures: Sequence[str]) -> list
 def _clocked(rows: Sequence[BenchRow], architectures: Sequence[str]) -> list[dict[str, object]]:
     """What graphs and Python take of a row, and Python over the victim's graph."""
     return [
-        {"row": row, "share": targets.python_shares(rows, row.policy, architecture=architecture)}
+        {
+            "row": row,
+            "share": targets.python_shares(rows, row.policy, architecture=architecture, batch=row.batch),
+            "latency": targets.latencies(rows, row.policy, architecture=architecture, batch=row.batch, study="clocks"),
+        }
         for architecture in architectures
         for row in select(rows, study="clocks", architecture=architecture)
     ]

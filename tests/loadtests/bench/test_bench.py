@@ -93,7 +93,8 @@ def test_spinning_and_clocks_in_process(subject: Subject) -> None:
     assert [(row.batch, row.spinning) for row in select(rows, study="spinning")] == [
         (batch, spin) for batch in (1, 4) for spin in (False, True)
     ]
-    by_policy = {row.policy: row for row in select(rows, study="clocks")}
+    assert [row.batch for row in select(rows, study="clocks")] == [1] * len(ONNX) + [8] * len(ONNX)
+    by_policy = {row.policy: row for row in select(rows, study="clocks", batch=8)}
     assert set(by_policy) == set(ONNX)
     assert set(by_policy["undefended"].stages_ms) == {"members", "python"}
     assert set(by_policy["meco"].stages_ms) == {"members", "others", "python"}
