@@ -102,13 +102,14 @@ class Fusings:
         """What the rows say, as a paragraph of the page."""
         policies = " and ".join(f"`{name}`" for name in dict.fromkeys(row.policy for row in self.rows))
         networks = list(dict.fromkeys(row.architecture for row in self.rows))
+        difference = max(row.difference for row in self.rows)
         return (
             "A policy's graphs can be one ONNX file: the secret hash, the router, every member on the rows that are "
             "its own and the gate's graph, with the key's table as an input that no file holds (`python -m "
-            f"loadtests.fusing`). For {policies} it answers as the separate graphs do, to "
-            f"{max(row.difference for row in self.rows):.0e}, and picks the same members. Its time is held here "
-            "against that of the archive's whole pipeline, though Python would still be needed around it, so it is "
-            f"flattered: {'; '.join(map(self._of, networks))}. "
+            f"loadtests.fusing`). For {policies} it answers as the separate graphs do, "
+            f"{f'to {difference:.0e}' if difference else 'bit for bit'}, and picks the same members. Its time is held "
+            "here against that of the archive's whole pipeline, though Python would still be needed around it, so it "
+            f"is flattered: {'; '.join(map(self._of, networks))}. "
             f"{self._verdict()} On a GPU, where it would save the way to the host and back, it was "
             f"{'run for this table' if self.run.gpu else 'not run'} (`--gpu`)."
         )
