@@ -18,12 +18,15 @@ from pathlib import Path
 from statistics import median
 from typing import Any, TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
+
 from loadtests.documents import page
 from loadtests.faults.clients import PAUSE_S
 from loadtests.faults.figures import CUT, LOST, UNSENT, Bound, FaultRow, row_from
 from loadtests.report import number
 from loadtests.results import ResultError, RunInfo
-from loadtests.soak.figures import BEHIND, Growth, Reached, Tried, Window
+from loadtests.soak.figures import BEHIND, FIFTHS, Growth, Reached, Tried, Window, fifth, slope_of
 from loadtests.soak.sampler import Process, Sample
 from loadtests.soak_figure import over_time
 
@@ -108,6 +111,28 @@ class Soak:
         for window in self.windows:
             total.update(window.outcomes)
         return total
+
+    def p99_of(self, number: int) -> float | None:
+        """The median of the windows' 99th percentiles in a fifth of the run, counted from 0; None of none."""
+        times, values = self._p99s()
+        mine = values[fifth(times, number, self._seconds)]
+        return float(np.median(mine)) if len(mine) else None
+
+    @property
+    def p99_slope(self) -> tuple[float, float, float] | None:
+        """Theil and Sen's slope of the windows' 99th percentiles after warm-up, in ms an hour, and its interval."""
+        times, values = self._p99s()
+        after = times >= self._seconds / FIFTHS
+        return slope_of(times[after] / 3600, values[after])
+
+    @property
+    def _seconds(self) -> float:
+        return 60 * float(self.effort["minutes"])
+
+    def _p99s(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        told = [(window.at, window.p99_ms) for window in self.windows if window.p99_ms is not None]
+        times, values = np.array(told, np.float64).reshape(-1, 2).T
+        return times, values
 
     def ends(self, of: Callable[[Sample], float]) -> tuple[float, float]:
         """A figure of the first sample and of the last."""

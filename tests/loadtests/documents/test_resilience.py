@@ -107,6 +107,8 @@ def test_the_page_shows_what_was_kept_and_what_was_not() -> None:
     assert "### At 80.0 % of it: 288.0 requests a second" in page
     assert "| answers with a 5xx | 0 | 0 | yes |" in page
     assert "| Java | 300.0 | 300.0 | 0.0 % | 0.0 (0.0 to 0.0) |" in page
+    assert "percentile was 10.0 ms in the second fifth and 10.0 ms in the last; its slope after warm-up is" in page
+    assert "0.0 ms an hour, 95 % interval 0.0 to 0.0: told, not judged." in page
     assert "| answered | 1\u202f000 |" in page
     assert "| p99 of its own delay, milliseconds | 20 | 0.5 | yes |" in page
     assert "did not get to its end" not in page
