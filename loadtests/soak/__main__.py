@@ -40,7 +40,7 @@ from loadtests.soak.sampler import Sample, Sampler
 SHARE = 0.8
 RAMP = (4, 8, 16, 32, 64)
 # of the ramp's best, from the highest down
-STEPS = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5)
+STEPS = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3)
 # of the open loop: more than are ever under way, unless the service stalls
 USERS = 64
 # Locust loads images before it begins, and waits for the last answers at the end
