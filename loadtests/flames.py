@@ -54,7 +54,7 @@ def _layer(stacks: Sequence[tuple[list[str], int]], first: int, depth: int, left
             # whose a box is, its own frames decide; waiting is waiting below too
             owners = {who(frames) for frames, _ in inside}
             frames = inside[0][0][: first + depth + 1]
-            yield Box(name, depth, left, width, owners.pop() if len(owners) == 1 else who(frames))
+            yield Box(name, depth, left, width, WAITING if owners == {WAITING} else who(frames))
             yield from _layer(inside, first, depth + 1, left, total)
         left += width
 

@@ -111,7 +111,8 @@ def who(frames: Sequence[str]) -> str:
 
 
 def _ours(frame: str) -> bool:
-    return "(handlers/" in frame or "(defenses/" in frame
+    # torch-model-archiver puts the handler at the archive's root
+    return any(where in frame for where in ("(handlers/", "(defenses/", "(handler.py)"))
 
 
 def read(content: Mapping[str, Any]) -> Profiles:

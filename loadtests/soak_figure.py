@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from matplotlib import pyplot as plt
+from matplotlib.ticker import LogLocator, NullLocator
 
 from loadtests.figures import COLOURS, STYLE, svg
 from loadtests.soak.figures import FIFTHS, Window
@@ -22,7 +23,10 @@ def over_time(windows: Sequence[Window], samples: Sequence[Sample]) -> str:
                 minutes, [getattr(each, f"{name}_ms") or float("nan") for each in windows], color=colour, label=name
             )
         upper.set(ylabel="latency (ms)", yscale="log")
-        upper.legend(loc="upper right", ncols=2)
+        upper.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        upper.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        upper.yaxis.set_minor_locator(NullLocator())
+        upper.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2)
         _memory(lower, samples)
         length = (windows[-1].at + (windows[1].at - windows[0].at if len(windows) > 1 else 0)) / 60 if windows else 0
         for axis in (upper, lower):
