@@ -1,22 +1,27 @@
-"""A smaller case that fails in the same way: fewer header lines, then less of the body, in a few dozen tries."""
+"""A smaller case that fails in the same way: fewer header lines, then less of the body, in a few dozen tries.
+
+A try that is never answered takes as long as patience does, so that tries alone are no bound: time is another.
+"""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import replace
 
 from loadtests.fuzz.case import Case
 
 TRIES = 60
+SECONDS = 20.0
 
 
-def shrunk(case: Case, still: Callable[[Case], bool], tries: int = TRIES) -> Case:
-    """The smallest case found for which `still` holds; it holds for `case`."""
-    left = tries
+def shrunk(case: Case, still: Callable[[Case], bool], tries: int = TRIES, seconds: float = SECONDS) -> Case:
+    """The smallest case found for which `still` holds; it holds for `case`. No try begins later than `seconds` on."""
+    left, until = tries, time.monotonic() + seconds
 
     def better(tried: Case) -> bool:
         nonlocal left
-        left -= 1
+        left = left - 1 if time.monotonic() < until else -1
         return left >= 0 and still(tried)
 
     first, *lines = case.head.removesuffix(b"\r\n\r\n").split(b"\r\n")

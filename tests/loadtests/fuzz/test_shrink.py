@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from loadtests.fuzz.case import Case, Seen, head
 from loadtests.fuzz.shrink import shrunk
 
@@ -32,3 +34,17 @@ def test_lines_and_bytes_that_do_not_matter_go() -> None:
 
 def test_what_cannot_be_smaller_stays() -> None:
     assert shrunk(CASE, lambda case: False) == CASE
+
+
+def test_tries_that_take_long_end_with_the_time_that_there_is() -> None:
+    tried: list[float] = []
+
+    def slow(case: Case) -> bool:
+        tried.append(time.monotonic())
+        time.sleep(0.05)
+        return False
+
+    begun = time.monotonic()
+    assert shrunk(CASE, slow, seconds=0.2) == CASE
+    assert 1 <= len(tried) <= 5
+    assert max(tried) - begun <= 0.25
