@@ -134,16 +134,16 @@ $(graphs): $(nets) $(wildcard export/*.py)
 	touch $@
 
 calibrate: $(nets) ## thresholds of the recipe's gates anew (IMAGES=DIR: from your own benign images)
-	$(py) -m training.calibrate $(spec) $(if $(IMAGES),--images $(IMAGES))
+	$(py) -m training.calibration $(spec) $(if $(IMAGES),--images $(IMAGES))
 	touch $(runs)/.calibrated
 
 $(runs)/.calibrated: $(nets)
-	$(py) -m training.calibrate $(spec)
+	$(py) -m training.calibration $(spec)
 	touch $@
 
 archive: $(archives) ## model_store/RECIPE-POLICY.mar for POLICIES
 
-model_store/$(name)-%.mar: $(graphs) $(scores) $(wildcard $(runs)/*.calibration.json handlers/*.py defenses/*.py)
+model_store/$(name)-%.mar: $(graphs) $(scores) $(wildcard $(runs)/*.calibration.json handlers/*.py defenses/*.py defenses/*/*.py)
 	$(py) -m export.archive $(spec) --policies $*
 
 serve: $(archives) key ## start TorchServe in the background; returns when every model answers right (GATEWAY=1: behind nginx)
@@ -175,36 +175,36 @@ attack: | $(ready) ## thieves (ATTACKS, CLIENTS, DILUTION) against the running s
 	  $(if $(ATTACKS),--attacks $(ATTACKS)) --clients $(CLIENTS) --dilution $(DILUTION)
 
 report: | $(ready) ## utility figures and the report of RUN
-	$(py) -m loadtests.utility $(spec) --policies $(POLICIES) --run $(RUN)
-	$(py) -m loadtests.report $(RUN)
+	$(py) -m evaluation.studies.utility $(spec) --policies $(POLICIES) --run $(RUN)
+	$(py) -m report.html $(RUN)
 
 fuzz: POLICIES = $(attacked)
 fuzz: ## CASES hostile requests (10000) against POLICIES: results/fuzz.json
 	$(MAKE) serve POLICIES="$(POLICIES)"
-	$(py) -m loadtests.fuzz $(spec) --instance $(INSTANCE) --policies $(POLICIES) --cases $(CASES) --output results/fuzz.json \
+	$(py) -m assurance.fuzz $(spec) --instance $(INSTANCE) --policies $(POLICIES) --cases $(CASES) --output results/fuzz.json \
 	  || { $(MAKE) stop; exit 1; }
 	$(MAKE) stop
 
 selftest: POLICIES = $(attacked) limited
 selftest: ## send a server of POLICIES, behind its gateway, what each control must stop: results/selftest.json
 	$(MAKE) serve POLICIES="$(POLICIES)" GATEWAY=1
-	$(py) -m loadtests.selftest $(spec) --instance $(INSTANCE) --policies $(POLICIES) --gateway --output results/selftest.json \
+	$(py) -m assurance.selftest $(spec) --instance $(INSTANCE) --policies $(POLICIES) --gateway --output results/selftest.json \
 	  || { $(MAKE) stop; exit 1; }
 	$(MAKE) stop
 
 faults: key ## kill, fill, cut off and restart servers of RECIPE under load: results/faults.json (redis-server, faketime, nginx)
 	$(MAKE) archive POLICIES="undefended same-pow"
-	$(py) -m loadtests.faults $(spec) --plain undefended --gated same-pow
-	$(py) -m loadtests.documents.resilience
+	$(py) -m assurance.faults $(spec) --plain undefended --gated same-pow
+	$(py) -m report.pages.resilience
 
 soak: POLICIES = undefended edm meco-keyed same-pow
 soak: key ## MINUTES (15) at 80 % of saturation, a fifth of it a thief: results/soak.json (on an idle machine)
 	$(MAKE) archive POLICIES="$(POLICIES)"
 	$(py) -m loadtests.soak $(spec) --policies $(POLICIES) --minutes $(MINUTES)
-	$(py) -m loadtests.documents.resilience
+	$(py) -m report.pages.resilience
 
 controls: | $(ready) ## take out each control of the threat model: its test must fail; results/controls.json
-	$(py) -m tests.controls --output results/controls.json
+	$(py) -m assurance.controls --output results/controls.json
 
 demo: ## all of it on RECIPE: train, export, archive, serve, use, attack, report
 	$(MAKE) archive
@@ -233,12 +233,12 @@ reproduce: $(foreach method,edm meco same misleader,$(if $(call has,$(method)),r
 
 reproduce-edm: key ## EDM alone
 	$(MAKE) archive POLICIES="$(studied)"
-	$(py) -m loadtests.trained $(spec) --policies $(studied) --run $(RUN)
-	$(py) -m loadtests.utility $(spec) --policies $(studied) --run $(RUN)
-	$(py) -m loadtests.coherence $(spec) --policies ensemble edm --run $(RUN)
-	$(py) -m loadtests.hashes $(spec) --policies edm edm-class-confidence --run $(RUN)
-	$(py) -m loadtests.evaluate $(spec) --only $(edm_tables) --run $(RUN)
-	$(py) -m loadtests.report $(RUN)
+	$(py) -m evaluation.studies.training $(spec) --policies $(studied) --run $(RUN)
+	$(py) -m evaluation.studies.utility $(spec) --policies $(studied) --run $(RUN)
+	$(py) -m evaluation.studies.coherence $(spec) --policies ensemble edm --run $(RUN)
+	$(py) -m evaluation.studies.hashes $(spec) --policies edm edm-class-confidence --run $(RUN)
+	$(py) -m evaluation.matrix $(spec) --only $(edm_tables) --run $(RUN)
+	$(py) -m report.html $(RUN)
 	mkdir -p results
 	cp $(RUN)/report.json results/edm-$(name).json
 	$(MAKE) documents
@@ -246,14 +246,14 @@ reproduce-edm: key ## EDM alone
 reproduce-meco: RUN = reports/$(name)-meco
 reproduce-meco: key ## MeCo alone
 	$(MAKE) archive POLICIES="$(beside) $(noisy)"
-	$(py) -m loadtests.trained $(spec) --policies undefended $(noisy) --run $(RUN)
-	$(py) -m loadtests.utility $(spec) --policies $(beside) $(noisy) --run $(RUN)
-	$(py) -m loadtests.noise $(spec) --policies $(noisy) --run $(RUN)
-	$(py) -m loadtests.denoising $(spec) --policies $(filter-out undefended,$(probed)) --run $(RUN)
-	$(py) -m loadtests.gradients $(spec) --policies $(probed) --run $(RUN)
-	$(py) -m loadtests.evaluate $(spec) --only $(call tables,meco) --run $(RUN)
-	$(py) -m loadtests.defense_costs $(spec) --run $(RUN)
-	$(py) -m loadtests.report $(RUN)
+	$(py) -m evaluation.studies.training $(spec) --policies undefended $(noisy) --run $(RUN)
+	$(py) -m evaluation.studies.utility $(spec) --policies $(beside) $(noisy) --run $(RUN)
+	$(py) -m evaluation.studies.input_noise $(spec) --policies $(noisy) --run $(RUN)
+	$(py) -m evaluation.studies.averaging $(spec) --policies $(filter-out undefended,$(probed)) --run $(RUN)
+	$(py) -m evaluation.studies.gradients $(spec) --policies $(probed) --run $(RUN)
+	$(py) -m evaluation.matrix $(spec) --only $(call tables,meco) --run $(RUN)
+	$(py) -m bench.defenses $(spec) --run $(RUN)
+	$(py) -m report.html $(RUN)
 	mkdir -p results
 	cp $(RUN)/report.json results/meco-$(name).json
 	$(MAKE) documents
@@ -261,14 +261,14 @@ reproduce-meco: key ## MeCo alone
 reproduce-same: RUN = reports/$(name)-same
 reproduce-same: key ## SAME alone
 	$(MAKE) archive POLICIES="$(unguarded) $(scored) $(filter-out $(scored),$(gated))"
-	$(py) -m loadtests.utility $(spec) --policies $(unguarded) $(gated) --run $(RUN)
-	$(py) -m loadtests.detection $(spec) --policies $(scored) $(if $(filter edm-fixed,$(unguarded)),--ensemble edm-fixed) --run $(RUN)
-	$(py) -m loadtests.false_positives $(spec) --policies $(priced) --run $(RUN)
-	$(py) -m loadtests.reconstructions $(spec) --policy same-observe --run $(RUN)
-	$(py) -m loadtests.evaluate $(spec) --only $(call tables,same) --run $(RUN)
-	$(py) -m loadtests.gate_costs $(spec) --policies $(scored) --run $(RUN)
-	$(py) -m loadtests.gate_precision $(spec) --policies same-observe --run $(RUN)
-	$(py) -m loadtests.report $(RUN)
+	$(py) -m evaluation.studies.utility $(spec) --policies $(unguarded) $(gated) --run $(RUN)
+	$(py) -m evaluation.studies.detection $(spec) --policies $(scored) $(if $(filter edm-fixed,$(unguarded)),--ensemble edm-fixed) --run $(RUN)
+	$(py) -m evaluation.studies.false_positives $(spec) --policies $(priced) --run $(RUN)
+	$(py) -m evaluation.studies.reconstructions $(spec) --policy same-observe --run $(RUN)
+	$(py) -m evaluation.matrix $(spec) --only $(call tables,same) --run $(RUN)
+	$(py) -m bench.gates $(spec) --policies $(scored) --run $(RUN)
+	$(py) -m bench.precision $(spec) --policies same-observe --run $(RUN)
+	$(py) -m report.html $(RUN)
 	mkdir -p results
 	cp $(RUN)/report.json results/same-$(name).json
 	cp $(RUN)/reconstructions.png docs/results/same-$(name)-reconstructions.png
@@ -277,12 +277,12 @@ reproduce-same: key ## SAME alone
 reproduce-misleader: RUN = reports/$(name)-misleader
 reproduce-misleader: key ## MISLEADER alone
 	$(MAKE) archive POLICIES="$(distilled)"
-	$(py) -m loadtests.trained $(spec) --policies $(filter-out label,$(distilled)) --run $(RUN)
-	$(py) -m loadtests.utility $(spec) --policies $(distilled) --run $(RUN)
-	$(py) -m loadtests.shifts $(spec) --policies $(filter-out label,$(distilled)) --run $(RUN)
-	$(py) -m loadtests.evaluate $(spec) --only $(call tables,misleader) --run $(RUN)
-	$(py) -m loadtests.ensemble_costs $(spec) --policies $(call offered,distilled misleader misleader-routed) --run $(RUN)
-	$(py) -m loadtests.report $(RUN)
+	$(py) -m evaluation.studies.training $(spec) --policies $(filter-out label,$(distilled)) --run $(RUN)
+	$(py) -m evaluation.studies.utility $(spec) --policies $(distilled) --run $(RUN)
+	$(py) -m evaluation.studies.shifts $(spec) --policies $(filter-out label,$(distilled)) --run $(RUN)
+	$(py) -m evaluation.matrix $(spec) --only $(call tables,misleader) --run $(RUN)
+	$(py) -m bench.ensembles $(spec) --policies $(call offered,distilled misleader misleader-routed) --run $(RUN)
+	$(py) -m report.html $(RUN)
 	mkdir -p results
 	cp $(RUN)/report.json results/misleader-$(name).json
 	$(MAKE) documents
@@ -290,9 +290,9 @@ reproduce-misleader: key ## MISLEADER alone
 thieves: RUN = reports/$(name)-thieves
 thieves: key ## every attack on every policy of RECIPE: results/thieves-RECIPE.json
 	$(MAKE) archive POLICIES="$(robbed)"
-	$(py) -m loadtests.utility $(spec) --policies $(robbed) --run $(RUN)
-	$(py) -m loadtests.evaluate $(spec) --only $(call tables,thieves) --run $(RUN)
-	$(py) -m loadtests.report $(RUN)
+	$(py) -m evaluation.studies.utility $(spec) --policies $(robbed) --run $(RUN)
+	$(py) -m evaluation.matrix $(spec) --only $(call tables,thieves) --run $(RUN)
+	$(py) -m report.html $(RUN)
 	mkdir -p results
 	cp $(RUN)/report.json results/thieves-$(name).json
 	$(MAKE) documents
@@ -301,55 +301,55 @@ thieves-over-http: RUN = reports/$(name)-thieves
 thieves-over-http: POLICIES = undefended edm
 thieves-over-http: ## ten clients steal from a running server what `make thieves` stole in process: both must agree
 	$(MAKE) serve POLICIES="$(POLICIES)"
-	$(py) -m loadtests.evaluate $(spec) --only thieves-over-http --over-http $(INSTANCE) --clients 10 --run $(RUN) \
+	$(py) -m evaluation.matrix $(spec) --only thieves-over-http --over-http $(INSTANCE) --clients 10 --run $(RUN) \
 	  || { $(MAKE) stop; exit 1; }
 	$(MAKE) stop
 	cp $(RUN)/report.json results/thieves-$(name).json
 	$(MAKE) documents
 
 documents: | $(ready) ## docs/results and docs/performance.md from the committed results/*.json
-	$(py) -m loadtests.documents.edm
-	$(py) -m loadtests.documents.thieves
-	$(py) -m loadtests.documents.meco
-	$(py) -m loadtests.documents.same
-	$(py) -m loadtests.documents.misleader
-	$(py) -m loadtests.documents.performance
-	$(py) -m loadtests.documents.serving_memory
-	$(py) -m loadtests.documents.resilience
+	$(py) -m report.pages.edm
+	$(py) -m report.pages.thieves
+	$(py) -m report.pages.meco
+	$(py) -m report.pages.same
+	$(py) -m report.pages.misleader
+	$(py) -m report.pages.performance
+	$(py) -m report.pages.serving_memory
+	$(py) -m report.pages.resilience
 
 bench: key ## what an answer costs: results/bench.json and docs/performance.md (on an idle machine)
 	for recipe in $(benched); do $(MAKE) bench-archives RECIPE=$$recipe || exit 1; done
-	$(py) -m loadtests.bench $(benched) --policies $(bench_policies)
-	$(py) -m loadtests.documents.performance
+	$(py) -m bench $(benched) --policies $(bench_policies)
+	$(py) -m report.pages.performance
 
 bench-archives: key ## the archives of RECIPE that `make bench` measures
 	$(MAKE) archive POLICIES="$(call offered,$(bench_policies))"
 
 bench-profile: | $(ready) ## where a worker's time goes, by py-spy: results/profile.json (after make bench)
-	$(py) -m loadtests.profile bench-resnet18 --policies undefended misleader
-	$(py) -m loadtests.documents.performance
+	$(py) -m bench.profile bench-resnet18 --policies undefended misleader
+	$(py) -m report.pages.performance
 
 bench-fusing: | $(ready) ## a policy's graphs as one graph: results/fusing.json (after make bench)
-	$(py) -m loadtests.fusing $(benched)
-	$(py) -m loadtests.documents.performance
+	$(py) -m bench.fusing $(benched)
+	$(py) -m report.pages.performance
 
 bench-defenses: key ## what input noise and poisoned answers cost beside the victim alone (on an idle machine)
 	$(MAKE) archive RECIPE=bench-resnet18 POLICIES="undefended randp mad grad meco meco-keyed"
-	$(py) -m loadtests.defense_costs bench-resnet18 --run reports/bench-defenses
+	$(py) -m bench.defenses bench-resnet18 --run reports/bench-defenses
 	cp reports/bench-defenses/report.json results/meco-bench-resnet18.json
-	$(py) -m loadtests.documents.meco
+	$(py) -m report.pages.meco
 
 bench-gates: key ## what SAME's gate costs beside a ResNet18, by its size (on an idle machine)
 	$(MAKE) archive RECIPE=bench-gates POLICIES="undefended same-observe same-small same-vit-tiny"
-	$(py) -m loadtests.gate_costs bench-gates --policies same-observe same-small same-vit-tiny --run reports/bench-gates
+	$(py) -m bench.gates bench-gates --policies same-observe same-small same-vit-tiny --run reports/bench-gates
 	cp reports/bench-gates/report.json results/same-bench-gates.json
-	$(py) -m loadtests.documents.same
+	$(py) -m report.pages.same
 
 bench-misleader: key ## what an averaged and a routed ensemble cost beside their members (on an idle machine)
 	$(MAKE) archive RECIPE=bench-misleader POLICIES="undefended misleader misleader-routed"
-	$(py) -m loadtests.ensemble_costs bench-misleader --policies misleader misleader-routed --run reports/bench-misleader
+	$(py) -m bench.ensembles bench-misleader --policies misleader misleader-routed --run reports/bench-misleader
 	cp reports/bench-misleader/report.json results/misleader-bench.json
-	$(py) -m loadtests.documents.misleader
+	$(py) -m report.pages.misleader
 
 bench-memory: key ## what a server holds in memory with torch, and without: results/serving-memory.json
 	$(MAKE) archive RECIPE=mnist POLICIES=undefended
@@ -357,13 +357,13 @@ bench-memory: key ## what a server holds in memory with torch, and without: resu
 	for each in lean torch; do .venv/bin/uv venv --quiet --clear --python $(py) build/serving-$$each && .venv/bin/uv pip install --quiet \
 	  --python build/serving-$$each/bin/python --require-hashes -r deploy/container/requirements.txt || exit 1; done
 	.venv/bin/uv pip install --quiet --python build/serving-torch/bin/python --constraint requirements.lock torch
-	$(py) -m loadtests.serving_memory mnist-undefended bench-resnet18-undefended bench-resnet18-edm \
+	$(py) -m bench.serving_memory mnist-undefended bench-resnet18-undefended bench-resnet18-edm \
 	  --lean build/serving-lean/bin/python --torch build/serving-torch/bin/python
-	$(py) -m loadtests.documents.serving_memory
+	$(py) -m report.pages.serving_memory
 
 bench-attacks: key ## how fast thieves query in process: results/bench-attacks.json (on an idle machine)
 	$(MAKE) archive RECIPE=mnist POLICIES=undefended
-	$(py) -m loadtests.attack_bench mnist --run results
+	$(py) -m bench.attacks mnist --run results
 
 check: | $(ready) ## lint, format, types, import boundaries
 	.venv/bin/ruff check .

@@ -16,7 +16,7 @@ terms are, and a score is
 with p what the predictor says of x, q what the auxiliary model says of x^ and H(p, q)^2 = 1/2 sum (sqrt p - sqrt q)^2,
 Hellinger's distance, in [0, 1]. A score says little by itself; its tail probability, the share of benign images that
 score as high, is what proof of work is priced by. All that rests on benign images stands in the policy (`calibration`)
-and is measured by training/calibrate.py.
+and is measured by training/calibration/calibrate.py.
 
 To add a form: its line in FORMS, its golden rows in tests/defenses/test_gate.py.
 """
@@ -32,8 +32,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from defenses import ranges
+from defenses.responses.rule import Doubles, Probabilities
 from defenses.routing import Outputs
-from defenses.rule import Doubles, Probabilities
 from defenses.work import Work
 
 ANSWER = "answer"

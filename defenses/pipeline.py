@@ -29,8 +29,8 @@ from numpy.typing import NDArray
 from defenses.gate import ANSWER, ANSWER_OPEN, PROOF_OF_WORK, Scores
 from defenses.noise import Entropy, Fresh, Keyed, Noise
 from defenses.policy import Perturb, Policy, PolicyError
+from defenses.responses.rule import Context, Doubles, Probabilities
 from defenses.routing import Integers, Outputs, Router, member_table
-from defenses.rule import Context, Doubles, Probabilities
 
 Images = NDArray[np.float32]
 # (N,C,H,W) in [0, 1], and a perturbation's noise -> outputs by name, N rows each; rows of an output of

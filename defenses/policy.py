@@ -19,9 +19,9 @@ from defenses import memory, ranges
 from defenses.gate import PROOF_OF_WORK, Calibration, Gate, Threshold
 from defenses.limits import Limits
 from defenses.noise import PerceptualCode
-from defenses.responses import RULES
+from defenses.responses.registry import RULES
+from defenses.responses.rule import Rule, rehearse
 from defenses.routing import HASHES, Hash
-from defenses.rule import Rule, rehearse
 from defenses.work import Work
 
 T = TypeVar("T")

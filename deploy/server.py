@@ -21,10 +21,12 @@ from typing import NoReturn
 
 import psutil
 
-from deploy import archive, gateway, gateway_process, java, launch, ports, readiness, settings, shutdown
+from deploy import archive, java, launch, ports, readiness, settings, shutdown
 from deploy.archive import Archive
 from deploy.errors import DeployError, RefusedError
-from deploy.gateway_folder import GatewayFolder
+from deploy.gateway import commands as gateway
+from deploy.gateway import nginx
+from deploy.gateway.folder import GatewayFolder
 from deploy.instance import MADE_BY, Instance, Record
 
 ROOT = Path(__file__).absolute().parent.parent
@@ -102,7 +104,7 @@ def run(instance: Instance, options: argparse.Namespace) -> NoReturn:
 
 def stop(instance: Instance, options: argparse.Namespace) -> int:
     """Stop the instance, its gateway first, so that answers are finished; that it was not running is no error."""
-    door = gateway_process.drain(GatewayFolder(options.run_folder, instance.name), quiet=gateway.QUIET_SECONDS)
+    door = nginx.drain(GatewayFolder(options.run_folder, instance.name), quiet=gateway.QUIET_SECONDS)
     if door is not None:
         print(f"the gateway of instance {instance.name} has stopped (pid {door})")
     pid = shutdown.stop(instance)
@@ -227,7 +229,7 @@ def _parser() -> argparse.ArgumentParser:
         if action in (start, run):
             _add_start_options(command)
     start_ = commands.choices["start"]
-    start_.add_argument("--gateway", action="store_true", help="start nginx before it (deploy/gateway.py)")
+    start_.add_argument("--gateway", action="store_true", help="start nginx before it (deploy/gateway)")
     gateway.add_start_options(start_)
     start_.add_argument(
         "--timeout", type=float, default=120.0, metavar="SECONDS", help="until it must be ready; default: 120"

@@ -35,7 +35,7 @@ from export.adopted import adopt
 from export.graphs import Answer, ExportError, graph_names, on_onnxruntime
 from export.predictor import Predictor
 from training.black_box import ONNX
-from training.calibration import CalibrationError, GateTable, calibrated
+from training.calibration.stored import CalibrationError, GateTable, calibrated
 from training.checkpoint import CheckpointError, load
 from zoo import datasets
 from zoo.perturbation import Perturbation
@@ -83,7 +83,7 @@ class PolicyTable:
     """[policies.NAME]: predictor is the checkpoint that answers, or the path of an ONNX file (export/adopted.py).
 
     route, perturb, gate, response and the rest as in the archive. The perturbation of a `perturb` table is the
-    predictor's own where it names no other graph. A gate comes with its calibration (training/calibrate.py). average:
+    predictor's own where it names no other graph. A gate comes with its calibration (training/calibration). average:
     the mean of all the predictor's networks answers. limits: rows that may be asked in a window (defenses/limits.py).
     """
 
@@ -240,9 +240,10 @@ def _found(section: Mapping[str, Any], source: Path) -> Path:
 def stage(folder: Path, section: Mapping[str, Any], graphs: Path, golden_answer: Mapping[str, Any]) -> None:
     """Lay out an archive's files in `folder`, as TorchServe's worker will find them. Raises ExportError."""
     for room in ("handlers", "defenses"):
-        (folder / room).mkdir()
-        for file in sorted((CHECKOUT / room).glob("*.py")):
-            shutil.copyfile(file, folder / room / file.name)
+        for file in sorted((CHECKOUT / room).rglob("*.py")):
+            packed = folder / file.relative_to(CHECKOUT)
+            packed.parent.mkdir(exist_ok=True)
+            shutil.copyfile(file, packed)
     shutil.copyfile(CHECKOUT / "handlers" / "handler.py", folder / "handler.py")
     (folder / "graphs").mkdir()
     for name in graphs_of(section):

@@ -1,6 +1,6 @@
 """The same thefts over HTTP: an evaluation in process stands for the service only if the service says the same.
 
-    python -m loadtests.evaluate RECIPE --only NAME --over-http default --run reports/RECIPE
+    python -m evaluation.matrix RECIPE --only NAME --over-http default --run reports/RECIPE
 
 Every theft of the evaluation is carried out once more by a campaign of clients against the running server, its clones
 are trained by the same code, and both are set side by side: the images asked about, the answers, the clones. Answers of
@@ -10,7 +10,7 @@ standard deviations of the in-process clones over seeds, and within `LEAST` wher
 or where there is one seed.
 
 Forms that ask for copies are left out, and so are learning thieves under clone settings of their own, which the other
-side of a theft does not know: it reads [clone] of the recipe (loadtests/mind.py).
+side of a theft does not know: it reads [clone] of the recipe (loadtests/attack_process.py).
 """
 
 from __future__ import annotations
@@ -26,10 +26,11 @@ import torch
 
 from attacks.clone import LABELS, Cloning
 from attacks.transfer import TransferSet
-from loadtests import attack, evaluate, target
-from loadtests.evaluate import Plan, Served
-from loadtests.results import AgreementRow, AttackRow, Report, merge, run_info
-from loadtests.thefts import FITTED
+from evaluation import matrix
+from evaluation.matrix import Plan, Served
+from evaluation.thefts import FITTED
+from loadtests import attack, target
+from report.schema import AgreementRow, AttackRow, Report, merge, run_info
 
 LEAST = 0.02
 
@@ -44,7 +45,7 @@ class Compared:
 
 
 def check(
-    job: evaluate.Job,
+    job: matrix.Job,
     planned: Sequence[Plan],
     folders: Mapping[str, Path],
     found: Sequence[AttackRow],
@@ -68,7 +69,7 @@ def check(
         )
         for plan, other in zip(plain, there, strict=True)
     }
-    agreement = tuple(beside(found, evaluate.rows(over.work, there, stolen), compared, clients=served.clients))
+    agreement = tuple(beside(found, matrix.rows(over.work, there, stolen), compared, clients=served.clients))
     merge(
         job.folder / "report.json",
         Report(run_info(seed=0, started=started, settings={}), agreement=agreement, felt=felt),
@@ -80,7 +81,7 @@ def check(
             f"{row.same_images:.1%} of the images the same, {'agrees' if row.agrees else 'DISAGREES'}"
         )
     if not all(row.agrees for row in agreement):
-        sys.exit("loadtests.evaluate: thefts in process and over HTTP disagree; see the lines above")
+        sys.exit("evaluation.matrix: thefts in process and over HTTP disagree; see the lines above")
 
 
 def compare(first: TransferSet, second: TransferSet) -> Compared:
@@ -140,7 +141,7 @@ def _travels(plan: Plan, cloning: Cloning) -> bool:
     return plan.adaptive is None and (known or not plan.theft.learns)
 
 
-def _over_http(job: evaluate.Job, served: Served) -> attack.Job:
+def _over_http(job: matrix.Job, served: Served) -> attack.Job:
     """The same job in a folder of its own, through a running server."""
     torch.set_num_threads(1)
     return attack.Job(
@@ -151,7 +152,7 @@ def _over_http(job: evaluate.Job, served: Served) -> attack.Job:
         policies=(),
         attacks=(),
         labels=LABELS,
-        seed=evaluate.SEED,
+        seed=matrix.SEED,
         clients=served.clients,
         dilution=0,
         quiet_s=1.0,

@@ -5,7 +5,7 @@
 
 For each policy and attack a headless Locust run sends a campaign of clients, which share the attack, and a few benign
 users beside them, until the attack's budget is spent (docs/loadtests.md). Afterwards, with nothing left to disturb,
-clones are trained here as loadtests.evaluate trains them: for every recipe of [clone], seed, share of the budget and
+clones are trained here as evaluation.matrix trains them: for every recipe of [clone], seed, share of the budget and
 reading of the answers; or the clone that the attack itself has trained is judged at every share of its budget. They are
 judged on the victim's test split, which no thief has seen; the policy's own answers on it come from its archive, in
 process.
@@ -32,14 +32,15 @@ import recipes
 from attacks import registry
 from attacks.clone import LABELS, Cloning
 from attacks.transfer import TransferSet
+from evaluation import matrix, payment
+from evaluation.matrix import Evaluation, Plan, Victim
+from evaluation.oracles import HttpOracle, OracleError
 from handlers.errors import LoadError
-from loadtests import evaluate, felt, payment, target, traffic
-from loadtests.evaluate import Evaluation, Plan, Victim
-from loadtests.oracles import HttpOracle, OracleError
-from loadtests.results import FeltRow, Report, ResultError, merge, run_info
+from loadtests import felt, locust_run, target
+from loadtests.locust_run import TrafficError
 from loadtests.target import Target, TargetError
-from loadtests.traffic import TrafficError
 from loadtests.users.plan import first_attack, parameters
+from report.schema import FeltRow, Report, ResultError, merge, run_info
 from zoo import datasets
 
 BENIGN_BESIDE = 2
@@ -53,7 +54,7 @@ class Job:
     """The command line, read. work: recipe and folders, as for thefts in process. See loadtests.users.plan.Theft for
     clients, dilution and quiet_s."""
 
-    work: evaluate.Job
+    work: matrix.Job
     server: Target
     instance: str
     run_folder: Path
@@ -82,7 +83,7 @@ def main() -> None:
         test = recipe.section("dataset", datasets.Data).load("test", options.data)
         run(
             Job(
-                work=evaluate.Job(recipe, test, options.run, options.store, options.data),
+                work=matrix.Job(recipe, test, options.run, options.store, options.data),
                 server=server,
                 instance=options.instance,
                 run_folder=options.run_folder,
@@ -122,7 +123,7 @@ def run(job: Job) -> None:
     for plan in plans:
         folders[plan.theft.name] = steal(job, plan)
         touched_by += touched(job, plan)
-    rows = tuple(evaluate.rows(job.work, plans, folders))
+    rows = tuple(matrix.rows(job.work, plans, folders))
     settings = {
         "dataset": recipe.tables["dataset"],
         "classes": len(job.work.test.classes),
@@ -137,14 +138,14 @@ def run(job: Job) -> None:
 def _plans(job: Job, name: str, victims: dict[str, Victim]) -> Iterator[Plan]:
     """The thefts of one attack, one a policy, and one a reading where what it asks depends on that."""
     cloning, budget = job.work.recipe.section("clone", Cloning), parameters(job.work.recipe, name).budget
-    matrix = Evaluation(
+    asked = Evaluation(
         policies=job.policies,
         budgets=tuple(round(fraction * budget) for fraction in cloning.fractions),
         attacks=(name,),
         labels=job.labels,
         seeds=(job.seed,) if registry.attack(name).ends_with_clone else cloning.seeds,
     )
-    for plan in evaluate.plans(job.work, matrix, victims):
+    for plan in matrix.plans(job.work, asked, victims):
         yield served(job, dataclasses.replace(plan, theft=dataclasses.replace(plan.theft, seed=job.seed)))
 
 
@@ -162,7 +163,7 @@ def steal(job: Job, plan: Plan) -> Path:
         _say(f"{model}: the service still gives the answers of {folder.name}; not stolen again")
         return folder
     _say(f"{model}: {job.clients} clients steal {theft.how.budget} answers over HTTP with {theft.attack}")
-    result = traffic.run(
+    result = locust_run.run(
         {"ThiefUser": job.clients, "BenignUser": BENIGN_BESIDE},
         {
             "recipe": job.work.recipe.spec,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from loadtests.results import FeltRow
+from report.schema import FeltRow
 
 
 def rows(

@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import recipes
-from loadtests import target, traffic
-from loadtests.results import BenchRow, Report, ResultError, merge, run_info
+from loadtests import locust_run, target
+from loadtests.locust_run import TrafficError
 from loadtests.target import TargetError
-from loadtests.traffic import TrafficError
 from loadtests.users import plan
+from report.schema import BenchRow, Report, ResultError, merge, run_info
 
 
 def main() -> None:
@@ -40,7 +40,7 @@ def main() -> None:
             f"for {options.seconds:.0f} s",
             flush=True,
         )
-        result = traffic.run(
+        result = locust_run.run(
             {"BenignUser": benign, "HostileUser": limits.hostile},
             {
                 "recipe": recipe.spec,

@@ -27,12 +27,12 @@ import gevent
 import torch
 from locust.runners import STATE_RUNNING, DistributedRunner, MasterRunner, WorkerRunner
 
-from loadtests.results import write_json
 from loadtests.users import plan
 from loadtests.users.benign import BenignUser
 from loadtests.users.hostile import HostileUser
 from loadtests.users.service import OVER, end
 from loadtests.users.thief import ThiefUser
+from report.schema import write_json
 
 __all__ = ["BenignUser", "HostileUser", "ThiefUser"]
 

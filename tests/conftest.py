@@ -126,7 +126,7 @@ def noisy(smoke_graphs: Smoke) -> Smoke:
 @pytest.fixture(scope="session")
 def gated(smoke_graphs: Smoke) -> Smoke:
     """The same with the archives of GATED, and their calibrations."""
-    from training import calibrate
+    from training.calibration import calibrate
 
     words = ["--runs", str(smoke_graphs.runs), "--policies", *GATED]
     calibrate.main(calibrate.parse([str(RECIPE), *words]))

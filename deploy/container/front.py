@@ -18,11 +18,11 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-from deploy import gateway, gateway_certificate, gateway_keys
-from deploy.gateway_folder import GatewayFolder, put
+from deploy.gateway import certificates, client_keys, commands
+from deploy.gateway.folder import GatewayFolder, put
 from deploy.instance import Instance
 
-FILES = (gateway_keys.FILE, *gateway_certificate.FILES)
+FILES = (client_keys.FILE, *certificates.FILES)
 LOOK_SECONDS = 1.0
 LOG_BYTES = 64_000_000
 
@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     folder = GatewayFolder(options.run_folder, options.instance)
     seen = (take(options.mounted, options.secrets), _tokens(instance))
     where = ["--instance", options.instance, "--run-folder", str(options.run_folder)]
-    started = gateway.main(["start", *where, "--secrets", str(options.secrets), *_certificate(options.secrets)])
+    started = commands.main(["start", *where, "--secrets", str(options.secrets), *_certificate(options.secrets)])
     if started:
         return started
     while not stop.wait(LOOK_SECONDS):
@@ -46,11 +46,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 1
         now = (take(options.mounted, options.secrets), _tokens(instance))
         # While TorchServe starts again there is no token to be had.
-        if now != seen and now[1] and gateway.main(["reload", *where]) == 0:
+        if now != seen and now[1] and commands.main(["reload", *where]) == 0:
             seen = now
         if folder.access_log.exists() and folder.access_log.stat().st_size > LOG_BYTES:
-            gateway.main(["reopen", *where])
-    return gateway.main(["stop", *where, "--quiet", str(options.quiet)])
+            commands.main(["reopen", *where])
+    return commands.main(["stop", *where, "--quiet", str(options.quiet)])
 
 
 def take(mounted: Path, secrets: Path) -> tuple[bytes, ...]:
@@ -67,7 +67,7 @@ def take(mounted: Path, secrets: Path) -> tuple[bytes, ...]:
 
 
 def _certificate(secrets: Path) -> list[str]:
-    certificate, key = (secrets / name for name in gateway_certificate.FILES)
+    certificate, key = (secrets / name for name in certificates.FILES)
     return ["--certificate", str(certificate), "--certificate-key", str(key)]
 
 

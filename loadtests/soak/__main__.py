@@ -8,7 +8,7 @@ of the answers, comes down from there in steps: the first rate that the service 
 the same loop then asks for the minutes, and a clock looks at the server's processes. The mix is the same throughout:
 test images, and the surrogate images of a Knockoff thief, who pays what a gate asks up to a price.
 
-Exits with 1 where a promise of loadtests/soak/figures.py is broken; the file is written all the same, and also where
+Exits with 1 where a promise of loadtests/soak/statistics.py is broken; the file is written all the same, and also where
 the run is interrupted.
 """
 
@@ -27,15 +27,15 @@ from pathlib import Path
 from typing import Any
 
 import recipes
-from loadtests.faults.clients import FaultError
-from loadtests.faults.figures import Bound
-from loadtests.faults.instance import Instance, running
-from loadtests.oracles import CHECKOUT
-from loadtests.results import run_info, write_json
-from loadtests.soak import figures, records, schedule
-from loadtests.soak.figures import Reached, Tried
+from assurance.faults.clients import FaultError
+from assurance.faults.figures import Bound
+from evaluation.oracles import CHECKOUT
+from loadtests.own_server import Instance, running
+from loadtests.soak import records, schedule, statistics
 from loadtests.soak.records import Machine, Record
 from loadtests.soak.sampler import Sample, Sampler
+from loadtests.soak.statistics import Reached, Tried
+from report.schema import run_info, write_json
 
 SHARE = 0.8
 RAMP = (4, 8, 16, 32, 64)
@@ -119,7 +119,7 @@ def main() -> None:
         sys.exit(2)
     for bound in verdict:
         print(f"{'kept  ' if bound.met else 'BROKEN'} {bound.what}: {bound.measured}, at most {bound.limit}")
-    for bound in figures.generator(measured.records, measured.machines, seconds=job.effort.seconds):
+    for bound in statistics.generator(measured.records, measured.machines, seconds=job.effort.seconds):
         if not bound.met:
             print(f"note   of the load generator, {bound.what}: {bound.measured}, at most {bound.limit} expected")
     if measured.unfinished:
@@ -136,7 +136,7 @@ def run(job: Job, measured: Measured) -> None:
         levels = schedule.levels(RAMP, warm_s=effort.warm_s, level_s=effort.level_s)
         ramp = {"ramp": ",".join(map(str, RAMP)), "warm": effort.warm_s, "level": effort.level_s}
         _locust(job, "ramp", ramp, users=max(RAMP), seconds=levels[-1].ends)
-        measured.levels = figures.reached(*records.read(job.notes("ramp")), levels)
+        measured.levels = statistics.reached(*records.read(job.notes("ramp")), levels)
         for level in measured.levels:
             _say(
                 f"  {level.users:>3} users: {level.per_second:7.1f} requests/s, p50 {level.p50_ms} ms, "
@@ -157,7 +157,7 @@ def _saturation(job: Job, measured: Measured) -> float:
     for step in STEPS:
         rate = round(step * best, 1)
         _locust(job, "try", {"rate": rate, "seconds": seconds}, users=USERS, seconds=seconds)
-        found = figures.tried(*records.read(job.notes("try")), rate=rate, seconds=seconds)
+        found = statistics.tried(*records.read(job.notes("try")), rate=rate, seconds=seconds)
         measured.tries.append(found)
         _say(
             f"  {rate:g} requests/s for {seconds:g} s: {found.behind:.1%} of them found every user waiting, "
@@ -206,11 +206,11 @@ class Progress:
         if not machines:
             return
         seconds, self._at = machines[-1].at - self._at, machines[-1].at
-        times = figures.latencies(fresh)
+        times = statistics.latencies(fresh)
         failed = sum(each.status >= 500 or each.what == records.LOST for each in fresh)
         _say(
             f"  {self._at:6.0f} s: {len(fresh) / max(seconds, 1e-9):6.1f} requests/s, "
-            f"p50 {figures.percentile(times, 50)} ms, p99 {figures.percentile(times, 99)} ms, {failed} failed, "
+            f"p50 {statistics.percentile(times, 50)} ms, p99 {statistics.percentile(times, 99)} ms, {failed} failed, "
             f"memory {sample.pss_mb:.0f} MB"
         )
 
@@ -253,7 +253,7 @@ def _locust(job: Job, name: str, options: dict[str, object], *, users: int, seco
 
 def _verdict(job: Job, measured: Measured) -> tuple[Bound, ...]:
     try:
-        return figures.verdict(measured.records, measured.samples, rate=measured.rate, seconds=job.effort.seconds)
+        return statistics.verdict(measured.records, measured.samples, rate=measured.rate, seconds=job.effort.seconds)
     except ValueError as error:
         measured.unfinished = measured.unfinished or str(error)
         return ()
@@ -274,9 +274,11 @@ def told(job: Job, measured: Measured, verdict: Sequence[Bound], started: dateti
         "rate": measured.rate,
         "unfinished": measured.unfinished,
         "verdict": [vars(bound) for bound in verdict],
-        "generator": [vars(bound) for bound in figures.generator(measured.records, measured.machines, seconds=seconds)],
-        "growth": [vars(each) for each in figures.growths(samples, seconds=seconds)] if verdict else [],
-        "windows": [vars(each) for each in figures.windows(measured.records, samples, seconds=seconds, every=every)],
+        "generator": [
+            vars(bound) for bound in statistics.generator(measured.records, measured.machines, seconds=seconds)
+        ],
+        "growth": [vars(each) for each in statistics.growths(samples, seconds=seconds)] if verdict else [],
+        "windows": [vars(each) for each in statistics.windows(measured.records, samples, seconds=seconds, every=every)],
         "samples": [dataclasses.asdict(each) for each in samples],
     }
 

@@ -22,9 +22,10 @@ import torch
 from numpy.typing import NDArray
 
 from attacks.knockoff import Knockoff
+from evaluation import payment
 from handlers import wire
 from handlers.errors import Rejected, WorkWanted
-from loadtests import checks, payment
+from loadtests import answers
 from loadtests.soak.records import ANSWERED, FAILED, LOST, REFUSED, Machine, Notebook, Record
 from loadtests.soak.schedule import BENIGN, THIEF, Due, Mix, Open, Ramp, levels
 from loadtests.tally import Kind
@@ -233,7 +234,7 @@ class SoakUser(ServiceUser):
         made = self.run.plan
         try:
             tolerance = made.limits.sum_tolerance
-            checks.check_answer(answer, rows=1, classes=len(made.images.classes), sum_tolerance=tolerance)
+            answers.check_answer(answer, rows=1, classes=len(made.images.classes), sum_tolerance=tolerance)
         except wire.WireError:
             return FAILED
         return ANSWERED

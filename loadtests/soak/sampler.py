@@ -18,7 +18,7 @@ from types import TracebackType
 import psutil
 import requests
 
-from loadtests.faults.instance import Instance
+from loadtests.own_server import Instance
 
 MIB = 2**20
 JAVA = "java"

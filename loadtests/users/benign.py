@@ -14,7 +14,7 @@ from locust import task
 
 from attacks import metrics
 from handlers import wire
-from loadtests import checks
+from loadtests import answers
 from loadtests.tally import Kind
 from loadtests.users.service import ServiceUser, Verdict
 
@@ -63,7 +63,7 @@ class BenignUser(ServiceUser):
         verdict = Verdict()
 
         def judge(status: int, body: bytes) -> None:
-            if checks.refused(status, body):
+            if answers.refused(status, body):
                 # its right, on some share of benign rows; how many stands in the accuracy
                 verdict.rejected, verdict.right = True, 0
                 return
@@ -71,7 +71,7 @@ class BenignUser(ServiceUser):
                 verdict.rejected = 400 <= status < 500 or status == UNAVAILABLE
                 raise wire.WireError(f"status {status}, expected 200; body {body[:120]!a}")
             verdict.rejected = bool(wire.decode_answers(body).errors)
-            answer = checks.check_answer(
+            answer = answers.check_answer(
                 body,
                 rows=rows,
                 classes=len(images.classes),

@@ -25,11 +25,11 @@ from gevent.event import AsyncResult
 from gevent.queue import Empty, Queue
 
 from attacks.oracle import Answers, joined
-from loadtests import mind
-from loadtests.mind import Channel, Gone
-from loadtests.oracles import OracleError
+from evaluation.oracles import OracleError
+from loadtests import attack_process
+from loadtests.attack_process import Channel, Gone
+from loadtests.locust_run import CHECKOUT
 from loadtests.tally import Attack
-from loadtests.traffic import CHECKOUT
 from loadtests.users.dilution import Dilution
 from loadtests.users.plan import Plan, Theft
 from zoo import datasets
@@ -111,7 +111,7 @@ class Campaign:
         """Start the attack's process and return this end of the socket to it."""
         plan, theft = self._plan, self._theft
         ours, its = socket.socketpair()
-        words = mind.command(
+        words = attack_process.command(
             recipe=plan.recipe.spec,
             attack=theft.attack,
             labels=theft.labels,

@@ -1,4 +1,4 @@
-"""The vandal: goes through every bad request of loadtests.hostility and checks how it is refused."""
+"""The vandal: goes through every bad request of loadtests.malformed and checks how it is refused."""
 
 # mypy: disable-error-code="untyped-decorator"
 # (it does not follow locust's imports)
@@ -10,8 +10,8 @@ from typing import ClassVar
 
 from locust import constant_pacing, task
 
-from loadtests.checks import check_answer, check_refusal
-from loadtests.hostility import CASES
+from loadtests.answers import check_answer, check_refusal
+from loadtests.malformed import CASES
 from loadtests.tally import Kind
 from loadtests.users.service import ServiceUser
 

@@ -28,7 +28,7 @@ class Theft:
     attack: by its name. labels: what the attack reads, "soft" or "hard", or "both" where what it asks does not depend
     on the answers. budgets: charged images at which it is looked at, the largest last. rows: images in one request.
     clients: that share the attack. dilution: percent of benign images among all they send. quiet_s: seconds that
-    benign users have for themselves before it begins. outcome: folder for what comes of it (loadtests.thefts).
+    benign users have for themselves before it begins. outcome: folder for what comes of it (evaluation.thefts).
     """
 
     attack: str

@@ -13,10 +13,10 @@ import gevent
 from locust import FastHttpUser
 from locust.runners import WorkerRunner
 
+from evaluation import payment
+from evaluation.payment import Challenge, Paid
 from handlers import wire
 from handlers.wire import WireError
-from loadtests import payment
-from loadtests.payment import Challenge, Paid
 from loadtests.tally import Kind
 from loadtests.users.plan import Plan
 

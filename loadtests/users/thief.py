@@ -17,10 +17,10 @@ import gevent
 from locust import constant, task
 from locust.exception import StopUser
 
+from evaluation.oracles import HttpOracle, OracleError
+from evaluation.payment import Challenge, Paid
 from handlers import wire
 from handlers.errors import RateLimited
-from loadtests.oracles import HttpOracle, OracleError
-from loadtests.payment import Challenge, Paid
 from loadtests.tally import Kind
 from loadtests.users.campaign import Campaign
 from loadtests.users.service import ServiceUser, Verdict

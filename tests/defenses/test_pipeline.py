@@ -13,11 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from defenses import responses
 from defenses.pipeline import EVERY, Answers, GraphError, Pipeline, StageError, ask, sound
 from defenses.policy import Policy, PolicyError
+from defenses.responses import registry
+from defenses.responses.rule import Context, Probabilities, Rule
 from defenses.routing import Outputs, member_table
-from defenses.rule import Context, Probabilities, Rule
 from tests.defenses.policies import CALIBRATION, FRESH, GATE, KEY, KEYED, PAID_GATE, routed, section
 
 SHAPE = (1, 4, 5)
@@ -288,7 +288,7 @@ def test_the_response_rule_shapes_what_is_shown_and_not_the_label(rule: dict[str
     plain, ruled = pipeline()(images), pipeline(response=rule)(images)
     assert ruled.labels.tolist() == plain.labels.tolist()
     assert plain.probabilities is not None
-    built = responses.RULES[rule["rule"]](**{k: v for k, v in rule.items() if k != "rule"})
+    built = registry.RULES[rule["rule"]](**{k: v for k, v in rule.items() if k != "rule"})
     expected = built(plain.probabilities, Context({}, RANDOM))
     if expected is None:
         assert ruled.probabilities is None
@@ -303,7 +303,7 @@ def test_a_rule_that_moves_the_largest_entry_moves_the_label(monkeypatch: pytest
         def __call__(self, probabilities: Probabilities, context: Context, /) -> Probabilities:
             return probabilities[:, ::-1]
 
-    monkeypatch.setitem(responses.RULES, "reversed", dataclasses.dataclass(frozen=True)(Reversed))
+    monkeypatch.setitem(registry.RULES, "reversed", dataclasses.dataclass(frozen=True)(Reversed))
     images = batch(8)
     assert pipeline(response={"rule": "reversed"})(images).labels.tolist() == (2 - pipeline()(images).labels).tolist()
 
@@ -392,10 +392,10 @@ def test_a_graph_with_other_outputs_is_an_error(outputs: Any, message: str) -> N
 def test_a_failing_rule_is_a_failed_stage(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = pipeline()
 
-    def fail(self: responses.Soft, probabilities: Probabilities, context: Context) -> Probabilities:
+    def fail(self: registry.Soft, probabilities: Probabilities, context: Context) -> Probabilities:
         raise ArithmeticError("no response")
 
-    monkeypatch.setattr(responses.Soft, "__call__", fail)
+    monkeypatch.setattr(registry.Soft, "__call__", fail)
     with pytest.raises(StageError, match="stage 'respond' failed on 2 rows: ArithmeticError: no response"):
         asked(batch(2))
 
@@ -458,7 +458,7 @@ def test_a_rule_is_handed_its_graph_s_answers_to_the_same_rows() -> None:
     assert plain.probabilities is not None
     assert poisoned.probabilities is not None
     told = Context({"surrogate": surrogate(images)}, RANDOM)
-    expected = responses.RULES["mad"](epsilon=1.5, keep_label=False)(plain.probabilities, told)
+    expected = registry.RULES["mad"](epsilon=1.5, keep_label=False)(plain.probabilities, told)
     np.testing.assert_array_equal(poisoned.probabilities, expected)
     assert poisoned.labels.tolist() == expected.argmax(axis=1).tolist()
     assert poisoned.labels.tolist() != plain.labels.tolist()

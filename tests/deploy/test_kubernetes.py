@@ -19,8 +19,9 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from deploy import gateway_certificate, gateway_keys, ports, settings
+from deploy import ports, settings
 from deploy.container import front
+from deploy.gateway import certificates, client_keys
 from tests.deploy import kustomize
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -106,7 +107,7 @@ def test_the_template_of_the_secrets_is_valid_and_holds_none() -> None:
     assert not [each for root in ROOTS for each in objects(root) if each["kind"] == "Secret"]
     known = {(each["metadata"]["name"], key) for each in secrets for key in each["stringData"]}
     gateway = {("torchwarden-gateway", name) for name in front.FILES}
-    assert gateway == {("torchwarden-gateway", name) for name in (gateway_keys.FILE, *gateway_certificate.FILES)}
+    assert gateway == {("torchwarden-gateway", name) for name in (client_keys.FILE, *certificates.FILES)}
     assert known == gateway | {
         ("torchwarden-key", "torchwarden.key"),
         ("torchwarden-store", "url"),

@@ -16,9 +16,9 @@ from attacks.oracle import Ledger
 from attacks.service import Service
 from attacks.thief import steal
 from attacks.transfer import TransferSet
-from loadtests.oracles import InProcessOracle
-from loadtests.results import Report, read
+from evaluation.oracles import InProcessOracle
 from loadtests.users.plan import parameters
+from report.schema import Report, read
 from tests.conftest import RECIPE, Smoke
 from tests.e2e.conftest import Served, run
 
@@ -29,14 +29,14 @@ CLIENTS, DILUTION, SEED = 10, 50, 4
 
 @pytest.fixture(scope="module")
 def folder(served: Served, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The run of `loadtests.attack` and `loadtests.report`, done once."""
+    """The run of `loadtests.attack` and `report.html`, done once."""
     path = tmp_path_factory.mktemp("campaign")
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     where = ("--instance", "e2e", "--run-folder", served.run_folder, "--store", served.smoke.store)
     campaign = ("--clients", CLIENTS, "--dilution", DILUTION, "--seed", SEED, "--quiet", 2)
     for command in (
         ("loadtests.attack", RECIPE, "--policies", "edm", "--run", path, *where, *campaign),
-        ("loadtests.report", path),
+        ("report.html", path),
     ):
         done = run(*map(str, command))
         assert done.returncode == 0, done.stdout + done.stderr
@@ -108,7 +108,7 @@ def test_an_attack_that_trains_its_own_clone_trains_it_beside_the_clients(served
 def test_thefts_in_process_and_over_http_agree(served: Served, tmp_path: Path) -> None:
     where = ("--store", served.smoke.store, "--run-folder", served.run_folder)
     over = ("--over-http", "e2e", "--clients", 3, "--only", "plain", "--run", tmp_path)
-    done = run(*map(str, ("loadtests.evaluate", RECIPE, *where, *over)))
+    done = run(*map(str, ("evaluation.matrix", RECIPE, *where, *over)))
     assert done.returncode == 0, done.stdout + done.stderr
     rows = read(tmp_path / "report.json").agreement
     assert {(row.policy, row.labels, row.budget) for row in rows} == {

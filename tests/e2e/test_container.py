@@ -27,7 +27,8 @@ import psutil
 import pytest
 import requests
 
-from deploy import gateway_certificate, gateway_keys, ports, settings
+from deploy import ports, settings
+from deploy.gateway import certificates, client_keys
 from tests.conftest import Smoke
 from tests.deploy import kustomize, lean_environment
 
@@ -162,8 +163,8 @@ def pod(smoke: Smoke) -> Iterator[Pod]:
         secrets = {name: root / f"{name}-secrets" for name in ("torchserve", "gateway")}
         for folder in (mounted, run, tmp, *secrets.values()):
             folder.mkdir()
-        gateway_certificate.make(mounted / "gateway.crt", mounted / "gateway.key", host="localhost")
-        _, key = gateway_keys.add(mounted / gateway_keys.FILE, "acme")
+        certificates.make(mounted / "gateway.crt", mounted / "gateway.key", host="localhost")
+        _, key = client_keys.add(mounted / client_keys.FILE, "acme")
         shutil.copy(smoke.key_file, mounted / "torchwarden.key")
         (root / "models").mkdir()
         shutil.copy(smoke.archive("undefended"), root / "models")

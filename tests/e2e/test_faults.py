@@ -1,6 +1,6 @@
 """Real faults on real servers, once each and briefly; `make faults` measures the same functions longer and again.
 
-Each fault states what it promises (loadtests/faults); here every promise must be kept.
+Each fault states what it promises (assurance/faults); here every promise must be kept.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from assurance.faults import plan, start_refused
+from assurance.faults.figures import FaultRow
+from assurance.faults.plan import Effort, Subjects
 from deploy import java
 from handlers.key import make_key
-from loadtests.faults import plan, start_refused
-from loadtests.faults.figures import FaultRow
-from loadtests.faults.plan import Effort, Subjects
 from tests.conftest import Smoke
 from zoo import datasets
 

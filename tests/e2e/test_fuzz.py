@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
+from assurance.fuzz import kinds, program
+from assurance.fuzz.campaign import Campaign
+from assurance.fuzz.case import Seen, load, posted, save
+from assurance.fuzz.contract import Contract
+from assurance.fuzz.neighbours import Honest, Neighbour
+from assurance.fuzz.reference import Row
 from handlers import wire
-from loadtests.fuzz import kinds, program
-from loadtests.fuzz.campaign import Campaign
-from loadtests.fuzz.case import Seen, load, posted, save
-from loadtests.fuzz.contract import Contract
-from loadtests.fuzz.neighbours import Honest, Neighbour
-from loadtests.fuzz.reference import Row
 from tests.conftest import RECIPE, Smoke
 from tests.e2e.conftest import CHECKOUT, Served, run
 

@@ -19,9 +19,9 @@ import requests
 import torch
 
 import recipes
+from evaluation.oracles import InProcessOracle
 from export.archive import PolicyTable, Serving, archive
 from handlers import wire
-from loadtests.oracles import InProcessOracle
 from tests.conftest import NOISY, RECIPE, Smoke
 from tests.e2e.conftest import Served, run
 from zoo import datasets

@@ -283,9 +283,9 @@ def test_no_report_holds_one(served: Served, tmp_path: Path, what: str) -> None:
     commands: dict[str, tuple[tuple[str | Path, ...], ...]] = {
         "load": (
             ("loadtests.load", RECIPE, *where, "--seconds", "12", "--run", tmp_path),
-            ("loadtests.report", tmp_path),
+            ("report.html", tmp_path),
         ),
-        "selftest": (("loadtests.selftest", RECIPE, *where, "--output", tmp_path / "selftest.json"),),
+        "selftest": (("assurance.selftest", RECIPE, *where, "--output", tmp_path / "selftest.json"),),
     }
     told = b""
     for command in commands[what]:

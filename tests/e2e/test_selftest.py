@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 import yaml
 
-from loadtests.selftest.__main__ import UNSEEN
-from loadtests.selftest.checks import ABSENT, STOPPED, THROUGH, UNTRIED
+from assurance.controls import read
+from assurance.selftest.__main__ import UNSEEN
+from assurance.selftest.checks import ABSENT, STOPPED, THROUGH, UNTRIED
 from tests.conftest import RECIPE, Smoke
-from tests.controls import read
 from tests.e2e.conftest import run
 
 pytestmark = pytest.mark.server
@@ -50,7 +50,7 @@ def examined(store: Path, folder: Path, *more: str | Path, gateway: bool = False
             opened = run("deploy.gateway", "start", *instance, *secrets, "--free-ports")
             assert opened.returncode == 0, opened.stderr
             where = ["--gateway"]
-        command = ("loadtests.selftest", RECIPE, *instance, "--policies", *POLICIES, "--output", folder / "out.json")
+        command = ("assurance.selftest", RECIPE, *instance, "--policies", *POLICIES, "--output", folder / "out.json")
         done = run(*command, *where, *more)
         keys = json.loads((folder / "run/selftest/key_file.json").read_text())
     finally:

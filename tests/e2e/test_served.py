@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from attacks.oracle import Answers
+from evaluation.oracles import HttpOracle, InProcessOracle
 from handlers import wire
-from loadtests.oracles import HttpOracle, InProcessOracle
 from tests.conftest import POLICIES, RECIPE
 from tests.e2e.conftest import Served, run
 from zoo import datasets
@@ -143,8 +143,8 @@ def test_steal_and_report(served: Served, tmp_path: Path) -> None:
     for command in (
         ("loadtests.load", RECIPE, *where, *both, "--seconds", "8"),
         ("loadtests.attack", RECIPE, *where, *both, *store),
-        ("loadtests.utility", RECIPE, *both, *store),
-        ("loadtests.report", tmp_path / "report"),
+        ("evaluation.studies.utility", RECIPE, *both, *store),
+        ("report.html", tmp_path / "report"),
     ):
         done = run(*command)
         assert done.returncode == 0, done.stdout + done.stderr

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from loadtests.documents import resilience
+from report.pages import resilience
 from tests.conftest import RECIPE, Smoke
 from tests.e2e.conftest import run
 

@@ -16,16 +16,16 @@ from onnx import TensorProto, helper, numpy_helper
 
 import recipes
 from attacks.oracle import REFUSED
+from evaluation.oracles import InProcessOracle
 from export import archive
 from export.adopted import adopt
 from export.archive import PolicyTable
 from export.graphs import ExportError, on_onnxruntime
 from export.predictor import Predictor
-from loadtests.oracles import InProcessOracle
 from tests.conftest import RECIPE, Smoke
 from tests.handlers.archives import weights, write_onnx
-from training import calibrate
 from training.black_box import black_box
+from training.calibration import calibrate
 from training.same import Same
 from training.victim import Victim
 from zoo import datasets

@@ -18,13 +18,13 @@ import yaml
 
 import recipes
 from attacks.oracle import REFUSED
+from evaluation.oracles import InProcessOracle
 from export import archive
 from export.archive import PolicyTable, Serving
 from export.graphs import ExportError
 from export.predictor import Predictor
-from loadtests.oracles import InProcessOracle
 from tests.conftest import GATED, NOISY, POLICIES, RECIPE, Smoke
-from training.calibration import CalibrationError, GateTable
+from training.calibration.stored import CalibrationError, GateTable
 from training.checkpoint import CheckpointError, load
 from zoo import datasets
 
@@ -66,7 +66,7 @@ def test_an_archive_holds_code_graphs_policy_and_a_golden_answer(smoke: Smoke, p
         golden = json.loads(packed.read("golden.json"))
         manifest = json.loads(packed.read("MAR-INF/MANIFEST.json"))
     for room in ("handlers", "defenses"):
-        assert {f"{room}/{path.name}" for path in (CHECKOUT / room).glob("*.py")} <= names
+        assert {path.relative_to(CHECKOUT).as_posix() for path in (CHECKOUT / room).rglob("*.py")} <= names
     ending = archive.ENDINGS[config["handler"]["backend"]]
     wanted = set(config["handler"]["members"]) | ({"hash"} if policy == "edm" else set())
     assert {name for name in names if name.startswith("graphs/")} == {f"graphs/{name}{ending}" for name in wanted}

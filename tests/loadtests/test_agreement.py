@@ -10,9 +10,9 @@ import torch
 from attacks.transfer import TransferSet
 from loadtests import agreement
 from loadtests.agreement import Compared, compare
-from loadtests.results import AgreementRow
+from report.schema import AgreementRow
 from tests.attacks import victims
-from tests.loadtests.made_up import attack_row
+from tests.report.synthetic import attack_row
 
 SAME = Compared(same_images=1.0, label_differences=0, largest_difference=1e-7)
 PLACE = ("undefended", "knockoff", "both")

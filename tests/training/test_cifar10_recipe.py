@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from evaluation.oracles import InProcessOracle
 from export import archive, graphs
-from loadtests.oracles import InProcessOracle
 from tests.zoo.writers import some_bytes, write_cifar_batch
 from training import edm, meco, misleader, perceptual_hash, victim
 from training.checkpoint import load

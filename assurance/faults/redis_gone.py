@@ -1,0 +1,84 @@
+"""Redis killed, or frozen, and back: who must pay is told 503 for as long as that, and nobody is answered unpaid.
+
+A Redis that was killed refuses connections, and the answer comes at once. One that is frozen, or behind a network that
+swallows packets, keeps a worker waiting for its time-out, and with it whatever else the worker would answer; then it is
+not asked for some seconds (handlers/store.py). A Redis that comes back empty begins a new life: solutions from before
+pay for nothing, spent or not.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from time import perf_counter
+
+import numpy as np
+from numpy.typing import NDArray
+
+from assurance.faults.clients import Answer
+from assurance.faults.figures import Bound, FaultRow
+from assurance.faults.payers import ANSWERED, Payer, suspects, told
+from assurance.faults.redis_server import RedisServer
+from assurance.faults.scene import BACK_S, Scene, no_wrong_answer, unharmed
+from loadtests.own_server import wait_for
+
+KILLED, FROZEN = "killed", "frozen"
+STORE_FAILED = "503 store_failed"
+TRIES = 8  # at once: a batch of rows that all want the store
+# of an answer: a worker that asks a frozen Redis waits for its time-out, once, and so do all of its batch
+SLOWEST_S = {KILLED: 1.0, FROZEN: 4.0}
+NEIGHBOURS_GAP_S = 2.0
+
+
+def measure(
+    scene: Scene, redis: RedisServer, model: str, neighbours: tuple[str, ...], case: str, *, run: int
+) -> FaultRow:
+    """Take away under load the Redis of a model whose gate asks for work, and bring it back."""
+    client = scene.client()
+    payer = Payer(client, model, suspects(client, model, scene.suspect, enough=TRIES))
+    images = [payer.image() for _ in range(TRIES)]
+    spent, saved = payer.solved(), payer.solved()
+    assert told(payer.spend(spent)) == ANSWERED, "Redis is well"
+
+    def ask(image: NDArray[np.float32]) -> Answer:
+        with contextlib.closing(scene.client()) as one:
+            return one.ask(model, image)
+
+    with ThreadPoolExecutor(TRIES) as pool, scene.crowd(model, *neighbours) as crowd:
+        scene.settle()
+        struck_at = perf_counter()
+        redis.kill() if case == KILLED else redis.freeze()
+        refused = [payer.spend(saved), *pool.map(ask, images)]
+        scene.settle()
+        redis.start() if case == KILLED else redis.thaw()
+        given_at = perf_counter()
+        wait_for(lambda: payer.pays() == ANSWERED, seconds=60)
+        back_s = perf_counter() - given_at
+        late = [told(payer.spend(each)) for each in (spent, saved, saved)]
+        scene.settle()
+    client.close()
+    struck = scene.felt(crowd, model, since=struck_at)
+    beside = scene.felt(crowd, *neighbours, since=struck_at)
+    codes = Counter(map(told, refused))
+    return FaultRow(
+        "redis_gone",
+        case,
+        run,
+        struck,
+        beside,
+        bounds=(
+            no_wrong_answer(struck),
+            Bound("suspected rows told anything but 503 store_failed", len(refused) - codes[STORE_FAILED], 0),
+            Bound("slowest of these answers, seconds", max(each.seconds for each in refused), SLOWEST_S[case]),
+            Bound("other requests of the model without the right answer", struck.sent - struck.right, 0),
+            Bound("slowest of their answers, seconds", (struck.slowest_ms or float("inf")) / 1000, SLOWEST_S[case]),
+            *unharmed(beside, gap_s=NEIGHBOURS_GAP_S),
+            Bound("seconds from its return to the next paid answer", back_s, BACK_S),
+            Bound("solutions that paid twice", (late[0] == ANSWERED) + (late[2] == ANSWERED), 0),
+        ),
+        facts={
+            "unspent solution afterwards": late[1],
+            "slowest 503, s": round(max(each.seconds for each in refused), 3),
+        },
+    )

@@ -1,0 +1,71 @@
+"""kill -9 of a worker that waits for requests, or for more of them: which requests are never answered, and how many.
+
+A worker with nothing to do is missed at once and replaced. Where TorchServe is just gathering a batch for the worker,
+for as long as maxBatchDelay from the batch's first request on, it drops what it has gathered: those requests are not
+answered nor put back, and their clients would wait for ever. So at most one batch is lost, in a window of milliseconds,
+and patience that ends, a client's or a gateway's, is the remedy: asked again, the same request is answered.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from time import perf_counter, sleep
+
+from assurance.faults.clients import known
+from assurance.faults.figures import CUT, LOST, RIGHT, Bound, FaultRow, Outcome, felt
+from assurance.faults.scene import BACK_S, Scene, no_wrong_answer
+from loadtests.own_server import batch_size
+
+IDLE, GATHERING = "nothing to do", "gathering a batch"
+# after the batch's first request; far less than the maxBatchDelay of the archive that GATHERING is measured on
+GATHERED_S = 0.3
+
+
+def measure(scene: Scene, model: str, case: str, *, run: int) -> FaultRow:
+    """Kill a model's worker before (IDLE) or after (GATHERING) so many requests came as make one batch less one; who
+    is not answered asks once more."""
+    served = scene.served
+    batch = batch_size(served.archive(model))
+    facts = known(served.door, model, scene.benign)
+    worker = served.workers(model)[0]
+
+    def ask(number: int) -> list[Outcome]:
+        client, told = scene.client(), list[Outcome]()
+        while len(told) < 2 and not (told and told[-1].what == RIGHT):
+            begun = perf_counter()
+            answer = client.ask(model, scene.benign[number])
+            told.append(Outcome(model, begun, perf_counter(), facts.judge(number, answer)))
+        client.close()
+        return told
+
+    with ThreadPoolExecutor(batch - 1) as pool:
+        if case == IDLE:
+            struck_at = perf_counter()
+            worker.kill()
+        asked = [pool.submit(ask, number) for number in range(batch - 1)]
+        if case == GATHERING:
+            sleep(GATHERED_S)
+            struck_at = perf_counter()
+            worker.kill()
+        told = [each.result() for each in asked]
+    struck = felt([each for one in told for each in one], struck_at, perf_counter(), clients=batch - 1)
+    again = [one[-1] for one in told if len(one) > 1]
+    return FaultRow(
+        "waiting_worker_killed",
+        case,
+        run,
+        struck,
+        None,
+        bounds=(
+            no_wrong_answer(struck),
+            Bound("requests without an answer", len(again), batch),
+            Bound("requests without an answer when sent again", sum(each.what != RIGHT for each in again), 0),
+            # sent again when patience had ended, by when another worker is there
+            Bound("slowest answer, seconds", (struck.slowest_ms or float("inf")) / 1000, BACK_S),
+        ),
+        facts={
+            "batch": float(batch),
+            "never answered": float(struck.count(LOST, CUT)),
+            "patience, seconds": scene.patience_s,
+        },
+    )

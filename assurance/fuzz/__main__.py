@@ -1,0 +1,7 @@
+"""python -m assurance.fuzz: see assurance/fuzz/program.py."""
+
+import sys
+
+from assurance.fuzz.program import main
+
+sys.exit(main())

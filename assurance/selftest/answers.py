@@ -1,0 +1,283 @@
+"""What an answer tells, and to whom: the gate, proof of work, response rules, noise, and members that take turns."""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from assurance.selftest.checks import Finding, Subject, absent, judged, shown, untried
+from evaluation import payment
+from handlers import wire
+from handlers.errors import ExpiredSolution, InvalidSolution, Rejected, SpentSolution, WorkWanted
+
+# of the images that a thief would send, the share that a gate must act upon
+SHARE = 0.5
+# of benign images, the share that it may act upon at most: many times what it was calibrated for, on few images
+BENIGN_SHARE = 0.2
+# what a challenge may cost that the self-test solves
+MOST_HASHES = 5e6
+CODES = {"reject": Rejected.code, "proof-of-work": WorkWanted.code}
+
+
+def serves(subject: Subject) -> Iterator[Finding]:
+    """Benign images: a service that stops everything would pass every other check."""
+    acted, rows = _acted(subject, subject.benign, set(CODES.values()))
+    answered = rows - acted
+    yield judged(
+        "gate",
+        subject.name,
+        f"{rows} benign images",
+        f"at least {1 - BENIGN_SHARE:.0%} answered",
+        f"{answered} answered",
+        ok=answered >= (1 - BENIGN_SHARE) * rows,
+    )
+
+
+def gate(subject: Subject) -> Iterator[Finding]:
+    """Images of the recipe's surrogate sets, which its thieves would send."""
+    action = subject.stage("gate").get("action")
+    if action is None:
+        yield absent("gate", subject.name, "the policy has no gate")
+        return
+    if not len(subject.thieving):
+        yield untried("gate", subject.name, "the recipe's attacks name no surrogate set")
+        return
+    before = subject.service.counted("torchwarden_rows_total", ModelName=subject.name, decision=action)
+    if action == "observe":
+        _, rows = _acted(subject, subject.thieving, set())
+        least = before + SHARE * rows
+        acted = (
+            subject.service.reached("torchwarden_rows_total", least, ModelName=subject.name, decision=action) - before
+        )
+    else:
+        acted, rows = _acted(subject, subject.thieving, {CODES[action]})
+    yield judged(
+        "gate",
+        subject.name,
+        f"{rows} images of a thief's",
+        f"{action} on at least {SHARE:.0%}",
+        f"{action} on {acted:.0f} ({acted / rows:.0%})",
+        ok=acted >= SHARE * rows,
+    )
+
+
+def proof_of_work(subject: Subject) -> Iterator[Finding]:
+    """A solution that is used again, for another request, altered, or of a challenge that has expired."""
+    if subject.stage("gate").get("action") != "proof-of-work":
+        yield absent("proof-of-work", subject.name, "the policy asks for no work")
+        return
+    charged = _cheapest(subject)
+    if charged is None:
+        yield untried("proof-of-work", subject.name, f"no image is charged at {MOST_HASHES:.0f} hashes or less")
+        return
+    row, challenge = charged
+    paid = payment.solve(challenge)
+    if paid is None:
+        yield untried("proof-of-work", subject.name, "the challenge expired before it was solved")
+        return
+
+    def ask(rows: Any, solution: str) -> Any:
+        return subject.service.rows(
+            subject.name, rows, principal=subject.service.principal("work"), Torchwarden_Solution=solution
+        )
+
+    other = np.concatenate([row, row])
+    tries: list[tuple[str, Any, str, tuple[str, ...]]] = [
+        ("a solution for another request", other, paid.solution, (InvalidSolution.code,)),
+        ("a solution with another price", row, _altered(paid.solution, _cheaper), (InvalidSolution.code,)),
+        (
+            "a solution with another expiry",
+            row,
+            _altered(paid.solution, _later),
+            (InvalidSolution.code, ExpiredSolution.code),
+        ),
+        (
+            "a solution that has expired by its own words",
+            row,
+            _altered(paid.solution, _earlier),
+            (InvalidSolution.code, ExpiredSolution.code),
+        ),
+        ("a text that is no solution", row, "AAAA", (InvalidSolution.code,)),
+    ]
+    for sent, rows, solution, codes in tries:
+        reply = ask(rows, solution)
+        yield judged(
+            "proof-of-work", subject.name, sent, f"403 {' or '.join(codes)}", shown(reply), ok=reply.code in codes
+        )
+    first = ask(row, paid.solution)
+    yield judged(
+        "proof-of-work",
+        subject.name,
+        "its own solution",
+        "200",
+        shown(first),
+        ok=first.status == 200 and not first.faults,
+    )
+    again = ask(row, paid.solution)
+    yield judged(
+        "proof-of-work",
+        subject.name,
+        "the same solution again",
+        f"403 {SpentSolution.code}",
+        shown(again),
+        ok=again.code == SpentSolution.code,
+    )
+
+
+def coarse_prices(subject: Subject) -> Iterator[Finding]:
+    """The words and numbers of a challenge: no score, no threshold, and prices of few levels."""
+    if subject.stage("gate").get("action") != "proof-of-work":
+        yield absent("coarse-prices", subject.name, "the policy asks for no work")
+        return
+    prices = set()
+    words: set[str] = set()
+    for image in subject.thieving:
+        reply = _alone(subject, image[np.newaxis], "prices")
+        challenge = wire.decode_challenge(reply.body)
+        if challenge is not None:
+            prices.add(payment.price(challenge))
+        words |= {word for word in ("score", "threshold", "tail", "calibration") if word in reply.text}
+    levels = subject.stage("gate")["work"].get("most", 12) // subject.stage("gate")["work"].get("step", 2) + 1
+    yield judged(
+        "coarse-prices",
+        subject.name,
+        f"{len(subject.thieving)} images of a thief's, one by one",
+        f"at most {levels} prices, no score",
+        f"{len(prices)} prices{', ' + ', '.join(sorted(words)) if words else ''}",
+        ok=0 < len(prices) <= levels and not words,
+    )
+
+
+def fewer_answers(subject: Subject) -> Iterator[Finding]:
+    """What an answer shows of its probabilities, under rules that tell less of them."""
+    response = subject.stage("response")
+    rule = response.get("rule", "soft")
+    if rule not in ("label", "top_k", "rounded"):
+        yield absent("fewer-answers", subject.name, f"the response rule is `{rule}`")
+        return
+    reply = subject.service.rows(subject.name, subject.good, principal=subject.service.principal("rule"))
+    told = reply.answers[0].get("probabilities")
+    expected, ok = {
+        "label": ("no probabilities", told is None),
+        "top_k": (
+            f"at most {response.get('k')} above 0",
+            told is not None and sum(value > 0 for value in told) <= response.get("k", 0),
+        ),
+        "rounded": (
+            f"{response.get('digits')} digits",
+            told is not None and all(abs(value - round(value, response.get("digits", 0))) < 1e-7 for value in told),
+        ),
+    }[rule]
+    got = "no probabilities" if told is None else ", ".join(f"{value:g}" for value in told)
+    yield judged("fewer-answers", subject.name, "a benign image", expected, got, ok=ok)
+
+
+def noise(subject: Subject) -> Iterator[Finding]:
+    """The same image twice in one request: fresh noise tells two things of it, keyed noise one."""
+    mode = subject.stage("perturb").get("noise")
+    for control, own in (("input-noise", "fresh"), ("keyed-noise", "keyed")):
+        if mode != own:
+            yield absent(control, subject.name, f"the policy has no {own} noise")
+            continue
+        twice = np.concatenate([subject.good, subject.good])
+        reply = subject.service.rows(subject.name, twice, principal=subject.service.principal("noise"))
+        told = [each.get("probabilities") for each in reply.answers]
+        if len(told) != 2 or told[0] is None:
+            yield untried(control, subject.name, "answers without probabilities show no noise")
+            continue
+        same = told[0] == told[1]
+        yield judged(
+            control,
+            subject.name,
+            "a benign image, twice",
+            "one answer" if mode == "keyed" else "two answers",
+            "one answer" if same else "two answers",
+            ok=same is (mode == "keyed"),
+        )
+
+
+def members(subject: Subject) -> Iterator[Finding]:
+    """Who answers: several members where a hash picks one, all of them where their mean is told."""
+    names = subject.served.get("members", [])
+    routed = bool(subject.stage("route"))
+    averaged = bool(subject.promised.get("average") or subject.served.get("average"))
+    if not routed:
+        yield absent("diverse-members", subject.name, "no hash picks who answers")
+    if not averaged:
+        yield absent("misled-thieves", subject.name, "no mean of several networks is told")
+    if not routed and not averaged:
+        return
+    images = np.concatenate([subject.benign, subject.thieving])
+
+    def counts() -> list[float]:
+        counted = subject.service.counted
+        return [counted("torchwarden_member_rows_total", ModelName=subject.name, member=name) for name in names]
+
+    before = counts()
+    _acted(subject, images, set())
+    time.sleep(0.5)  # until TorchServe has read the last batch's counts
+    asked = [after - earlier for after, earlier in zip(counts(), before, strict=True)]
+    busy = sum(rows > 0 for rows in asked)
+    yield judged(
+        "misled-thieves" if averaged else "diverse-members",
+        subject.name,
+        f"{len(images)} images",
+        "all members asked" if averaged else "two members or more asked, one for each row",
+        f"{busy} of {len(names)} asked",
+        ok=busy == len(names) if averaged else busy > 1 and sum(asked) <= len(images) * 1.01,
+    )
+
+
+def _acted(subject: Subject, images: Any, codes: set[str]) -> tuple[int, int]:
+    """How many of the images got one of these codes in place of an answer, and how many there are."""
+    acted = 0
+    rows = min(subject.max_rows, 32)
+    for start in range(0, len(images), rows):
+        part = images[start : start + rows]
+        reply = subject.service.rows(subject.name, part, principal=subject.service.principal("gate"))
+        if reply.status == 200:
+            acted += sum(code in codes for code in reply.faults.values())
+        elif reply.code in codes:  # every row of the request
+            acted += len(part)
+        elif reply.code not in CODES.values():
+            raise ValueError(f"expected answers to {len(part)} good rows, got {shown(reply)}")
+    return acted, len(images)
+
+
+def _alone(subject: Subject, row: Any, purpose: str) -> Any:
+    return subject.service.rows(subject.name, row, principal=subject.service.principal(purpose))
+
+
+def _cheapest(subject: Subject) -> tuple[Any, dict[str, Any]] | None:
+    """The image whose challenge asks for the fewest hashes, and that challenge."""
+    found: tuple[Any, dict[str, Any]] | None = None
+    for image in subject.thieving:
+        challenge = wire.decode_challenge(_alone(subject, image[np.newaxis], "work").body)
+        if payment.affordable(challenge, MOST_HASHES):
+            assert challenge is not None
+            if found is None or payment.price(challenge) < payment.price(found[1]):
+                found = image[np.newaxis], challenge
+    return found
+
+
+def _altered(solution: str, change: Callable[[dict[str, Any]], None]) -> str:
+    told = json.loads(base64.b64decode(solution))
+    change(told["challenge"]["parameters"])
+    return base64.b64encode(json.dumps(told).encode()).decode()
+
+
+def _cheaper(parameters: dict[str, Any]) -> None:
+    parameters["keyPrefix"] = "00"
+
+
+def _later(parameters: dict[str, Any]) -> None:
+    parameters["expiresAt"] += 100_000
+
+
+def _earlier(parameters: dict[str, Any]) -> None:
+    parameters["expiresAt"] = int(time.time()) - 1

@@ -1,0 +1,247 @@
+"""What an ensemble's answer costs in time and memory: the "ensemble_costs" rows of report.json.
+
+    python -m bench.ensembles RECIPE --policies misleader misleader-routed --run reports/RECIPE-misleader
+
+An averaged answer (MISLEADER's own, 2025) runs every member, a routed one (EDM's) the hash and one member. In one
+process, round after round (bench/rounds.py): every policy, each of its members' graphs alone, and the hash's.
+Weights do not change what a row costs, so a recipe whose networks took one step will do.
+
+A routed policy's rows meet its members in turn: a batch is split as evenly as it can be, the worst case for its
+batching. One row goes to one member, and members differ in size: so what is timed is a turn of as many batches as there
+are members to meet. Apart from that it is timed on batches that one member answers, each member's: against that member
+alone, they tell what the routing itself adds.
+
+Memory: for each policy a fresh process answers its batches; from what it holds, and from its peak, is taken that of one
+with the policy's dearest member alone (bench/memory.py).
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import torch
+
+import recipes
+from bench import inprocess
+from bench.defenses import metadata
+from bench.gates import alone
+from bench.inprocess import Call, Images, in_process
+from bench.memory import Memory, of_a_fresh_process
+from bench.rounds import Probe, interleaved
+from evaluation.oracles import InProcessOracle, OracleError
+from evaluation.studies.utility import forward_passes
+from handlers import loading
+from handlers.backends import BACKENDS
+from handlers.errors import LoadError
+from report.rows.members import EnsembleCostRow
+from report.schema import Report, ResultError, merge, run_info
+from zoo import datasets
+
+BATCHES = (1, 8, 32)
+ROUNDS = 7
+SECONDS = 0.3
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """A policy to be measured. rows: (n,C,H,W) float32, met by its members in turn; met: how many answer any.
+
+    by_member: of a policy that routes, rows that one member answers, by that member's graph.
+    """
+
+    name: str
+    oracle: InProcessOracle
+    rows: Images
+    met: int
+    by_member: Mapping[str, Images] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, name: str, oracle: InProcessOracle, images: torch.Tensor) -> Subject:
+        """With rows of `images` (N,C,H,W)."""
+        policy = oracle.pipeline.policy
+        if policy.route is None:
+            some = np.ascontiguousarray(images[: inprocess.ROWS_A_MEMBER].numpy())
+            return cls(name, oracle, some, len(policy.members))
+        members = oracle.members(images)
+        met = members.unique().tolist()
+        own = {member: members == member for member in met}
+        return cls(
+            name,
+            oracle,
+            inprocess.spread(images, members),
+            len(met),
+            {policy.members[member]: inprocess.spread(images[one], members[one]) for member, one in own.items()},
+        )
+
+    @property
+    def turn(self) -> int:
+        """Batches in which every member that is met is, equally often."""
+        return 1 if self.oracle.pipeline.policy.route is None else self.met
+
+    def graph(self, name: str) -> str:
+        """One of its graphs by name and checkpoint: policies that share it are timed against the same."""
+        return f"{name} of {metadata(self.oracle, name)['checkpoint']}"
+
+
+@dataclass(frozen=True)
+class Resident:
+    """An unpacked archive in a process of its own: all of it, or one of its graphs."""
+
+    folder: Path
+    graph: str | None = None
+    backend: str = ""
+    threads: int = 1
+
+    @contextmanager
+    def answering(self) -> Iterator[Call]:
+        """It at work, in this process."""
+        if self.graph is None:
+            pipeline = loading.load(self.folder)
+            yield lambda images: pipeline(images).seconds
+            return
+        backend = BACKENDS[self.backend]
+        graph = backend(self.folder / "graphs" / f"{self.graph}{backend.suffix}", threads=self.threads, gpu=None)
+
+        def call(images: Images) -> Mapping[str, float]:
+            graph(images)
+            return {}
+
+        yield call
+
+
+def main() -> None:
+    """Run the command line; a mistake of the user's is a message and exit code 1."""
+    options = _options()
+    started = datetime.now(timezone.utc)
+    try:
+        recipe = recipes.read(options.recipe)
+        images = inprocess.candidates(recipe.section("dataset", datasets.Data), options.data)
+        rows = []
+        with ExitStack() as opened:
+            oracles = {
+                name: opened.enter_context(InProcessOracle(options.store / f"{recipe.name}-{name}.mar"))
+                for name in options.policies
+            }
+            subjects = [Subject.of(name, oracle, images) for name, oracle in oracles.items()]
+            for batch in options.batches:
+                for row in measure(subjects, batch=batch, rounds=options.rounds, seconds=options.seconds):
+                    rows.append(row)
+                    print(told(row), flush=True)
+        settings = {"ensemble_costs.rounds": options.rounds, "ensemble_costs.seconds": options.seconds}
+        facts = run_info(seed=inprocess.SEED, started=started, settings=settings)
+        merge(options.run / "report.json", Report(facts, ensemble_costs=tuple(rows)))
+    except (recipes.RecipeError, OracleError, LoadError, ResultError, datasets.DatasetError) as error:
+        sys.exit(f"bench.ensembles: {error}")
+
+
+def measure(subjects: Sequence[Subject], *, batch: int, rounds: int, seconds: float) -> Iterator[EnsembleCostRow]:
+    """A row for each of `subjects` in batches of `batch`. Raises OracleError where their threads differ."""
+    threads = {subject.name: subject.oracle.pipeline.policy.threads for subject in subjects}
+    if len(set(threads.values())) > 1:
+        raise OracleError(f"threads: expected as many of every policy, got {threads}; serve them alike")
+    timed = _timed(subjects, batch=batch, rounds=rounds, seconds=seconds)
+    for subject in subjects:
+        policy = subject.oracle.pipeline.policy
+        own = timed[subject.name]
+        row = EnsembleCostRow(
+            recipe=policy.recipe,
+            policy=subject.name,
+            batch=batch,
+            architectures=tuple(metadata(subject.oracle, member)["architecture"] for member in policy.members),
+            members_met=subject.met,
+            threads=policy.threads,
+            forward_passes=float(forward_passes(policy)),
+            ms=round(median(own), 4),
+            ms_rounds=own,
+            members_ms_rounds={member: timed[subject.graph(member)] for member in policy.members},
+            routed_ms_rounds={member: timed[f"{subject.name} by {member}"] for member in subject.by_member},
+            hash_ms_rounds=() if policy.route is None else timed[subject.graph(policy.route.graph)],
+            peak_mb=None,
+        )
+        growth = _growth(subject, row.dearest, batch)
+        yield row if growth is None else dataclasses.replace(row, peak_mb=growth.peak, held_mb=growth.held)
+
+
+def _timed(subjects: Sequence[Subject], *, batch: int, rounds: int, seconds: float) -> dict[str, tuple[float, ...]]:
+    """Milliseconds a batch, each round's, of every policy, of it on each member's rows, and of every graph once."""
+    probes: dict[str, tuple[Probe, int]] = {}
+
+    def add(name: str, call: Call, images: Images, turn: int = 1) -> None:
+        probes[name] = (_probe(call, images, batch, turn, seconds), turn)
+
+    for subject in subjects:
+        policy = subject.oracle.pipeline.policy
+        answer = inprocess.pipeline(subject.oracle)
+        add(subject.name, answer, subject.rows, subject.turn)
+        for member, images in subject.by_member.items():
+            add(f"{subject.name} by {member}", answer, images)
+        for graph in (*policy.members, *([] if policy.route is None else [policy.route.graph])):
+            add(subject.graph(graph), alone(subject.oracle, graph), subject.rows)
+    told = interleaved([probe for probe, _ in probes.values()], rounds=rounds, name=f"batches of {batch}")
+    return {
+        name: tuple(round(ms / turn, 4) for ms in row.p50_rounds)
+        for (name, (_, turn)), row in zip(probes.items(), told, strict=True)
+    }
+
+
+def _probe(call: Call, images: Images, batch: int, turn: int, seconds: float) -> Probe:
+    """Of `turn` batches in one call, on at least one such of `images`, which are repeated where they are too few."""
+    rows = batch * turn
+    repeated = np.concatenate([images] * -(-rows // len(images)))
+
+    def whole(part: Images) -> Mapping[str, float]:
+        for first in range(0, rows, batch):
+            call(part[first : first + batch])
+        return {}
+
+    return in_process(whole, repeated, batch=rows, seconds=seconds, policy="-", architecture="-", path="pipeline")
+
+
+def _growth(subject: Subject, dearest: str, batch: int) -> Memory | None:
+    """Memory of the whole archive over that of its dearest member alone."""
+    policy, folder = subject.oracle.pipeline.policy, subject.oracle.folder
+    one = Resident(folder, dearest, policy.backend, policy.threads)
+    every, single = (of_a_fresh_process(resident, subject.rows, batch) for resident in (Resident(folder), one))
+    if every is None or single is None:
+        return None
+    return Memory(peak=round(every.peak - single.peak, 1), held=round(every.held - single.held, 1))
+
+
+def told(row: EnsembleCostRow) -> str:
+    """A row's line on the terminal."""
+    by_member = "" if row.dearest_times is None else f" ({row.dearest_times:.2f} on the rows that it answers)"
+    measured = row.peak_mb is not None and row.held_mb is not None
+    memory = f"memory {row.held_mb:+.1f} MB, its peak {row.peak_mb:+.1f} MB" if measured else "memory not measured"
+    return (
+        f"{row.policy}, batches of {row.batch}: {row.ms:.3f} ms, {row.times:.2f} times {row.dearest} alone{by_member}; "
+        f"{row.members_met} of {len(row.architectures)} members met; {memory}"
+    )
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m bench.ensembles", description="what ensembles cost")
+    parser.add_argument("recipe", help="a recipe's name, or the path of its .toml file; @TIER may follow")
+    parser.add_argument("--policies", nargs="+", required=True, help="policies whose archives are in the store")
+    parser.add_argument("--run", type=Path, required=True, help="folder of the report, such as reports/mnist")
+    parser.add_argument("--batches", nargs="+", type=int, default=BATCHES, help="rows a call (1 8 32)")
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help=f"rounds of measurements ({ROUNDS})")
+    parser.add_argument("--seconds", type=float, default=SECONDS, help=f"of one measurement ({SECONDS})")
+    parser.add_argument("--store", type=Path, default=Path("model_store"), help="folder of archives (model_store)")
+    parser.add_argument("--data", type=Path, default=None, help="folder of the data sets, searched first")
+    options = parser.parse_args()
+    if min(*options.batches, options.rounds) < 1:
+        parser.error(f"expected batches and rounds of at least 1, got {options.batches} and {options.rounds}")
+    return options
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,248 @@
+"""Where a worker's time goes, function by function: results/profile.json.
+
+    python -m bench.profile bench-resnet18 --policies undefended misleader [--output results/profile.json]
+
+py-spy (its command, from PyPI; nothing of it runs in the worker) looks at the stack of a live worker while a closed
+loop of clients keeps it busy, waiting included, so that shares of samples are shares of wall time:
+
+    graphs    inside a graph's run: ONNX Runtime
+    ours      the innermost frame of handlers/ or defenses/, with the numpy that it calls
+    server    TorchServe's worker: its protocol, its metrics
+    waiting   for the next batch: Java, the wire, the clients
+
+Graphs' own threads have no Python and are not seen. Leave the machine alone meanwhile.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+import recipes
+from bench import closedloop, overhttp, studies
+from bench.closedloop import ClientError
+from bench.overhttp import BenchError
+from evaluation.oracles import OracleError
+from evaluation.traffic import SEED
+from handlers import wire
+from handlers.errors import LoadError
+from loadtests.target import TargetError
+from report.headline import UNDEFENDED
+from report.schema import RunInfo, run_info, write_json
+
+SAMPLES_A_SECOND = 200
+SECONDS = 20.0
+WARM_S = 10.0
+# a stack that is rarer says nothing, and the file stays small
+LEAST_SHARE = 0.0005
+
+GRAPHS, OURS, SERVER, WAITING = "graphs", "ours", "server", "waiting"
+WHO = (GRAPHS, OURS, SERVER, WAITING)
+# one frame as py-spy writes it: function (file:line), or function (file)
+FRAME = re.compile(r"(?P<function>.+) \((?P<file>[^()]+?)(?::\d+)?\)")
+PACKED = re.compile(r".*/((?:handlers|defenses)/[^/]+\.py)")
+LIBRARY = re.compile(r".*/(?:site-packages|python3\.\d+)/(.+)")
+RECEIVING = ("recv", "retrieve_msg", "retrieve_buffer", "retrieve_int", "_retrieve")
+
+
+class ProfileError(RuntimeError):
+    """py-spy is not there, or saw nothing."""
+
+
+@dataclass(frozen=True)
+class Profile:
+    """One worker under load. stacks: samples by stack, outermost frame first, each "function (file)", joined by ";".
+    rows_per_s: what the clients got meanwhile."""
+
+    recipe: str
+    policy: str
+    clients: int
+    samples: int
+    rows_per_s: float
+    stacks: dict[str, int]
+
+    def shares(self) -> dict[str, float]:
+        """The share of wall time by WHO."""
+        found: Counter[str] = Counter()
+        for stack, count in self.stacks.items():
+            found[who(stack.split(";"))] += count
+        return {name: found[name] / self.samples for name in WHO}
+
+    def own(self) -> list[tuple[str, float]]:
+        """Our functions, as `function (file)`, with the milliseconds a row that they take themselves; dearest first."""
+        found: Counter[str] = Counter()
+        for stack, count in self.stacks.items():
+            frames = stack.split(";")
+            if who(frames) == OURS:
+                found[next(frame for frame in reversed(frames) if _ours(frame))] += count
+        return [(name, 1000 * count / self.samples / self.rows_per_s) for name, count in found.most_common()]
+
+
+@dataclass(frozen=True)
+class Profiles:
+    """The file."""
+
+    run: RunInfo
+    profiles: tuple[Profile, ...]
+
+
+def who(frames: Sequence[str]) -> str:
+    """To whom of WHO the sample with this stack belongs."""
+    if any("onnxruntime/" in frame for frame in frames):
+        return GRAPHS
+    if any(map(_ours, frames)):
+        return OURS
+    return WAITING if any(frame.startswith(RECEIVING) for frame in frames) else SERVER
+
+
+def _ours(frame: str) -> bool:
+    # torch-model-archiver puts the handler at the archive's root
+    return any(where in frame for where in ("(handlers/", "(defenses/", "(handler.py)"))
+
+
+def read(content: Mapping[str, Any]) -> Profiles:
+    """A profile.json's content. Raises ProfileError."""
+    try:
+        return Profiles(RunInfo(**content["run"]), tuple(Profile(**each) for each in content["profiles"]))
+    except (KeyError, TypeError) as error:
+        raise ProfileError(f"expected what `python -m bench.profile` writes, got another file: {error}") from error
+
+
+def parse(folded: str) -> dict[str, int]:
+    """py-spy's raw format: a line a stack, with its samples; files become the names that they have everywhere."""
+    stacks: Counter[str] = Counter()
+    for line in folded.splitlines():
+        stack, _, count = line.rpartition(" ")
+        frames = [named(frame) for frame in stack.split(";") if FRAME.fullmatch(frame)]
+        if frames:
+            stacks[";".join(frames)] += int(count)
+    return dict(stacks)
+
+
+def named(frame: str) -> str:
+    """`function (file)` with the file's name inside its archive or package."""
+    found = FRAME.fullmatch(frame)
+    assert found is not None
+    file = found["file"]
+    for known in (PACKED, LIBRARY):
+        if (inside := known.fullmatch(file)) is not None:
+            return f"{found['function']} ({inside[1]})"
+    return f"{found['function']} ({Path(file).name})"
+
+
+def sampled(worker: psutil.Process, seconds: float) -> dict[str, int]:
+    """The stacks of a process for so long. Raises ProfileError."""
+    command = shutil.which("py-spy", path=os.pathsep.join([str(Path(sys.executable).parent), *os.get_exec_path()]))
+    if command is None:
+        raise ProfileError("py-spy is not installed: `pip install py-spy`, then again")
+    with tempfile.TemporaryDirectory(prefix="torchwarden-profile-") as private:
+        out = Path(private) / "stacks.txt"
+        words = [
+            "record",
+            "--pid",
+            str(worker.pid),
+            "--idle",
+            "--function",
+            "--full-filenames",
+            "--format",
+            "raw",
+            "--output",
+            str(out),
+        ]
+        words += ["--rate", str(SAMPLES_A_SECOND), "--duration", str(round(seconds))]
+        done = subprocess.run([command, *words], capture_output=True, text=True, check=False)
+        if done.returncode or not out.is_file():
+            raise ProfileError(f"py-spy ended with {done.returncode}: {done.stderr.strip()[-500:]}")
+        stacks = parse(out.read_text("utf-8"))
+    if not stacks:
+        raise ProfileError(f"py-spy saw no Python in process {worker.pid}")
+    return stacks
+
+
+def frequent(stacks: Mapping[str, int]) -> dict[str, int]:
+    """The stacks, those that are rare shortened frame by frame until they are not."""
+    least = max(1.0, LEAST_SHARE * sum(stacks.values()))
+    kept: dict[str, int] = {}
+    rest = Counter(stacks)
+    while rest:
+        shorter: Counter[str] = Counter()
+        for stack, count in rest.items():
+            parent, _, _ = stack.rpartition(";")
+            if count >= least or not parent:
+                kept[stack] = kept.get(stack, 0) + count
+            else:
+                shorter[parent] += count
+        rest = shorter
+    return dict(sorted(kept.items()))
+
+
+def profile(subject: studies.Subject, policies: Iterable[str], *, seconds: float, run_folder: Path) -> list[Profile]:
+    """Serve the policies of a recipe, keep each busy in turn, and look. Raises ProfileError and what a bench raises."""
+    found = []
+    archives = {policy: subject.onnx[policy] for policy in policies}
+    with overhttp.server(list(archives.values()), run_folder=run_folder) as running:
+        overhttp.warm(running, subject.rows[UNDEFENDED], seconds=WARM_S)
+        for policy, archive in archives.items():
+            rows = subject.rows[policy]
+            messages = overhttp.messages(running, archive.stem, rows, wire.RAW)
+            (worker, *_) = running.workers[archive.stem]
+            with ThreadPoolExecutor(1) as pool:
+                looking = pool.submit(sampled, worker, seconds)
+                driven = closedloop.drive(running.target, messages, clients=studies.SATURATION, seconds=seconds)
+                stacks = looking.result()
+            rate = round(len(driven.latencies_ms) / driven.seconds, 2)
+            kept = frequent(stacks)
+            found.append(Profile(subject.recipe.name, policy, studies.SATURATION, sum(kept.values()), rate, kept))
+            shares = found[-1].shares()
+            print(f"{policy}: " + ", ".join(f"{name} {shares[name]:.1%}" for name in WHO), flush=True)
+    return found
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line; what cannot be measured is a message and exit code 1, and nothing is written."""
+    options = _parser().parse_args(arguments)
+    started = datetime.now(timezone.utc)
+    try:
+        wanted = [UNDEFENDED, studies.EDM, *options.policies]
+        subject = studies.prepare(recipes.read(options.recipe), policies=wanted, store=options.store, data=options.data)
+        absent = [policy for policy in options.policies if policy not in subject.onnx]
+        if absent:
+            raise ProfileError(f"{options.recipe}: expected policies of {', '.join(subject.onnx)}, got {absent[0]!r}")
+        found = profile(subject, options.policies, seconds=options.seconds, run_folder=options.run_folder)
+    except (recipes.RecipeError, OracleError, LoadError, BenchError, ClientError, TargetError, ProfileError) as error:
+        sys.exit(f"bench.profile: {error}")
+    settings = {"rate": SAMPLES_A_SECOND, "seconds": options.seconds}
+    run = run_info(seed=SEED, started=started, settings=settings)
+    write_json(options.output, dataclasses.asdict(Profiles(run, tuple(found))))
+    print(options.output)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m bench.profile", description="where a worker's time goes")
+    parser.add_argument("recipe", help="a recipe whose archives are built, such as bench-resnet18")
+    parser.add_argument("--policies", nargs="+", required=True, help="whose workers are looked at")
+    parser.add_argument("--seconds", type=float, default=SECONDS, help=f"for each of them ({SECONDS})")
+    parser.add_argument("--output", type=Path, default=Path("results/profile.json"), help="(results/profile.json)")
+    parser.add_argument("--store", type=Path, default=Path("model_store"), help="holds the archives (model_store)")
+    parser.add_argument("--run-folder", type=Path, default=Path("run"), help="holds the instances (run)")
+    parser.add_argument("--data", type=Path, default=None, help="folder of the data sets, searched first")
+    return parser
+
+
+if __name__ == "__main__":
+    main()

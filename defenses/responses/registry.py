@@ -1,0 +1,94 @@
+"""Response rules: what a client is shown of the probabilities that the predictor found.
+
+Here are the rules that tell less of them (Tramèr et al., USENIX Security 2016) and the registry of all; those that
+tell something else are in perturbation.py (noise, and what is a function of the row) and in poisoning.py (what is
+worked out against a surrogate of the thief). defenses/responses/rule.py says what a rule is.
+
+To add a rule: its class, its line in RULES, its golden rows in tests/defenses/responses/test_registry.py.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from defenses import ranges
+from defenses.responses.perturbation import AdaptiveMisinformation, RandomPerturbation, ReverseSigmoid
+from defenses.responses.poisoning import GradientRedirection, Mad
+from defenses.responses.rule import Context, Probabilities, Rule
+
+
+@dataclass(frozen=True)
+class Soft(Rule):
+    """y = p: every probability as the predictor gave it. Returns its argument, not a copy."""
+
+    keeps_label = True
+
+    def __call__(self, probabilities: Probabilities, context: Context, /) -> Probabilities | None:
+        return probabilities
+
+
+@dataclass(frozen=True)
+class Label(Rule):
+    """No probabilities: the client gets argmax p alone."""
+
+    keeps_label = True
+
+    def __call__(self, probabilities: Probabilities, context: Context, /) -> Probabilities | None:
+        return None
+
+
+@dataclass(frozen=True)
+class TopK(Rule):
+    """y_i = p_i for the k largest entries of a row, 0 elsewhere; rows are not renormalised.
+
+    Of equal entries the one with the smaller index is kept first, so exactly k are kept and argmax is among
+    them. k: from 1 to the number of classes.
+    """
+
+    k: int
+    keeps_label = True
+
+    def __post_init__(self) -> None:
+        ranges.integer("k", self.k, 1, 10_000)
+
+    def __call__(self, probabilities: Probabilities, context: Context, /) -> Probabilities | None:
+        classes = probabilities.shape[1]
+        if self.k > classes:
+            raise ValueError(f"k: expected at most the number of classes, {classes}, got {self.k}")
+        kept = np.argsort(-probabilities, axis=1, kind="stable")[:, : self.k]
+        answered = np.zeros_like(probabilities)
+        np.put_along_axis(answered, kept, np.take_along_axis(probabilities, kept, axis=1), axis=1)
+        return answered
+
+
+@dataclass(frozen=True)
+class Rounded(Rule):
+    """y = rint(p * 10^digits) / 10^digits in float32, halves to the even neighbour, without renormalising.
+
+    Monotonic, so the largest entry stays a largest one, but a close second may come to equal it.
+    digits: decimals kept, from 1 to 6 (float32 holds seven).
+    """
+
+    digits: int
+    keeps_label = True
+
+    def __post_init__(self) -> None:
+        ranges.integer("digits", self.digits, 1, 6)
+
+    def __call__(self, probabilities: Probabilities, context: Context, /) -> Probabilities | None:
+        return np.round(probabilities, self.digits)
+
+
+RULES: dict[str, type[Rule]] = {
+    "soft": Soft,
+    "label": Label,
+    "top_k": TopK,
+    "rounded": Rounded,
+    "randp": RandomPerturbation,
+    "reverse_sigmoid": ReverseSigmoid,
+    "mad": Mad,
+    "grad": GradientRedirection,
+    "adaptive_misinformation": AdaptiveMisinformation,
+}

@@ -1,0 +1,203 @@
+"""The two ways to a victim: an archive's own code in this process, and HTTP. Both answer as attacks.oracle says.
+
+Both encode and decode with handlers.wire and meet the same decoder, pipeline and encoder behind it, so for a
+deterministic policy they give equal answers; only TorchServe lies between them. Threads of torch and ONNX Runtime
+are the caller's and the policy's business.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import torch
+
+import handlers
+from attacks.oracle import REFUSED, Answers, joined
+from evaluation.payment import Credit, Solver, on_credit, price
+from handlers import batch, loading, wire
+from handlers.backends import BACKENDS
+from handlers.errors import RequestError, WorkWanted
+
+CHECKOUT = Path(handlers.__file__).resolve().parent.parent
+PACKED_ROOMS = ("handlers", "defenses")
+
+Post = Callable[..., tuple[int, bytes]]
+"""(body, content type[, further headers by name]) -> (HTTP status, body of the answer)"""
+
+
+class OracleError(RuntimeError):
+    """The service did not answer as an oracle should: the request as a whole failed, or the archive is unusable."""
+
+
+class HttpOracle:
+    """Asks through `post`, at most `rows` images a request, in one of wire.CONTENT_TYPES.
+
+    post: sends a body with its content type and the client's token, and returns status and body; it may raise.
+    solver: pays where rows want a proof of work; without one, or where it gives up, they come back as REFUSED, as rows
+    do that were refused. paid: expected hashes of all challenges that were solved so far; attempts: hashes it took.
+    Raises OracleError where a request failed as a whole: that says something about the set-up, not about the defense,
+    and must not pass as a refusal.
+    """
+
+    def __init__(self, post: Post, *, rows: int, content_type: str = wire.RAW, solver: Solver | None = None) -> None:
+        self._post = post
+        self._rows = rows
+        self._content_type = content_type
+        self._solver = solver
+        self.paid = 0.0
+        self.attempts = 0
+
+    def __call__(self, images: torch.Tensor) -> Answers:
+        """Answers for images float32 (N, C, H, W) in [0, 1], N >= 1."""
+        return joined([self._ask(part) for part in images.split(self._rows)])
+
+    def _ask(self, images: torch.Tensor) -> Answers:
+        body = wire.encode_rows(images.numpy(), self._content_type)
+        status, told = self._post(body, self._content_type)
+        challenge = wire.decode_challenge(told)
+        if challenge is None or self._solver is None:
+            return _read(status, told, len(images))
+        paid = self._solver(challenge)
+        if paid is None:
+            return _read(status, told, len(images))
+        self.paid += price(challenge)
+        self.attempts += paid.attempts
+        charged = _charged(status, told, len(images))
+        status, told = self._post(body, self._content_type, {wire.SOLUTION: paid.solution})
+        answers = _read(status, told, len(images))
+        # the challenge tells the request's price alone: its charged rows share it
+        work = charged.double() * price(challenge) / charged.sum()
+        return Answers(answers.labels, answers.probabilities, work)
+
+
+class InProcessOracle:
+    """An archive's answers without a server: the handler's own code on the archive's own graphs.
+
+    Unpacks `archive` (.mar) to a temporary folder of its own, checks that the code inside is byte for byte this
+    checkout's, and loads it as the server's worker would (the deployment's key comes from the environment). seed: of
+    what a response rule draws, so that the same questions get the same answers; None: fresh, as a server's are. pay:
+    answer rows that want a proof of work, and note its price (`Answers.work`), though nobody hashes; else they are
+    REFUSED. Use as a context manager, or `close` it. Raises OracleError, or handlers' LoadError.
+    """
+
+    def __init__(self, archive: Path, *, seed: int | None = None, pay: bool = False) -> None:
+        if not archive.is_file():
+            raise OracleError(f"{archive}: no such archive; build it first (make archive)")
+        self._folder = tempfile.TemporaryDirectory(prefix="torchwarden-")
+        try:
+            _unpack(archive, self.folder)
+            self.pipeline = loading.load(self.folder, seed=seed)
+        except BaseException:
+            self.close()
+            raise
+        self._till = Credit() if pay else None
+        rows = self.pipeline.policy.max_rows
+        self._oracle = HttpOracle(self.post, rows=rows, solver=on_credit if pay else None)
+
+    @property
+    def folder(self) -> Path:
+        """Where the archive lies unpacked until `close`."""
+        return Path(self._folder.name)
+
+    def __call__(self, images: torch.Tensor) -> Answers:
+        """Answers for images float32 (N, C, H, W) in [0, 1], N >= 1."""
+        return self._oracle(images)
+
+    def members(self, images: torch.Tensor) -> torch.Tensor:
+        """Which member answers each image, int64 (N,), -1 for all; a client never learns this."""
+        rows = self.pipeline.policy.max_rows
+        return torch.cat([torch.from_numpy(self.pipeline(part.numpy()).members) for part in images.split(rows)])
+
+    def everyone(self, images: torch.Tensor) -> torch.Tensor:
+        """What every member would answer, float32 (N, members, K); a client never learns this either."""
+        graphs, rows = self.pipeline.graphs, self.pipeline.policy.max_rows
+        told = [
+            np.stack([graphs[member](part)["probabilities"] for member in self.pipeline.policy.members], axis=1)
+            for part in (part.numpy() for part in images.split(rows))
+        ]
+        return torch.from_numpy(np.concatenate(told))
+
+    def trained(self, member: str) -> dict[str, Any]:
+        """What a member's graph says of the training of its checkpoint (training/session.py)."""
+        policy = self.pipeline.policy
+        backend = BACKENDS[policy.backend]
+        graph = backend(self.folder / "graphs" / f"{member}{backend.suffix}", threads=1, gpu=None)
+        told: dict[str, Any] = json.loads(graph.metadata["facts"])
+        return told
+
+    def post(self, body: bytes, content_type: str, headers: Mapping[str, str] | None = None) -> tuple[int, bytes]:
+        """Status and body of one request, as the handler answers it without TorchServe around it."""
+        try:
+            rows = wire.decode(body, content_type, expects=self.pipeline.policy)
+        except RequestError as error:
+            rows = wire.Rows.refused(error, self.pipeline.policy.input)
+        rows = batch.admitted(rows, (headers or {}).get(wire.SOLUTION), self._till)
+        reply = batch.replies([rows], batch.ask(self.pipeline, [rows]), self._till)[0]
+        return int(reply.status), reply.body
+
+    def close(self) -> None:
+        """Remove the unpacked files."""
+        self._folder.cleanup()
+
+    def __enter__(self) -> InProcessOracle:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _read(status: int, body: bytes, rows: int) -> Answers:
+    """What one request's answer says of its rows. Raises OracleError."""
+    if status == 200:
+        labels, probabilities, errors = wire.decode_answers(body)
+        labels[list(errors)] = REFUSED
+        return Answers(torch.from_numpy(labels), None if probabilities is None else torch.from_numpy(probabilities))
+    try:
+        fault = wire.decode_error(body)
+    except wire.WireError as error:
+        raise OracleError(f"the service answered {status}, {error}") from error
+    if fault.row is None:
+        raise OracleError(f"the service answered {status} {fault.code}: {fault.message}")
+    # every row of this request was at fault, and the body shows one row's
+    return Answers(torch.full((rows,), REFUSED))
+
+
+def _charged(status: int, body: bytes, rows: int) -> torch.Tensor:
+    """bool (rows,): which rows a challenge is about; all of them where none was answered."""
+    charged = torch.full((rows,), status != 200)
+    if status == 200:
+        faults = wire.decode_answers(body).errors
+        charged[[row for row, fault in faults.items() if fault.code == WorkWanted.code]] = True
+    return charged
+
+
+def _unpack(archive: Path, folder: Path) -> None:
+    """Unpack, then hold the code against this checkout. Raises OracleError."""
+    try:
+        with zipfile.ZipFile(archive) as packed:
+            packed.extractall(folder)
+    except zipfile.BadZipFile as error:
+        raise OracleError(f"{archive}: not an archive: {error}; build it again (make archive)") from error
+    for room in PACKED_ROOMS:
+        packed_code, our_code = _sources(folder / room), _sources(CHECKOUT / room)
+        different = sorted(
+            name for name in packed_code.keys() | our_code.keys() if packed_code.get(name) != our_code.get(name)
+        )
+        if different:
+            raise OracleError(
+                f"{archive}: packed from other code than this checkout ({room}/{different[0]} differs, "
+                f"{len(different)} in {room}/); rebuild it (make archive)"
+            )
+
+
+def _sources(room: Path) -> dict[str, bytes]:
+    return {path.relative_to(room).as_posix(): path.read_bytes() for path in sorted(room.rglob("*.py"))}

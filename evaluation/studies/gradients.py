@@ -1,0 +1,221 @@
+"""How well a data-free thief sees through noise: the "gradients" rows of a report.
+
+    python -m evaluation.studies.gradients RECIPE --policies undefended meco meco-keyed --run reports/RECIPE
+
+DFME and MAZE climb the gradient of a loss that they can only probe (attacks.zeroth_order):
+
+    L(x) = 1/K sum_k | S_k(x) - l_k(x) |,   c_i = (L(x + e u_i) - L(x)) / e,   i = 1 ... m
+
+where l are the victim's centred logits, recovered from the probabilities it serves, and u_i are orthonormal directions,
+drawn anew for each image. The coefficients that the thief estimates from a policy's answers are held against u_i . g,
+where g is L's true gradient for the policy's predictor without noise, by autograd through its TorchScript graph. The
+cosine of the two is 1 for a thief who sees everything and 0 on average for one who sees nothing (its standard deviation
+over images is then 1 / sqrt(m)). Fresh noise may be averaged over repeated answers; keyed noise may not.
+
+The clone S is an untrained network of [clone]'s architecture, fixed by the seed: a thief's when it begins. So that no
+probe leaves [0, 1], all images are drawn inwards first, x = 0.1 + 0.8 pixels, and e is 0.5 at most: over the 784 pixels
+of an MNIST image a probe moves none by 0.1. A service refuses one that does leave, and that is an error.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+
+import torch
+from torch import nn
+
+import recipes
+from attacks import clone, dfme
+from attacks.clone import Cloning
+from attacks.oracle import Answers, Oracle, distributions
+from attacks.seeded import from_seed
+from attacks.service import Service
+from evaluation.oracles import InProcessOracle, OracleError
+from evaluation.traffic import SEED, kinds
+from handlers.errors import LoadError
+from report.schema import GradientRow, Report, ResultError, merge, run_info
+from zoo import datasets
+
+EPSILONS = (1e-3, 1e-2, 1e-1, 0.5)
+REPEATS = (1, 8)
+DIRECTIONS = 16
+IMAGES = 200
+# traffic of evaluation.traffic, by how its names begin
+THIEVES = ("thief (", "untrained generators")
+MARGIN = 0.1
+# between the archive's graph and the TorchScript one of the same network
+TOLERANCE = 1e-4
+# images of one forward pass that keeps what autograd needs
+ROWS = 64
+
+
+def main() -> None:
+    """Run the command line; a mistake of the user's is a message and exit code 1."""
+    options = _options()
+    started = datetime.now(timezone.utc)
+    try:
+        recipe = recipes.read(options.recipe)
+        test = recipe.section("dataset", datasets.Data).load("test", options.data)
+        _, channels, size, _ = test.pixels.shape
+        cloning = recipe.section("clone", Cloning)
+        with from_seed(SEED, torch.device("cpu")):
+            network = clone.untrained(cloning, Service(channels, size, len(test.classes))).eval()
+        probes = {
+            name: Probes.around(images[: options.images])
+            for name, images in kinds(recipe, test, options.data)
+            if name.startswith(THIEVES)
+        }
+        rows = []
+        for policy in options.policies:
+            for row in measure(
+                recipe.name, policy, probes, network, store=options.store, build=options.build / recipe.name
+            ):
+                rows.append(row)
+                print(
+                    f"{recipe.name}-{row.policy}, {row.traffic}, epsilon {row.epsilon:g}, "
+                    f"{row.repeats} answers a probe: cosine {row.cosine:+.3f}, deviation {row.deviation:.3f}",
+                    flush=True,
+                )
+        facts = run_info(seed=SEED, started=started, settings={"gradients.clone": cloning.architecture})
+        merge(options.run / "report.json", Report(facts, gradients=tuple(rows)))
+    except (recipes.RecipeError, OracleError, LoadError, ResultError, datasets.DatasetError) as error:
+        sys.exit(f"evaluation.studies.gradients: {error}")
+
+
+@dataclass(frozen=True)
+class Probes:
+    """N images within [0.1, 0.9], float32 (N, C, H, W), and for each m orthonormal directions (N, m, C, H, W)."""
+
+    images: torch.Tensor
+    units: torch.Tensor
+
+    @classmethod
+    def around(cls, pixels: torch.Tensor) -> Probes:
+        """DIRECTIONS around each of `pixels`, float32 (N, C, H, W) in [0, 1]; always the same ones."""
+        normal = torch.randn(len(pixels), pixels[0].numel(), DIRECTIONS, generator=torch.Generator().manual_seed(SEED))
+        units = torch.linalg.qr(normal).Q.mT.reshape(len(pixels), DIRECTIONS, *pixels.shape[1:])
+        return cls(MARGIN + (1 - 2 * MARGIN) * pixels, units)
+
+    def steps(self, epsilon: float) -> torch.Tensor:
+        """The images, then each image's probes, one image after another: (N + N m, C, H, W)."""
+        return torch.cat([self.images, (self.images[:, None] + epsilon * self.units).flatten(0, 1)])
+
+
+def measure(
+    recipe: str, policy: str, probes: Mapping[str, Probes], network: nn.Module, *, store: Path, build: Path
+) -> Iterator[GradientRow]:
+    """One row for each kind of traffic, epsilon and number of repeats.
+
+    network: the clone. build: folder of the recipe's TorchScript graphs. Raises OracleError where the policy has more
+    than one member, tells no probabilities or refuses a probe, or where `build` holds another network than the archive.
+    """
+    name = f"{recipe}-{policy}"
+    with InProcessOracle(store / f"{name}.mar", seed=SEED) as oracle:
+        members = oracle.pipeline.policy.members
+        if len(members) != 1:
+            raise OracleError(
+                f"{name}: expected a policy of one member, whose gradient is the true one; got {len(members)}"
+            )
+        path = build / f"{members[0]}.ts.pt"
+        graph = _graph(path)
+        for traffic, each in probes.items():
+            _check(graph, oracle, each.images, path)
+            true = coefficients(each, network, graph)
+            for epsilon in EPSILONS:
+                for repeats in REPEATS:
+                    seen = estimates(each, network, oracle, epsilon=epsilon, repeats=repeats, name=name)
+                    cosines = nn.functional.cosine_similarity(seen, true, dim=1)
+                    yield GradientRow(
+                        recipe,
+                        policy,
+                        traffic,
+                        epsilon=epsilon,
+                        repeats=repeats,
+                        directions=DIRECTIONS,
+                        images=len(cosines),
+                        cosine=cosines.mean().item(),
+                        deviation=cosines.std().item(),
+                    )
+
+
+def coefficients(probes: Probes, network: nn.Module, graph: nn.Module) -> torch.Tensor:
+    """u_i . g, float64 (N, m): g is the gradient of the loss of clone `network` on victim `graph`, whose output is
+    {"probabilities": ...}."""
+    gradients = []
+    for part in probes.images.split(ROWS):
+        images = part.clone().requires_grad_()
+        loss = dfme.loss(network(images), dfme.DFME().wanted(graph(images)["probabilities"]))
+        gradients.append(torch.autograd.grad(loss.sum(), images)[0])
+    return torch.einsum("nmchw,nchw->nm", probes.units.double(), torch.cat(gradients).double())
+
+
+@torch.no_grad()
+def estimates(
+    probes: Probes, network: nn.Module, oracle: Oracle, *, epsilon: float, repeats: int, name: str
+) -> torch.Tensor:
+    """c_i, float64 (N, m), of a thief who asks about everything `repeats` times and believes the mean answer."""
+    images = probes.steps(epsilon)
+    guesses = torch.cat([network(part) for part in images.split(ROWS)]).double()
+    told = [_told(oracle(images), guesses.shape[1], name) for _ in range(repeats)]
+    losses = dfme.loss(guesses, dfme.DFME().wanted(torch.stack(told).mean(dim=0)))
+    first, others = losses[: len(probes.images)], losses[len(probes.images) :].view(len(probes.images), -1)
+    return (others - first[:, None]) / epsilon
+
+
+def _told(answers: Answers, classes: int, name: str) -> torch.Tensor:
+    """Probabilities float64 (N, classes), so that differences of losses lose nothing more than what was served."""
+    if answers.probabilities is None:
+        raise OracleError(f"{name}: a gradient is estimated from probabilities; this policy tells labels only")
+    if answers.refused.any():
+        raise OracleError(f"{name}: expected an answer to every probe; {int(answers.refused.sum())} were refused")
+    return distributions(answers, classes).double()
+
+
+def _graph(path: Path) -> nn.Module:
+    if not path.is_file():
+        raise OracleError(f"{path}: no such graph; export the recipe first (make export)")
+    with warnings.catch_warnings():
+        # torch 2.15 announces the end of TorchScript; until then it is exported
+        warnings.filterwarnings("ignore", r".*torch\.jit\.", FutureWarning)
+        warnings.filterwarnings("ignore", r".*torch\.jit\.", DeprecationWarning)
+        graph: nn.Module = torch.jit.load(path, map_location="cpu").eval()
+    return graph
+
+
+@torch.no_grad()
+def _check(graph: nn.Module, oracle: InProcessOracle, images: torch.Tensor, path: Path) -> None:
+    """Raises OracleError unless `graph` answers as the archive's only member does, noise aside."""
+    told = torch.cat([graph(part)["probabilities"] for part in images.split(ROWS)])
+    apart = (told - oracle.everyone(images)[:, 0]).abs().max().item()
+    if not apart <= TOLERANCE:
+        raise OracleError(
+            f"{path}: expected the archive's answers within {TOLERANCE:g}, got {apart:.2g} apart; "
+            "export and archive the recipe again (make archive)"
+        )
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m evaluation.studies.gradients", description="how well zeroth-order thieves see the gradient"
+    )
+    parser.add_argument("recipe", help="a recipe's name, or the path of its .toml file; @TIER may follow")
+    parser.add_argument("--policies", nargs="+", required=True, help="policies of one member that tell probabilities")
+    parser.add_argument("--run", type=Path, required=True, help="folder of the report, such as reports/mnist")
+    parser.add_argument("--images", type=int, default=IMAGES, help=f"of each kind of traffic, at least 2 ({IMAGES})")
+    parser.add_argument("--store", type=Path, default=Path("model_store"), help="folder of archives (model_store)")
+    parser.add_argument("--build", type=Path, default=Path("build"), help="folder of exported graphs (build)")
+    parser.add_argument("--data", type=Path, default=None, help="folder of the data sets, searched first")
+    options = parser.parse_args()
+    if options.images < 2:
+        parser.error(f"--images: expected at least 2, whose cosines have a deviation; got {options.images}")
+    return options
+
+
+if __name__ == "__main__":
+    main()

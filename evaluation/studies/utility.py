@@ -1,0 +1,128 @@
+"""What each policy costs its users: the "policies" and "routing" rows of report.json, measured in process.
+
+    python -m evaluation.studies.utility RECIPE --policies undefended edm --run reports/RECIPE
+
+Every archive answers the test split, and the same images after a benign shift: each rotated by up to 10 degrees and
+moved by up to 2 pixels, the same way for every policy. Drop, label flips and l1 compare with the undefended archive;
+l1 and calibration error are of answered rows. The false positives of a gate are test images that are not answered
+plainly, whatever then becomes of them.
+Routing counts which member answers each kind of traffic (evaluation/traffic.py): a hash that is balanced on its own
+task need not be so on what a thief sends.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import recipes
+from attacks import metrics
+from attacks.oracle import Answers
+from evaluation.detectors import ANSWER, answered
+from evaluation.oracles import InProcessOracle, OracleError
+from evaluation.studies.hashes import balance
+from evaluation.traffic import SEED, kinds
+from handlers.errors import LoadError
+from report.headline import UNDEFENDED
+from report.schema import PolicyRow, Report, ResultError, merge, run_info
+from zoo import datasets
+from zoo.augment import Affine
+from zoo.datasets import Images
+
+SHIFT_DEGREES = 10
+SHIFT_PIXELS = 2
+
+
+def main() -> None:
+    """Run the command line; a mistake of the user's is a message and exit code 1."""
+    options = _options()
+    started = datetime.now(timezone.utc)
+    try:
+        recipe = recipes.read(options.recipe)
+        test = recipe.section("dataset", datasets.Data).load("test", options.data)
+        traffic = dict(kinds(recipe, test, options.data))
+        with InProcessOracle(options.store / f"{recipe.name}-{UNDEFENDED}.mar") as oracle:
+            clean = oracle(test.pixels)
+        policies, routing = [], []
+        for policy in options.policies:
+            # rows that want a proof of work are answered, as they are to users who pay
+            with InProcessOracle(options.store / f"{recipe.name}-{policy}.mar", pay=True) as oracle:
+                row = measure(oracle, test, clean, recipe=recipe.name, policy=policy)
+                policies.append(row)
+                if oracle.pipeline.policy.route is not None:
+                    count = len(oracle.pipeline.policy.members)
+                    routing += balance(oracle.members, traffic, count, recipe=recipe.name, policy=policy)
+            print(f"{recipe.name}-{policy}: accuracy {row.accuracy:.4f}, drop {row.accuracy_drop:+.4f}", flush=True)
+        run = run_info(
+            seed=SEED, started=started, settings={"shift": f"{SHIFT_DEGREES} degrees, {SHIFT_PIXELS} pixels"}
+        )
+        merge(options.run / "report.json", Report(run, policies=tuple(policies), routing=tuple(routing)))
+    except (recipes.RecipeError, OracleError, LoadError, ResultError, datasets.DatasetError) as error:
+        sys.exit(f"evaluation.studies.utility: {error}")
+
+
+def measure(oracle: InProcessOracle, test: Images, clean: Answers, *, recipe: str, policy: str) -> PolicyRow:
+    """The utility row of one policy; `clean` is what the undefended archive answers to the test images."""
+    assert test.labels is not None, "a recipe's data set is labelled"
+    served = oracle(test.pixels)
+    accuracy = metrics.accuracy(served.labels, test.labels)
+    rules = oracle.pipeline.policy
+    told = None if served.refused.all() else served.probabilities
+    return PolicyRow(
+        recipe=recipe,
+        policy=policy,
+        accuracy=accuracy,
+        accuracy_drop=metrics.accuracy(clean.labels, test.labels) - accuracy,
+        label_flips=metrics.label_flips(served.labels, clean.labels),
+        l1=_l1(served, clean),
+        ece=None if told is None else metrics.ece(told, test.labels),
+        shifted_accuracy=metrics.accuracy(oracle(shifted(test.pixels)).labels, test.labels),
+        false_positive_rate=None if rules.gate is None else flagged(oracle, test.pixels),
+        forward_passes=float(forward_passes(rules)),
+    )
+
+
+def forward_passes(policy: Any) -> int:
+    """Networks that run for a row of a pipeline's policy: one member or all, every other graph, and a gate's is two."""
+    members = len(policy.members)
+    return (members if policy.average else 1) + len(policy.graphs) - members + (policy.gate is not None)
+
+
+def shifted(images: torch.Tensor) -> torch.Tensor:
+    """Each image rotated by up to 10 degrees and moved by up to 2 pixels; always the same way."""
+    shift = Affine(degrees=SHIFT_DEGREES, shift=SHIFT_PIXELS / images.shape[-1])
+    return shift(images, generator=torch.Generator().manual_seed(SEED)).clamp(0, 1)
+
+
+def flagged(oracle: InProcessOracle, images: torch.Tensor) -> float:
+    """The share of images (N,C,S,S) that a gated policy does not simply answer."""
+    decisions: list[str] = [decision for answers in answered(oracle, images) for decision in answers.decisions]
+    return sum(decision != ANSWER for decision in decisions) / len(decisions)
+
+
+def _l1(served: Answers, clean: Answers) -> float | None:
+    """Over answered rows; None where there are none, or where either side tells labels only."""
+    if served.probabilities is None or clean.probabilities is None or served.refused.all():
+        return None
+    return metrics.l1(served.probabilities, clean.probabilities)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m evaluation.studies.utility", description="what policies cost their users"
+    )
+    parser.add_argument("recipe", help="a recipe's name, or the path of its .toml file")
+    parser.add_argument("--policies", nargs="+", required=True, help="policies whose archives are in the store")
+    parser.add_argument("--run", type=Path, required=True, help="folder of the report, such as reports/digits")
+    parser.add_argument("--store", type=Path, default=Path("model_store"), help="folder of archives (model_store)")
+    parser.add_argument("--data", type=Path, default=None, help="folder of the data sets, searched first")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,201 @@
+"""What an answer may cost, held against results/bench.json: each target met or not.
+
+    latency      p50 of a defense / p50 of undefended, one row in process       edm <= 1.10, misleader-routed <= 1.05,
+                                                                                meco and meco-small <= 1.25
+    python       a pipeline's time outside its graphs / the victim's graph, 8 rows a call            <= 0.05
+    router       Python of edm - Python of undefended, of a row's time at 8 rows a call               < 0.03
+    throughput   rows/s over HTTP at saturation / rows/s of the same policy in process               >= 0.88
+    single       rows/s of one client without batching / rows/s in process, a row at a time          >= 0.65
+    memory       resident memory of a worker of edm - undefended - 5 x a member's weights            <= 50 MiB
+
+In process means the batch that is fastest there, whatever the server's is. Ratios are medians over rounds
+(bench/rounds.py), and a target says how far apart its rounds were.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+from bench.rounds import ratios
+from handlers import wire
+from report.schema import BenchRow
+
+LARGE = "resnet18-8x"
+LATENCY = {"edm": 1.10, "meco": 1.25, "meco-small": 1.25, "misleader-routed": 1.05}
+PYTHON = 0.05
+ROUTER = 0.03
+THROUGHPUT = 0.88
+SINGLE = 0.65
+MEMORY_MB = 50.0
+EDM_MEMBERS = 5
+# rows a call, where Python is held against graphs
+CLOCKED = 8
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One target: what is asked, of which network, what was measured (None: not in this file), and if it is met.
+
+    rounds: what each round measured, where more than one did.
+    """
+
+    target: str
+    architecture: str
+    limit: str
+    measured: float | None
+    met: bool
+    rounds: tuple[float, ...] = ()
+
+
+def select(rows: Iterable[BenchRow], **facts: Any) -> list[BenchRow]:
+    """The rows that have all these values."""
+    return [row for row in rows if all(getattr(row, name) == value for name, value in facts.items())]
+
+
+def fastest(rows: Sequence[BenchRow]) -> BenchRow:
+    """The row with the highest throughput."""
+    return max(rows, key=lambda row: row.rows_per_s)
+
+
+def policies(rows: Iterable[BenchRow], **facts: Any) -> list[str]:
+    """The policies of the rows that have all these values, in their order."""
+    return list(dict.fromkeys(row.policy for row in select(rows, **facts)))
+
+
+def verdicts(rows: Sequence[BenchRow], member_mb: Mapping[str, float]) -> list[Verdict]:
+    """Every target in turn; the losing ones too. member_mb: weights of one of EDM's members, by architecture."""
+    onnx = select(rows, backend="onnxruntime")
+    out = [
+        _verdict(
+            f"latency of `{policy}` against `undefended`, one row in process",
+            "≤",
+            most,
+            latencies(onnx, policy, study="clocks"),
+        )
+        for policy, most in LATENCY.items()
+    ]
+    out += [
+        _verdict(
+            f"Python of `{policy}` against the victim's graph, 8 rows a call", "≤", PYTHON, python_shares(onnx, policy)
+        )
+        for policy in policies(onnx, study="clocks", architecture=LARGE) or ["undefended"]
+    ]
+    out += [
+        _verdict(
+            "the router's own Python in a row's time, 8 rows a call",
+            "<",
+            ROUTER,
+            router_shares(onnx, architecture),
+            architecture,
+        )
+        for architecture in dict.fromkeys(row.architecture for row in select(onnx, study="clocks", policy="edm"))
+    ]
+    out += [
+        _verdict(
+            f"rows/s of `{policy}` at saturation, HTTP against in process",
+            "≥",
+            THROUGHPUT,
+            throughputs(onnx, LARGE, policy),
+        )
+        for policy in policies(onnx, study="paths", architecture=LARGE) or ["undefended"]
+    ]
+    out += [
+        _verdict(
+            f"rows/s of `{policy}`, one client without batching, HTTP against in process",
+            "≥",
+            SINGLE,
+            singles(onnx, policy),
+        )
+        for policy in policies(onnx, study="single", architecture=LARGE) or ["undefended"]
+    ]
+    held = extra_memory(onnx, member_mb.get(LARGE))
+    what = f"MiB of a worker of `edm` beyond `undefended` and {EDM_MEMBERS} members' weights"
+    return [*out, _verdict(what, "≤", MEMORY_MB, () if held is None else (held,))]
+
+
+def latencies(
+    rows: Sequence[BenchRow], policy: str, *, architecture: str = LARGE, batch: int = 1, study: str = "paths"
+) -> list[float]:
+    """p50 of a policy over p50 of `undefended`, round by round, in process, of calls with `batch` rows."""
+    found = select(rows, study=study, path="pipeline", architecture=architecture, batch=batch)
+    mine, plain = select(found, policy=policy), select(found, policy="undefended")
+    return ratios(mine[0].p50_rounds, plain[0].p50_rounds) if mine and plain else []
+
+
+def throughputs(
+    rows: Sequence[BenchRow],
+    architecture: str,
+    policy: str,
+    *,
+    body: str = wire.RAW,
+    against: str = "pipeline",
+    batch: int | None = None,
+) -> list[float]:
+    """rows/s over HTTP from the most clients, over the path `against` in process, at `batch` or its fastest batch."""
+    paths = select(rows, study="paths", architecture=architecture)
+    served = select(paths, path="http", policy=policy, body=body)
+    process = select(paths, path=against, **({"policy": policy} if against == "pipeline" else {}))
+    if batch is not None:
+        process = select(process, batch=batch)
+    if not served or not process:
+        return []
+    return ratios(max(served, key=lambda row: row.clients).rate_rounds, fastest(process).rate_rounds)
+
+
+def singles(rows: Sequence[BenchRow], policy: str, *, architecture: str = LARGE) -> list[float]:
+    """rows/s of one client without batching, over rows/s in process, round by round."""
+    found = select(rows, study="single", architecture=architecture, policy=policy)
+    served, process = select(found, path="http"), select(found, path="pipeline")
+    return ratios(served[0].rate_rounds, process[0].rate_rounds) if served and process else []
+
+
+def python_shares(
+    rows: Sequence[BenchRow], policy: str, *, architecture: str = LARGE, batch: int = CLOCKED
+) -> list[float]:
+    """What no graph accounts for, over the victim's graph, round by round."""
+    found = _clocked(rows, architecture, batch)
+    if not found.get(policy) or not found.get("undefended"):
+        return []
+    return ratios(found[policy]["python"], found["undefended"]["members"])
+
+
+def router_shares(rows: Sequence[BenchRow], architecture: str) -> list[float]:
+    """The router's own Python as a fraction of a row's time in the pipeline, round by round."""
+    found = _clocked(rows, architecture, CLOCKED)
+    edm, plain = found.get("edm"), found.get("undefended")
+    if not edm or not plain:
+        return []
+    wholes = [sum(stages) for stages in zip(*edm.values(), strict=True)]
+    own = [mine - bare for mine, bare in zip(edm["python"], plain["python"], strict=True)]
+    return ratios(own, wholes)
+
+
+def _clocked(rows: Sequence[BenchRow], architecture: str, batch: int) -> dict[str, Mapping[str, tuple[float, ...]]]:
+    """Milliseconds a row in graphs and Python, round by round, of each policy."""
+    found = select(rows, study="clocks", architecture=architecture, batch=batch)
+    return {row.policy: row.stages_rounds for row in found}
+
+
+def extra_memory(rows: Sequence[BenchRow], member_mb: float | None, *, architecture: str = LARGE) -> float | None:
+    """MiB that a worker of `edm` holds beyond one of `undefended` and its members' weights."""
+    served = {row.policy: row.rss_mb for row in select(rows, study="paths", path="http", architecture=architecture)}
+    edm, plain = served.get("edm"), served.get("undefended")
+    if edm is None or plain is None or member_mb is None:
+        return None
+    return edm - plain - EDM_MEMBERS * member_mb
+
+
+HOLDS: dict[str, Callable[[float, float], bool]] = {
+    "≤": lambda measured, limit: measured <= limit,
+    "≥": lambda measured, limit: measured >= limit,
+    "<": lambda measured, limit: measured < limit,
+}
+
+
+def _verdict(target: str, relation: str, limit: float, rounds: Sequence[float], architecture: str = LARGE) -> Verdict:
+    measured = median(rounds) if rounds else None
+    met = measured is not None and HOLDS[relation](measured, limit)
+    return Verdict(target, architecture, f"{relation} {limit:.2f}", measured, met, tuple(rounds))

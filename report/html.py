@@ -1,0 +1,139 @@
+"""report.json to report.html: one self-contained page, and the short table on the terminal.
+
+    python -m report.html reports/digits
+
+The page needs no network and no script, and shows every row of report.json, the losing ones too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import jinja2
+
+from report.figures import charts, gates, impact
+from report.headline import UNDEFENDED, Cell, Line, cells, headline
+from report.schema import Report, ResultError, read
+
+TEMPLATE = Path(__file__).with_name("report.html.j2")
+# what evaluation.studies.reconstructions leaves beside report.json
+PICTURE = "reconstructions.png"
+
+
+def main() -> None:
+    """Run the command line; a missing or malformed report.json is a message and exit code 1."""
+    parser = argparse.ArgumentParser(prog="python -m report.html", description="report.json to report.html")
+    parser.add_argument("run", type=Path, help="folder of the report, such as reports/digits")
+    folder = parser.parse_args().run
+    try:
+        report = read(folder / "report.json")
+    except ResultError as error:
+        sys.exit(f"report.html: {error}")
+    page = folder / "report.html"
+    unfinished = page.with_name(f".{page.name}.{os.getpid()}")
+    picture = folder / PICTURE
+    shown = picture.read_bytes() if picture.exists() else None
+    unfinished.write_text(
+        render(report, title=subject(report) or folder.resolve().name, reconstructions=shown), "utf-8"
+    )
+    unfinished.replace(page)
+    print(table(headline(report)))
+    print(f"report: {page}")
+
+
+def subject(report: Report) -> str:
+    """The recipes that the report's rows are about."""
+    robbed = {row.recipe for row in report.attacks} | {row.recipe for row in report.detection}
+    return ", ".join(sorted(robbed | {row.recipe for row in report.policies}))
+
+
+def render(report: Report, *, title: str, reconstructions: bytes | None = None) -> str:
+    """The page as HTML. What stands in the report is escaped; only the figures are taken as they are.
+
+    reconstructions: a PNG of evaluation.studies.reconstructions, which then stands in the page itself.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATE.parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(percent=percent, points=points, number=number, spread=spread)
+    lines = headline(report)
+    by_policy = {line.policy: cells(row for row in report.attacks if row.policy == line.policy) for line in lines}
+    routed = {line.policy: [row for row in report.routing if row.policy == line.policy] for line in lines}
+    victim = next((row.accuracy for row in report.policies if row.policy == UNDEFENDED), None)
+    judged = any(row.malicious for row in report.score_curves)
+    classes = report.run.settings.get("classes")
+    chance = 1 / classes if classes else None
+    return environment.get_template(TEMPLATE.name).render(
+        title=title,
+        report=report,
+        lines=lines,
+        curves=charts.curves(by_policy, chance=chance, victim=victim) if report.attacks else None,
+        routing={policy: charts.routing(rows) for policy, rows in routed.items() if rows},
+        felt=impact.latencies(report.felt) if report.felt else None,
+        rocs=gates.rocs(report.score_curves, white=False) if judged else None,
+        histograms=scores(report),
+        reconstructions=f"data:image/png;base64,{base64.b64encode(reconstructions).decode()}"
+        if reconstructions
+        else None,
+    )
+
+
+def scores(report: Report) -> dict[str, str]:
+    """A figure of scores for each gate that was judged, by its policy."""
+    names = dict.fromkeys(row.detector for row in report.detection if row.kind == "gate")
+    curves = {name: [row for row in report.score_curves if row.detector == name] for name in names}
+    thresholds = {name: report.run.settings.get(f"gate.{name}", {}).get("threshold") for name in names}
+    return {
+        name: gates.histograms(rows, threshold=thresholds[name], white=False)
+        for name, rows in curves.items()
+        if {row.malicious for row in rows} == {False, True}
+    }
+
+
+def table(lines: Sequence[Line]) -> str:
+    """The headline as plain text, a line a policy."""
+    head = (
+        f"{'policy':<16}{'accuracy':>10}{'drop':>8}{'best soft clone':>18}{'best hard clone':>18}{'gap vs top-1':>14}"
+    )
+    rows = [
+        f"{line.policy:<16}{percent(line.accuracy):>10}{points(line.accuracy_drop):>8}"
+        f"{spread(line.soft):>18}{spread(line.hard):>18}{points(line.gap_vs_top1):>14}"
+        for line in lines
+    ]
+    return "\n".join([head, *rows])
+
+
+def percent(fraction: float | None) -> str:
+    """0.9134 -> "91.3 %"; a dash for None."""
+    return "-" if fraction is None else f"{fraction:.1%}".replace("%", " %")
+
+
+def points(difference: float | None) -> str:
+    """0.123 -> "+12.3" percentage points, with its sign; a dash for None."""
+    return "-" if difference is None else f"{100 * difference:+.1f}"
+
+
+def spread(cell: Cell | None) -> str:
+    """Mean and standard deviation of a cell's clones in percent; a dash for None."""
+    if cell is None:
+        return "-"
+    deviation = f" ± {100 * cell.spread:.1f}" if len(cell.accuracies) > 1 else ""
+    return f"{100 * cell.accuracy:.1f}{deviation} %"
+
+
+def number(value: float | None, digits: int = 1) -> str:
+    """A plain number with `digits` decimals and thin spaces between thousands; a dash for None."""
+    return "-" if value is None else f"{value:,.{digits}f}".replace(",", "\u202f")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,132 @@
+"""What became of requests, worked out by hand, and the tools of faults; the faults are in tests/e2e/test_faults.py."""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from assurance.faults.clients import FaultError
+from assurance.faults.clock import Clock
+from assurance.faults.disk_full import Ballast, mounted
+from assurance.faults.figures import CUT, LOST, RIGHT, WRONG, Bound, FaultRow, Outcome, felt, row_from
+from assurance.faults.redis_server import RedisServer
+from report.fields import ResultError
+
+
+def outcome(begun: float, ended: float, what: str = RIGHT) -> Outcome:
+    return Outcome("digits", begun, ended, what)
+
+
+STORY = [
+    outcome(0.0, 0.9),  # before the fault
+    outcome(0.8, 1.2),  # under way, and answered
+    outcome(0.9, 11.0, LOST),
+    outcome(0.95, 1.1, "500 of TorchServe"),
+    outcome(1.3, 3.5),
+    outcome(2.0, 2.0, CUT),
+    outcome(3.6, 3.8),
+]
+
+
+def test_what_clients_felt_is_counted_from_the_fault_on() -> None:
+    told = felt(STORY, 1.0, 5.0, clients=2)
+    assert (told.sent, told.right, told.clients) == (6, 3, 2)
+    assert told.others == {LOST: 1, CUT: 1, "500 of TorchServe": 1}
+    assert told.count(LOST, CUT, WRONG) == 2
+    assert told.gap_s == 2.3
+    # begun at 3.6, after the last that failed had begun; one begun at 1.3 was answered too, but then came a cut
+    assert told.back_s == 2.8
+    assert (told.p50_ms, told.slowest_ms) == (400.0, 2200.0)
+
+
+def test_nobody_is_back_while_requests_still_fail() -> None:
+    told = felt([outcome(1.5, 1.6), outcome(2.0, 2.1, CUT)], 1.0, 3.0, clients=1)
+    assert told.back_s is None
+    assert told.gap_s == 1.4
+    assert felt([], 1.0, 3.0, clients=1).gap_s == 2.0
+
+
+def test_a_bound_is_broken_by_more_and_by_nothing_at_all() -> None:
+    bounds = (Bound("lost", 8, 8), Bound("wrong", 1, 0), Bound("seconds until it is back", None, 10))
+    row = FaultRow("worker_killed", "one worker", 2, felt(STORY, 1.0, 5.0, clients=2), None, bounds)
+    assert row.broken == [
+        "worker_killed (one worker, run 2): wrong: expected at most 0, got 1",
+        "worker_killed (one worker, run 2): seconds until it is back: expected at most 10, got none at all",
+    ]
+
+
+def test_a_row_survives_its_file() -> None:
+    told = felt(STORY, 1.0, 5.0, clients=2)
+    row = FaultRow("worker_killed", "one worker", 0, told, None, (Bound("lost", 0, 0),), {"batch": 8.0})
+    fields = dataclasses.asdict(row)
+    assert row_from({**fields, "bounds": list(fields["bounds"])}) == row
+    with pytest.raises(ResultError, match="expected bounds, got none"):
+        row_from({**fields, "bounds": []})
+    with pytest.raises(ResultError, match="expected the keys fault, case"):
+        row_from({"fault": "worker_killed"})
+
+
+def test_a_redis_is_killed_frozen_and_comes_back_empty() -> None:
+    import redis
+
+    server = RedisServer()
+    server.start()
+    client = redis.Redis.from_url(server.url, socket_timeout=0.3)
+    try:
+        client.set("a", 1)
+        server.freeze()
+        with pytest.raises(redis.TimeoutError):
+            client.get("a")
+        server.thaw()
+        assert client.get("a") == b"1"
+        server.kill()
+        with pytest.raises(redis.ConnectionError):
+            client.get("a")
+        server.start()
+        assert client.get("a") is None
+    finally:
+        client.close()
+        server.close()
+
+
+def test_a_clock_moves_for_who_was_started_under_it_and_for_nobody_else(tmp_path: Path) -> None:
+    """Python in Java's place: what is started through the wrapper reads the moved clock, its monotonic one aside."""
+    clock = Clock(tmp_path, Path(sys.executable))
+    program = "import time; print(time.time(), time.monotonic())"
+
+    def read() -> tuple[float, float]:
+        told = subprocess.run([clock.java, "-c", program], capture_output=True, text=True, check=True).stdout.split()
+        return float(told[0]), float(told[1])
+
+    assert abs(read()[0] - time.time()) < 5
+    clock.jump(3600)
+    moved, monotonic = read()
+    assert abs(moved - time.time() - 3600) < 5
+    assert abs(monotonic - time.monotonic()) < 5
+    clock.jump(0)
+    assert abs(read()[0] - time.time()) < 5
+
+
+def test_a_small_disk_is_filled_and_emptied(tmp_path: Path) -> None:
+    with mounted(tmp_path / "disk") as possible:
+        if not possible:
+            pytest.skip("this user may not mount a small disk")
+        file, ballast = tmp_path / "disk" / "file", Ballast(tmp_path / "disk" / "ballast")
+        ballast.take()
+        with pytest.raises(OSError, match="No space left"):
+            file.write_text("x" * 8192)
+        ballast.give()
+        file.write_text("x" * 8192)
+        ballast.close()
+    assert not file.exists()
+
+
+def test_without_the_library_a_clock_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("assurance.faults.clock.PLACES", ("/nowhere/libfaketime*.so.1",))
+    with pytest.raises(FaultError, match="apt-get install faketime"):
+        Clock(tmp_path, Path(sys.executable))

@@ -1,0 +1,108 @@
+"""One graph for a policy answers as the separate ones do, whichever members a batch meets."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+
+import numpy as np
+import pytest
+import torch
+
+from bench import fusing
+from bench.fusing import Fused, Fusing, FusingError, Fusings
+from evaluation.oracles import InProcessOracle
+from tests.conftest import Smoke
+from tests.report import synthetic
+
+Images = np.ndarray
+
+
+@pytest.fixture(scope="module")
+def edm(smoke: Smoke) -> Iterator[InProcessOracle]:
+    with InProcessOracle(smoke.archive("edm")) as oracle:
+        yield oracle
+
+
+@pytest.fixture(scope="module")
+def images() -> Images:
+    return torch.rand(64, 1, 28, 28, generator=torch.Generator().manual_seed(0)).numpy()
+
+
+def test_every_batch_size_is_answered_by_the_same_members_alike(edm: InProcessOracle, images: Images) -> None:
+    one = Fused(edm)
+    members = edm.pipeline(images).members
+    assert len(set(members.tolist())) > 1
+    for rows in range(1, 34):
+        told, expected = one(images[:rows]), edm.pipeline(images[:rows])
+        assert (told["member"] == expected.members).all()
+        np.testing.assert_allclose(told["probabilities"], expected.probabilities, rtol=0, atol=fusing.BOUND)
+    assert fusing.parity(edm, one, images) <= fusing.BOUND
+
+
+def test_members_without_rows_run_on_none(edm: InProcessOracle, images: Images) -> None:
+    one, members = Fused(edm), edm.pipeline(images).members
+    for member in np.unique(members):
+        mine = images[members == member]
+        told = one(mine)
+        assert (told["member"] == member).all()
+        np.testing.assert_allclose(told["probabilities"], edm.pipeline(mine).probabilities, rtol=0, atol=fusing.BOUND)
+
+
+def test_the_table_is_no_part_of_the_graph(edm: InProcessOracle) -> None:
+    model = fusing.fused(edm)
+    assert [each.name for each in model.graph.input] == ["images", "table"]
+    table = fusing.table(edm)
+    values = [np.array(weight.int64_data) for weight in model.graph.initializer]
+    raw = [weight.raw_data for weight in model.graph.initializer]
+    assert not any(np.array_equal(value, table) for value in values)
+    assert table.tobytes() not in raw
+
+
+def test_another_table_sends_rows_to_other_members(edm: InProcessOracle, images: Images) -> None:
+    one = Fused(edm)
+    before = one(images)["member"]
+    one._given["table"] = (fusing.table(edm) + 1) % len(edm.pipeline.policy.members)
+    assert (one(images)["member"] == (before + 1) % len(edm.pipeline.policy.members)).all()
+    with pytest.raises(FusingError, match="smoke-edm: expected one graph to answer 1 rows as the separate ones do"):
+        fusing.parity(edm, one, images)
+
+
+def test_a_gates_terms_are_outputs(gated: Smoke, images: Images) -> None:
+    with InProcessOracle(gated.archive("same-reject")) as oracle:
+        told = Fused(oracle)(images)
+        gate = oracle.pipeline.policy.gate
+        assert gate is not None
+        expected = oracle.pipeline.graphs[gate.graph](images)
+        for name in ("error", "auxiliary"):
+            np.testing.assert_allclose(told[name], expected[name], rtol=0, atol=fusing.BOUND)
+
+
+@pytest.mark.parametrize("policy", ["meco", "averaged", "label"])
+def test_what_cannot_be_one_graph_is_an_error(smoke: Smoke, noisy: Smoke, policy: str) -> None:
+    with (
+        InProcessOracle(smoke.archive(policy)) as oracle,
+        pytest.raises(FusingError, match=f"{policy}: expected ONNX graphs that route, answer or judge"),
+    ):
+        Fused(oracle)
+
+
+def rows(*shares: float) -> tuple[Fusing, ...]:
+    return tuple(Fusing("resnet18-8x", "edm", 1, 8, (10.0, 10.0), (10 * share,) * 2, 0.0) for share in shares)
+
+
+def test_the_paragraph_says_what_was_measured() -> None:
+    lost = Fusings(synthetic.RUN, rows(0.9, 1.02))
+    assert "it takes 0.90 to 1.02 of their time, at most 0.95 of it in 1 of 2 cells" in lost.told()
+    assert "so archives keep their graphs apart" in lost.told()
+    assert "was not run" in dataclasses.replace(lost, run=dataclasses.replace(lost.run, gpu=None)).told()
+    assert "it is worth a backend" in Fusings(synthetic.RUN, rows(0.9, 0.8)).told()
+
+
+def test_the_file_reads_back_and_another_one_is_an_error() -> None:
+    written = Fusings(synthetic.RUN, rows(0.9))
+    assert fusing.read(json.loads(json.dumps(asdict(written)))) == written
+    with pytest.raises(FusingError, match=r"expected what `python -m loadtests\.fusing` writes, got another file"):
+        fusing.read({"run": {}})

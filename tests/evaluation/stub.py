@@ -1,0 +1,109 @@
+"""A loopback server around real archives: the handler's own code behind Python's http.server in place of TorchServe.
+
+It imitates what TorchServe does before our code runs: the token (its own 400), the limit of a body (413, nothing in
+it, connection closed), and the files that `make serve` leaves for clients.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Mapping
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from types import TracebackType
+
+from evaluation.oracles import InProcessOracle
+from handlers import wire
+from handlers.errors import RateLimited
+
+TOKEN = "c2VjcmV0"
+LIMIT = 4_000_000
+
+
+class Stub:
+    """Serves archives by model name; `instance` under `run_folder` is what loadtests.target reads.
+
+    queries: requests that reached our code. lie: from now on, name another label than the argmax. turned_away:
+    principals whose next request is over a limit, for one second.
+    """
+
+    def __init__(self, archives: Mapping[str, Path], run_folder: Path, *, instance: str = "default") -> None:
+        self.oracles = {model: InProcessOracle(path) for model, path in archives.items()}
+        self.run_folder = run_folder
+        self.queries = 0
+        self.lie = False
+        self.turned_away: set[str] = set()
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05})
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        folder = run_folder / instance
+        folder.mkdir(parents=True)
+        keys = folder / "key_file.json"
+        keys.write_text(json.dumps({"inference": {"key": TOKEN, "expiration time": "2099"}}))
+        record = {"inference": self.url, "models": list(archives), "key_file": str(keys)}
+        (folder / "server.json").write_text(json.dumps(record))
+        (folder / "config.properties").write_text(f"job_queue_size=100\nmax_request_size={LIMIT}\n")
+
+    def __enter__(self) -> Stub:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+        for oracle in self.oracles.values():
+            oracle.close()
+
+    def _handler(self) -> type[BaseHTTPRequestHandler]:
+        stub = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+            # header and body in one packet: two would wait for each other, 40 ms a request (Nagle, delayed ACK)
+            wbufsize = 1 << 16
+
+            def do_POST(self) -> None:
+                length = int(self.headers["Content-Length"])
+                if length > LIMIT:
+                    self._reply(413, b"", close=True)
+                    return
+                body = self.rfile.read(length)
+                if self.headers["Authorization"] != f"Bearer {TOKEN}":
+                    self._reply(400, b'{"code": 400, "type": "InvalidKeyException", "message": "Token ..."}')
+                    return
+                principal = self.headers[wire.PRINCIPAL]
+                if principal in stub.turned_away:
+                    stub.turned_away.remove(principal)
+                    self._reply(429, wire.encode_error(RateLimited("enough", limit="principal", seconds=1)), wait=1)
+                    return
+                stub.queries += 1
+                oracle = stub.oracles[self.path.removeprefix("/predictions/")]
+                more = {name: self.headers[name] for name in (wire.SOLUTION,) if name in self.headers}
+                status, answer = oracle.post(body, self.headers["Content-Type"], more)
+                self._reply(status, lying(answer) if stub.lie and status == 200 else answer)
+
+            def _reply(self, status: int, body: bytes, *, close: bool = False, wait: int = 0) -> None:
+                self.send_response(status)
+                if wait:
+                    self.send_header("Retry-After", str(wait))
+                if close:
+                    self.send_header("Connection", "close")
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+                self.wfile.flush()
+
+            def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
+                """Keep quiet."""
+
+        return Handler
+
+
+def lying(body: bytes) -> bytes:
+    """The same answers with every label changed."""
+    labels, probabilities, _ = wire.decode_answers(body)
+    return wire.encode_answers((labels + 1) % 10, probabilities, {})

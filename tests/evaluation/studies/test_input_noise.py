@@ -1,0 +1,96 @@
+"""Noise rows of real archives: figures held against the archives' own answers, and what has no noise to measure."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import recipes
+from evaluation.oracles import InProcessOracle, OracleError
+from evaluation.studies import input_noise
+from report.schema import NoiseRow, read
+from tests.conftest import RECIPE, Smoke
+from zoo import datasets
+
+TEST = datasets.load("digits", "test")
+BENIGN, SHIFTED = "benign (digits)", "shifted benign (digits)"
+RMS = 0.05  # of the smoke recipe's generator
+
+
+def run(monkeypatch: pytest.MonkeyPatch, noisy: Smoke, folder: Path, *policies: str) -> None:
+    words = ["noise", str(RECIPE), "--policies", *policies, "--run", str(folder), "--store", str(noisy.store)]
+    monkeypatch.setattr(sys, "argv", words)
+    input_noise.main()
+
+
+def test_a_draw_is_what_a_client_is_told_against_what_no_client_sees(noisy: Smoke) -> None:
+    assert TEST.labels is not None
+    images, labels = TEST.pixels[:70], TEST.labels[:70]  # more than the archive takes in one request
+    with InProcessOracle(noisy.archive("meco"), seed=3) as oracle:
+        clean = oracle.everyone(images)[:, 0]
+        told = oracle(images)
+    with InProcessOracle(noisy.archive("meco"), seed=3) as oracle:
+        drawn = input_noise.drawn(oracle, images, labels)
+    with InProcessOracle(noisy.archive("meco"), seed=3) as oracle:
+        size = np.concatenate([oracle.pipeline.perturbed(part.numpy()) - part.numpy() for part in images.split(32)])
+    assert told.probabilities is not None
+    assert drawn.l1 == pytest.approx((told.probabilities - clean).abs().sum(1).mean().item(), rel=1e-4)
+    assert drawn.label_flips == pytest.approx((told.labels != clean.argmax(1)).float().mean().item())
+    assert drawn.accuracy == pytest.approx((told.labels == labels).float().mean().item())
+    assert drawn.largest == np.abs(size).max()
+    assert drawn.rms == pytest.approx(np.sqrt((size**2).mean((1, 2, 3))).mean(), rel=1e-4)
+    assert drawn.l1 > 0
+    assert 0.5 * RMS < drawn.rms < 1.001 * RMS
+    assert drawn.rms < drawn.largest <= 2.001 * RMS
+
+
+def test_images_without_labels_have_no_accuracy(noisy: Smoke) -> None:
+    with InProcessOracle(noisy.archive("meco"), seed=3) as oracle:
+        assert input_noise.drawn(oracle, TEST.pixels[:5], None).accuracy is None
+
+
+def test_fresh_noise_is_drawn_five_times_and_keyed_noise_once(noisy: Smoke) -> None:
+    met: input_noise.Traffic = {BENIGN: (TEST.pixels[:40], TEST.labels[:40] if TEST.labels is not None else None)}
+    (fresh,) = input_noise.measure("smoke", "meco", noisy.store, met)
+    (keyed,) = input_noise.measure("smoke", "meco-keyed", noisy.store, met)
+    assert (len(set(fresh.l1)), len(fresh.accuracy), fresh.images) == (5, 5, 40)
+    assert (len(keyed.l1), len(keyed.label_flips), len(keyed.accuracy)) == (1, 1, 1)
+    assert list(input_noise.measure("smoke", "meco", noisy.store, met)) == [fresh]
+    assert list(input_noise.measure("smoke", "meco-keyed", noisy.store, met)) == [keyed]
+
+
+def test_the_traffic_and_who_has_labels(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(input_noise, "ROWS", 25)
+    met = input_noise.traffic(recipes.read(RECIPE), TEST, None)
+    assert set(met) == {BENIGN, SHIFTED, "thief (flower)", "uniform noise", "untrained generators"}
+    assert {name for name, (_, labels) in met.items() if labels is not None} == {BENIGN, SHIFTED}
+    assert {len(images) for images, _ in met.values()} == {25}
+    assert torch.equal(met[BENIGN][0], TEST.pixels[:25])
+    assert not torch.equal(met[SHIFTED][0], TEST.pixels[:25])
+
+
+def test_the_program(noisy: Smoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(input_noise, "ROWS", 40)
+    monkeypatch.setattr(input_noise, "DRAWS", 2)
+    run(monkeypatch, noisy, tmp_path, "meco", "meco-keyed")
+    rows: dict[tuple[str, str], NoiseRow] = {
+        (row.policy, row.traffic): row for row in read(tmp_path / "report.json").noise
+    }
+    assert len(rows) == 2 * 5
+    assert {len(row.l1) for (policy, _), row in rows.items() if policy == "meco"} == {2}
+    assert {traffic for (_, traffic), row in rows.items() if row.accuracy} == {BENIGN, SHIFTED}
+    assert all(0 < row.rms < 1.1 * RMS for row in rows.values())
+
+
+def test_policies_without_noise_are_refused(
+    noisy: Smoke, smoke: Smoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(SystemExit, match=r"smoke-undefended: expected a policy with noise and one member"):
+        run(monkeypatch, smoke, tmp_path, "undefended")
+    with pytest.raises(OracleError, match=r"smoke-nothing\.mar: no such archive"):
+        list(input_noise.measure("smoke", "nothing", noisy.store, {}))
+    assert not (tmp_path / "report.json").exists()

@@ -1,0 +1,95 @@
+"""Shifted images as real archives answer them."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import recipes
+from attacks import metrics
+from evaluation.benign_shift import SHIFTS
+from evaluation.oracles import InProcessOracle
+from evaluation.studies import shifts
+from report.rows.members import ShiftRow
+from report.schema import read
+from tests.evaluation import gated
+from zoo import datasets
+from zoo.datasets import Images
+
+TEST = datasets.load("digits", "test")
+AUGMENT = "{ affine = { degrees = 15.0, shift = 0.1, scale = 0.1 }, crop = 0.8, light = { brightness = 0.4 } }"
+MISLEADER = f"[misleader]\naugment = {AUGMENT}\n"
+
+
+def test_the_members_own_augmentation_is_the_recipe_s(tmp_path: Path) -> None:
+    every = shifts.shifts(recipes.read(gated.recipe(tmp_path, gated.RECIPE + MISLEADER)))
+    assert list(every) == [ShiftRow.NONE, *SHIFTS, ShiftRow.TRAINED]
+    images = TEST.pixels[:20]
+    assert torch.equal(every[ShiftRow.NONE](images), images)
+    once, again = every[ShiftRow.TRAINED](images), every[ShiftRow.TRAINED](images)
+    assert torch.equal(once, again)
+    assert 0 <= once.min() <= once.max() <= 1
+    assert 0.01 < (once - images).abs().mean() < 0.5
+
+
+def test_a_recipe_without_misleader_has_none(tmp_path: Path) -> None:
+    assert list(shifts.shifts(recipes.read(gated.recipe(tmp_path)))) == [ShiftRow.NONE, *SHIFTS]
+
+
+def test_a_mistaken_augmentation_names_its_key(tmp_path: Path) -> None:
+    text = gated.RECIPE + "[misleader]\naugment = { crop = 2.0 }\n"
+    with pytest.raises(recipes.RecipeError, match=r"\[misleader\]: augment: crop: expected a share of the area"):
+        shifts.shifts(recipes.read(gated.recipe(tmp_path, text)))
+
+
+def test_kept_is_the_share_of_a_policy_s_own_labels(tmp_path: Path) -> None:
+    images = TEST.pixels[:60]
+    with InProcessOracle(gated.archive(tmp_path, "undefended")) as oracle:
+        own, upside_down = (oracle(each) for each in (images, images.flip(2)))
+        test = Images("digits", images, TEST.labels[:60] if TEST.labels is not None else None, TEST.classes)
+        every = {ShiftRow.NONE: lambda images: images, "upside down": lambda images: images.flip(2)}
+        plain, turned = shifts.measure(oracle, test, every, recipe="made-up", policy="undefended")
+    assert test.labels is not None
+    assert upside_down.probabilities is not None
+    assert (plain.images, plain.kept) == (60, 1.0)
+    assert plain.accuracy == metrics.accuracy(own.labels, test.labels)
+    assert turned.kept == (own.labels == upside_down.labels).double().mean().item() < 1
+    assert turned.ece == metrics.ece(upside_down.probabilities, test.labels)
+
+
+def test_rows_that_a_gate_refuses_are_neither_right_nor_kept(tmp_path: Path) -> None:
+    with InProcessOracle(gated.archive(tmp_path, "strict", gate=gated.REJECTING)) as oracle:
+        stripes = torch.zeros_like(TEST.pixels)
+        stripes[..., ::2] = 1
+        every = {"stripes": lambda images: stripes[: len(images)]}
+        (row,) = shifts.measure(oracle, TEST, every, recipe="made-up", policy="strict")
+    assert (row.accuracy, row.kept, row.ece) == (0.0, 0.0, None)
+
+
+def test_the_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = gated.recipe(tmp_path, gated.RECIPE + MISLEADER)
+    gated.archive(tmp_path, "undefended")
+    gated.archive(tmp_path, "label", response={"rule": "label"})
+    words = ["x", str(recipe), "--policies", "undefended", "label", "--run", str(tmp_path), "--store", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", words)
+    shifts.main()
+    report = read(tmp_path / "report.json")
+    by_policy = {policy: [row for row in report.shifts if row.policy == policy] for policy in ("undefended", "label")}
+    # the same images and the same predictor: all is equal but what a label cannot tell
+    assert [(row.shift, row.accuracy, row.kept) for row in by_policy["undefended"]] == [
+        (row.shift, row.accuracy, row.kept) for row in by_policy["label"]
+    ]
+    assert {row.shift for row in report.shifts} == {ShiftRow.NONE, *SHIFTS, ShiftRow.TRAINED}
+    assert all(row.ece is not None for row in by_policy["undefended"])
+    assert all(row.ece is None for row in by_policy["label"])
+    assert report.run.settings["shifts.augment"]["crop"] == 0.8
+
+
+def test_a_missing_archive_says_what_to_build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ["x", str(gated.recipe(tmp_path)), "--policies", "nothing", "--run", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", [*words, "--store", str(tmp_path)])
+    with pytest.raises(SystemExit, match=r"made-up-nothing\.mar: no such archive; build it first"):
+        shifts.main()

@@ -1,0 +1,81 @@
+"""How networks were trained, from the facts that their graphs carry."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from evaluation.studies import training
+from report.schema import read
+from tests.conftest import RECIPE, Smoke
+
+MEMBER = {
+    "architecture": "lenet5",
+    "parameters": 61_706,
+    "temperature": 2.0,
+    "alpha": 0.3,
+    "lambda_attacker": 0.05,
+    "epoch": 5,
+    "validation_accuracy": 0.98,
+    "augmented_accuracy": 0.83,
+    "attacker_divergence": 0.2,
+    "attacker_agreement": 0.9,
+}
+
+
+def misleader(**changes: Any) -> dict[str, Any]:
+    """The facts of a checkpoint as training/misleader.py leaves them, as far as they are read."""
+    plain: dict[str, Any] = {
+        "settings": {
+            "victim": {"optimisation": {"epochs": 4}},
+            "misleader": {"optimisation": {"epochs": 6}, "lambda_diversity": 0.1},
+        },
+        "metrics": {
+            "validation_accuracy": 0.97,
+            "ensemble_accuracy": 0.98,
+            "diversity": 0.9,
+            "members": [MEMBER, {**MEMBER, "architecture": "lenet5-half", "lambda_attacker": 0.001}],
+        },
+        "seconds": 120.0,
+        "device": "cpu",
+    }
+    return {**plain, **changes}
+
+
+def test_misleader_s_checkpoint_is_a_row_and_one_of_each_member() -> None:
+    facts = misleader(search=[{"step": "short", "kept": [True, False]}])
+    row = training.training("mnist", "misleader", 2, facts)
+    assert (row.epochs, row.seconds_per_epoch, row.lambda_diversity) == (6, 20.0, 0.1)
+    assert (row.validation_accuracy, row.diversity, row.coherence) == (0.97, 0.9, None)
+    assert row.search == ({"step": "short", "kept": [True, False]},)
+    rows = training.each("mnist", "misleader", facts)
+    assert [(row.member, row.architecture, row.lambda_attacker) for row in rows] == [
+        (0, "lenet5", 0.05),
+        (1, "lenet5-half", 0.001),
+    ]
+    assert {(row.recipe, row.predictor, row.epoch) for row in rows} == {("mnist", "misleader", 5)}
+    assert training.table(facts) == facts["settings"]["misleader"]
+
+
+def test_what_was_not_searched_or_told_is_absent() -> None:
+    facts = misleader(metrics={"validation_accuracy": 0.97})
+    row = training.training("mnist", "misleader", 2, facts)
+    assert (row.diversity, row.coherence, row.search) == (None, None, ())
+    assert training.each("mnist", "misleader", facts) == []
+
+
+def test_the_program(smoke: Smoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ["x", str(RECIPE), "--policies", "undefended", "edm", "label", "--run", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", [*words, "--store", str(smoke.store)])
+    training.main()
+    report = read(tmp_path / "report.json")
+    rows = {row.predictor: row for row in report.training}
+    assert {name: (row.members, row.epochs) for name, row in rows.items()} == {"victim": (1, 8), "edm": (3, 8)}
+    assert rows["edm"].coherence is not None
+    assert rows["victim"].coherence is None
+    assert report.members == ()
+    assert report.run.settings["trained.edm"]["auxiliary"] == "china"
+    assert "auxiliary" not in report.run.settings["trained.victim"]

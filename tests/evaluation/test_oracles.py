@@ -1,0 +1,166 @@
+"""The two oracles: equal answers, honest refusals, and no archive that was packed from other code."""
+
+from __future__ import annotations
+
+import shutil
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import requests
+import torch
+
+from attacks.oracle import REFUSED
+from defenses.pipeline import EVERY
+from evaluation.oracles import HttpOracle, InProcessOracle, OracleError
+from handlers import wire
+from handlers.errors import NotFinite
+from tests.conftest import POLICIES, Smoke
+from tests.evaluation.stub import TOKEN, Stub
+from zoo import datasets
+
+IMAGES = datasets.load("digits", "test").pixels[:40]
+
+
+@pytest.fixture(scope="module")
+def stub(smoke: Smoke, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stub]:
+    archives = {f"smoke-{policy}": smoke.archive(policy) for policy in POLICIES}
+    with Stub(archives, tmp_path_factory.mktemp("run")) as server:
+        yield server
+
+
+def over_http(stub: Stub, model: str, *, rows: int, content_type: str = wire.RAW, token: str = TOKEN) -> HttpOracle:
+    def post(body: bytes, kind: str) -> tuple[int, bytes]:
+        headers = {"Authorization": f"Bearer {token}", "Content-Type": kind}
+        answer = requests.post(f"{stub.url}/predictions/{model}", data=body, headers=headers, timeout=10)
+        return answer.status_code, answer.content
+
+    return HttpOracle(post, rows=rows, content_type=content_type)
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("content_type", [wire.RAW, wire.JSON])
+def test_both_oracles_give_equal_answers(smoke: Smoke, stub: Stub, policy: str, content_type: str) -> None:
+    with InProcessOracle(smoke.archive(policy)) as oracle:
+        inside = oracle(IMAGES)
+    outside = over_http(stub, f"smoke-{policy}", rows=16, content_type=content_type)(IMAGES)
+    assert torch.equal(inside.labels, outside.labels)
+    if policy == "label":
+        assert inside.probabilities is outside.probabilities is None
+    else:
+        assert inside.probabilities is not None
+        assert outside.probabilities is not None
+        assert inside.probabilities.shape == (len(IMAGES), 10)
+        # not bit for bit: a row's last bits may depend on how many rows the runtime was given at once
+        assert torch.allclose(inside.probabilities, outside.probabilities, rtol=0, atol=1e-6)
+
+
+def test_a_refused_row_is_refused_and_its_neighbours_are_not(smoke: Smoke) -> None:
+    images = IMAGES[:3].clone()
+    images[1, 0, 5, 5] = torch.nan
+    with InProcessOracle(smoke.archive("undefended")) as oracle:
+        answers, alone = oracle(images), oracle(images[1:2])
+        good = oracle(IMAGES[:3])
+    assert answers.labels.tolist() == [good.labels[0], REFUSED, good.labels[2]]
+    assert answers.probabilities is not None
+    assert answers.probabilities.isnan().all(dim=1).tolist() == [False, True, False]
+    assert alone.labels.tolist() == [REFUSED]
+
+
+def test_a_request_of_refused_rows_beside_good_requests(smoke: Smoke) -> None:
+    images = IMAGES[:4].clone()
+    images[2:] = 2.0
+    with InProcessOracle(smoke.archive("undefended")) as oracle:
+        answers = HttpOracle(oracle.post, rows=2)(images)
+    assert answers.refused.tolist() == [False, False, True, True]
+    assert answers.probabilities is not None
+    assert answers.probabilities.shape == (4, 10)
+
+
+def test_images_are_sent_at_most_so_many_at_a_time() -> None:
+    sent: list[int] = []
+
+    def post(body: bytes, content_type: str) -> tuple[int, bytes]:
+        rows = len(body) // (28 * 28 * 4)
+        sent.append(rows)
+        return 200, wire.encode_answers(np.zeros(rows, np.int64), None, {})
+
+    assert HttpOracle(post, rows=16)(IMAGES).labels.tolist() == [0] * 40
+    assert sent == [16, 16, 8]
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "message"),
+    [
+        (503, b"", "the service answered 503, expected"),
+        (413, wire.encode_error(NotFinite("rows")), "the service answered 413 not_finite: rows"),
+    ],
+)
+def test_a_request_at_fault_as_a_whole_is_no_refusal(status: int, body: bytes, message: str) -> None:
+    with pytest.raises(OracleError, match=message):
+        HttpOracle(lambda *_: (status, body), rows=8)(IMAGES)
+
+
+def test_a_wrong_token_is_no_refusal(stub: Stub) -> None:
+    with pytest.raises(OracleError, match="the service answered 400, expected"):
+        over_http(stub, "smoke-undefended", rows=8, token="wrong")(IMAGES)
+
+
+def test_members_are_the_routers(smoke: Smoke) -> None:
+    with InProcessOracle(smoke.archive("edm")) as oracle:
+        members = oracle.members(IMAGES)
+        assert members.tolist() == oracle.pipeline(IMAGES.numpy()).members.tolist()
+    assert len(members.unique()) > 1
+
+
+def test_an_average_is_nobody_s_own_answer(smoke: Smoke) -> None:
+    with InProcessOracle(smoke.archive("averaged")) as oracle:
+        assert oracle.members(IMAGES).tolist() == [EVERY] * len(IMAGES)
+        told, everyone = oracle(IMAGES).probabilities, oracle.everyone(IMAGES)
+    assert told is not None
+    np.testing.assert_allclose(told, everyone.mean(1), atol=1e-6)
+
+
+def test_an_archive_packed_from_other_code_is_refused(smoke: Smoke, tmp_path: Path) -> None:
+    changed = tmp_path / "smoke-undefended.mar"
+    with zipfile.ZipFile(smoke.archive("undefended")) as old, zipfile.ZipFile(changed, "w") as new:
+        for name in old.namelist():
+            data = old.read(name)
+            new.writestr(name, data + b"\n" if name == "defenses/pipeline.py" else data)
+    with pytest.raises(
+        OracleError, match=r"packed from other code than this checkout \(defenses/pipeline\.py.*rebuild"
+    ):
+        InProcessOracle(changed)
+
+
+def test_an_archive_without_a_file_of_ours_is_refused(smoke: Smoke, tmp_path: Path) -> None:
+    changed = tmp_path / "smoke-undefended.mar"
+    with zipfile.ZipFile(smoke.archive("undefended")) as old, zipfile.ZipFile(changed, "w") as new:
+        for name in old.namelist():
+            if name != "handlers/wire.py":
+                new.writestr(name, old.read(name))
+    with pytest.raises(OracleError, match=r"handlers/wire\.py differs, 1 in handlers/"):
+        InProcessOracle(changed)
+
+
+def test_archives_that_are_none(tmp_path: Path) -> None:
+    with pytest.raises(OracleError, match=r"no such archive; build it first \(make archive\)"):
+        InProcessOracle(tmp_path / "smoke-edm.mar")
+    (tmp_path / "smoke-edm.mar").write_bytes(b"PK, or not")
+    with pytest.raises(OracleError, match="not an archive: File is not a zip file; build it again"):
+        InProcessOracle(tmp_path / "smoke-edm.mar")
+
+
+def test_nothing_is_left_in_the_temporary_folder(smoke: Smoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with InProcessOracle(smoke.archive("undefended")):
+        assert list(tmp_path.iterdir())
+    assert not list(tmp_path.iterdir())
+    broken = shutil.copy(smoke.archive("undefended"), tmp_path / "broken.mar")
+    with zipfile.ZipFile(broken, "a") as archive:
+        archive.writestr("defenses/extra.py", "")
+    with pytest.raises(OracleError, match=r"defenses/extra\.py differs"):
+        InProcessOracle(Path(broken))
+    assert [path.name for path in tmp_path.iterdir()] == ["broken.mar"]

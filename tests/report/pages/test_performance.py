@@ -1,0 +1,238 @@
+"""Targets worked out by hand, and the page that shows them, the losing ones too."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from handlers import wire
+from report import bench_targets
+from report.figures.charts import row_time
+from report.pages import performance
+from report.schema import BenchRow, Report, ResultError, read, write_json
+from tests.report import synthetic
+from tests.report.synthetic import bench_row
+
+CHECKOUT = Path(__file__).resolve().parents[3]
+EFFORT = {
+    "http_s": 2.0,
+    "settings_s": 1.5,
+    "process_s": 0.6,
+    "warm_s": 12.0,
+    "rounds": 2,
+    "settings_rounds": 1,
+    "batches": [1, 8],
+}
+
+
+def row(**changes: Any) -> BenchRow:
+    plain: dict[str, Any] = {
+        "study": "paths",
+        "architecture": "resnet18-8x",
+        "backend": "onnxruntime",
+        "path": "pipeline",
+        "clients": 1,
+        "threads": 2,
+        "p50_rounds": (4.0, 2.0),
+        "rate_rounds": (250.0, 500.0),
+        "cpu_ms": {"process": 2.0},
+    }
+    return bench_row(**{**plain, **changes})
+
+
+def served(clients: int, **changes: Any) -> BenchRow:
+    plain: dict[str, Any] = {
+        "path": "http",
+        "clients": clients,
+        "body": wire.RAW,
+        "workers": 1,
+        "batch_size": 8,
+        "max_batch_delay_ms": 2,
+        "rss_mb": 600.0,
+        "pss_mb": 350.0,
+        "cpu_ms": {"worker": 2.0, "java": 1.0, "client": 1.0},
+        "stages_ms": {"decode": 0.25, "predict": 1.5, "respond": 0.0, "encode": 0.25},
+    }
+    return row(**{**plain, **changes})
+
+
+def clocked(policy: str, stages: dict[str, float], **changes: Any) -> BenchRow:
+    rounds = {name: (spent, spent) for name, spent in stages.items()}
+    return row(**{"study": "clocks", "batch": 8, **changes}, policy=policy, stages_ms=stages, stages_rounds=rounds)
+
+
+def rows() -> tuple[BenchRow, ...]:
+    """EDM is 1.5 times as slow (medians 6 of 4 and 3 of 2); HTTP is .90 of in process undefended, .80 for EDM."""
+    http = [
+        served(
+            clients,
+            policy=policy,
+            backend=backend,
+            body=body,
+            rows_per_s=rate,
+            rate_rounds=(rate, rate),
+            rss_mb=850.0 if policy == "edm" else 600.0,
+        )
+        for clients in (1, 32)
+        for policy, rate in (("undefended", 450.0), ("edm", 320.0))
+        for backend in ("onnxruntime", "torchscript")
+        for body in (wire.RAW, wire.PNG)
+    ]
+    process = [
+        row(
+            policy=policy,
+            backend=backend,
+            batch=batch,
+            p50_rounds=p50s,
+            rows_per_s=rate / (1 if batch == 8 else 2),
+            rate_rounds=(rate, rate) if batch == 8 else (1.0, 1.0),
+        )
+        for policy, p50s, rate in (("undefended", (4.0, 2.0), 500.0), ("edm", (6.0, 3.0), 400.0))
+        for backend in ("onnxruntime", "torchscript")
+        for batch in (1, 8)
+    ]
+    return (
+        row(path="onnxruntime", policy="undefended", batch=8, rate_rounds=(600.0, 600.0)),
+        *process,
+        *http,
+        clocked("undefended", {"members": 4.0, "python": 0.5}, batch=1, p50_rounds=(4.0, 2.0)),
+        clocked("edm", {"hash": 2.0, "members": 4.0, "python": 1.0}, batch=1, p50_rounds=(6.0, 3.0)),
+        clocked("undefended", {"members": 1.0, "python": 0.01}),
+        clocked("edm", {"hash": 0.2, "members": 1.72, "python": 0.08}),
+        row(study="single", policy="undefended", batch=1, rate_rounds=(100.0, 100.0)),
+        served(1, study="single", policy="undefended", batch_size=1, rate_rounds=(62.0, 72.0)),
+        row(
+            study="spinning",
+            path="onnxruntime",
+            spinning=False,
+            rows_per_s=400.0,
+            rate_rounds=(400.0, 400.0),
+            cpu_ms={"process": 2.0},
+        ),
+        row(
+            study="spinning",
+            path="onnxruntime",
+            spinning=True,
+            rows_per_s=300.0,
+            rate_rounds=(300.0, 300.0),
+            cpu_ms={"process": 3.0},
+        ),
+        *(
+            served(clients, study="settings", policy="edm", batch_size=batch_size, rows_per_s=rate)
+            for batch_size, rates in ((8, (100.0, 400.0)), (16, (200.0, 800.0)))
+            for clients, rate in zip((1, 32), rates, strict=True)
+        ),
+    )
+
+
+def report() -> Report:
+    stated = {"effort": EFFORT, "members_met": {"resnet18-8x": {"edm": 5}}, "member_mb": {"resnet18-8x": 40.0}}
+    run = dataclasses.replace(synthetic.RUN, settings=stated)
+    return Report(run, bench=rows())
+
+
+def test_targets_are_judged_by_ratios_within_rounds() -> None:
+    found = {v.target: (v.measured, v.met, v.rounds) for v in bench_targets.verdicts(rows(), {"resnet18-8x": 40.0})}
+    expected = {
+        "latency of `edm` against `undefended`, one row in process": (1.5, False, 2),
+        "latency of `meco` against `undefended`, one row in process": (None, False, 0),
+        "latency of `meco-small` against `undefended`, one row in process": (None, False, 0),
+        "latency of `misleader-routed` against `undefended`, one row in process": (None, False, 0),
+        "Python of `undefended` against the victim's graph, 8 rows a call": (0.01, True, 2),
+        "Python of `edm` against the victim's graph, 8 rows a call": (0.08, False, 2),
+        "the router's own Python in a row's time, 8 rows a call": (0.035, False, 2),
+        "rows/s of `undefended` at saturation, HTTP against in process": (0.9, True, 2),
+        "rows/s of `edm` at saturation, HTTP against in process": (0.8, False, 2),
+        "rows/s of `undefended`, one client without batching, HTTP against in process": (0.67, True, 2),
+        "MiB of a worker of `edm` beyond `undefended` and 5 members' weights": (50.0, True, 1),
+    }
+    assert list(found) == list(expected)
+    for target, (measured, met, rounds) in expected.items():
+        got, is_met, seen = found[target]
+        assert (got is None) == (measured is None), target
+        assert got is None or got == pytest.approx(measured), target
+        assert (is_met, len(seen)) == (met, rounds), target
+
+
+def test_a_target_without_its_rows_is_not_met() -> None:
+    found = bench_targets.verdicts([row(architecture="conv3")], {})
+    assert [(verdict.measured, verdict.met) for verdict in found] == [(None, False)] * 8
+
+
+def test_time_outside_the_handler_is_what_its_clocks_do_not_show() -> None:
+    assert served(32, rows_per_s=400.0, workers=1).outside_ms == pytest.approx(0.5)
+    assert served(32, rows_per_s=400.0, workers=2).outside_ms == pytest.approx(3.0)
+    whole = served(32, rows_per_s=400.0, stages_ms={"decode": 0.25, "predict": 1.5, "handle": 1.9})
+    assert (whole.handler_ms, whole.rest_ms) == pytest.approx((1.9, 0.15))
+    assert whole.outside_ms == pytest.approx(0.6)
+    with pytest.raises(ResultError, match="path 'pipeline' has no workers"):
+        _ = row().outside_ms
+
+
+def test_the_page_shows_losing_cells_and_how_the_choice_ranks() -> None:
+    page = performance.render(report(), figure="performance.svg")
+    assert (
+        "| latency of `edm` against `undefended`, one row in process | resnet18-8x | ≤ 1.10 | 1.500 | 1.500 to 1.500 | "
+        "**no** |" in page
+    )
+    assert "| ≥ 0.88 | 0.900 | 0.900 to 0.900 | yes |" in page
+    assert "4 of the 8 that were measured are met." in page
+    assert "| resnet18-8x | 1 | edm | 2.0000 | 4.0000 | - | 1.0000 | 0.2500 | 1.50 |" in page
+    assert "| resnet18-8x | 8 | edm | 0.2000 | 1.7200 | - | 0.0800 | 0.0800 | 1.00 |" in page
+    assert "reaches 50.0 % of the best, 1 x 2, batches of 16, 2 ms" in page
+    assert "| **1 x 2** | **8** | **2** |" in page
+    assert "| resnet18-8x | 1 | 400 (400 to 400) | 300 (300 to 300) | 0.75 | 1.50 |" in page
+    assert "took 25.0 % to\n  25.0 % of the CPU" in page
+    tables = re.findall(r"(?:^\|.*\n)+", page, re.MULTILINE)
+    assert len(tables) >= 10
+    for table in tables:
+        assert len({line.count("|") for line in table.splitlines()}) == 1, table
+
+
+def test_a_best_choice_is_said_to_be_one() -> None:
+    better = [
+        dataclasses.replace(each, rows_per_s=10 * each.rows_per_s)
+        if each.study == "settings" and each.batch_size == 8
+        else each
+        for each in rows()
+    ]
+    page = performance.render(dataclasses.replace(report(), bench=tuple(better)), figure="x.svg")
+    assert "The recipe serves with the best of them: 1 x 2, batches of 8, 2 ms." in page
+
+
+def test_the_command_writes_page_and_figure(tmp_path: Path) -> None:
+    results, page = tmp_path / "bench.json", tmp_path / "docs" / "performance.md"
+    write_json(results, dataclasses.asdict(report()))
+    assert read(results) == report()
+    command = [
+        sys.executable,
+        "-m",
+        "report.pages.performance",
+        "--results",
+        str(results),
+        "--output",
+        str(page),
+    ]
+    done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert page.read_text() == performance.render(report(), figure="performance.svg")
+    figure = page.with_suffix(".svg").read_text()
+    assert figure == row_time(performance.served(rows()))
+    assert len(figure) < 200_000
+    absent = [*command[:4], str(tmp_path / "absent.json")]
+    failed = subprocess.run(absent, cwd=CHECKOUT, capture_output=True, text=True, check=False)
+    assert failed.returncode == 1
+    assert "no such file" in failed.stderr
+
+
+def test_rows_of_an_unknown_study_cannot_be_made() -> None:
+    with pytest.raises(
+        ResultError, match="study: expected one of paths, single, settings, spinning, clocks, load, got 'x'"
+    ):
+        row(study="x")

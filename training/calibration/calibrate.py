@@ -1,0 +1,217 @@
+"""A gate's calibration: what benign images score at the policies of a recipe (defenses/gate.py, benign.py here).
+
+    python -m training.calibration RECIPE [--policies NAME ...] [--images DIR]
+
+Reads the checkpoints of every [policies.NAME] with a gate: the gate's networks (training/same.py) and the predictor, a
+black box that gives probabilities; writes runs/RECIPE/NAME.calibration.json (training/calibration/stored.py). Benign
+images
+are those of the recipe's validation split that trained neither of the gate's networks, or all of a folder: traffic of
+the deployment itself, where it is known to be benign.
+
+A predictor of one network is asked once an image: a checkpoint, or an ONNX file of the user's own (see
+training/black_box.py). So is one behind a perturbation (MeCo), under a draw of noise of each image's own. Which member
+of an ensemble answers an image is secret and as good as random, so every one does; or their mean, where that is served.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+import recipes
+from defenses.gate import FORMS
+from training.black_box import ONNX, black_box
+from training.calibration.benign import RATES, calibration
+from training.calibration.stored import GateTable, write
+from training.checkpoint import Architecture, Checkpoint, load
+from training.same import benign
+from training.victim import split
+from zoo.datasets import Data
+from zoo.imagefolder import every_image
+from zoo.masked_autoencoder import NAME
+from zoo.perturbation import Perturbation
+
+BATCH = 256
+
+Answers = Callable[[torch.Tensor], torch.Tensor]
+"""images (N,C,S,S) -> all that may be served for each: probabilities (N,M,K), one of M being as likely as another"""
+
+
+@dataclass(frozen=True)
+class Guarded:
+    """What of a [policies.NAME] with a gate decides its scores; export/archive.py reads the whole."""
+
+    predictor: str
+    gate: GateTable
+    perturb: dict[str, Any] | None = None
+    average: bool = False
+
+    def __post_init__(self) -> None:
+        if self.gate.form not in FORMS:
+            raise ValueError(f"gate: form: expected one of {', '.join(FORMS)}, got {self.gate.form!r}")
+
+    @property
+    def perturbation(self) -> str | None:
+        """The graph that perturbs, if there is one; the predictor's own where the table names no other."""
+        return None if self.perturb is None else self.perturb.get("graph", f"{self.predictor}-perturbation")
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a gate and the predictor behind it must share."""
+
+    channels: int
+    size: int
+    classes: int
+
+    @classmethod
+    def of(cls, classifier: Architecture) -> Task:
+        return cls(*(classifier.arguments[name] for name in ("channels", "size", "classes")))
+
+    def __str__(self) -> str:
+        return f"{self.channels} x {self.size} x {self.size} pixels and {self.classes} classes"
+
+
+def guarded(recipe: recipes.Recipe, names: list[str] | None) -> dict[str, Guarded]:
+    """The policies with a gate that were asked for, all of them where none was. Raises RecipeError."""
+    kept, found = ("predictor", "gate", "perturb", "average"), {}
+    for name, fields in recipe.tables.get("policies", {}).items():
+        if "gate" in fields:
+            known = {key: fields[key] for key in kept if key in fields}
+            found[name] = recipes.build(Guarded, known, where=f"{recipe.path}: [policies.{name}]")
+    wanted = list(found) if names is None else names
+    missing = [name for name in wanted if name not in found]
+    if missing or not wanted:
+        raise recipes.RecipeError(
+            f"{recipe.path}: expected policies with a gate, {', '.join(missing) or 'one at least'}; "
+            f"it has {', '.join(found) or 'none'}"
+        )
+    return {name: found[name] for name in wanted}
+
+
+def opened_gate(path: Path) -> Checkpoint:
+    """The checkpoint of a gate's two networks. Raises CheckpointError, ValueError."""
+    gate = load(path)
+    names = [architecture.name for architecture in gate.architectures]
+    if [name == NAME for name in names] != [True, False]:
+        raise ValueError(
+            f"{path}: expected a masked autoencoder and a classifier, got {', '.join(names)}; "
+            "train them (python -m training.same)"
+        )
+    return gate
+
+
+def answers(
+    predictor: Checkpoint, perturbation: Perturbation | None, images: torch.Tensor, generator: torch.Generator
+) -> torch.Tensor:
+    """Answers of a checkpoint, to perturbed images where there is a perturbation; generator: on the CPU, its noise."""
+    if perturbation is not None:
+        noise = torch.randn(len(images), *perturbation.noise_shape, generator=generator)
+        images = perturbation.to(images.device)(images, noise.to(images.device))
+    networks = (network for network in predictor.networks if not isinstance(network, Perturbation))
+    return torch.stack([network.to(images.device)(images).float().softmax(1) for network in networks], dim=1)
+
+
+def opened_predictor(table: Guarded, folder: Path, task: Task) -> tuple[Answers, str]:
+    """What the predictor of a policy answers with, and its digest."""
+    if table.predictor.endswith(ONNX):
+        box = black_box(table.predictor, folder)
+        return lambda images: box.answer(images)[:, None], box.digest
+    read, perturbation = load(folder / f"{table.predictor}.safetensors"), _perturbation(table, folder)
+    if Task.of(read.architectures[0]) != task:
+        raise ValueError(
+            f"{read.path}: expected a predictor for the task of the gate, {task}, got one for "
+            f"{Task.of(read.architectures[0])}; train the gate anew"
+        )
+    generator = torch.Generator().manual_seed(0)
+
+    def answer(images: torch.Tensor) -> torch.Tensor:
+        told = answers(read, perturbation, images, generator)
+        return told.mean(1, keepdim=True) if table.average else told
+
+    return answer, read.digest
+
+
+def _perturbation(table: Guarded, folder: Path) -> Perturbation | None:
+    if table.perturbation is None:
+        return None
+    read = load(folder / f"{table.perturbation.removesuffix('-perturbation')}.safetensors")
+    for network in read.networks:
+        if isinstance(network, Perturbation):
+            return network
+    raise ValueError(f"{read.path}: expected a perturbation, found none; train one (python -m training.meco)")
+
+
+@torch.inference_mode()
+def measure(gate: Checkpoint, answer: Answers, images: torch.Tensor) -> dict[str, NDArray[np.float64]]:
+    """The terms (N,M,2) of images (N,C,S,S) in every form, by its name; a progress bar goes to stderr."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    autoencoder, auxiliary = (network.to(device) for network in gate.networks)
+    pixels = images[0].numel()
+    found: dict[str, list[NDArray[np.float64]]] = {form: [] for form in FORMS}
+    for part in tqdm(images.split(BATCH), desc="benign images", unit="batch"):
+        shown = part.to(device)
+        rebuilt = autoencoder(shown)
+        error = _doubles((shown - rebuilt).square().mean((1, 2, 3)))
+        expected, told = _doubles(auxiliary(rebuilt).float().softmax(1)), _doubles(answer(shown))
+        if told.shape[2] != expected.shape[1]:
+            raise ValueError(f"expected a predictor of {expected.shape[1]} classes, got one of {told.shape[2]}")
+        for form, rows in found.items():
+            each = (FORMS[form].terms(error, served, expected, pixels) for served in told.swapaxes(0, 1))
+            rows.append(np.stack([*each], axis=1))
+    return {form: np.concatenate(rows) for form, rows in found.items()}
+
+
+def _doubles(values: torch.Tensor) -> NDArray[np.float64]:
+    return values.double().cpu().numpy()
+
+
+def traffic(folder: Path | None, data: Data, root: Path | None, task: Task) -> torch.Tensor:
+    """Benign images (N,C,S,S): of a folder, or of the recipe's validation split."""
+    if folder is not None:
+        return every_image(folder, size=task.size, channels=task.channels)
+    images = benign(split(data.load("train", root), rows=data.rows))
+    if images.shape[1:] != (task.channels, task.size, task.size):
+        raise ValueError(f"expected images for the gate's task, {task}, got {tuple(images.shape)}; train the gate anew")
+    return images
+
+
+def main(arguments: argparse.Namespace) -> None:
+    recipe = recipes.read(arguments.recipe)
+    data, folder = recipe.section("dataset", Data), arguments.runs / recipe.name
+    measured: dict[tuple[str, str, str | None, bool], dict[str, NDArray[np.float64]]] = {}
+    for name, table in guarded(recipe, arguments.policies).items():
+        gate = opened_gate(folder / f"{table.gate.graph}.safetensors")
+        task = Task.of(gate.architectures[1])
+        answer, digest = opened_predictor(table, folder, task)
+        # policies that differ in what they do with a score share what it is made of
+        shared = table.gate.graph, table.predictor, table.perturbation, table.average
+        if shared not in measured:
+            measured[shared] = measure(gate, answer, traffic(arguments.images, data, arguments.data, task))
+        terms, form = measured[shared], table.gate.form
+        made = calibration(terms[form], form=form, alpha=table.gate.alpha)
+        for rate in set(RATES) - {threshold["rate"] for threshold in made["thresholds"]}:
+            print(f"{name}: {made['images']} images are too few for a threshold at {rate:g}", file=sys.stderr)
+        source = "validation split" if arguments.images is None else "images"
+        told = {"source": source, "images": made["images"], "calibration": made}
+        print(write(name, table.gate, told, folder, gate=gate.digest, predictor=digest))
+
+
+def parse(words: list[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m training.calibration", description="what benign images score")
+    parser.add_argument("recipe", help="a recipe's name, or the path of its .toml file; @TIER may follow")
+    parser.add_argument("--policies", nargs="+", default=None, help="which [policies.NAME] (all that have a gate)")
+    parser.add_argument("--images", type=Path, default=None, help="folder of benign images (the validation split)")
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of the checkpoints (runs)")
+    parser.add_argument("--data", type=Path, default=None, help="folder of the data sets, searched first")
+    return parser.parse_args(words)
