@@ -25,7 +25,7 @@ spec     = $(RECIPE)$(TIER:%=@%)
 name     = $(RECIPE)$(TIER:%=-%)
 runs     = runs/$(name)
 # the checkpoint of each of these tables that the recipe has
-has      = $(foreach table,$(1),$(if $(shell grep '^\[$(table)\]' recipes/$(RECIPE).toml),$(runs)/$(table).safetensors))
+has      = $(patsubst %,$(runs)/%.safetensors,$(filter $(1),$(tables)))
 # where the recipe has a regular ensemble, the search for lambda starts from it
 regular  = $(call has,ensemble)
 meco     = meco meco_small meco_without_dro meco_gaussian meco_gaussian_small meco_random_filters
@@ -33,13 +33,12 @@ same     = same same_small same_vit_tiny same_groups
 # MISLEADER's searches start from the plain distillation ensemble
 plain    = $(call has,distilled)
 misled   = misleader misleader_diverse misleader_released
-# who answers: the user's own ONNX files where policies name some, and the victim where one names that
-own      = $(sort $(shell sed -n 's/^predictor *= *"\(.*\.onnx\)".*/\1/p' recipes/$(RECIPE).toml))
-victim   = $(own) $(if $(shell grep '^predictor *= *"victim"' recipes/$(RECIPE).toml),$(runs)/victim.safetensors)
-nets     = $(victim) $(regular) \
-           $(call has,hash edm edm_fixed outlier_exposure misinformation surrogate mad_surrogate $(meco) $(same) distilled $(misled))
-# what benign images score at the recipe's gates, where it has some
-scores   = $(if $(shell grep '^gate = ' recipes/$(RECIPE).toml),$(runs)/.calibrated)
+# what POLICIES run, and nothing else: of every policy, nets.POLICY from $(rules)
+every    = $(sort $(foreach policy,$(1),$(nets.$(policy))))
+nets     = $(call every,$(POLICIES))
+# who answers a gate's own training: the user's own ONNX files where policies name some, else the victim
+victim   = $(filter %.onnx $(runs)/victim.safetensors,$(call every,$(policies)))
+scores   = $(patsubst %,$(runs)/%.calibration.json,$(filter $(gated),$(POLICIES)))
 graphs   = build/$(name)/.exported
 archives = $(POLICIES:%=model_store/$(name)-%.mar)
 models   = $(POLICIES:%=$(name)-%)
@@ -51,6 +50,7 @@ bench_policies = undefended edm meco meco-small meco-keyed same-observe same-rej
 
 .DELETE_ON_ERROR:
 .SECONDARY:
+.SECONDEXPANSION:
 .PHONY: help setup lock image-requirements kubernetes-check key train export calibrate archive serve client rotate status stop health dashboard loadtest attack fuzz selftest faults soak controls report demo reproduce reproduce-edm reproduce-meco reproduce-same reproduce-misleader thieves thieves-over-http documents bench bench-archives bench-profile bench-fusing bench-defenses bench-gates bench-misleader bench-memory bench-attacks check test clean
 
 help: ## this list
@@ -87,7 +87,25 @@ $(TORCHWARDEN_KEY_FILE): | $(ready)
 	mkdir -p -m 700 $(@D)
 	$(py) -m handlers.key $@
 
-train: $(nets) ## victim, secret hash network, EDM members and whatever else RECIPE has a table for
+# what the recipe says, for the goals that need it
+rules    = build/rules/$(name).mk
+reading  = train export calibrate archive serve reproduce reproduce-% thieves thieves-% bench-archives runs/% build/% model_store/%
+ifneq ($(filter $(reading),$(MAKECMDGOALS)),)
+include $(rules)
+# not while make has yet to write them
+ifneq ($(policies),)
+ifneq ($(filter train export archive serve,$(MAKECMDGOALS)),)
+$(foreach policy,$(filter-out $(policies),$(POLICIES)),$(error POLICIES: recipe $(spec) has no policy $(policy); it has: $(policies)))
+endif
+endif
+endif
+
+$(rules): recipes/$(RECIPE).toml recipes/__init__.py export/rules.py export/archive.py | $(ready)
+	mkdir -p $(@D)
+	$(py) -m export.rules $(spec) > $@.unfinished
+	mv $@.unfinished $@
+
+train: $$(nets) ## the networks that POLICIES run: victim, secret hash network, EDM members, ...
 
 $(runs)/victim.safetensors: recipes/$(RECIPE).toml | $(ready)
 	$(py) -m training.victim $(spec) && touch $@
@@ -129,21 +147,22 @@ $(misled:%=$(runs)/%.safetensors): $(runs)/%.safetensors: recipes/$(RECIPE).toml
 
 export: $(graphs) ## ONNX and TorchScript graphs, parity-checked
 
-$(graphs): $(nets) $(wildcard export/*.py)
+$(graphs): $$(nets) $(wildcard export/*.py)
 	$(py) -m export.graphs $(spec)
 	touch $@
 
-calibrate: $(nets) ## thresholds of the recipe's gates anew (IMAGES=DIR: from your own benign images)
-	$(py) -m training.calibration $(spec) $(if $(IMAGES),--images $(IMAGES))
-	touch $(runs)/.calibrated
+# the gates of POLICIES, or all that the recipe has where none of them has one
+calibrated = $(or $(filter $(gated),$(POLICIES)),$(gated))
 
-$(runs)/.calibrated: $(nets)
-	$(py) -m training.calibration $(spec)
-	touch $@
+calibrate: $$(call every,$$(calibrated)) ## thresholds of gates again (IMAGES=DIR: from your own benign images)
+	$(py) -m training.calibration $(spec) --policies $(calibrated) $(if $(IMAGES),--images $(IMAGES))
+
+$(runs)/%.calibration.json: $$(nets.$$*)
+	$(py) -m training.calibration $(spec) --policies $*
 
 archive: $(archives) ## model_store/RECIPE-POLICY.mar for POLICIES
 
-model_store/$(name)-%.mar: $(graphs) $(scores) $(wildcard $(runs)/*.calibration.json handlers/*.py defenses/*.py defenses/*/*.py)
+model_store/$(name)-%.mar: $(graphs) $$(filter $(runs)/$$*.calibration.json,$$(scores)) $(wildcard handlers/*.py defenses/*.py defenses/*/*.py)
 	$(py) -m export.archive $(spec) --policies $*
 
 serve: $(archives) key ## start TorchServe in the background; returns when every model answers right (GATEWAY=1: behind nginx)
@@ -216,7 +235,7 @@ studied = undefended ensemble edm edm-class-confidence
 edm_tables = headline regular hashes averaging
 robbed  = undefended label rounded reverse-sigmoid randp mad grad outlier-exposure adaptive-misinformation edm
 # those of these policies that the recipe has
-offered = $(foreach policy,$(1),$(if $(shell grep '^\[policies\.$(policy)\]' recipes/$(RECIPE).toml),$(policy)))
+offered = $(filter $(1),$(policies))
 beside  = $(call offered,undefended label randp mad grad randp-small mad-small grad-small)
 noisy   = $(call offered,meco meco-keyed meco-keyed-bytes meco-keyed-perceptual meco-without-dro meco-gaussian meco-gaussian-small meco-random-filters)
 probed  = $(call offered,undefended randp meco meco-keyed meco-keyed-bytes meco-keyed-perceptual)
@@ -227,9 +246,9 @@ priced  = $(call offered,same-pow edm-same)
 distilled = $(call offered,undefended label distilled distilled-routed misleader misleader-routed misleader-diverse misleader-diverse-routed misleader-released)
 unguarded = $(call offered,undefended label outlier-exposure edm-fixed)
 # the recipe's tables [evaluate.WORD-...]
-tables  = $(shell sed -n 's/^\[evaluate\.\($(1)-[^]]*\)\].*/\1/p' recipes/$(RECIPE).toml)
+named   = $(filter $(1)-%,$(evaluations))
 
-reproduce: $(foreach method,edm meco same misleader,$(if $(call has,$(method)),reproduce-$(method))) ## EDM's, MeCo's, SAME's and MISLEADER's tables on RECIPE (mnist, fashionmnist, cifar10, ...; TIER=paper for a GPU): results/METHOD-RECIPE.json
+reproduce: $$(patsubst %,reproduce-%,$$(filter edm meco same misleader,$$(tables))) ## EDM's, MeCo's, SAME's and MISLEADER's tables on RECIPE (mnist, fashionmnist, cifar10, ...; TIER=paper for a GPU): results/METHOD-RECIPE.json
 
 reproduce-edm: key ## EDM alone
 	$(MAKE) archive POLICIES="$(studied)"
@@ -251,7 +270,7 @@ reproduce-meco: key ## MeCo alone
 	$(py) -m evaluation.studies.input_noise $(spec) --policies $(noisy) --run $(RUN)
 	$(py) -m evaluation.studies.averaging $(spec) --policies $(filter-out undefended,$(probed)) --run $(RUN)
 	$(py) -m evaluation.studies.gradients $(spec) --policies $(probed) --run $(RUN)
-	$(py) -m evaluation.matrix $(spec) --only $(call tables,meco) --run $(RUN)
+	$(py) -m evaluation.matrix $(spec) --only $(call named,meco) --run $(RUN)
 	$(py) -m bench.defenses $(spec) --run $(RUN)
 	$(py) -m report.html $(RUN)
 	mkdir -p results
@@ -265,7 +284,7 @@ reproduce-same: key ## SAME alone
 	$(py) -m evaluation.studies.detection $(spec) --policies $(scored) $(if $(filter edm-fixed,$(unguarded)),--ensemble edm-fixed) --run $(RUN)
 	$(py) -m evaluation.studies.false_positives $(spec) --policies $(priced) --run $(RUN)
 	$(py) -m evaluation.studies.reconstructions $(spec) --policy same-observe --run $(RUN)
-	$(py) -m evaluation.matrix $(spec) --only $(call tables,same) --run $(RUN)
+	$(py) -m evaluation.matrix $(spec) --only $(call named,same) --run $(RUN)
 	$(py) -m bench.gates $(spec) --policies $(scored) --run $(RUN)
 	$(py) -m bench.precision $(spec) --policies same-observe --run $(RUN)
 	$(py) -m report.html $(RUN)
@@ -280,7 +299,7 @@ reproduce-misleader: key ## MISLEADER alone
 	$(py) -m evaluation.studies.training $(spec) --policies $(filter-out label,$(distilled)) --run $(RUN)
 	$(py) -m evaluation.studies.utility $(spec) --policies $(distilled) --run $(RUN)
 	$(py) -m evaluation.studies.shifts $(spec) --policies $(filter-out label,$(distilled)) --run $(RUN)
-	$(py) -m evaluation.matrix $(spec) --only $(call tables,misleader) --run $(RUN)
+	$(py) -m evaluation.matrix $(spec) --only $(call named,misleader) --run $(RUN)
 	$(py) -m bench.ensembles $(spec) --policies $(call offered,distilled misleader misleader-routed) --run $(RUN)
 	$(py) -m report.html $(RUN)
 	mkdir -p results
@@ -291,7 +310,7 @@ thieves: RUN = reports/$(name)-thieves
 thieves: key ## every attack on every policy of RECIPE: results/thieves-RECIPE.json
 	$(MAKE) archive POLICIES="$(robbed)"
 	$(py) -m evaluation.studies.utility $(spec) --policies $(robbed) --run $(RUN)
-	$(py) -m evaluation.matrix $(spec) --only $(call tables,thieves) --run $(RUN)
+	$(py) -m evaluation.matrix $(spec) --only $(call named,thieves) --run $(RUN)
 	$(py) -m report.html $(RUN)
 	mkdir -p results
 	cp $(RUN)/report.json results/thieves-$(name).json

@@ -41,6 +41,8 @@ from zoo import datasets
 from zoo.perturbation import Perturbation
 
 CHECKOUT = Path(__file__).resolve().parent.parent
+# the checkpoint of a route that names no other
+HASH_GRAPH = "hash"
 ENDINGS = {"onnxruntime": ".onnx", "torchscript": ".ts.pt"}
 KEY = "TORCHWARDEN_KEY"
 # the fields of each hash that its network decides, from the arguments of the network's architecture
@@ -115,7 +117,7 @@ def handler_section(
     """The policy as the archive's code reads it (defenses/policy.py)."""
     route = None
     if table.route is not None:
-        graph = table.route.get("graph", "hash")
+        graph = table.route.get("graph", HASH_GRAPH)
         network = load(runs / recipe / f"{graph}.safetensors").architectures[0].arguments
         if "projections" not in network:
             raise ExportError(
