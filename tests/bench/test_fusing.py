@@ -104,5 +104,5 @@ def test_the_paragraph_says_what_was_measured() -> None:
 def test_the_file_reads_back_and_another_one_is_an_error() -> None:
     written = Fusings(synthetic.RUN, rows(0.9))
     assert fusing.read(json.loads(json.dumps(asdict(written)))) == written
-    with pytest.raises(FusingError, match=r"expected what `python -m loadtests\.fusing` writes, got another file"):
+    with pytest.raises(FusingError, match=r"expected what `python -m bench\.fusing` writes, got another file"):
         fusing.read({"run": {}})

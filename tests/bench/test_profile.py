@@ -79,7 +79,7 @@ def test_the_figure_names_wide_boxes() -> None:
 def test_the_file_reads_back_and_another_one_is_an_error() -> None:
     written = Profiles(synthetic.RUN, (made(),))
     assert profile.read(json.loads(json.dumps(asdict(written)))) == written
-    with pytest.raises(ProfileError, match=r"expected what `python -m loadtests\.profile` writes, got another file"):
+    with pytest.raises(ProfileError, match=r"expected what `python -m bench\.profile` writes, got another file"):
         profile.read({"bench": []})
 
 

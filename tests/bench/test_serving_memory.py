@@ -44,10 +44,10 @@ def test_a_study_is_read_as_it_was_written(tmp_path: Path) -> None:
     path = tmp_path / "memory.json"
     write_json(path, dataclasses.asdict(study(300)))
     assert serving_memory.read(path) == study(300)
-    with pytest.raises(ResultError, match=r"none\.json: no such file; run `python -m loadtests\.serving_memory`"):
+    with pytest.raises(ResultError, match=r"none\.json: no such file; run `python -m bench\.serving_memory`"):
         serving_memory.read(tmp_path / "none.json")
     path.write_text(json.dumps({"run": {}}))
-    with pytest.raises(ResultError, match=r"not what loadtests\.serving_memory writes"):
+    with pytest.raises(ResultError, match=r"not what bench\.serving_memory writes"):
         serving_memory.read(path)
 
 

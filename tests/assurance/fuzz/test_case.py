@@ -46,7 +46,7 @@ def test_another_file_is_no_case(tmp_path: Path) -> None:
     file = tmp_path / "a.json"
     for text in ("{", "{}", '{"seen": null}'):
         file.write_text(text)
-        with pytest.raises(ValueError, match=r"a\.json: expected a case that loadtests\.fuzz saved, got"):
+        with pytest.raises(ValueError, match=r"a\.json: expected a case that assurance\.fuzz saved, got"):
             load(file)
 
 
