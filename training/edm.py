@@ -12,8 +12,12 @@ pairs DivLoss lies in [log P, 1 + log P], not above 0 as the paper's appendix sa
 DivLoss - log P, in [0, 1]. The exponent's weights differ by a factor of e at most, so the gradient follows the mean
 cosine; `temperature` t > 1 replaces equation 2 by 1/t log sum exp(t cos), nearer to the maximum. The paper's is 1.
 
-The paper prints no lambda but a rule: benign accuracy may fall by less than half a point. A recipe that gives several
-lambdas has them searched (training/lambda_search.py).
+The paper prints no lambda but a rule: benign accuracy may fall by less than half a point (sec. 5.1, appendix A.7: even
+large lambdas cost little). So the largest admissible one is wanted, and a recipe that gives several has them searched
+(training/search.py): from the members of the trained regular ensemble, one short epoch a lambda, each going on from the
+last. The search ends at the first lambda whose members lose more on the validation split than the rule allows, or that
+no longer lowers the diversity loss. With the largest that kept the rule the members are trained on everything and held
+against the undefended victim; if they break the rule, the next smaller one is taken. The test split is not touched.
 
     python -m training.edm RECIPE [--table ensemble]
 
@@ -26,6 +30,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,13 +40,16 @@ from torch import nn
 from torch.nn import functional as F
 
 import recipes
-from training import checkpoint, lambda_search
+from training import checkpoint
 from training.ensemble import Ensemble, Stacked, ensemble_of
+from training.search import Metrics, Rungs, Search, Trail, metrics, publish, rising
 from training.session import Optimisation, Session, run
 from training.victim import Split, Victim, accuracy, architecture, split
 from zoo.datasets import Data, load
 
 REGULAR = "ensemble"
+# a step must lower the diversity loss, which lies in [0, 1], by this much for a larger lambda to be tried
+SATURATED = 0.005
 
 
 @dataclass(frozen=True)
@@ -68,7 +76,7 @@ class EDM:
     def __post_init__(self) -> None:
         if self.members < 2:
             raise ValueError(f"members: expected at least 2, got {self.members}")
-        lambda_search.rising("lambda_diversity", self.lambda_diversity)
+        rising("lambda_diversity", self.lambda_diversity)
         if not self.temperature > 0:
             raise ValueError(f"temperature: expected > 0, got {self.temperature}")
         if self.search_rows < 1 or not 0 < self.allowed_drop < 1:
@@ -200,8 +208,8 @@ class Training:
                 session.step(losses, optimiser, schedule)
 
         ensemble = session.accelerator.unwrap_model(network)
-        metrics = self._judge(ensemble, session, session.move(unseen))
-        session.finish(ensemble.networks(), [plan] * edm.members, metrics)
+        reached = self._judge(ensemble, session, session.move(unseen))
+        session.finish(ensemble.networks(), [plan] * edm.members, reached)
         return session.path
 
     def _judge(self, ensemble: Ensemble | Stacked, session: Session, unseen: torch.Tensor) -> dict[str, float]:
@@ -216,6 +224,54 @@ class Training:
             "coherence": coherence(apart).mean().item(),
             "coherence_inside": coherence(answers(ensemble, held)).mean().item(),
         }
+
+
+def search_lambda(training: Training) -> None:
+    """Leave runs/RECIPE/<table>.safetensors with the lambda that was found. Raises ValueError where none will do.
+
+    Resumable: every training keeps its own checkpoint under runs/RECIPE/search.
+    """
+    table, edm, folder = training.table, training.edm, training.runs / training.recipe
+    lambdas = (0.0, *edm.lambdas)
+    undefended = metrics(folder / "victim.safetensors", "python -m training.victim")
+    metrics(training.regular, f"python -m training.edm --table {REGULAR}")
+
+    def step(path: Path, rungs: Rungs) -> Path:
+        weight = lambdas[rungs[0]]
+        return training.go_on(f"search/{table}-{weight:g}-step", path, lambda_diversity=weight)
+
+    def train(rungs: Rungs, trail: Trail) -> Path:
+        weight = lambdas[rungs[0]]
+        return training.train(f"search/{table}-{weight:g}", lambda_diversity=weight, facts={"search": trail})
+
+    def drop(reference: Metrics, seen: Metrics) -> float:
+        return float(reference["validation_accuracy"] - seen["validation_accuracy"])
+
+    def entry(kind: str, rungs: Rungs, reference: Metrics, seen: Metrics, kept: Sequence[bool]) -> dict[str, Any]:
+        shown = ("validation_accuracy", "diversity") if kind == "short" else ()
+        return {
+            "lambda": lambdas[rungs[0]],
+            "step": kind,
+            **{name: round(seen[name], 4) for name in shown},
+            "drop": round(drop(reference, seen), 4),
+            "kept": kept[0],
+        }
+
+    path = Search(
+        rungs=len(edm.lambdas),
+        step=step,
+        train=train,
+        kept=lambda reference, seen: [drop(reference, seen) <= edm.allowed_drop],
+        entry=entry,
+        worthwhile=lambda before, after: bool(before["diversity"] - after["diversity"] >= SATURATED),
+    ).run(training.regular, undefended)
+    if path is None:
+        raise ValueError(
+            f"[{table}] lambda_diversity: none of {edm.lambda_diversity} keeps the members' accuracy within "
+            f"{edm.allowed_drop} of the victim's {undefended['validation_accuracy']:.4f}; give smaller ones, or more "
+            "epochs"
+        )
+    publish(path, folder / f"{table}.safetensors")
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -233,7 +289,7 @@ def main(arguments: argparse.Namespace) -> None:
         raise ValueError(f"[{table}] auxiliary: expected more than {edm.held_out} (held_out), got {len(auxiliary)}")
     training = Training(recipe.name, table, data, victim, edm, cut, auxiliary, arguments.runs, arguments.seed)
     if isinstance(edm.lambda_diversity, tuple):
-        lambda_search.search(training)
+        search_lambda(training)
     else:
         training.train(table, lambda_diversity=edm.lambda_diversity)
 

@@ -17,9 +17,14 @@ What that code does otherwise, and this does not unless `as_released` says so:
 - it augments each image once and shows those copies in every epoch;
 - members are in training mode on xa, so that batch normalisation's running statistics, which serve later, come from
   augmented images six times in seven. Here a member answers xa as it would be served, in evaluation mode.
-Its choice of the best epoch is by test accuracy, here by the validation split's. A lambda is searched for each member
-where a recipe gives several (training/misleader_search.py): the term pushes members off what is often the right answer
-on images that customers send as well.
+Its choice of the best epoch is by test accuracy, here by the validation split's.
+
+The term pushes members off what is often the right answer on images that customers send as well. A recipe that gives
+several lambdas has each member's own searched (training/search.py, by the rules of training/members.py): from the
+members of the plain distillation ensemble, a few short epochs a strength, held against as many without the term. With
+the largest that each bore, all are trained from the beginning and held against the plain ensemble itself; members that
+break a rule then take the next smaller, and all are trained again. EDM's diversity term, where that is searched, has
+one strength for all. The test split is not touched.
 
     python -m training.misleader RECIPE [--table distilled]
 
@@ -36,7 +41,7 @@ import dataclasses
 import functools
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -45,11 +50,12 @@ from torch import nn
 from torch.nn import functional as F
 
 import recipes
-from training import checkpoint, misleader_search
+from training import checkpoint
 from training.checkpoint import Architecture
 from training.edm import diversity_loss
 from training.ensemble import Ensemble
-from training.lambda_search import rising
+from training.members import Misleader
+from training.search import Metrics, Rungs, Search, Trail, metrics, publish
 from training.session import Optimisation, Session, run
 from training.victim import Split, Victim, accuracy, architecture, split
 from zoo.augment import Augmentation
@@ -58,121 +64,6 @@ from zoo.datasets import Data
 DISTILLED = "distilled"
 # the augmented validation images are the same in every run
 SEED = 0
-
-
-@dataclass(frozen=True)
-class Member:
-    """One of `members`: its architecture and options, and the constants of its loss.
-
-    temperature: T. alpha: the weight of the teacher against the labels, in [0, 1]. lambda_attacker: lambda; several, in
-    rising order, are searched.
-    """
-
-    architecture: str
-    temperature: float = 2.0
-    alpha: float = 0.3
-    lambda_attacker: float | tuple[float, ...] = 0.0
-    options: dict[str, Any] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        if not self.temperature > 0:
-            raise ValueError(f"temperature: expected > 0, got {self.temperature}")
-        if not 0 <= self.alpha <= 1:
-            raise ValueError(f"alpha: expected 0 to 1, got {self.alpha}")
-        rising("lambda_attacker", self.lambda_attacker)
-
-    @property
-    def weight(self) -> float:
-        """lambda, where it is one value."""
-        assert isinstance(self.lambda_attacker, float), "a search comes first"
-        return self.lambda_attacker
-
-
-@dataclass(frozen=True)
-class Misleader:
-    """[misleader]: the members, their thieves, and the augmented images between them.
-
-    optimisation: of the members; the victim's where left out. augmented_batch: images of an augmented batch; 0: as many
-    as of a labelled one. attacker_lr: of the thieves' SGD, on a cosine. attacker_steps: of a thief for each of its
-    member. clip: largest norm of each network's gradient.
-    lambda_diversity: EDM's term on augmented images; several, in rising order, are searched.
-    search_rows, search_epochs: of each step of a search. allowed_drop: what a member's validation accuracy may lose to
-    its lambda, as a fraction; allowed_augmented_drop: the same on augmented validation images.
-    """
-
-    members: tuple[Member, ...]
-    augment: Augmentation
-    optimisation: Optimisation | None = None
-    augmented_batch: int = 0
-    attacker_lr: float = 0.01
-    attacker_steps: int = 5
-    clip: float = 5.0
-    lambda_diversity: float | tuple[float, ...] = 0.0
-    as_released: bool = False
-    search_rows: int = 12_000
-    search_epochs: int = 2
-    allowed_drop: float = 0.005
-    allowed_augmented_drop: float = 0.01
-
-    def __post_init__(self) -> None:
-        if len(self.members) < 2:
-            raise ValueError(f"members: expected at least 2, got {len(self.members)}")
-        if not self.attacker_lr > 0 or self.attacker_steps < 1 or not self.clip > 0:
-            raise ValueError(
-                "expected attacker_lr > 0, attacker_steps >= 1 and clip > 0, got "
-                f"{self.attacker_lr}, {self.attacker_steps}, {self.clip}"
-            )
-        if self.augmented_batch < 0:
-            raise ValueError(f"augmented_batch: expected >= 0, got {self.augmented_batch}")
-        rising("lambda_diversity", self.lambda_diversity)
-        if self.search_rows < 1 or self.search_epochs < 1:
-            raise ValueError(f"search_rows, search_epochs: expected >= 1, got {self.search_rows}, {self.search_epochs}")
-        if not (0 < self.allowed_drop < 1 and 0 < self.allowed_augmented_drop < 1):
-            raise ValueError(
-                "allowed_drop, allowed_augmented_drop: expected fractions between 0 and 1, got "
-                f"{self.allowed_drop}, {self.allowed_augmented_drop}"
-            )
-        counts = {len(values) for values in self._searched if isinstance(values, tuple)}
-        if len(counts) > 1 or (counts and isinstance(self.lambda_diversity, tuple) and self._members_search):
-            raise ValueError(
-                "lambda_attacker, lambda_diversity: expected one search, of the members' values (equally many each) or "
-                f"of the diversity's, got {self._searched}"
-            )
-
-    @property
-    def _searched(self) -> list[float | tuple[float, ...]]:
-        return [*(member.lambda_attacker for member in self.members), self.lambda_diversity]
-
-    @property
-    def _members_search(self) -> bool:
-        return any(isinstance(member.lambda_attacker, tuple) for member in self.members)
-
-    @property
-    def rungs(self) -> int:
-        """How many strengths there are to try; 0 where there is nothing to search."""
-        return max(len(values) if isinstance(values, tuple) else 0 for values in self._searched)
-
-    @property
-    def one_strength(self) -> bool:
-        """Whether what is searched is of all members at once."""
-        return isinstance(self.lambda_diversity, tuple)
-
-    def at(self, chosen: Sequence[int]) -> Misleader:
-        """With each member's rung of a search, counted from 1; 0 is none of the term that is searched."""
-
-        def value(given: float | tuple[float, ...], rung: int) -> float:
-            if not isinstance(given, tuple):
-                return given
-            return given[rung - 1] if rung else 0.0
-
-        return dataclasses.replace(
-            self,
-            members=tuple(
-                dataclasses.replace(member, lambda_attacker=value(member.lambda_attacker, rung))
-                for member, rung in zip(self.members, chosen, strict=True)
-            ),
-            lambda_diversity=value(self.lambda_diversity, min(chosen)),
-        )
 
 
 def distillation(
@@ -450,6 +341,44 @@ def _accuracy(scores: torch.Tensor, labels: torch.Tensor) -> float:
     return (scores.argmax(-1) == labels).float().mean().item()
 
 
+def search_lambdas(training: Training) -> None:
+    """Leave runs/RECIPE/<table>.safetensors with the lambdas that were found. Raises ValueError where none will do.
+
+    Resumable: every training keeps its own checkpoint under runs/RECIPE/search.
+    """
+    table, misleader = training.table, training.misleader
+    plain = metrics(training.distilled, f"python -m training.misleader --table {DISTILLED}")
+
+    def step(below: Path, rungs: Rungs) -> Path:
+        del below  # every strength starts from the plain ensemble: members that broke a rule are not built on
+        return training.go_on(f"search/{table}-{rungs[0]}-step", training.distilled, misleader.at(rungs))
+
+    def train(rungs: Rungs, trail: Trail) -> Path:
+        name = f"search/{table}-{'-'.join(map(str, rungs))}"
+        return training.train(name, misleader.at(rungs), facts={"search": trail})
+
+    def entry(kind: str, rungs: Rungs, reference: Metrics, seen: Metrics, kept: Sequence[bool]) -> dict[str, Any]:
+        del reference  # values are reported as they are, not as what was lost
+        return misleader.entry(kind, rungs, seen, kept)
+
+    path = Search(
+        rungs=misleader.rungs,
+        parts=len(misleader.members),
+        together=misleader.one_strength,
+        step=step,
+        train=train,
+        kept=misleader.kept,
+        entry=entry,
+    ).run(training.distilled, plain)
+    if path is None:
+        raise ValueError(
+            f"[{table}] lambda: a member bears none of {misleader.candidates}: it loses more than "
+            f"{misleader.allowed_drop} of its accuracy, or {misleader.allowed_augmented_drop} on augmented images; "
+            "give smaller ones, or more epochs"
+        )
+    publish(path, training.runs / training.recipe / f"{table}.safetensors")
+
+
 def main(arguments: argparse.Namespace) -> None:
     recipe = recipes.read(arguments.recipe)
     table = arguments.table
@@ -462,7 +391,7 @@ def main(arguments: argparse.Namespace) -> None:
     teacher = checkpoint.load(arguments.runs / recipe.name / "victim.safetensors")
     training = Training(recipe.name, table, data, victim, misleader, cut, teacher, arguments.runs, arguments.seed)
     if misleader.rungs:
-        misleader_search.search(training)
+        search_lambdas(training)
     else:
         training.train(table, misleader)
 

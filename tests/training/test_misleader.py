@@ -14,7 +14,8 @@ from torch import nn
 from tests.conftest import RECIPE, Smoke
 from training import checkpoint, misleader
 from training.ensemble import Ensemble
-from training.misleader import Best, Member, Misleader, Training, as_served, distillation, divergence
+from training.members import Member, Misleader
+from training.misleader import Best, Training, as_served, distillation, divergence
 from training.session import Optimisation, Session
 from training.victim import Split
 from zoo.augment import Affine, Augmentation
