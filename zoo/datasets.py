@@ -21,7 +21,6 @@ from zoo.idx import Idx
 from zoo.imagefolder import imagefolder
 from zoo.images import DatasetError, Images, convert, from_bytes
 from zoo.names import CIFAR10, CIFAR100, DIGITS, FASHION, KUZUSHIJI
-from zoo.webp_strips import WebpStrips
 
 __all__ = ["DATASETS", "Data", "Dataset", "DatasetError", "Images", "load"]
 
@@ -89,7 +88,7 @@ _ENTRIES = (
         source="Y. LeCun, C. Cortes, C. J. C. Burges, after NIST, 1998",
         licence="CC BY-SA 3.0",
         about="60,000 + 10,000 handwritten digits",
-        files=Files((Idx("MNIST/raw"),), "MNIST"),
+        files=Files(Idx("MNIST/raw"), "MNIST"),
     ),
     Dataset(
         name="fashionmnist",
@@ -100,7 +99,7 @@ _ENTRIES = (
         licence="MIT",
         about="60,000 + 10,000 articles of clothing",
         files=Files(
-            (Idx("FashionMNIST/raw"),),
+            Idx("FashionMNIST/raw"),
             "FashionMNIST",
             DebianPackage("dataset-fashion-mnist", Path("/usr/share/datasets/fashion-mnist")),
         ),
@@ -113,7 +112,7 @@ _ENTRIES = (
         source="T. Clanuwat et al., 2018, after the Kuzushiji Dataset of NIJL, doi:10.20676/00000341",
         licence="CC BY-SA 4.0",
         about="60,000 + 10,000 cursive Japanese characters",
-        files=Files((Idx("KMNIST/raw"),), "KMNIST"),
+        files=Files(Idx("KMNIST/raw"), "KMNIST"),
     ),
     Dataset(
         name="cifar10",
@@ -124,14 +123,11 @@ _ENTRIES = (
         licence="none stated; cite Learning Multiple Layers of Features from Tiny Images",
         about="50,000 + 10,000 photographs of animals and vehicles",
         files=Files(
-            (
-                CifarPickles(
-                    "cifar-10-batches-py",
-                    train=tuple(f"data_batch_{number}" for number in range(1, 6)),
-                    test=("test_batch",),
-                    labels="labels",
-                ),
-                WebpStrips("cifar10"),
+            CifarPickles(
+                "cifar-10-batches-py",
+                train=tuple(f"data_batch_{number}" for number in range(1, 6)),
+                test=("test_batch",),
+                labels="labels",
             ),
             "CIFAR10",
         ),
@@ -145,10 +141,7 @@ _ENTRIES = (
         licence="none stated; cite Learning Multiple Layers of Features from Tiny Images",
         about="50,000 + 10,000 photographs, 100 fine classes",
         files=Files(
-            (
-                CifarPickles("cifar-100-python", train=("train",), test=("test",), labels="fine_labels"),
-                WebpStrips("cifar100"),
-            ),
+            CifarPickles("cifar-100-python", train=("train",), test=("test",), labels="fine_labels"),
             "CIFAR100",
         ),
     ),

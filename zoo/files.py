@@ -31,12 +31,12 @@ class DebianPackage:
 class Files:
     """A data set of files.
 
-    layouts: how they may lie, tried in order under each root; the first is torchvision's.
+    layout: how they lie under a root, as torchvision has it.
     torchvision: name of the class of torchvision.datasets that downloads them.
-    debian: the package that installs them, in the first layout.
+    debian: the package that installs them, in this layout.
     """
 
-    layouts: tuple[Layout, ...]
+    layout: Layout
     torchvision: str
     debian: DebianPackage | None = None
 
@@ -58,8 +58,8 @@ class Files:
         return arrays
 
     def _find(self, name: str, split: str, root: str | os.PathLike[str] | None) -> Arrays | None:
-        for folder, layout in self._places(root):
-            arrays = layout.read(folder, split)
+        for folder in self._places(root):
+            arrays = self.layout.read(folder, split)
             if arrays is not None:
                 images, labels = arrays
                 if labels.shape != (len(images),):
@@ -69,12 +69,10 @@ class Files:
                 return arrays
         return None
 
-    def _places(self, root: str | os.PathLike[str] | None) -> Iterator[tuple[Path, Layout]]:
-        for each in roots(root):
-            for layout in self.layouts:
-                yield each / layout.folder, layout
-        if self.debian is not None:
-            yield self.debian.folder, self.layouts[0]
+    def _places(self, root: str | os.PathLike[str] | None) -> list[Path]:
+        """The folders that may hold the files, in the order they are searched."""
+        packaged = [] if self.debian is None else [self.debian.folder]
+        return [each / self.layout.folder for each in roots(root)] + packaged
 
     def _download(self, root: str | os.PathLike[str] | None) -> Path:
         """Download with torchvision, which verifies checksums, and give the root it now lies in.
@@ -87,35 +85,34 @@ class Files:
         base = _writable(roots(root))
         with tempfile.TemporaryDirectory(dir=base, prefix=".download-") as temporary, _impatience():
             getattr(datasets, self.torchvision)(temporary, download=True)
-            arrived = Path(temporary) / self.layouts[0].folder
-            target = base / self.layouts[0].folder
+            arrived = Path(temporary) / self.layout.folder
+            target = base / self.layout.folder
             target.mkdir(parents=True, exist_ok=True)
             for file in arrived.iterdir():
                 file.replace(target / file.name)
         return base
 
     def _advice(self, name: str, split: str, root: str | os.PathLike[str] | None, failure: Exception) -> str:
-        layout = self.layouts[0]
-        places = ", ".join(dict.fromkeys(str(folder) for folder, _ in self._places(root)))
-        wanted = " or ".join(" + ".join(each.names(split)) for each in self.layouts)
+        folder = self.layout.folder
+        places = ", ".join(dict.fromkeys(map(str, self._places(root))))
+        wanted = " + ".join(self.layout.names(split))
         package = f", or install the Debian package {self.debian.name}" if self.debian else ""
         return (
             f"{name}: no {split} split on this machine: looked for {wanted} in {places}; "
             f"the download failed: {' '.join(str(failure).split())}. "
-            f"Put the files into {roots(root)[0] / layout.folder}, "
-            f"or name the folder that holds {layout.folder} in {VARIABLE}{package}"
+            f"Put the files into {roots(root)[0] / folder}, "
+            f"or name the folder that holds {folder} in {VARIABLE}{package}"
         )
 
 
 def roots(root: str | os.PathLike[str] | None) -> list[Path]:
     """The folders that may hold data sets, in the order they are searched.
 
-    `root`, the folders of the environment variable TORCHWARDEN_DATA (separated as in PATH), data/ in the
-    checkout, and shared/data/ beside it.
+    `root`, the folders of the environment variable TORCHWARDEN_DATA (separated as in PATH), and data/ in the checkout.
     """
     named = [folder for folder in os.environ.get(VARIABLE, "").split(os.pathsep) if folder]
     first = [] if root is None else [root]
-    return [Path(folder) for folder in (*first, *named, CHECKOUT / "data", CHECKOUT.parent / "shared" / "data")]
+    return [Path(folder) for folder in (*first, *named, CHECKOUT / "data")]
 
 
 def _writable(folders: list[Path]) -> Path:

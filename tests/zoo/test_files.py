@@ -19,7 +19,7 @@ import pytest
 import torch
 from torchvision import datasets as torchvision
 
-from tests.zoo.writers import idx_bytes, some_bytes, webp, write_cifar_batch, write_idx, write_webps
+from tests.zoo.writers import idx_bytes, some_bytes, write_cifar_batch, write_idx
 from zoo.datasets import DatasetError, load
 from zoo.layout import Bytes
 
@@ -103,61 +103,22 @@ def test_images_and_labels_that_do_not_fit_are_refused(
         load("mnist", "train")
 
 
-# WebP strips and CIFAR's pickles
+# CIFAR's pickles
 
 
-@pytest.mark.parametrize(("strip", "part"), [(5, 5), (2, 4), (1, 2)])
-def test_webp_strips_are_read_in_order(checkout: Path, strip: int, part: int) -> None:
-    images = some_bytes(5, 32, 32, 3)
-    write_webps(checkout / "data", "cifar10-train", images, LABELS, strip=strip, part=part)
-    assert_loaded("cifar10", "train", images, LABELS)
+def test_cifar100_gives_the_fine_labels(checkout: Path) -> None:
+    for split in ("train", "test"):
+        images, labels = some_bytes(3, 32, 32, 3, seed=len(split)), np.array([99, 0, 50], np.uint8)
+        batch = checkout / "data" / "cifar-100-python" / split
+        write_cifar_batch(batch, images, labels.tolist(), key="fine_labels")
+        assert_loaded("cifar100", split, images, labels)
 
 
-def test_cifar100_knows_both_layouts(checkout: Path) -> None:
-    images, labels = some_bytes(3, 32, 32, 3), np.array([99, 0, 50], np.uint8)
-    write_webps(checkout / "data", "cifar100-train", images, labels, strip=3, part=3)
-    assert_loaded("cifar100", "train", images, labels)
-    batch = checkout / "data" / "cifar-100-python" / "test"
-    write_cifar_batch(batch, images, labels.tolist(), key="fine_labels")
-    assert_loaded("cifar100", "test", images, labels)
-
-
-def damaged_webps(folder: Path, damage: str) -> None:
-    images = some_bytes(4, 32, 32, 3)
-    write_webps(folder, "cifar10-train", images, LABELS[:4], strip=2, part=2)
-    last = folder / "cifar10-train-1.webps"
-    if damage == "part missing":
-        last.unlink()
-    elif damage == "cut short":
-        last.write_bytes(last.read_bytes()[:-1])
-    elif damage == "not WebP":
-        last.write_bytes(b"RIFF" + (12).to_bytes(4, "little") + b"WAVE" + bytes(8))
-    elif damage == "another width":
-        last.write_bytes(webp(some_bytes(1, 32, 31, 3)))
-    elif damage == "too many":
-        last.write_bytes(webp(some_bytes(3, 32, 32, 3)))
-    elif damage == "pickled labels":
-        np.save(folder / "cifar10-train-labels.npy", np.array([{}], object), allow_pickle=True)
-    elif damage == "labels in two dimensions":
-        np.save(folder / "cifar10-train-labels.npy", np.zeros((4, 1), np.uint8))
-
-
-@pytest.mark.parametrize(
-    ("damage", "message"),
-    [
-        ("part missing", "cifar10-train-1.webps: missing; the parts before it hold 2 of 4 images"),
-        ("cut short", r"cifar10-train-1.webps: expected a whole WebP file at byte 0 of \d+; replace"),
-        ("not WebP", "cifar10-train-1.webps: the WebP file at byte 0: cannot identify image file"),
-        ("another width", "cifar10-train-1.webps: expected strips 32 wide of square images, got 31 x 32"),
-        ("too many", r"data: cifar10: 5 train images but labels of shape \(4,\)"),
-        ("pickled labels", "cifar10-train-labels.npy: not an array of labels: Object arrays cannot be loaded"),
-        ("labels in two dimensions", r"data: cifar10: 4 train images but labels of shape \(4, 1\)"),
-    ],
-)
-def test_damaged_webp_strips_are_named_with_the_reason(checkout: Path, damage: str, message: str) -> None:
-    damaged_webps(checkout / "data", damage)
-    with pytest.raises(DatasetError, match=message):
-        load("cifar10", "train")
+def test_batches_with_too_few_labels_are_refused(checkout: Path) -> None:
+    batch = checkout / "data" / "cifar-10-batches-py" / "test_batch"
+    write_cifar_batch(batch, some_bytes(5, 32, 32, 3), LABELS[:4].tolist())
+    with pytest.raises(DatasetError, match=r"cifar-10-batches-py: cifar10: 5 test images but labels of shape \(4,\)"):
+        load("cifar10", "test")
 
 
 def test_cifar_batches_are_read_in_order(checkout: Path) -> None:
@@ -239,7 +200,7 @@ def test_roots_are_searched_in_order(checkout: Path, tmp_path: Path, monkeypatch
     named = [tmp_path / "first", tmp_path / "second"]
     monkeypatch.setenv("TORCHWARDEN_DATA", os.pathsep.join(map(str, named)))
     option = tmp_path / "option"
-    folders = [checkout.parent / "shared" / "data", checkout / "data", named[1], named[0], option]
+    folders = [checkout / "data", named[1], named[0], option]
     for label, root in enumerate(folders):  # from the last place to the first: each new one wins
         images, labels = some_bytes(2, 28, 28, seed=label), np.array([label, label], np.uint8)
         write_idx(root / "MNIST" / "raw", "train", images, labels)
@@ -262,7 +223,7 @@ def test_an_absent_set_is_told_where_to_lie(checkout: Path, tmp_path: Path, name
     message = str(caught.value)
     assert message.startswith(f"{name}: no train split on this machine: looked for ")
     assert f"in {root / folder}, " in message
-    assert str(checkout.parent / "shared" / "data" / folder) in message
+    assert str(checkout / "data" / folder) in message
     assert "; the download failed: " in message
     assert "Connection refused" in message
     assert f"Put the files into {root / folder}, or name the folder that holds {folder} in TORCHWARDEN_DATA" in message

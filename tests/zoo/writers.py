@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import gzip
-import io
 import pickle
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from zoo.layout import Bytes
 
@@ -39,23 +37,6 @@ def write_idx(
         path.write_bytes(gzip.compress(idx_bytes(values)) if zipped else idx_bytes(values))
         paths.append(path)
     return paths
-
-
-def webp(strip: Bytes) -> bytes:
-    """Images (n,32,32,3) as one lossless strip."""
-    file = io.BytesIO()
-    Image.fromarray(strip.reshape(-1, *strip.shape[2:])).save(file, "WEBP", lossless=True, exact=True)
-    return file.getvalue()
-
-
-def write_webps(folder: Path, stem: str, images: Bytes, labels: Bytes, *, strip: int, part: int) -> None:
-    """`strip` images a WebP file, `part` images a .webps file."""
-    folder.mkdir(parents=True, exist_ok=True)
-    np.save(folder / f"{stem}-labels.npy", labels)
-    for number, start in enumerate(range(0, len(images), part)):
-        chunk = images[start : start + part]
-        packed = b"".join(webp(chunk[at : at + strip]) for at in range(0, len(chunk), strip))
-        (folder / f"{stem}-{number}.webps").write_bytes(packed)
 
 
 def write_cifar_batch(path: Path, images: Bytes, labels: list[int], *, key: str = "labels") -> None:
