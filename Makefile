@@ -320,7 +320,7 @@ thieves-over-http: RUN = reports/$(name)-thieves
 thieves-over-http: POLICIES = undefended edm
 thieves-over-http: ## ten clients steal from a running server what `make thieves` stole in process: both must agree
 	$(MAKE) serve POLICIES="$(POLICIES)"
-	$(py) -m evaluation.matrix $(spec) --only thieves-over-http --over-http $(INSTANCE) --clients 10 --run $(RUN) \
+	$(py) -m loadtests.agreement $(spec) --instance $(INSTANCE) --clients 10 --only thieves-over-http --run $(RUN) \
 	  || { $(MAKE) stop; exit 1; }
 	$(MAKE) stop
 	cp $(RUN)/report.json results/thieves-$(name).json

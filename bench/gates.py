@@ -96,17 +96,9 @@ def measure(
         )
 
 
-def graph_of(oracle: InProcessOracle) -> str:
-    """The name of the gate's graph. Raises OracleError where the archive has none."""
-    policy = oracle.pipeline.policy
-    if policy.gate is None:
-        raise OracleError(f"{policy.recipe}-{policy.policy}: expected a policy with a gate, got none")
-    return policy.gate.graph
-
-
 def gate_file(oracle: InProcessOracle) -> Path:
     """The ONNX file of the gate's graph. Raises OracleError where the archive has it in another form."""
-    path = oracle.folder / "graphs" / f"{graph_of(oracle)}.onnx"
+    path = oracle.folder / "graphs" / f"{oracle.gate_graph}.onnx"
     if not path.is_file():
         policy = oracle.pipeline.policy
         raise OracleError(f"{policy.recipe}-{policy.policy}: expected the backend onnxruntime, got {policy.backend!r}")
@@ -136,7 +128,7 @@ def _calls(oracle: InProcessOracle) -> Sequence[Call]:
     policy = oracle.pipeline.policy
     if policy.threads != 1:
         raise OracleError(f"{policy.recipe}-{policy.policy}: expected a policy of one thread, got {policy.threads}")
-    return alone(oracle, policy.members[0]), alone(oracle, graph_of(oracle)), pipeline(oracle)
+    return alone(oracle, policy.members[0]), alone(oracle, oracle.gate_graph), pipeline(oracle)
 
 
 def _probe(call: Call, images: Images, policy: str, batch: int, seconds: float) -> Probe:

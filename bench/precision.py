@@ -24,7 +24,7 @@ import numpy as np
 import torch
 
 import recipes
-from bench.gates import PARTS, alone, command_line, gate_file, graph_of
+from bench.gates import PARTS, alone, command_line, gate_file
 from bench.inprocess import Images, in_process
 from bench.number_formats import CONVERT
 from bench.rounds import interleaved, ratio
@@ -118,7 +118,7 @@ def wearing(oracle: InProcessOracle, path: Path) -> Iterator[None]:
     """The archive with another graph, the ONNX file at `path`, for its gate's; on one thread."""
     own = oracle.pipeline
     worn = copy.copy(own)
-    worn.graphs = {**own.graphs, graph_of(oracle): OnnxGraph(path, threads=1, gpu=None)}
+    worn.graphs = {**own.graphs, oracle.gate_graph: OnnxGraph(path, threads=1, gpu=None)}
     oracle.pipeline = worn
     try:
         yield
@@ -135,7 +135,7 @@ def measure(
     probes = []
     for each in works:
         with wearing(oracle, each.path):
-            call = alone(oracle, graph_of(oracle))
+            call = alone(oracle, oracle.gate_graph)
         probes.append(
             in_process(
                 call, images, batch=batch, seconds=seconds, policy=each.format, architecture="-", path="onnxruntime"

@@ -124,6 +124,14 @@ class InProcessOracle:
         ]
         return torch.from_numpy(np.concatenate(told))
 
+    @property
+    def gate_graph(self) -> str:
+        """The name of the gate's graph. Raises OracleError where the archive has none."""
+        policy = self.pipeline.policy
+        if policy.gate is None:
+            raise OracleError(f"{policy.recipe}-{policy.policy}: expected a policy with a gate, got none")
+        return policy.gate.graph
+
     def trained(self, member: str) -> dict[str, Any]:
         """What a member's graph says of the training of its checkpoint (training/session.py)."""
         policy = self.pipeline.policy

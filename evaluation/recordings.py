@@ -22,9 +22,9 @@ from tqdm import tqdm
 
 import recipes
 from attacks import registry
-from attacks.clone import Cloning
 from attacks.oracle import Answers, Ledger, Oracle
 from attacks.thief import steal
+from evaluation import tables
 from evaluation.matrix import Job, Victim
 from evaluation.oracles import InProcessOracle
 from evaluation.thefts import Theft
@@ -126,16 +126,16 @@ def recorded(job: Job, *, only: list[str] | None = None) -> list[Stream]:
 
     Raises RecipeError, OracleError, LoadError and DatasetError.
     """
-    tables = job.recipe.family("detection", Asked)
-    for name in only or tables:
-        if name not in tables:
-            raise recipes.RecipeError(f"{job.recipe.path}: no [detection.{name}]; it has {', '.join(tables) or 'none'}")
-    if not tables:
+    asked = job.recipe.family("detection", Asked)
+    for name in only or asked:
+        if name not in asked:
+            raise recipes.RecipeError(f"{job.recipe.path}: no [detection.{name}]; it has {', '.join(asked) or 'none'}")
+    if not asked:
         raise recipes.RecipeError(f"{job.recipe.path}: no [detection.NAME] table; a detector is judged on one")
-    planned = {name: parameters(job.recipe, name, tables[name]) for name in only or tables}
-    victim = Victim.meet(job, UNDEFENDED)
+    planned = {name: parameters(job.recipe, name, asked[name]) for name in only or asked}
+    victim = Victim.evaluate(job, UNDEFENDED)
     return [
-        _stream(job, victim, name, tables[name], how)
+        _stream(job, victim, name, asked[name], how)
         for name, how in tqdm(planned.items(), desc="recordings", unit="thief")
     ]
 
@@ -154,7 +154,6 @@ def parameters(recipe: recipes.Recipe, name: str, asked: Asked) -> Any:
 
 def _stream(job: Job, victim: Victim, name: str, asked: Asked, how: Any) -> Stream:
     """A recording, which is made unless there is one. how: the attack's parameters."""
-    table = {**job.recipe.tables.get("clone", {}), **asked.clone}
     readings = registry.attack(asked.attack).readings
     theft = Theft(
         archive=job.archive(UNDEFENDED),
@@ -165,7 +164,7 @@ def _stream(job: Job, victim: Victim, name: str, asked: Asked, how: Any) -> Stre
         labels="soft" if "soft" in readings else "hard",
         seed=SEED,
         how=how,
-        cloning=recipes.build(Cloning, table, where=f"{job.recipe.path}: [clone]"),
+        cloning=tables.cloning(job.recipe, asked.clone),
         budgets=(how.budget,),
         exam=victim.path,
         root=job.data,

@@ -1,13 +1,13 @@
 """The same thefts over HTTP: an evaluation in process stands for the service only if the service says the same.
 
-    python -m evaluation.matrix RECIPE --only NAME --over-http default --run reports/RECIPE
+    python -m loadtests.agreement RECIPE --instance default --only NAME --run reports/RECIPE
 
-Every theft of the evaluation is carried out once more by a campaign of clients against the running server, its clones
-are trained by the same code, and both are set side by side: the images asked about, the answers, the clones. Answers of
-a deterministic policy differ by what batches do to float32 at most; where a thief learns from them, even that leads it
-to other images in the end, and a randomised policy answers anew. What has to agree is the clone's accuracy: within two
-standard deviations of the in-process clones over seeds, and within `LEAST` where those are closer together than that
-or where there is one seed.
+Every theft of the evaluation is carried out in process (evaluation/matrix.py), and once more by a campaign of clients
+against the running server; its clones are trained by the same code. Both are set side by side: the images asked about,
+the answers, the clones. Answers of a deterministic policy differ by what batches do to float32 at most; where a thief
+learns from them, even that leads it to other images in the end, and a randomised policy draws again for each answer.
+What has to agree is the clone's accuracy: within two standard deviations of the in-process clones over seeds, and
+within `LEAST` where those are closer together than that or where there is one seed.
 
 Forms that ask for copies are left out, and so are learning thieves under clone settings of their own, which the other
 side of a theft does not know: it reads [clone] of the recipe (loadtests/attack_process.py).
@@ -15,6 +15,7 @@ side of a theft does not know: it reads [clone] of the recipe (loadtests/attack_
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import sys
 from collections.abc import Mapping, Sequence
@@ -24,13 +25,15 @@ from statistics import stdev
 
 import torch
 
+import recipes
 from attacks.clone import LABELS, Cloning
 from attacks.transfer import TransferSet
-from evaluation import matrix
-from evaluation.matrix import Plan, Served
+from evaluation import matrix, tables
+from evaluation.matrix import Evaluated, Plan
 from evaluation.thefts import FITTED
 from loadtests import attack, target
 from report.schema import AgreementRow, AttackRow, Report, merge, run_info
+from zoo import datasets
 
 LEAST = 0.02
 
@@ -44,35 +47,46 @@ class Compared:
     largest_difference: float | None
 
 
-def check(
-    job: matrix.Job,
-    planned: Sequence[Plan],
-    folders: Mapping[str, Path],
-    found: Sequence[AttackRow],
-    served: Served,
-) -> None:
-    """Steal the same over HTTP, compare, merge the rows into the run's report; exit code 1 where a clone disagrees.
+def main() -> None:
+    """Run the command line; a clone that disagrees, or a mistake of the user's, is a message and exit code 1."""
+    options = _options()
+    try:
+        recipe = recipes.read(options.recipe)
+        test = recipe.section("dataset", datasets.Data).load("test", options.data)
+        job = matrix.Job(recipe, test, options.run, options.store, options.data)
+        asked = tables.evaluations(recipe, options.only)
+        over = _over_http(job, options.instance, options.run_folder, clients=options.clients)
+        agreement = check(job, matrix.run(job, asked), over)
+    except attack.MISTAKES as error:
+        sys.exit(f"loadtests.agreement: {error}")
+    except KeyboardInterrupt:
+        sys.exit("loadtests.agreement: interrupted; the same command continues where it was")
+    if not all(row.agrees for row in agreement):
+        sys.exit("loadtests.agreement: thefts in process and over HTTP disagree; see the lines above")
 
-    folders, found: the thefts in process by their names, and what came of them.
+
+def check(job: matrix.Job, done: Evaluated, over: attack.Job) -> tuple[AgreementRow, ...]:
+    """Carry out the same thefts over HTTP, compare, and merge the rows into the run's report.
+
+    done: the thefts in process, and what came of them.
     """
     started = datetime.now(timezone.utc)
-    over = _over_http(job, served)
-    plain = [plan for plan in planned if _travels(plan, job.recipe.section("clone", Cloning))]
-    print(f"{len(plain)} of {len(planned)} thefts go over HTTP too", flush=True)
+    plain = [plan for plan in done.plans if _travels(plan, tables.cloning(job.recipe))]
+    print(f"{len(plain)} of {len(done.plans)} thefts go over HTTP too", flush=True)
     there = [attack.served(over, plan) for plan in plain]
     stolen = {plan.theft.name: attack.steal(over, plan) for plan in there}
-    felt = tuple(row for plan in there for row in attack.touched(over, plan))
+    impacts = tuple(row for plan in there for row in attack.impact(over, plan))
     compared = {
         (plan.victim.policy, plan.theft.attack, plan.theft.labels): compare(
-            TransferSet.load(folders[plan.theft.name] / "transfer.npz"),
+            TransferSet.load(done.folders[plan.theft.name] / "transfer.npz"),
             TransferSet.load(stolen[other.theft.name] / "transfer.npz"),
         )
         for plan, other in zip(plain, there, strict=True)
     }
-    agreement = tuple(beside(found, matrix.rows(over.work, there, stolen), compared, clients=served.clients))
+    agreement = tuple(beside(done.rows, matrix.rows(over.work, there, stolen), compared, clients=over.clients))
     merge(
         job.folder / "report.json",
-        Report(run_info(seed=0, started=started, settings={}), agreement=agreement, felt=felt),
+        Report(run_info(seed=0, started=started, settings={}), agreement=agreement, felt=impacts),
     )
     for row in agreement:
         print(
@@ -80,8 +94,7 @@ def check(
             f"seed {row.seed}: in process {row.in_process:.3f}, over HTTP {row.over_http:.3f}, "
             f"{row.same_images:.1%} of the images the same, {'agrees' if row.agrees else 'DISAGREES'}"
         )
-    if not all(row.agrees for row in agreement):
-        sys.exit("evaluation.matrix: thefts in process and over HTTP disagree; see the lines above")
+    return agreement
 
 
 def compare(first: TransferSet, second: TransferSet) -> Compared:
@@ -141,19 +154,38 @@ def _travels(plan: Plan, cloning: Cloning) -> bool:
     return plan.adaptive is None and (known or not plan.theft.learns)
 
 
-def _over_http(job: matrix.Job, served: Served) -> attack.Job:
-    """The same job in a folder of its own, through a running server."""
-    torch.set_num_threads(1)
+def _over_http(job: matrix.Job, instance: str, run_folder: Path, *, clients: int) -> attack.Job:
+    """The same job in a folder of its own, through a running server. Raises TargetError."""
     return attack.Job(
         work=dataclasses.replace(job, folder=job.folder / "over-http"),
-        server=target.read(served.instance, run_folder=served.run_folder),
-        instance=served.instance,
-        run_folder=served.run_folder,
+        server=target.read(instance, run_folder=run_folder),
+        instance=instance,
+        run_folder=run_folder,
         policies=(),
         attacks=(),
         labels=LABELS,
         seed=matrix.SEED,
-        clients=served.clients,
+        clients=clients,
         dilution=0,
         quiet_s=1.0,
     )
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m loadtests.agreement", description="the same thefts in process and over HTTP"
+    )
+    parser.add_argument("recipe", help="a recipe's name, or the path of its .toml file; @TIER may follow")
+    parser.add_argument("--only", nargs="+", default=None, metavar="NAME", help="which [evaluate.NAME] (all)")
+    parser.add_argument("--run", type=Path, required=True, help="folder of the report, such as reports/mnist")
+    parser.add_argument("--instance", default="default", help="the running instance (default)")
+    parser.add_argument("--run-folder", type=Path, default=Path("run"), help="holds the instances (run)")
+    parser.add_argument("--clients", type=attack.at_least_one, default=10, help="that share a theft over HTTP (10)")
+    parser.add_argument("--store", type=Path, default=Path("model_store"), help="folder of archives (model_store)")
+    parser.add_argument("--data", type=Path, default=None, help="folder of the data sets, searched first")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)  # thefts and clones run in processes of one thread; the archives have their own
+    main()

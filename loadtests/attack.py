@@ -30,23 +30,24 @@ import torch
 
 import recipes
 from attacks import registry
-from attacks.clone import LABELS, Cloning
+from attacks.clone import LABELS
 from attacks.transfer import TransferSet
-from evaluation import matrix, payment
-from evaluation.matrix import Evaluation, Plan, Victim
-from evaluation.oracles import HttpOracle, OracleError
-from handlers.errors import LoadError
-from loadtests import felt, locust_run, target
+from evaluation import matrix, payment, tables
+from evaluation.matrix import Plan, Victim
+from evaluation.oracles import HttpOracle
+from evaluation.tables import Evaluation
+from loadtests import locust_run, target
 from loadtests.locust_run import TrafficError
 from loadtests.target import Target, TargetError
-from loadtests.users.plan import first_attack, parameters
-from report.schema import FeltRow, Report, ResultError, merge, run_info
+from report.schema import FeltRow, Report, merge, run_info
 from zoo import datasets
 
 BENIGN_BESIDE = 2
 TIMEOUT_S = (5, 30)
 # answers that are equal but for the batches they were computed in
 SAME = 1e-4
+# mistakes of the user's and broken thresholds, whose message is all that he needs
+MISTAKES = (*matrix.MISTAKES, TargetError, TrafficError)
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ def main() -> None:
                 instance=options.instance,
                 run_folder=options.run_folder,
                 policies=tuple(options.policies),
-                attacks=tuple(options.attacks or [first_attack(recipe)]),
+                attacks=tuple(options.attacks or [tables.first_attack(recipe)]),
                 labels=tuple(options.labels),
                 seed=options.seed,
                 clients=options.clients,
@@ -96,15 +97,7 @@ def main() -> None:
                 quiet_s=options.quiet,
             )
         )
-    except (
-        recipes.RecipeError,
-        TargetError,
-        TrafficError,
-        OracleError,
-        LoadError,
-        ResultError,
-        datasets.DatasetError,
-    ) as error:
+    except MISTAKES as error:
         sys.exit(f"loadtests.attack: {error}")
     except KeyboardInterrupt:
         sys.exit("loadtests.attack: interrupted; the same command continues with the next clone")
@@ -116,28 +109,28 @@ def run(job: Job) -> None:
     recipe = job.work.recipe
     for policy in job.policies:
         job.server.path(job.model(policy))
-    victims = {policy: Victim.meet(job.work, policy) for policy in job.policies}
+    victims = {policy: Victim.evaluate(job.work, policy) for policy in job.policies}
     plans = [plan for name in job.attacks for plan in _plans(job, name, victims)]
     folders: dict[str, Path] = {}
-    touched_by: list[FeltRow] = []
+    impacts: list[FeltRow] = []
     for plan in plans:
         folders[plan.theft.name] = steal(job, plan)
-        touched_by += touched(job, plan)
+        impacts += impact(job, plan)
     rows = tuple(matrix.rows(job.work, plans, folders))
     settings = {
         "dataset": recipe.tables["dataset"],
         "classes": len(job.work.test.classes),
-        **{f"attacks.{name}": dataclasses.asdict(parameters(recipe, name)) for name in job.attacks},
-        "clone": dataclasses.asdict(recipe.section("clone", Cloning)),
+        **{f"attacks.{name}": dataclasses.asdict(tables.parameters(recipe, name)) for name in job.attacks},
+        "clone": dataclasses.asdict(tables.cloning(recipe)),
     }
     facts = run_info(seed=job.seed, started=started, settings=settings)
-    merge(job.work.folder / "report.json", Report(facts, attacks=rows, felt=tuple(touched_by)))
+    merge(job.work.folder / "report.json", Report(facts, attacks=rows, felt=tuple(impacts)))
     _say(f"{len(rows)} rows in {job.work.folder / 'report.json'}")
 
 
 def _plans(job: Job, name: str, victims: dict[str, Victim]) -> Iterator[Plan]:
     """The thefts of one attack, one a policy, and one a reading where what it asks depends on that."""
-    cloning, budget = job.work.recipe.section("clone", Cloning), parameters(job.work.recipe, name).budget
+    cloning, budget = tables.cloning(job.work.recipe), tables.parameters(job.work.recipe, name).budget
     asked = Evaluation(
         policies=job.policies,
         budgets=tuple(round(fraction * budget) for fraction in cloning.fractions),
@@ -150,7 +143,7 @@ def _plans(job: Job, name: str, victims: dict[str, Victim]) -> Iterator[Plan]:
 
 
 def served(job: Job, plan: Plan) -> Plan:
-    """The same theft over HTTP. How it was asked decides what its neighbours felt, so it is a theft of its own."""
+    """The same theft over HTTP. How it was asked decides its impact on neighbours, so it is a theft of its own."""
     asked = json.dumps([plan.theft.identity, plan.victim.policy, job.clients, job.dilution])
     return dataclasses.replace(plan, theft=dataclasses.replace(plan.theft, identity=asked))
 
@@ -186,18 +179,27 @@ def steal(job: Job, plan: Plan) -> Path:
     return folder
 
 
-def touched(job: Job, plan: Plan) -> tuple[FeltRow, ...]:
-    """What benign users met in the Locust run of a theft, where its summary is still there."""
+def impact(job: Job, plan: Plan) -> tuple[FeltRow, ...]:
+    """The impact of a theft on benign users: a row for the stretch before the attack and one for the attack.
+
+    Read from the summary of its Locust run (loadtests.tally.Tally); none where that is gone.
+    """
     path = job.summary(plan)
     if not path.exists():
         return ()
-    return felt.rows(
-        json.loads(path.read_text("utf-8")),
-        recipe=job.work.recipe.name,
-        policy=plan.victim.policy,
-        attack=plan.theft.attack,
-        labels=plan.theft.labels,
-        users=BENIGN_BESIDE,
+    seen = json.loads(path.read_text("utf-8"))["attack"]
+    return tuple(
+        FeltRow(
+            recipe=job.work.recipe.name,
+            policy=plan.victim.policy,
+            attack=plan.theft.attack,
+            labels=plan.theft.labels,
+            stretch=stretch,
+            users=BENIGN_BESIDE,
+            **{name: seen[name] for name in ("clients", "dilution", "stolen", "sent")},
+            **seen[stretch],
+        )
+        for stretch in FeltRow.STRETCHES
     )
 
 
@@ -236,7 +238,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--policies", nargs="+", required=True, help="policies that the instance serves")
     parser.add_argument("--run", type=Path, required=True, help="folder of the report, such as reports/digits")
     parser.add_argument("--attacks", nargs="+", metavar="NAME", help="tables [attacks.NAME] (the recipe's first)")
-    parser.add_argument("--clients", type=_at_least_one, default=1, help="that share an attack (1)")
+    parser.add_argument("--clients", type=at_least_one, default=1, help="that share an attack (1)")
     parser.add_argument("--dilution", type=_percent, default=0, help="percent of benign images among theirs (0)")
     parser.add_argument(
         "--labels", nargs="+", choices=LABELS, default=LABELS, help="what thieves and clones learn from (both)"
@@ -250,7 +252,8 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _at_least_one(text: str) -> int:
+def at_least_one(text: str) -> int:
+    """A number of clients from the command line."""
     if (value := int(text)) < 1:
         raise argparse.ArgumentTypeError(f"expected at least 1, got {text}")
     return value

@@ -34,12 +34,12 @@ import torch
 
 import recipes
 from attacks import registry
-from attacks.clone import LABELS, Cloning
+from attacks.clone import LABELS
 from attacks.label_only import labels_only
 from attacks.oracle import Answers, Ledger
 from attacks.service import Service
+from evaluation import tables
 from evaluation.thefts import carry_out
-from loadtests.users.plan import parameters
 from zoo import datasets
 
 LENGTH = struct.Struct("<I")
@@ -151,11 +151,11 @@ def _think(options: argparse.Namespace, channel: Channel) -> None:
     test = recipe.section("dataset", datasets.Data).load("test", options.data)
     _, channels, size, _ = test.pixels.shape
     budgets = tuple(sorted(options.budgets))
-    how = dataclasses.replace(parameters(recipe, options.attack), budget=budgets[-1])
+    how = dataclasses.replace(tables.parameters(recipe, options.attack), budget=budgets[-1])
     thief = registry.attack(options.attack).prepare(
         how,
         Service(channels, size, len(test.classes)),
-        cloning=recipe.section("clone", Cloning),
+        cloning=tables.cloning(recipe),
         seed=options.seed,
         root=options.data,
     )

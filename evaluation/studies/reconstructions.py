@@ -19,7 +19,6 @@ import torch
 from numpy.typing import NDArray
 
 import recipes
-from bench.gates import graph_of
 from evaluation import recordings
 from evaluation.matrix import Job
 from evaluation.oracles import InProcessOracle, OracleError
@@ -63,7 +62,7 @@ def some(images: torch.Tensor) -> NDArray[np.float32]:
 
 def made(oracle: InProcessOracle, images: NDArray[np.float32]) -> NDArray[np.float32]:
     """x^ of images (n,C,S,S), the same shape. Raises OracleError where the gate's graph does not tell it."""
-    name = graph_of(oracle)
+    name = oracle.gate_graph
     outputs = oracle.pipeline.graphs[name](images)
     if "reconstruction" not in outputs:
         raise OracleError(f"graph {name!r}: expected an output `reconstruction`, got {', '.join(outputs)}")

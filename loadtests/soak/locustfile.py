@@ -22,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 
 from attacks.knockoff import Knockoff
-from evaluation import payment
+from evaluation import payment, tables
 from handlers import wire
 from handlers.errors import Rejected, WorkWanted
 from loadtests import answers
@@ -101,7 +101,7 @@ def _bodies(images: NDArray[Any], formats: Sequence[str]) -> list[Body]:
 
 def _stolen(made: Plan) -> NDArray[Any]:
     """What a Knockoff thief asks about: the surrogate set of the recipe's attack, in its random order."""
-    how: Knockoff = plan.parameters(made.recipe, "knockoff")
+    how: Knockoff = tables.parameters(made.recipe, "knockoff")
     channels, size = made.images.pixels.shape[1:3]
     images = datasets.load(how.surrogate, "train", root=made.data, size=size, channels=channels).pixels
     shuffled = images[torch.randperm(len(images), generator=torch.Generator().manual_seed(0))[:BODIES]]

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import recipes
-from attacks.registry import attack
 from attacks.thief import Parameters
+from evaluation import tables
 from loadtests import target
 from loadtests.tally import LoadTest, Tally
 from loadtests.target import Target
@@ -92,23 +92,6 @@ def limits(recipe: recipes.Recipe) -> LoadTest:
     return recipe.section("loadtest", LoadTest) if "loadtest" in recipe.tables else LoadTest()
 
 
-def parameters(recipe: recipes.Recipe, name: str) -> Any:
-    """The hyper-parameters [attacks.NAME] of a recipe, as the attack's own dataclass. Raises RecipeError."""
-    where = f"{recipe.path}: [attacks.{name}]"
-    try:
-        return recipes.build(attack(name).parameters, recipe.tables.get("attacks", {}).get(name), where=where)
-    except ValueError as error:
-        raise error if isinstance(error, recipes.RecipeError) else recipes.RecipeError(f"{where}: {error}") from None
-
-
-def first_attack(recipe: recipes.Recipe) -> str:
-    """The recipe's first table [attacks.NAME]. Raises RecipeError."""
-    names = tuple(recipe.tables.get("attacks", {}))
-    if not names:
-        raise recipes.RecipeError(f"{recipe.path}: no [attacks.NAME] table; an attack needs one")
-    return str(names[0])
-
-
 def make(options: argparse.Namespace, *, thieves: bool) -> Plan:
     """The plan of a command line; `thieves`: whether the run has any. Raises RecipeError, TargetError, DatasetError."""
     recipe = recipes.read(options.recipe)
@@ -131,8 +114,8 @@ def make(options: argparse.Namespace, *, thieves: bool) -> Plan:
 
 
 def _theft(recipe: recipes.Recipe, options: argparse.Namespace) -> Theft:
-    name = options.attack or first_attack(recipe)
-    how: Parameters = parameters(recipe, name)
+    name = options.attack or tables.first_attack(recipe)
+    how: Parameters = tables.parameters(recipe, name)
     return Theft(
         attack=name,
         labels=options.labels,

@@ -17,7 +17,7 @@ from attacks.service import Service
 from attacks.thief import steal
 from attacks.transfer import TransferSet
 from evaluation.oracles import InProcessOracle
-from loadtests.users.plan import parameters
+from evaluation.tables import parameters
 from report.schema import Report, read
 from tests.conftest import RECIPE, Smoke
 from tests.e2e.conftest import Served, run
@@ -107,8 +107,8 @@ def test_an_attack_that_trains_its_own_clone_trains_it_beside_the_clients(served
 
 def test_thefts_in_process_and_over_http_agree(served: Served, tmp_path: Path) -> None:
     where = ("--store", served.smoke.store, "--run-folder", served.run_folder)
-    over = ("--over-http", "e2e", "--clients", 3, "--only", "plain", "--run", tmp_path)
-    done = run(*map(str, ("evaluation.matrix", RECIPE, *where, *over)))
+    over = ("--instance", "e2e", "--clients", 3, "--only", "plain", "--run", tmp_path)
+    done = run(*map(str, ("loadtests.agreement", RECIPE, *where, *over)))
     assert done.returncode == 0, done.stdout + done.stderr
     rows = read(tmp_path / "report.json").agreement
     assert {(row.policy, row.labels, row.budget) for row in rows} == {

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
 import sys
 from pathlib import Path
 
 import pytest
 import torch
 
-import recipes
 from attacks.transfer import TransferSet
 from evaluation import matrix
-from evaluation.matrix import Evaluation, Job
-from loadtests.users.plan import parameters
 from report.schema import read
 from tests.conftest import RECIPE, Smoke
-from zoo import datasets
 
 
 @pytest.fixture(scope="module")
@@ -87,41 +82,6 @@ def test_another_policy_under_the_same_name_is_not_mistaken_for_it(folder: Path,
     assert len(stolen) == 1, "one archive under two names tells the same, so it is robbed once"
     assert stolen < {path.name for path in (folder / "transfer").glob("knockoff-both-*")}
     assert {row.labels for row in read(tmp_path / "report.json").attacks} == {"hard"}
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"policies": ()}, "policies: expected at least one, got none"),
-        ({"budgets": (0,)}, "budgets: expected at least 1 image"),
-        ({"labels": ("loud",)}, "labels: expected some of soft, hard, got 'loud'"),
-        ({"attacks": ("crayon",)}, "unknown attack 'crayon'"),
-        ({"adaptive": ("patience",)}, "unknown adaptive form 'patience'; expected one of averaging, "),
-        (
-            {"adaptive": ("averaging",), "called": "larger-clone"},
-            "called: expected no other name of the form",
-        ),
-        ({"overrides": {"targets": "p"}}, "called: expected a name for the attack with {'targets': 'p'}, got none"),
-        ({"overrides": {"budget": 5}, "called": "short"}, "overrides: expected no budget"),
-    ],
-)
-def test_what_a_matrix_cannot_be(changes: dict[str, object], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        Evaluation(**{"policies": ("edm",), "budgets": (10,), **changes})  # type: ignore[arg-type]
-
-
-def test_an_attack_may_be_different_in_one_matrix(smoke: Smoke, tmp_path: Path) -> None:
-    recipe = recipes.read(RECIPE)
-    job = Job(recipe, recipe.section("dataset", datasets.Data).load("test"), tmp_path, smoke.store, None)
-    plain = Evaluation(policies=("edm",), budgets=(40, 80))
-    changed = dataclasses.replace(plain, overrides={"targets": "p"}, called="p-as-logits")
-    own, other = job.parameters("dfme", plain), job.parameters("dfme", changed)
-    assert own == dataclasses.replace(parameters(recipe, "dfme"), budget=80)
-    assert other == dataclasses.replace(own, targets="p")
-    with pytest.raises(recipes.RecipeError, match=r"overrides of knockoff: unknown key 'targets'; expected one of "):
-        job.parameters("knockoff", changed)
-    with pytest.raises(recipes.RecipeError, match=r"overrides of dfme: .*expected 'log-p' or 'p', got 'logits'"):
-        job.parameters("dfme", dataclasses.replace(changed, overrides={"targets": "logits"}))
 
 
 def test_an_unknown_matrix_names_the_known_ones(smoke: Smoke, tmp_path: Path) -> None:

@@ -21,9 +21,9 @@ from attacks.script import ScriptedThief
 from attacks.service import Service
 from attacks.thief import steal
 from attacks.transfer import TransferSet
+from evaluation.tables import parameters
 from loadtests import attack_process
 from loadtests.attack_process import Channel, Gone
-from loadtests.users.plan import parameters
 from tests.attacks import victims
 from tests.attacks.test_script import asking
 from tests.conftest import RECIPE

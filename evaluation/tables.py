@@ -1,0 +1,97 @@
+"""What a recipe says of its evaluation: [attacks.NAME], [clone] and [evaluate.NAME].
+
+Attacks in process and over HTTP read the same tables here. Every function raises RecipeError, which names the table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import recipes
+from attacks import registry
+from attacks.clone import LABELS, Cloning
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """[evaluate.NAME]: which policies, under which attacks, how much of it.
+
+    budgets: charged images at which clones are judged; the largest is stolen. attacks: tables [attacks.NAME].
+    adaptive: forms of attacks.registry; none: the attacks as they are. labels: what the thief reads. seeds: of the
+    clones; an attack that trains its own clone is carried out once a seed, of the others the thief's seed is the run's.
+    clone: keys of [clone] that are different here; overrides: of [attacks.NAME]. called: the name of this form in
+    reports, which tells it from the plain attack where either is different.
+    """
+
+    policies: tuple[str, ...]
+    budgets: tuple[int, ...]
+    attacks: tuple[str, ...] = ("knockoff",)
+    adaptive: tuple[str, ...] = ()
+    labels: tuple[str, ...] = LABELS
+    seeds: tuple[int, ...] = (0,)
+    clone: dict[str, Any] = field(default_factory=dict)
+    overrides: dict[str, Any] = field(default_factory=dict)
+    called: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("policies", "budgets", "attacks", "labels", "seeds"):
+            if not getattr(self, name):
+                raise ValueError(f"{name}: expected at least one, got none")
+        if min(self.budgets) < 1:
+            raise ValueError(f"budgets: expected at least 1 image, got {self.budgets}")
+        for label in self.labels:
+            if label not in LABELS:
+                raise ValueError(f"labels: expected some of {', '.join(LABELS)}, got {label!r}")
+        for name in self.attacks:
+            registry.attack(name)
+        for name in self.adaptive:
+            registry.form(name)
+        if "budget" in self.overrides:
+            raise ValueError("overrides: expected no budget, that is what `budgets` is for")
+        if self.overrides and self.called is None:
+            raise ValueError(f"called: expected a name for the attack with {self.overrides}, got none")
+        if self.called is not None and self.adaptive:
+            raise ValueError(f"called: expected no other name of the form, got adaptive {self.adaptive} too")
+
+    def parameters(self, recipe: recipes.Recipe, attack: str) -> Any:
+        """[attacks.NAME] with the largest budget, and whatever else is different here."""
+        plain = parameters(recipe, attack)  # what is wrong with the table itself is said there
+        changed = {**recipe.tables["attacks"][attack], **self.overrides, "budget": max(self.budgets)}
+        return recipes.build(type(plain), changed, where=f"{recipe.path}: [evaluate]: overrides of {attack}")
+
+
+def evaluations(recipe: recipes.Recipe, only: Sequence[str] | None = None) -> dict[str, Evaluation]:
+    """The recipe's [evaluate.NAME] tables, or those that `only` names; at least one."""
+    tables = recipe.family("evaluate", Evaluation)
+    for name in only or ():
+        if name not in tables:
+            raise recipes.RecipeError(f"{recipe.path}: no [evaluate.{name}]; it has {', '.join(tables) or 'none'}")
+    if not tables:
+        raise recipes.RecipeError(f"{recipe.path}: no [evaluate.NAME] table; an evaluation needs one")
+    return {name: tables[name] for name in only or tables}
+
+
+def parameters(recipe: recipes.Recipe, name: str) -> Any:
+    """The hyper-parameters [attacks.NAME] of a recipe, as the attack's own dataclass."""
+    where = f"{recipe.path}: [attacks.{name}]"
+    try:
+        return recipes.build(registry.attack(name).parameters, recipe.tables.get("attacks", {}).get(name), where=where)
+    except ValueError as error:
+        raise error if isinstance(error, recipes.RecipeError) else recipes.RecipeError(f"{where}: {error}") from None
+
+
+def first_attack(recipe: recipes.Recipe) -> str:
+    """The recipe's first table [attacks.NAME]."""
+    names = tuple(recipe.tables.get("attacks", {}))
+    if not names:
+        raise recipes.RecipeError(f"{recipe.path}: no [attacks.NAME] table; an attack needs one")
+    return str(names[0])
+
+
+def cloning(recipe: recipes.Recipe, changes: Mapping[str, Any] | None = None) -> Cloning:
+    """[clone], with some of its keys changed."""
+    if not changes:
+        return recipe.section("clone", Cloning)
+    return recipes.build(Cloning, {**recipe.tables.get("clone", {}), **changes}, where=f"{recipe.path}: [clone]")
