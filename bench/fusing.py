@@ -48,6 +48,7 @@ from bench.studies import Subject
 from evaluation.oracles import InProcessOracle, OracleError
 from evaluation.traffic import SEED
 from handlers.errors import LoadError
+from loadtests.own_server import ServerError
 from report.bench_targets import LARGE
 from report.headline import UNDEFENDED
 from report.schema import RunInfo, run_info, write_json
@@ -351,7 +352,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                     rows += measure(
                         subject, policy, threads=threads, rounds=options.rounds, seconds=SECONDS, gpu=options.gpu
                     )
-    except (recipes.RecipeError, OracleError, LoadError, BenchError, FusingError) as error:
+    except (recipes.RecipeError, OracleError, LoadError, BenchError, ServerError, FusingError) as error:
         sys.exit(f"bench.fusing: {error}")
     run = run_info(seed=SEED, started=started, settings={"rounds": options.rounds, "seconds": SECONDS})
     run = dataclasses.replace(run, gpu=run.gpu if options.gpu else None)

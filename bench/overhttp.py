@@ -1,17 +1,12 @@
 """The path through TorchServe: a server of our own with the archives to be measured, and what its processes spend.
 
-The server is started and stopped by `python -m deploy.server`, always on free ports. Its Java machine is warmed before
+The server is one of our own (loadtests/own_server.py), always on free ports. Its Java machine is warmed before
 anything is timed: seconds of descriptions, which run no graph and so give its compiler many requests, then of rows.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
-import re
-import subprocess
-import sys
-import zipfile
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -20,15 +15,14 @@ from typing import Any
 
 import numpy as np
 import psutil
-import requests
-import yaml
 from numpy.typing import NDArray
 
 from bench import closedloop
 from bench.rounds import Probe, Sample
-from evaluation.oracles import CHECKOUT, InProcessOracle
+from evaluation.oracles import InProcessOracle
 from handlers import wire
-from loadtests import target
+from loadtests import own_server
+from loadtests.own_server import Instance
 from loadtests.target import Target
 
 INSTANCE = "bench"
@@ -38,8 +32,7 @@ START_S = 300
 # of a probability, between this process and the server's worker: batches differ, so sums are rounded differently
 TOLERANCE = 1e-4
 MIB = 2**20
-CONFIG = "model-config.yaml"
-STAGE = re.compile(r"torchwarden_stage_seconds_sum\{([^}]*)\} (\S+)")
+STAGE = "torchwarden_stage_seconds_sum"
 
 
 class BenchError(RuntimeError):
@@ -57,31 +50,28 @@ class Serving:
 
 
 def serving(archive: Path) -> Serving:
-    """How an archive asks to be served. Raises BenchError."""
-    config = _config(archive)
+    """How an archive asks to be served. Raises ServerError."""
+    config = own_server.config(archive)
     return Serving(config["minWorkers"], config["handler"]["threads"], config["batchSize"], config["maxBatchDelay"])
 
 
 def reserve(archive: Path, as_served: Serving, folder: Path, name: str) -> Path:
-    """The same archive to be served otherwise, at folder/name.mar. Raises BenchError."""
-    config = _config(archive)
-    config.update(minWorkers=as_served.workers, maxWorkers=as_served.workers)
-    config.update(batchSize=as_served.batch_size, maxBatchDelay=as_served.max_batch_delay_ms)
-    config["handler"]["threads"] = as_served.threads
-    copy = folder / f"{name}.mar"
-    copy.touch(mode=0o600)  # it holds the secret hash network, as the original does
-    with zipfile.ZipFile(archive) as packed, zipfile.ZipFile(copy, "w", zipfile.ZIP_STORED) as out:
-        for entry in packed.namelist():
-            out.writestr(entry, yaml.safe_dump(config, sort_keys=False) if entry == CONFIG else packed.read(entry))
-    return copy
+    """The same archive to be served otherwise, at folder/name.mar. Raises ServerError."""
+
+    def change(config: dict[str, Any]) -> None:
+        config.update(minWorkers=as_served.workers, maxWorkers=as_served.workers)
+        config.update(batchSize=as_served.batch_size, maxBatchDelay=as_served.max_batch_delay_ms)
+        config["handler"]["threads"] = as_served.threads
+
+    return own_server.repack(archive, folder / f"{name}.mar", change)
 
 
 @dataclass(frozen=True)
 class Server:
     """The running instance. workers: the processes of each model."""
 
+    instance: Instance
     target: Target
-    metrics: str
     java: psutil.Process
     workers: Mapping[str, tuple[psutil.Process, ...]]
 
@@ -92,10 +82,9 @@ class Server:
     def stages(self, model: str) -> dict[str, float]:
         """Seconds so far in each stage of a model's handler, all its workers together."""
         spent: dict[str, float] = defaultdict(float)
-        for labels, value in STAGE.findall(requests.get(f"{self.metrics}/metrics", timeout=10).text):
-            named = dict(re.findall(r'(\w+)="([^"]*)"', labels))
-            if named["ModelName"] == model:
-                spent[named["stage"]] += float(value)
+        for each in self.instance.metrics():
+            if each.name == STAGE and each.labels["ModelName"] == model:
+                spent[each.labels["stage"]] += each.value
         return dict(spent)
 
     def memory(self, model: str) -> dict[str, float]:
@@ -107,15 +96,11 @@ class Server:
 
 @contextlib.contextmanager
 def server(archives: Sequence[Path], *, run_folder: Path) -> Iterator[Server]:
-    """An instance that serves `archives` (of one folder), stopped at the end whatever happens. Raises BenchError."""
-    instance = ("--instance", INSTANCE, "--run-folder", str(run_folder))
-    models = [archive.stem for archive in archives]
-    where = ("--store", str(archives[0].parent), "--timeout", str(START_S))
-    _deploy("start", *instance, "--free-ports", *where, "--models", *models)
-    try:
-        yield connect(run_folder, models)
-    finally:
-        _deploy("stop", *instance)
+    """An instance that serves `archives` (of one folder), stopped at the end whatever happens. Raises ServerError."""
+    instance = Instance(INSTANCE, run_folder, tuple(archives))
+    with own_server.running(instance, seconds=START_S):
+        workers = {archive.stem: tuple(instance.workers(archive.stem)) for archive in archives}
+        yield Server(instance, instance.target, instance.process, workers)
 
 
 def check(running: Server, model: str, oracle: InProcessOracle, rows: NDArray[np.float32]) -> None:
@@ -190,35 +175,6 @@ def message(running: Server, model: str, body: bytes, content_type: str) -> byte
 def messages(running: Server, model: str, rows: NDArray[np.float32], content_type: str) -> list[bytes]:
     """A request for each of `rows`."""
     return [message(running, model, wire.encode_rows(row[np.newaxis], content_type), content_type) for row in rows]
-
-
-def connect(run_folder: Path, models: Sequence[str]) -> Server:
-    """The instance as it runs."""
-    facts = json.loads((run_folder / INSTANCE / "server.json").read_text("utf-8"))
-    token = json.loads(Path(facts["key_file"]).read_text("utf-8"))["management"]["key"]
-    workers = {}
-    for model in models:
-        answer = requests.get(
-            f"{facts['management']}/models/{model}", headers={"Authorization": f"Bearer {token}"}, timeout=10
-        )
-        workers[model] = tuple(psutil.Process(worker["pid"]) for worker in answer.json()[0]["workers"])
-    return Server(target.read(INSTANCE, run_folder=run_folder), facts["metrics"], psutil.Process(facts["pid"]), workers)
-
-
-def _deploy(*words: str) -> None:
-    """`python -m deploy.server`, as the Makefile calls it. Raises BenchError."""
-    command = [sys.executable, "-m", "deploy.server", *words]
-    done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise BenchError(f"`python -m deploy.server {words[0]}` ended with {done.returncode}: {done.stderr.strip()}")
-
-
-def _config(archive: Path) -> Any:
-    try:
-        with zipfile.ZipFile(archive) as packed:
-            return yaml.safe_load(packed.read(CONFIG))
-    except FileNotFoundError:
-        raise BenchError(f"{archive}: no such archive; build it first (make bench builds all it needs)") from None
 
 
 def _cpu(process: psutil.Process) -> float:

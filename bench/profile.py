@@ -41,6 +41,7 @@ from evaluation.oracles import OracleError
 from evaluation.traffic import SEED
 from handlers import wire
 from handlers.errors import LoadError
+from loadtests.own_server import ServerError
 from loadtests.target import TargetError
 from report.headline import UNDEFENDED
 from report.schema import RunInfo, run_info, write_json
@@ -224,7 +225,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if absent:
             raise ProfileError(f"{options.recipe}: expected policies of {', '.join(subject.onnx)}, got {absent[0]!r}")
         found = profile(subject, options.policies, seconds=options.seconds, run_folder=options.run_folder)
-    except (recipes.RecipeError, OracleError, LoadError, BenchError, ClientError, TargetError, ProfileError) as error:
+    except (
+        recipes.RecipeError,
+        OracleError,
+        LoadError,
+        BenchError,
+        ClientError,
+        ServerError,
+        TargetError,
+        ProfileError,
+    ) as error:
         sys.exit(f"bench.profile: {error}")
     settings = {"rate": SAMPLES_A_SECOND, "seconds": options.seconds}
     run = run_info(seed=SEED, started=started, settings=settings)

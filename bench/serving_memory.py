@@ -26,26 +26,23 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from statistics import mean
-from typing import Any
 
 import numpy as np
 import psutil
-import requests
 
 from bench import closedloop, overhttp
 from bench.closedloop import ClientError
 from bench.overhttp import BenchError
-from evaluation.oracles import CHECKOUT
 from handlers import wire
-from loadtests import target
-from loadtests.target import Target, TargetError
+from loadtests import own_server
+from loadtests.own_server import Instance, ServerError
+from loadtests.target import TargetError
 from report.schema import ResultError, RunInfo, run_info, write_json
 
 INSTANCE = "memory"
@@ -126,7 +123,7 @@ def main() -> None:
                 rows += _measured(options, name, workers, way, pythons[way])
                 study = Study(run_info(seed=0, started=started, settings=settings), environments, tuple(rows))
                 write_json(options.output, dataclasses.asdict(study))
-    except (BenchError, ClientError, ResultError, TargetError, OSError) as error:
+    except (BenchError, ClientError, ResultError, ServerError, TargetError, OSError) as error:
         sys.exit(f"bench.serving_memory: {error}")
     print(options.output)
 
@@ -147,60 +144,12 @@ def read(path: Path) -> Study:
         raise ResultError(f"{path}: not what bench.serving_memory writes: {error}") from error
 
 
-@dataclass(frozen=True)
-class Server:
-    """A running instance and how to speak to it."""
-
-    model: str
-    target: Target
-    management: str
-    authorization: Mapping[str, str]
-    java: psutil.Process
-
-    def workers(self) -> list[psutil.Process]:
-        """The model's processes."""
-        return [psutil.Process(worker["pid"]) for worker in self._described()["workers"]]
-
-    def scaled(self, workers: int) -> float:
-        """Seconds until as many workers are ready. Raises BenchError."""
-        begun = time.perf_counter()
-        requests.put(
-            f"{self.management}/models/{self.model}?min_worker={workers}&max_worker={workers}",
-            headers=self.authorization,
-            timeout=10,
-        ).raise_for_status()
-        while [worker["status"] for worker in self._described()["workers"]] != ["READY"] * workers:
-            if time.perf_counter() - begun > START_SECONDS:
-                raise BenchError(f"{self.model}: expected {workers} workers to be ready within {START_SECONDS:g} s")
-            time.sleep(0.01)
-        return time.perf_counter() - begun
-
-    def _described(self) -> dict[str, Any]:
-        answer = requests.get(f"{self.management}/models/{self.model}", headers=self.authorization, timeout=10)
-        answer.raise_for_status()
-        described: dict[str, Any] = answer.json()[0]
-        return described
-
-
 @contextlib.contextmanager
-def serving(archive: Path, way: str, python: Path, folder: Path) -> Iterator[Server]:
-    """The archive in an instance of its own, stopped at the end whatever happens. Raises BenchError."""
-    instance = ("--instance", INSTANCE, "--run-folder", str(folder))
-    start = ("start", *instance, "--free-ports", "--store", str(archive.parent), "--models", archive.stem)
-    words = start if way != "imported" else (*start, "--java", str(_importing(python, _java(python), folder)))
-    _deploy(python, *words)
-    try:
-        facts = json.loads((folder / INSTANCE / "server.json").read_text("utf-8"))
-        token = json.loads(Path(facts["key_file"]).read_text("utf-8"))["management"]["key"]
-        yield Server(
-            archive.stem,
-            target.read(INSTANCE, run_folder=folder),
-            facts["management"],
-            {"Authorization": f"Bearer {token}"},
-            psutil.Process(facts["pid"]),
-        )
-    finally:
-        _deploy(python, "stop", *instance)
+def serving(archive: Path, way: str, python: Path, folder: Path) -> Iterator[Instance]:
+    """The archive in an instance of its own, stopped at the end whatever happens. Raises ServerError."""
+    java = _importing(python, own_server.java(python), folder) if way == "imported" else None
+    with own_server.running(Instance(INSTANCE, folder, (archive,), java=java, python=python)) as instance:
+        yield instance
 
 
 def _measured(options: argparse.Namespace, name: str, workers: int, way: str, python: Path) -> list[MemoryRow]:
@@ -211,9 +160,9 @@ def _measured(options: argparse.Namespace, name: str, workers: int, way: str, py
         archive = overhttp.reserve(original, as_served, folder, name)
         with serving(archive, way, python, folder) as server:
             rows = [_read(server, way, workers, "rest", rows=0, start_s=0.0, archive=archive)]
-            answered = _traffic(server, _bodies(original), clients=options.clients, rows=options.rows)
+            answered = _traffic(server, name, _bodies(original), clients=options.clients, rows=options.rows)
             rows.append(_read(server, way, workers, "traffic", rows=answered, start_s=0.0, archive=archive))
-            start_s = round(server.scaled(workers + 1), 2)
+            start_s = round(server.scale(name, workers + 1, seconds=START_SECONDS), 2)
     rows = [dataclasses.replace(row, start_s=start_s) for row in rows]
     for row in rows:
         print(
@@ -224,12 +173,13 @@ def _measured(options: argparse.Namespace, name: str, workers: int, way: str, py
     return rows
 
 
-def _traffic(server: Server, bodies: Sequence[bytes], *, clients: int, rows: int) -> int:
+def _traffic(server: Instance, model: str, bodies: Sequence[bytes], *, clients: int, rows: int) -> int:
     """At least so many rows to the model, one a request; how many were answered."""
-    messages = [closedloop.request(server.target, server.model, body, wire.RAW) for body in bodies]
+    target = server.target
+    messages = [closedloop.request(target, model, body, wire.RAW) for body in bodies]
     answered = 0
     while answered < rows:
-        answered += len(closedloop.drive(server.target, messages, clients=clients, seconds=1.0).latencies_ms)
+        answered += len(closedloop.drive(target, messages, clients=clients, seconds=1.0).latencies_ms)
     return answered
 
 
@@ -243,15 +193,15 @@ def _bodies(archive: Path) -> list[bytes]:
 
 
 def _read(
-    server: Server, way: str, workers: int, moment: str, *, rows: int, start_s: float, archive: Path
+    server: Instance, way: str, workers: int, moment: str, *, rows: int, start_s: float, archive: Path
 ) -> MemoryRow:
-    java, each = _held(server.java), [_held(worker) for worker in server.workers()]
+    java, each = _held(server.process), [_held(worker) for worker in server.workers(archive.stem)]
     if len(each) != workers:
-        raise BenchError(f"{server.model}: expected {workers} workers, found {len(each)}")
+        raise BenchError(f"{archive.stem}: expected {workers} workers, found {len(each)}")
     with zipfile.ZipFile(archive) as packed:
         graphs = sum(entry.file_size for entry in packed.infolist() if entry.filename.startswith("graphs/"))
     return MemoryRow(
-        archive=server.model,
+        archive=archive.stem,
         way=way,
         workers=workers,
         moment=moment,
@@ -280,20 +230,6 @@ def _importing(python: Path, java: Path, folder: Path) -> Path:
     )
     script.chmod(0o700)
     return script
-
-
-def _java(python: Path) -> Path:
-    """The Java that the launcher would choose."""
-    words = [str(python), "-c", "from deploy import java; print(java.find())"]
-    return Path(subprocess.run(words, cwd=CHECKOUT, capture_output=True, text=True, check=True).stdout.strip())
-
-
-def _deploy(python: Path, *words: str) -> None:
-    done = subprocess.run(
-        [str(python), "-m", "deploy.server", *words], cwd=CHECKOUT, capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        raise BenchError(f"`{python} -m deploy.server {words[0]}` ended with {done.returncode}: {done.stderr.strip()}")
 
 
 def _environment(name: str, python: Path) -> Environment:

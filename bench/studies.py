@@ -45,6 +45,7 @@ from bench.rounds import Probe, interleaved
 from evaluation.oracles import InProcessOracle, OracleError
 from handlers import wire
 from handlers.errors import LoadError
+from loadtests.own_server import ServerError
 from loadtests.target import TargetError
 from report.bench_targets import CLOCKED
 from report.headline import UNDEFENDED
@@ -129,7 +130,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
                     rows += partial.of(f"{recipe.name}-{study}", subject.archives.values(), measured)
             met[subject.architecture] = dict(subject.members_met)
             weights[subject.architecture] = subject.member_mb
-    except (recipes.RecipeError, OracleError, LoadError, BenchError, ClientError, TargetError, ResultError) as error:
+    except (
+        recipes.RecipeError,
+        OracleError,
+        LoadError,
+        BenchError,
+        ClientError,
+        ServerError,
+        TargetError,
+        ResultError,
+    ) as error:
         sys.exit(f"bench: {error}")
     except KeyboardInterrupt:
         sys.exit(f"bench: interrupted; what was finished is in {options.partial}, the same command goes on")

@@ -14,7 +14,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-CHECKOUT = Path(__file__).resolve().parent.parent
+from evaluation.oracles import CHECKOUT
+
 STOP_TIMEOUT_S = 10
 
 
@@ -33,13 +34,12 @@ def run(
     summary.unlink(missing_ok=True)
     summary.parent.mkdir(parents=True, exist_ok=True)
     log = summary.with_suffix(".log")
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(CHECKOUT), os.environ.get("PYTHONPATH", "")])}
     with log.open("wb") as output:
         done = subprocess.run(
             command(users, {**options, "summary": summary}, seconds=seconds),
             stdout=output,
             stderr=subprocess.STDOUT,
-            env=environment,
+            env=environment(),
             check=False,
         )
     if not summary.exists():
@@ -55,11 +55,7 @@ def run(
 
 def command(users: Mapping[str, int], options: Mapping[str, object], *, seconds: float | None) -> Sequence[str]:
     """The command line of a run. No secret is on it: users read the token from its file."""
-    words = [
-        *(sys.executable, "-m", "locust", "--locustfile", str(CHECKOUT / "loadtests" / "locustfile.py")),
-        *("--headless", "--only-summary", "--stop-timeout", str(STOP_TIMEOUT_S)),
-        *("--users", str(sum(users.values())), "--spawn-rate", str(sum(users.values()))),
-    ]
+    words = headless("loadtests/locustfile.py", users=sum(users.values()), stop_timeout_s=STOP_TIMEOUT_S)
     if seconds is not None:
         words += ["--run-time", f"{seconds:.0f}s"]
     for name, value in options.items():
@@ -67,3 +63,17 @@ def command(users: Mapping[str, int], options: Mapping[str, object], *, seconds:
             words += [f"--{name.replace('_', '-')}", str(value)]
     fixed = [json.dumps({"user_class_name": name, "fixed_count": count}) for name, count in users.items() if count]
     return [*words, "--config-users", *fixed, "--", *(name for name, count in users.items() if count)]
+
+
+def headless(locustfile: str, *, users: int, stop_timeout_s: int) -> list[str]:
+    """The beginning of a command line: so many users at once. stop_timeout_s: for requests under way at the end."""
+    return [
+        *(sys.executable, "-m", "locust", "--locustfile", str(CHECKOUT / locustfile)),
+        *("--headless", "--only-summary", "--stop-timeout", str(stop_timeout_s)),
+        *("--users", str(users), "--spawn-rate", str(users)),
+    ]
+
+
+def environment() -> dict[str, str]:
+    """Ours, in which a child process finds the checkout's modules wherever it runs."""
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([str(CHECKOUT), os.environ.get("PYTHONPATH", "")])}

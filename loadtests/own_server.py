@@ -19,24 +19,43 @@ import psutil
 import requests
 import yaml
 
-from assurance.faults.clients import Door, FaultError
 from evaluation.oracles import CHECKOUT
 from loadtests import target
+from loadtests.target import Target
 
 CONFIG = "model-config.yaml"
 # a port that was free when it was chosen may be another's when Java has started
 TAKEN, ATTEMPTS = "Address already in use", 3
+SERIES = re.compile(r"^(\w+)\{(.*)\} (\S+)$", re.MULTILINE)
+
+
+class ServerError(RuntimeError):
+    """A server of the measurement's own, or what it would serve, is not there; the message says what happened."""
+
+
+@dataclass(frozen=True)
+class Series:
+    """One value of a metric, with its labels."""
+
+    name: str
+    labels: dict[str, str]
+    value: float
 
 
 @dataclass(frozen=True)
 class Instance:
-    """Where an instance runs, running or not. java: the executable to start, or None for deploy.server's choice."""
+    """Where an instance runs, running or not. archives: of one folder.
+
+    java: the executable to start, or None for deploy.server's choice. environ: of deploy.server, or None for ours.
+    python: the environment that it is started in.
+    """
 
     name: str
     run_folder: Path
     archives: tuple[Path, ...]
     java: Path | None = None
     environ: Mapping[str, str] | None = None
+    python: Path = Path(sys.executable)
 
     @property
     def folder(self) -> Path:
@@ -48,40 +67,39 @@ class Instance:
         return found
 
     def start(self, *, seconds: float = 120) -> float:
-        """Start it; returns the seconds until it was ready. Raises FaultError."""
+        """Start it; returns the seconds until it was ready. Raises ServerError."""
         for _ in range(ATTEMPTS):
             begun = time.perf_counter()
             done = self.try_start(seconds=seconds)
             if TAKEN not in done.stderr:
                 break
         if done.returncode:
-            raise FaultError(f"`python -m deploy.server start` ended with {done.returncode}: {done.stderr.strip()}")
+            raise ServerError(f"`python -m deploy.server start` ended with {done.returncode}: {done.stderr.strip()}")
         return time.perf_counter() - begun
 
     def try_start(self, *, seconds: float = 120) -> subprocess.CompletedProcess[str]:
         """Start it, whatever comes of that."""
         models = [archive.stem for archive in self.archives]
         java = () if self.java is None else ("--java", str(self.java))
-        words = ("--free-ports", "--timeout", f"{seconds:g}", *java, "--store", str(self.archives[0].parent))
+        words = ("--free-ports", "--timeout", f"{seconds:g}", *java, "--store", str(self.archives[0].parent.absolute()))
         return self._deploy("start", *words, "--models", *models)
 
     def stop(self) -> None:
-        """Stop it; one that does not run is left as it is. Raises FaultError."""
+        """Stop it; one that does not run is left as it is. Raises ServerError."""
         done = self._deploy("stop")
         if done.returncode:
-            raise FaultError(f"`python -m deploy.server stop` ended with {done.returncode}: {done.stderr.strip()}")
+            raise ServerError(f"`python -m deploy.server stop` ended with {done.returncode}: {done.stderr.strip()}")
 
     @property
     def facts(self) -> dict[str, Any]:
         """Its server.json."""
-        told: dict[str, Any] = json.loads((self.folder / "server.json").read_text("utf-8"))
-        return told
+        facts: dict[str, Any] = json.loads((self.folder / "server.json").read_text("utf-8"))
+        return facts
 
     @property
-    def door(self) -> Door:
-        """For a client with TorchServe's token."""
-        found = target.read(self.name, run_folder=self.run_folder)
-        return Door(found.inference, found.authorization)
+    def target(self) -> Target:
+        """What clients ask, with their token. Raises TargetError."""
+        return target.read(self.name, run_folder=self.run_folder)
 
     @property
     def process(self) -> psutil.Process:
@@ -90,31 +108,49 @@ class Instance:
 
     def workers(self, model: str) -> list[psutil.Process]:
         """A model's workers that are ready; fewer while one is being started."""
-        facts = self.facts
-        token = json.loads(Path(facts["key_file"]).read_text("utf-8"))["management"]["key"]
-        url = f"{facts['management']}/models/{model}"
-        answer = requests.get(url, headers={"Authorization": f"Bearer {token}"}, timeout=10)
-        ready = [worker["pid"] for worker in answer.json()[0]["workers"] if worker["status"] == "READY"]
+        ready = [worker["pid"] for worker in self._described(model)["workers"] if worker["status"] == "READY"]
         return [psutil.Process(pid) for pid in ready if psutil.pid_exists(pid)]
+
+    def scale(self, model: str, workers: int, *, seconds: float) -> float:
+        """Have so many workers of a model; returns the seconds until all were ready. Raises ServerError."""
+        url, headers = self._management(model)
+        begun = time.perf_counter()
+        requests.put(f"{url}?min_worker={workers}&max_worker={workers}", headers=headers, timeout=10).raise_for_status()
+        while [worker["status"] for worker in self._described(model)["workers"]] != ["READY"] * workers:
+            if time.perf_counter() - begun > seconds:
+                raise ServerError(f"{model}: expected {workers} workers to be ready within {seconds:g} s")
+            time.sleep(0.01)
+        return time.perf_counter() - begun
+
+    def metrics(self) -> list[Series]:
+        """All that it says of itself to Prometheus."""
+        return series(requests.get(f"{self.facts['metrics']}/metrics", timeout=10).text)
 
     def metric(self, name: str, **labels: str) -> float:
         """The sum of a metric's series that carry these labels."""
-        text = requests.get(f"{self.facts['metrics']}/metrics", timeout=10).text
-        total = 0.0
-        for found in re.finditer(rf"^{re.escape(name)}\{{(.*)\}} (\S+)$", text, re.MULTILINE):
-            told = dict(re.findall(r'(\w+)="([^"]*)"', found[1]))
-            if labels.items() <= told.items():
-                total += float(found[2])
-        return total
+        return sum(each.value for each in self.metrics() if each.name == name and labels.items() <= each.labels.items())
 
     def logs(self) -> str:
         """Its log, as far as it is not yet compressed."""
         return "".join(path.read_text("utf-8", "replace") for path in sorted((self.folder / "logs").glob("*.log")))
 
+    def _management(self, model: str) -> tuple[str, dict[str, str]]:
+        """A model's URL of the management API, and the header that it asks for."""
+        facts = self.facts
+        token = json.loads(Path(facts["key_file"]).read_text("utf-8"))["management"]["key"]
+        return f"{facts['management']}/models/{model}", {"Authorization": f"Bearer {token}"}
+
+    def _described(self, model: str) -> dict[str, Any]:
+        url, headers = self._management(model)
+        answer = requests.get(url, headers=headers, timeout=10)
+        answer.raise_for_status()
+        described: dict[str, Any] = answer.json()[0]
+        return described
+
     def _deploy(self, action: str, *words: str) -> subprocess.CompletedProcess[str]:
-        where = ("--instance", self.name, "--run-folder", str(self.run_folder))
+        where = ("--instance", self.name, "--run-folder", str(self.run_folder.absolute()))
         return subprocess.run(
-            [sys.executable, "-m", "deploy.server", action, *where, *words],
+            [str(self.python), "-m", "deploy.server", action, *where, *words],
             cwd=CHECKOUT,
             env=dict(os.environ if self.environ is None else self.environ),
             capture_output=True,
@@ -124,17 +160,34 @@ class Instance:
 
 
 @contextlib.contextmanager
-def running(instance: Instance) -> Iterator[Instance]:
-    """The instance, started, and stopped at the end whatever happens."""
-    instance.start()
+def running(instance: Instance, *, seconds: float = 120) -> Iterator[Instance]:
+    """The instance, started within `seconds`, and stopped at the end whatever happens. Raises ServerError."""
+    instance.start(seconds=seconds)
     try:
         yield instance
     finally:
         instance.stop()
 
 
+def java(python: Path | None = None) -> Path:
+    """The Java that deploy.server would start, in the environment of `python` or ours. Raises ServerError."""
+    words = [str(python or sys.executable), "-c", "from deploy import java; print(java.find())"]
+    found = subprocess.run(words, cwd=CHECKOUT, capture_output=True, text=True, check=False)
+    if found.returncode:
+        raise ServerError(found.stderr.strip().splitlines()[-1])
+    return Path(found.stdout.strip())
+
+
+def series(text: str) -> list[Series]:
+    """The series of Prometheus' text format that have labels."""
+    return [
+        Series(name, dict(re.findall(r'(\w+)="([^"]*)"', labels)), float(value))
+        for name, labels, value in SERIES.findall(text)
+    ]
+
+
 def repack(archive: Path, copy: Path, change: Callable[[dict[str, Any]], object]) -> Path:
-    """A copy of an archive whose model-config.yaml is as `change` leaves it. Raises FaultError."""
+    """A copy of an archive whose model-config.yaml is as `change` leaves it. Raises ServerError."""
     changed = config(archive)
     change(changed)
     copy.touch(mode=0o600)  # it may hold a secret hash network, as the original does
@@ -145,13 +198,13 @@ def repack(archive: Path, copy: Path, change: Callable[[dict[str, Any]], object]
 
 
 def config(archive: Path) -> dict[str, Any]:
-    """An archive's model-config.yaml. Raises FaultError."""
+    """An archive's model-config.yaml. Raises ServerError."""
     try:
         with zipfile.ZipFile(archive) as packed:
-            told: dict[str, Any] = yaml.safe_load(packed.read(CONFIG))
+            found: dict[str, Any] = yaml.safe_load(packed.read(CONFIG))
     except FileNotFoundError:
-        raise FaultError(f"{archive}: no such archive; build it first (make archive)") from None
-    return told
+        raise ServerError(f"{archive}: no such archive; build it first (make archive)") from None
+    return found
 
 
 def batch_size(archive: Path) -> int:

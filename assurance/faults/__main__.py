@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -23,7 +22,8 @@ from assurance.faults import plan
 from assurance.faults.clients import FaultError
 from assurance.faults.figures import FaultRow
 from assurance.faults.plan import Effort, Subjects
-from evaluation.oracles import CHECKOUT
+from loadtests import own_server
+from loadtests.own_server import ServerError
 from report.schema import run_info, write_json
 from zoo import datasets
 
@@ -49,7 +49,7 @@ def main() -> None:
             settings = {"effort": vars(effort), "runs": options.runs}
             facts = run_info(seed=0, started=started, settings=settings)
             write_json(options.output, {"run": vars(facts), "faults": [dataclasses.asdict(each) for each in rows]})
-    except (recipes.RecipeError, datasets.DatasetError, FaultError) as error:
+    except (recipes.RecipeError, datasets.DatasetError, FaultError, ServerError) as error:
         print(f"assurance.faults: {error}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
@@ -72,17 +72,8 @@ def subjects(recipe: recipes.Recipe, options: argparse.Namespace) -> Subjects:
         gated=store / f"{recipe.name}-{options.gated}.mar",
         benign=benign,
         suspect=foreign,
-        java=java(),
+        java=own_server.java(),
     )
-
-
-def java() -> Path:
-    """The Java that deploy.server would start. Raises FaultError."""
-    words = [sys.executable, "-c", "from deploy import java; print(java.find())"]
-    found = subprocess.run(words, cwd=CHECKOUT, capture_output=True, text=True, check=False)
-    if found.returncode:
-        raise FaultError(found.stderr.strip().splitlines()[-1])
-    return Path(found.stdout.strip())
 
 
 def measured(subjects: Subjects, run_folder: Path, effort: Effort, *, runs: int) -> Iterator[FaultRow]:

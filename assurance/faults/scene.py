@@ -32,16 +32,22 @@ class Scene:
     patience_s: float = 15.0
     settle_s: float = 2.0
 
+    @property
+    def door(self) -> Door:
+        """Where a client with TorchServe's token asks."""
+        server = self.served.target
+        return Door(server.inference, server.authorization)
+
     def crowd(self, *models: str, door: Door | None = None) -> Crowd:
         """Clients of these models, who have seen the answers to benign images before. door: another than the server's
         own."""
-        door = door or self.served.door
+        door = door or self.door
         asked = [clients.known(door, model, self.benign) for model in models]
         return Crowd(door, asked, self.clients, self.patience_s)
 
     def client(self) -> Client:
         """One client more."""
-        return Client(self.served.door, patience_s=self.patience_s)
+        return Client(self.door, patience_s=self.patience_s)
 
     def settle(self) -> None:
         """Let the traffic go on for a while."""

@@ -26,7 +26,7 @@ def measure(scene: Scene, model: str, case: str, *, run: int) -> FaultRow:
     is not answered asks once more."""
     served = scene.served
     batch = batch_size(served.archive(model))
-    facts = known(served.door, model, scene.benign)
+    facts = known(scene.door, model, scene.benign)
     worker = served.workers(model)[0]
 
     def ask(number: int) -> list[Outcome]:

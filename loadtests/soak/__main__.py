@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import os
 import subprocess
 import sys
 import time
@@ -27,10 +26,9 @@ from pathlib import Path
 from typing import Any
 
 import recipes
-from assurance.faults.clients import FaultError
 from assurance.faults.figures import Bound
-from evaluation.oracles import CHECKOUT
-from loadtests.own_server import Instance, running
+from loadtests import locust_run
+from loadtests.own_server import Instance, ServerError, running
 from loadtests.soak import records, schedule, statistics
 from loadtests.soak.records import Machine, Record
 from loadtests.soak.sampler import Sample, Sampler
@@ -45,6 +43,7 @@ STEPS = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3)
 USERS = 64
 # Locust loads images before it begins, and waits for the last answers at the end
 GRACE_S = 120.0
+STOP_TIMEOUT_S = 40
 
 
 class SoakError(RuntimeError):
@@ -114,7 +113,7 @@ def main() -> None:
             measured.unfinished = str(error)
         verdict = _verdict(job, measured)
         write_json(job.output, told(job, measured, verdict, started))
-    except (recipes.RecipeError, FaultError) as error:
+    except (recipes.RecipeError, ServerError) as error:
         print(f"loadtests.soak: {error}", file=sys.stderr)
         sys.exit(2)
     for bound in verdict:
@@ -232,13 +231,11 @@ def _locust(job: Job, name: str, options: dict[str, object], *, users: int, seco
         "most-hashes": effort.most_hashes,
         **options,
     }
-    words = [sys.executable, "-m", "locust", "--locustfile", str(CHECKOUT / "loadtests/soak/locustfile.py")]
-    words += ["--headless", "--only-summary", "--stop-timeout", "40", "--users", str(users), "--spawn-rate", str(users)]
+    words = locust_run.headless("loadtests/soak/locustfile.py", users=users, stop_timeout_s=STOP_TIMEOUT_S)
     words += [word for key, value in given.items() if value is not None for word in (f"--{key}", str(value))]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(CHECKOUT), os.environ.get("PYTHONPATH", "")])}
     log = notes.with_suffix(".log")
     with log.open("wb") as output:
-        process = subprocess.Popen(words, stdout=output, stderr=subprocess.STDOUT, env=environment)
+        process = subprocess.Popen(words, stdout=output, stderr=subprocess.STDOUT, env=locust_run.environment())
         try:
             code = process.wait(seconds + GRACE_S)
         except subprocess.TimeoutExpired:

@@ -7,7 +7,6 @@ process's memory with shared pages divided among those who share them, so that p
 from __future__ import annotations
 
 import contextlib
-import re
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -22,7 +21,7 @@ from loadtests.own_server import Instance
 
 MIB = 2**20
 JAVA = "java"
-QUEUE = re.compile(r"^(ts_queue_latency_microseconds|ts_inference_requests_total)\{[^}]*\} (\S+)$", re.MULTILINE)
+QUEUE, REQUESTS = "ts_queue_latency_microseconds", "ts_inference_requests_total"
 
 
 @dataclass(frozen=True)
@@ -124,10 +123,11 @@ def _process(name: str, process: psutil.Process) -> Process:
 
 def _queue(served: Instance) -> tuple[float, float]:
     """Seconds in TorchServe's queues, and requests, of all models so far."""
-    totals = {"ts_queue_latency_microseconds": 0.0, "ts_inference_requests_total": 0.0}
-    for name, value in QUEUE.findall(requests.get(f"{served.facts['metrics']}/metrics", timeout=10).text):
-        totals[name] += float(value)
-    return totals["ts_queue_latency_microseconds"] / 1e6, totals["ts_inference_requests_total"]
+    totals = {QUEUE: 0.0, REQUESTS: 0.0}
+    for each in served.metrics():
+        if each.name in totals:
+            totals[each.name] += each.value
+    return totals[QUEUE] / 1e6, totals[REQUESTS]
 
 
 def _size(files: Iterable[Path]) -> float:

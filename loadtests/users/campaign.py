@@ -1,4 +1,6 @@
-"""A campaign: one attack, asked by many clients in turn. It lives in Locust's process, the attack in its own (mind.py).
+"""A campaign: one attack, asked by many clients in turn.
+
+It lives in Locust's process, the attack in its own (loadtests/attack_process.py).
 
 The attack's images come through a socket, many requests' worth at a time, are diluted, cut into requests and dealt to
 the clients round-robin; the attack hears all answers at once, in the order in which it asked. So what is asked does not
@@ -9,7 +11,6 @@ Before the attack begins the run's benign users have a quiet stretch for themsel
 
 from __future__ import annotations
 
-import os
 import socket
 import sys
 import time
@@ -26,9 +27,8 @@ from gevent.queue import Empty, Queue
 
 from attacks.oracle import Answers, joined
 from evaluation.oracles import OracleError
-from loadtests import attack_process
+from loadtests import attack_process, locust_run
 from loadtests.attack_process import Channel, Gone
-from loadtests.locust_run import CHECKOUT
 from loadtests.tally import Attack
 from loadtests.users.dilution import Dilution
 from loadtests.users.plan import Plan, Theft
@@ -122,14 +122,13 @@ class Campaign:
             data=plan.data,
             socket_number=its.fileno(),
         )
-        folders = os.pathsep.join([str(CHECKOUT), os.environ.get("PYTHONPATH", "")])
         # a session of its own: an interrupt at the terminal is Locust's to handle
         self._process = subprocess.Popen(
             words,
             pass_fds=[its.fileno()],
             stdin=subprocess.DEVNULL,
             stdout=sys.stderr,
-            env={**os.environ, "PYTHONPATH": folders},
+            env=locust_run.environment(),
             start_new_session=True,
         )
         its.close()

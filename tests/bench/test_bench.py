@@ -18,6 +18,7 @@ from bench.studies import Effort, Subject
 from evaluation.oracles import InProcessOracle
 from handlers import wire
 from loadtests import target
+from loadtests.own_server import ServerError
 from report.bench_targets import select
 from tests.conftest import RECIPE, Smoke
 from tests.evaluation.stub import Stub
@@ -122,7 +123,7 @@ def test_an_archive_served_otherwise_answers_the_same(smoke: Smoke, tmp_path: Pa
     images = torch.rand(6, 1, 28, 28, generator=torch.Generator().manual_seed(0))
     with InProcessOracle(original) as before, InProcessOracle(copy) as after:
         assert torch.equal(before(images).labels, after(images).labels)
-    with pytest.raises(BenchError, match=r"absent\.mar: no such archive; build it first"):
+    with pytest.raises(ServerError, match=r"absent\.mar: no such archive; build it first"):
         overhttp.serving(tmp_path / "absent.mar")
 
 
