@@ -30,8 +30,8 @@ from assurance.faults import (
 )
 from assurance.faults.clock import Clock
 from assurance.faults.figures import FaultRow
-from assurance.faults.redis_server import RedisServer
 from assurance.faults.scene import Scene
+from assurance.redis_server import RedisServer
 from loadtests.own_server import Instance, config, repack, running
 
 PLAIN, PAIR, SLOW, LIMITED = "plain", "plain-pair", "plain-slow", "plain-limited"
@@ -152,7 +152,7 @@ def refused(subjects: Subjects, run_folder: Path, *, run: int) -> Iterator[Fault
 @contextlib.contextmanager
 def stage(subjects: Subjects, folder: Path, run_folder: Path, effort: Effort) -> Iterator[Callable[[], Stage]]:
     """Gives what starts the server of `Stage.rows`; whatever runs at the end is stopped. folder: for archives."""
-    redis = RedisServer()
+    redis = RedisServer(folder)
     with contextlib.ExitStack() as cleaning:
         cleaning.callback(redis.close)
         redis.start()

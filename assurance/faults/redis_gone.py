@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from assurance.faults.clients import Answer
 from assurance.faults.figures import Bound, FaultRow
 from assurance.faults.payers import ANSWERED, Payer, suspects, told
-from assurance.faults.redis_server import RedisServer
 from assurance.faults.scene import BACK_S, Scene, no_wrong_answer, unharmed
+from assurance.redis_server import RedisServer
 from loadtests.own_server import wait_for
 
 KILLED, FROZEN = "killed", "frozen"

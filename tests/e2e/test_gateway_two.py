@@ -15,13 +15,13 @@ import psutil
 import pytest
 import requests
 
+from assurance.redis_server import RedisServer
 from tests.defenses.policies import section
 from tests.e2e.fronted import Gateway, build_policy, fronting, serving
 from tests.e2e.test_proof_of_work import image, solved
 from tests.e2e.test_served import counted
 from tests.handlers.archives import gate
 from tests.handlers.test_proof_of_work import BENIGN
-from tests.redis_server import RedisServer
 
 pytestmark = pytest.mark.server
 

@@ -24,6 +24,7 @@ import pytest
 import requests
 from altcha import Challenge, Payload, solve_challenge
 
+from assurance.redis_server import RedisServer
 from export.archive import Serving, model_config, pack
 from handlers import wire
 from tests.defenses.policies import section
@@ -32,7 +33,6 @@ from tests.e2e.test_contract import check
 from tests.e2e.test_served import counted
 from tests.handlers.archives import gate, weights, write_archive
 from tests.handlers.test_proof_of_work import BENIGN, HIGHEST, LOWEST, rows
-from tests.redis_server import RedisServer
 
 pytestmark = pytest.mark.server
 

@@ -26,13 +26,13 @@ import psutil
 import pytest
 import requests
 
+from assurance.redis_server import RedisServer
 from handlers import wire
 from handlers.key import read_key
 from tests.conftest import RECIPE
 from tests.e2e.conftest import Served, run
 from tests.e2e.test_proof_of_work import archive, image, session, solved
 from tests.handlers.test_proof_of_work import BENIGN
-from tests.redis_server import RedisServer
 
 pytestmark = pytest.mark.server
 

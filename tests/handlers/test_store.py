@@ -15,13 +15,14 @@ from typing import Any
 
 import pytest
 
+from assurance.redis_server import RedisServer
 from defenses.limits import SLOTS
 from defenses.memory import Account, StoreError
 from handlers.errors import LoadError
 from handlers.store import FILE, GRACE_S, TIMEOUT_S, RedisStore, SqliteStore, open_store
-from tests.redis_server import PASSWORD, RedisServer
 
 ROOT = Path(__file__).resolve().parents[2]
+PASSWORD = "hunter2hunter2"
 LATER = 4e9  # seconds since the epoch
 
 
@@ -34,7 +35,7 @@ class Clock:
 
 @pytest.fixture
 def redis_server(tmp_path: Path) -> Iterator[RedisServer]:
-    server = RedisServer(tmp_path)
+    server = RedisServer(tmp_path, password=PASSWORD)
     server.start()
     yield server
     server.close()

@@ -14,7 +14,7 @@ from assurance.faults.clients import FaultError
 from assurance.faults.clock import Clock
 from assurance.faults.disk_full import Ballast, mounted
 from assurance.faults.figures import CUT, LOST, RIGHT, WRONG, Bound, FaultRow, Outcome, felt, row_from
-from assurance.faults.redis_server import RedisServer
+from assurance.redis_server import RedisServer
 from report.fields import ResultError
 
 
@@ -71,10 +71,10 @@ def test_a_row_survives_its_file() -> None:
         row_from({"fault": "worker_killed"})
 
 
-def test_a_redis_is_killed_frozen_and_comes_back_empty() -> None:
+def test_a_redis_is_killed_frozen_and_comes_back_empty(tmp_path: Path) -> None:
     import redis
 
-    server = RedisServer()
+    server = RedisServer(tmp_path)
     server.start()
     client = redis.Redis.from_url(server.url, socket_timeout=0.3)
     try:
