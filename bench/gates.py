@@ -24,6 +24,7 @@ import onnx
 import recipes
 from bench.inprocess import Call, Images, in_process, pipeline
 from bench.rounds import Probe, interleaved, ratio
+from evaluation.detectors import graph_of
 from evaluation.oracles import InProcessOracle, OracleError
 from evaluation.traffic import SEED
 from handlers.errors import LoadError

@@ -66,6 +66,14 @@ def gate(oracle: InProcessOracle, images: torch.Tensor) -> Scores:
     return scores
 
 
+def graph_of(oracle: InProcessOracle) -> str:
+    """The name of the gate's graph. Raises OracleError where the archive has none."""
+    policy = oracle.pipeline.policy
+    if policy.gate is None:
+        raise OracleError(f"{policy.recipe}-{policy.policy}: expected a policy with a gate, got none")
+    return policy.gate.graph
+
+
 def unsureness(oracle: InProcessOracle, images: torch.Tensor) -> Scores:
     """1 - max p, as the sum of the others: where p is float32's 1, they still differ."""
     p = _everyone(oracle, images)[:, 0]

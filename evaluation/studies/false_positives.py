@@ -3,7 +3,7 @@
     python -m evaluation.studies.false_positives RECIPE --policies same-reject same-pow --run reports/RECIPE
 
 Every gated policy meets, at its own threshold: the test split, the same images after each benign shift
-(evaluation/benign_shift.py), the recipe's other benign images ([benign.NAME]: the same task by other hands), and what
+(evaluation/traffic.py), the recipe's other benign images ([benign.NAME]: the same task by other hands), and what
 its thieves send ([detection.NAME], evaluation/recordings.py, at the largest budget). Flagged is every row that is not
 simply answered. Where a policy asks for work, each row's price is read too, and the reference client's speed is
 measured once in this process, on one core: real clients may have many, or hardware that hashes a thousand times faster.
@@ -27,13 +27,12 @@ from numpy.typing import NDArray
 
 import recipes
 from evaluation import recordings
-from evaluation.benign_shift import SHIFTS
 from evaluation.detectors import ANSWER, answered
 from evaluation.matrix import Job
 from evaluation.oracles import InProcessOracle, OracleError
 from evaluation.roc import wilson
 from evaluation.studies.detection import gate, thieves
-from evaluation.traffic import SEED
+from evaluation.traffic import SEED, SHIFTS
 from handlers.errors import LoadError
 from report.rows.gates import FalsePositiveRow, WorkRow
 from report.schema import Report, ResultError, merge, run_info

@@ -13,6 +13,7 @@ For every policy of several members, and for DCT pHash and SHA-1 modulo as many 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import math
 import statistics
 import sys
@@ -23,10 +24,10 @@ from time import perf_counter
 
 import numpy as np
 import torch
+from torch.nn import functional as F
 
 import recipes
 from evaluation.oracles import InProcessOracle, OracleError
-from evaluation.studies.public_hashes import PUBLIC_HASHES
 from evaluation.traffic import SEED, kinds
 from handlers.errors import LoadError
 from report.schema import HashCostRow, InvarianceRow, Report, ResultError, RoutingRow, merge, run_info
@@ -35,9 +36,14 @@ from zoo.augment import Affine
 
 STRENGTHS = (Affine(5, 0.02, 0.02), Affine(15, 0.1, 0.1), Affine(25, 0.2, 0.2))
 BATCHES = (1, 8, 32)
+# DCT pHash: the image's side, and how many of its lowest frequencies a side
+SIDE = 32
+LOW = 8
 
 # images (n,C,S,S) -> (n,) int64 members
 Members = Callable[[torch.Tensor], torch.Tensor]
+# images (n,C,S,S) float32 in [0,1] and a number of members -> (n,) int64 members
+PublicHash = Callable[[torch.Tensor, int], torch.Tensor]
 
 
 def main() -> None:
@@ -54,7 +60,7 @@ def main() -> None:
                 count = len(oracle.pipeline.policy.members)
                 if oracle.pipeline.policy.route is None:
                     raise OracleError(f"{policy}: expected a policy that routes rows to its members, got one without")
-                compared[count] = [(name, _modulo(public, count)) for name, public in PUBLIC_HASHES.items()]
+                compared[count] = [(name, _among(count, public)) for name, public in PUBLIC_HASHES.items()]
                 routing += balance(oracle.members, traffic, count, recipe=recipe.name, policy=policy)
                 invariance += keep(
                     oracle.members, traffic, count, options.images, options.copies, recipe=recipe.name, policy=policy
@@ -162,8 +168,31 @@ def told(policy: str, routing: Sequence[RoutingRow], invariance: Sequence[Invari
     return "\n".join(lines)
 
 
-def _modulo(public: Callable[[torch.Tensor, int], torch.Tensor], count: int) -> Members:
+def dct(images: torch.Tensor, members: int) -> torch.Tensor:
+    """The 64 low frequencies of the gray image at 32 x 32, each above their median or not, as a number mod N."""
+    small = F.interpolate(images.mean(1, keepdim=True), size=(SIDE, SIDE), mode="bilinear", antialias=True)
+    gray = small.squeeze(1).numpy()
+    angles = np.pi / SIDE * (np.arange(SIDE) + 0.5) * np.arange(LOW)[:, None]
+    low = (np.cos(angles) @ gray @ np.cos(angles).T).reshape(len(gray), LOW * LOW)
+    bits = low > np.median(low, axis=1, keepdims=True)
+    return _numbered([np.packbits(row).tobytes() for row in bits], members)
+
+
+def sha1(images: torch.Tensor, members: int) -> torch.Tensor:
+    """SHA-1 of the image's bytes, as a number mod N."""
+    pixels = (images * 255).round().byte().numpy()
+    return _numbered([hashlib.sha1(image.tobytes(), usedforsecurity=False).digest() for image in pixels], members)
+
+
+def _among(count: int, public: PublicHash) -> Members:
     return lambda images: public(images, count)
+
+
+def _numbered(digests: list[bytes], members: int) -> torch.Tensor:
+    return torch.tensor([int.from_bytes(digest, "big") % members for digest in digests])
+
+
+PUBLIC_HASHES: Mapping[str, PublicHash] = {"dct": dct, "sha1": sha1}
 
 
 def _options() -> argparse.Namespace:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 import recipes
 from evaluation import recordings
+from evaluation.detectors import graph_of
 from evaluation.matrix import Job
 from evaluation.oracles import InProcessOracle, OracleError
 from handlers.errors import LoadError

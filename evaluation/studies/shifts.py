@@ -2,7 +2,7 @@
 
     python -m evaluation.studies.shifts RECIPE --policies undefended misleader --run reports/RECIPE-misleader
 
-The test images as they are, after each shift of evaluation/benign_shift.py, and, where the recipe has a [misleader]
+The test images as they are, after each shift of evaluation/traffic.py, and, where the recipe has a [misleader]
 table, as its members and their thieves saw images (training/misleader.py): the term that drives members off their
 thieves there drives them off answers that are often right, and customers send such images too. Every policy, MISLEADER
 or not, meets the same images.
@@ -20,9 +20,8 @@ import torch
 
 import recipes
 from attacks import metrics
-from evaluation.benign_shift import SHIFTS, Shift
 from evaluation.oracles import InProcessOracle, OracleError
-from evaluation.traffic import SEED
+from evaluation.traffic import SEED, SHIFTS, Shift
 from handlers.errors import LoadError
 from report.rows.members import ShiftRow
 from report.schema import Report, ResultError, merge, run_info

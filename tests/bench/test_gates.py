@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import pytest
 
-from bench import gates, number_formats, precision
+from bench import gates, precision
 from evaluation.detectors import gate
 from evaluation.oracles import InProcessOracle, OracleError
 from report.schema import read
@@ -66,7 +66,7 @@ def test_every_format_is_tried_and_told(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(sys, "argv", words(tmp_path, "--policies", "same", *FEW))
     precision.main()
     rows = {row.format: row for row in read(tmp_path / "run" / "report.json").gate_precision}
-    assert list(rows) == ["float32", *number_formats.CONVERT]
+    assert list(rows) == ["float32", *precision.CONVERT]
     assert rows["float32"].times == pytest.approx(1)
     assert set(rows["float32"].auroc) == {"knockoff (flower)", "steps", "steps, without its seeds"}
     for name in ("int8-dynamic", "int8-static"):
@@ -83,7 +83,7 @@ def test_every_format_is_tried_and_told(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_a_format_that_cannot_be_used_is_told_with_the_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(source: Path, target: Path, images: number_formats.Images) -> None:
+    def broken(source: Path, target: Path, images: precision.Images) -> None:
         raise RuntimeError(f"no kernel for {target.parent}/x\nand more")
 
     monkeypatch.setattr(precision, "CONVERT", {"float16": broken})
@@ -116,7 +116,7 @@ def test_bfloat16_rounds_to_the_nearest(tmp_path: Path) -> None:
     # 8 bits of fraction: steps of 1/128 between 1 and 2; a tie goes to the even one
     values = np.array([1.0, 1 + 1 / 256, 1 + 3 / 256, 1 + 1 / 128 + 1 / 1024, -3.0, 0.0], np.float32)
     tensor = onnx.numpy_helper.from_array(values, "some")
-    number_formats._as_bfloat16(tensor, values)
+    precision._as_bfloat16(tensor, values)
     told = onnx.numpy_helper.to_array(tensor).astype(np.float32)
     assert told.tolist() == [1.0, 1.0, 1 + 2 / 128, 1 + 1 / 128, -3.0, 0.0]
 

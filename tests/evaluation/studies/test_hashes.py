@@ -13,7 +13,7 @@ import torch
 import recipes
 from evaluation.oracles import InProcessOracle
 from evaluation.studies import hashes
-from evaluation.studies.public_hashes import dct, sha1
+from evaluation.studies.hashes import dct, sha1
 from export.archive import PolicyTable, Serving, archive
 from report.schema import InvarianceRow, ResultError, read
 from tests.conftest import RECIPE, Smoke

@@ -10,9 +10,9 @@ import torch
 
 import recipes
 from attacks import metrics
-from evaluation.benign_shift import SHIFTS
 from evaluation.oracles import InProcessOracle
 from evaluation.studies import shifts
+from evaluation.traffic import SHIFTS
 from report.rows.members import ShiftRow
 from report.schema import read
 from tests.evaluation import gated
