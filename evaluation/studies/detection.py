@@ -1,6 +1,6 @@
 """How well gates and their baselines see what thieves really send: "detection" and "score_curves" of a report.
 
-    python -m evaluation.studies.detection RECIPE --policies same-observe --run reports/RECIPE
+    python -m evaluation.studies detection RECIPE --policies same-observe --run reports/RECIPE
 
 Tables 1, 2 and 4 of SAME (Xie et al., AAAI 2024) on this project's archives. Detectors are the gated policies given and
 the recipe's `outlier-exposure` and `edm` (evaluation/detectors.py), the attack's images those of the recipe's tables
@@ -12,29 +12,20 @@ subsamples in which the attack has its share, of Knockoff under the first policy
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
-import sys
 from collections.abc import Iterator, Sequence
-from datetime import datetime, timezone
-from pathlib import Path
 from typing import Any
-
-import torch
 
 import recipes
 from attacks.clone import Cloning
 from evaluation import recordings, roc
 from evaluation.detectors import Detector, detectors
 from evaluation.matrix import Job
-from evaluation.oracles import InProcessOracle, OracleError
+from evaluation.oracles import InProcessOracle
 from evaluation.recordings import Asked, Part, Stream
 from evaluation.roc import Scores
-from evaluation.traffic import SEED
-from handlers.errors import LoadError
+from evaluation.studies.study import Found, Option, Study, Task
 from report.rows.gates import DetectionRow, ScoreCurveRow
-from report.schema import Report, ResultError, merge, run_info
-from zoo import datasets
 
 EQUAL = 0.5
 # the paper's Table 4
@@ -42,32 +33,16 @@ RATIOS = (0.01, 0.05, 0.1, 0.3, 0.5, 0.9)
 DILUTED = "knockoff"
 
 
-def main() -> None:
-    """Run the command line; a mistake of the user's is a message and exit code 1."""
-    options = _options()
-    started = datetime.now(timezone.utc)
-    try:
-        recipe = recipes.read(options.recipe)
-        test = recipe.section("dataset", datasets.Data).load("test", options.data)
-        job = Job(recipe, test, options.run, options.store, options.data)
-        streams = recordings.recorded(job, only=options.only)
-        rows: list[DetectionRow] = []
-        curves: list[ScoreCurveRow] = []
-        chosen = detectors(
-            recipe, options.policies, outlier_exposure=options.outlier_exposure, ensemble=options.ensemble
-        )
-        settings = {**thieves(recipe), **baselines(recipe, chosen)}
-        for number, detector in enumerate(chosen):
-            with InProcessOracle(job.archive(detector.policy)) as oracle:
-                settings |= gate(oracle)
-                found, drawn = judge(oracle, detector, job, streams, diluted=number == 0)
-            rows += found
-            curves += drawn
-            print(told(found), flush=True)
-        facts = run_info(seed=SEED, started=started, settings=settings)
-        merge(options.run / "report.json", Report(facts, detection=tuple(rows), score_curves=tuple(curves)))
-    except (recipes.RecipeError, OracleError, LoadError, ResultError, datasets.DatasetError) as error:
-        sys.exit(f"evaluation.studies.detection: {error}")
+def study(task: Task, *, outlier_exposure: str | None, ensemble: str | None, only: Sequence[str]) -> Iterator[Found]:
+    """The rows and curves of each detector, gates first."""
+    job = task.job
+    streams = recordings.recorded(job, only=list(only) or None)
+    chosen = detectors(task.recipe, list(task.policies), outlier_exposure=outlier_exposure, ensemble=ensemble)
+    yield Found(settings={**thieves(task.recipe), **baselines(task.recipe, chosen)})
+    opened = task.oracles(detector.policy for detector in chosen)
+    for number, (detector, (_, oracle)) in enumerate(zip(chosen, opened, strict=True)):
+        rows, curves = judge(oracle, detector, job, streams, diluted=number == 0)
+        yield Found([*rows, *curves], says=told(rows), settings=gate(oracle))
 
 
 def judge(
@@ -180,21 +155,16 @@ def told(rows: Sequence[DetectionRow]) -> str:
     )
 
 
-def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m evaluation.studies.detection", description="what gates see of attacks"
-    )
-    parser.add_argument("recipe", help="a recipe's name, or the path of its .toml file; @TIER may follow")
-    parser.add_argument("--policies", nargs="+", required=True, help="policies with a gate, the default one first")
-    parser.add_argument("--outlier-exposure", metavar="POLICY", help="the baseline of one network (outlier-exposure)")
-    parser.add_argument("--ensemble", metavar="POLICY", help="the baseline of several that disagree (edm)")
-    parser.add_argument("--only", nargs="+", default=None, metavar="NAME", help="which [detection.NAME] (all)")
-    parser.add_argument("--run", type=Path, required=True, help="folder of the report, such as reports/mnist")
-    parser.add_argument("--store", type=Path, default=Path("model_store"), help="folder of archives (model_store)")
-    parser.add_argument("--data", type=Path, default=None, help="folder of the data sets, searched first")
-    return parser.parse_args()
-
-
-if __name__ == "__main__":
-    torch.set_num_threads(1)  # thieves that learn ask the same on every machine's number of cores
-    main()
+STUDY = Study(
+    "detection",
+    "how well gates and their baselines see what thieves send",
+    study,
+    policies="policies with a gate, the default one first",
+    sections=("detection", "score_curves"),
+    options=(
+        Option("outlier_exposure", None, "policy that is the baseline of one network (outlier-exposure)"),
+        Option("ensemble", None, "policy that is the baseline of several members that disagree (edm)"),
+        Option("only", (), "which [detection.NAME] (all)"),
+    ),
+    one_thread=True,
+)

@@ -1,6 +1,6 @@
 """Whom a gate hits as it is served, and what it makes them pay: the "false_positives" and "work" rows of a report.
 
-    python -m evaluation.studies.false_positives RECIPE --policies same-reject same-pow --run reports/RECIPE
+    python -m evaluation.studies false-positives RECIPE --policies same-reject same-pow --run reports/RECIPE
 
 Every gated policy meets, at its own threshold: the test split, the same images after each benign shift
 (evaluation/traffic.py), the recipe's other benign images ([benign.NAME]: the same task by other hands), and what
@@ -11,13 +11,9 @@ measured once in this process, on one core: real clients may have many, or hardw
 
 from __future__ import annotations
 
-import argparse
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from functools import cache, partial
-from pathlib import Path
 from time import perf_counter
 
 import altcha
@@ -25,17 +21,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-import recipes
 from evaluation import recordings
 from evaluation.detectors import ANSWER, answered
 from evaluation.matrix import Job
 from evaluation.oracles import InProcessOracle, OracleError
 from evaluation.roc import wilson
 from evaluation.studies.detection import gate, thieves
-from evaluation.traffic import SEED, SHIFTS
-from handlers.errors import LoadError
+from evaluation.studies.study import Found, Study, Task
+from evaluation.traffic import SHIFTS
 from report.rows.gates import FalsePositiveRow, WorkRow
-from report.schema import Report, ResultError, merge, run_info
 from zoo import datasets
 
 # of the reference client's speed
@@ -60,29 +54,13 @@ class Traffic:
     malicious: bool
 
 
-def main() -> None:
-    """Run the command line; a mistake of the user's is a message and exit code 1."""
-    options = _options()
-    started = datetime.now(timezone.utc)
-    try:
-        recipe = recipes.read(options.recipe)
-        test = recipe.section("dataset", datasets.Data).load("test", options.data)
-        job = Job(recipe, test, options.run, options.store, options.data)
-        met = [*benign(job), *malicious(job)]
-        flagged: list[FalsePositiveRow] = []
-        paid: list[WorkRow] = []
-        settings = thieves(recipe)
-        for policy in options.policies:
-            with InProcessOracle(job.archive(policy)) as oracle:
-                settings |= gate(oracle)
-                found, asked = measure(oracle, met)
-            flagged += found
-            paid += asked
-            print(told(found, asked), flush=True)
-        facts = run_info(seed=SEED, started=started, settings=settings)
-        merge(options.run / "report.json", Report(facts, false_positives=tuple(flagged), work=tuple(paid)))
-    except (recipes.RecipeError, OracleError, LoadError, ResultError, datasets.DatasetError) as error:
-        sys.exit(f"evaluation.studies.false_positives: {error}")
+def study(task: Task) -> Iterator[Found]:
+    """The rows of each policy."""
+    met = [*benign(task.job), *malicious(task.job)]
+    yield Found(settings=thieves(task.recipe))
+    for _, oracle in task.oracles():
+        flagged, paid = measure(oracle, met)
+        yield Found([*flagged, *paid], says=told(flagged, paid), settings=gate(oracle))
 
 
 def benign(job: Job) -> Iterator[Traffic]:
@@ -190,18 +168,11 @@ def told(flagged: Sequence[FalsePositiveRow], paid: Sequence[WorkRow]) -> str:
     )
 
 
-def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m evaluation.studies.false_positives", description="whom a gate hits, and what it makes them pay"
-    )
-    parser.add_argument("recipe", help="a recipe's name, or the path of its .toml file; @TIER may follow")
-    parser.add_argument("--policies", nargs="+", required=True, help="policies with a gate")
-    parser.add_argument("--run", type=Path, required=True, help="folder of the report, such as reports/mnist")
-    parser.add_argument("--store", type=Path, default=Path("model_store"), help="folder of archives (model_store)")
-    parser.add_argument("--data", type=Path, default=None, help="folder of the data sets, searched first")
-    return parser.parse_args()
-
-
-if __name__ == "__main__":
-    torch.set_num_threads(1)  # as evaluation.studies.detection does, which made or makes the same recordings
-    main()
+STUDY = Study(
+    "false-positives",
+    "whom a gate hits, and what it makes them pay",
+    study,
+    policies="policies with a gate",
+    sections=("false_positives", "work"),
+    one_thread=True,
+)

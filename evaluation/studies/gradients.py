@@ -1,6 +1,6 @@
 """How well a data-free thief sees through noise: the "gradients" rows of a report.
 
-    python -m evaluation.studies.gradients RECIPE --policies undefended meco meco-keyed --run reports/RECIPE
+    python -m evaluation.studies gradients RECIPE --policies undefended meco meco-keyed --run reports/RECIPE
 
 DFME and MAZE climb the gradient of a loss that they can only probe (attacks.zeroth_order):
 
@@ -19,28 +19,24 @@ of an MNIST image a probe moves none by 0.1. A service refuses one that does lea
 
 from __future__ import annotations
 
-import argparse
-import sys
+import itertools
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from pathlib import Path
 
 import torch
 from torch import nn
 
-import recipes
 from attacks import clone, dfme
 from attacks.clone import Cloning
 from attacks.oracle import Answers, Oracle, distributions
 from attacks.seeded import from_seed
 from attacks.service import Service
 from evaluation.oracles import InProcessOracle, OracleError
+from evaluation.studies.study import Found, Option, Study, Task
 from evaluation.traffic import SEED, kinds
-from handlers.errors import LoadError
-from report.schema import GradientRow, Report, ResultError, merge, run_info
-from zoo import datasets
+from report.schema import GradientRow
 
 EPSILONS = (1e-3, 1e-2, 1e-1, 0.5)
 REPEATS = (1, 8)
@@ -55,37 +51,22 @@ TOLERANCE = 1e-4
 ROWS = 64
 
 
-def main() -> None:
-    """Run the command line; a mistake of the user's is a message and exit code 1."""
-    options = _options()
-    started = datetime.now(timezone.utc)
-    try:
-        recipe = recipes.read(options.recipe)
-        test = recipe.section("dataset", datasets.Data).load("test", options.data)
-        _, channels, size, _ = test.pixels.shape
-        cloning = recipe.section("clone", Cloning)
-        with from_seed(SEED, torch.device("cpu")):
-            network = clone.untrained(cloning, Service(channels, size, len(test.classes))).eval()
-        probes = {
-            name: Probes.around(images[: options.images])
-            for name, images in kinds(recipe, test, options.data)
-            if name.startswith(THIEVES)
-        }
-        rows = []
-        for policy in options.policies:
-            for row in measure(
-                recipe.name, policy, probes, network, store=options.store, build=options.build / recipe.name
-            ):
-                rows.append(row)
-                print(
-                    f"{recipe.name}-{row.policy}, {row.traffic}, epsilon {row.epsilon:g}, "
-                    f"{row.repeats} answers a probe: cosine {row.cosine:+.3f}, deviation {row.deviation:.3f}",
-                    flush=True,
-                )
-        facts = run_info(seed=SEED, started=started, settings={"gradients.clone": cloning.architecture})
-        merge(options.run / "report.json", Report(facts, gradients=tuple(rows)))
-    except (recipes.RecipeError, OracleError, LoadError, ResultError, datasets.DatasetError) as error:
-        sys.exit(f"evaluation.studies.gradients: {error}")
+def study(task: Task, *, images: int, build: Path) -> Iterator[Found]:
+    """A row for each policy, kind of traffic, epsilon and number of repeats."""
+    _, channels, size, _ = task.test.pixels.shape
+    cloning = task.recipe.section("clone", Cloning)
+    with from_seed(SEED, torch.device("cpu")):
+        network = clone.untrained(cloning, Service(channels, size, len(task.test.classes))).eval()
+    probes = {
+        name: Probes.around(pixels[:images])
+        for name, pixels in kinds(task.recipe, task.test, task.data)
+        if name.startswith(THIEVES)
+    }
+    yield Found(settings={"gradients.clone": cloning.architecture})
+    graphs = build / task.recipe.name
+    for policy, oracle in task.oracles(seed=SEED):
+        for row in measure(oracle, probes, network, graphs, recipe=task.recipe.name, policy=policy):
+            yield Found([row], says=told(row))
 
 
 @dataclass(frozen=True)
@@ -108,40 +89,38 @@ class Probes:
 
 
 def measure(
-    recipe: str, policy: str, probes: Mapping[str, Probes], network: nn.Module, *, store: Path, build: Path
+    oracle: InProcessOracle, probes: Mapping[str, Probes], network: nn.Module, graphs: Path, *, recipe: str, policy: str
 ) -> Iterator[GradientRow]:
-    """One row for each kind of traffic, epsilon and number of repeats.
+    """The rows of one policy.
 
-    network: the clone. build: folder of the recipe's TorchScript graphs. Raises OracleError where the policy has more
-    than one member, tells no probabilities or refuses a probe, or where `build` holds another network than the archive.
+    network: the clone. graphs: folder of the recipe's TorchScript graphs. Raises OracleError where the policy has
+    several members, tells no probabilities or refuses a probe, or where `graphs` has another network than the archive.
     """
     name = f"{recipe}-{policy}"
-    with InProcessOracle(store / f"{name}.mar", seed=SEED) as oracle:
-        members = oracle.pipeline.policy.members
-        if len(members) != 1:
-            raise OracleError(
-                f"{name}: expected a policy of one member, whose gradient is the true one; got {len(members)}"
+    members = oracle.pipeline.policy.members
+    if len(members) != 1:
+        raise OracleError(
+            f"{name}: expected a policy of one member, whose gradient is the true one; got {len(members)}"
+        )
+    path = graphs / f"{members[0]}.ts.pt"
+    graph = _graph(path)
+    for traffic, each in probes.items():
+        _check(graph, oracle, each.images, path)
+        true = coefficients(each, network, graph)
+        for epsilon, repeats in itertools.product(EPSILONS, REPEATS):
+            seen = estimates(each, network, oracle, epsilon=epsilon, repeats=repeats, name=name)
+            cosines = nn.functional.cosine_similarity(seen, true, dim=1)
+            yield GradientRow(
+                recipe,
+                policy,
+                traffic,
+                epsilon=epsilon,
+                repeats=repeats,
+                directions=DIRECTIONS,
+                images=len(cosines),
+                cosine=cosines.mean().item(),
+                deviation=cosines.std().item(),
             )
-        path = build / f"{members[0]}.ts.pt"
-        graph = _graph(path)
-        for traffic, each in probes.items():
-            _check(graph, oracle, each.images, path)
-            true = coefficients(each, network, graph)
-            for epsilon in EPSILONS:
-                for repeats in REPEATS:
-                    seen = estimates(each, network, oracle, epsilon=epsilon, repeats=repeats, name=name)
-                    cosines = nn.functional.cosine_similarity(seen, true, dim=1)
-                    yield GradientRow(
-                        recipe,
-                        policy,
-                        traffic,
-                        epsilon=epsilon,
-                        repeats=repeats,
-                        directions=DIRECTIONS,
-                        images=len(cosines),
-                        cosine=cosines.mean().item(),
-                        deviation=cosines.std().item(),
-                    )
 
 
 def coefficients(probes: Probes, network: nn.Module, graph: nn.Module) -> torch.Tensor:
@@ -188,6 +167,14 @@ def _graph(path: Path) -> nn.Module:
     return graph
 
 
+def told(row: GradientRow) -> str:
+    """A row's line on the terminal."""
+    return (
+        f"{row.recipe}-{row.policy}, {row.traffic}, epsilon {row.epsilon:g}, "
+        f"{row.repeats} answers a probe: cosine {row.cosine:+.3f}, deviation {row.deviation:.3f}"
+    )
+
+
 @torch.no_grad()
 def _check(graph: nn.Module, oracle: InProcessOracle, images: torch.Tensor, path: Path) -> None:
     """Raises OracleError unless `graph` answers as the archive's only member does, noise aside."""
@@ -200,22 +187,14 @@ def _check(graph: nn.Module, oracle: InProcessOracle, images: torch.Tensor, path
         )
 
 
-def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m evaluation.studies.gradients", description="how well zeroth-order thieves see the gradient"
-    )
-    parser.add_argument("recipe", help="a recipe's name, or the path of its .toml file; @TIER may follow")
-    parser.add_argument("--policies", nargs="+", required=True, help="policies of one member that tell probabilities")
-    parser.add_argument("--run", type=Path, required=True, help="folder of the report, such as reports/mnist")
-    parser.add_argument("--images", type=int, default=IMAGES, help=f"of each kind of traffic, at least 2 ({IMAGES})")
-    parser.add_argument("--store", type=Path, default=Path("model_store"), help="folder of archives (model_store)")
-    parser.add_argument("--build", type=Path, default=Path("build"), help="folder of exported graphs (build)")
-    parser.add_argument("--data", type=Path, default=None, help="folder of the data sets, searched first")
-    options = parser.parse_args()
-    if options.images < 2:
-        parser.error(f"--images: expected at least 2, whose cosines have a deviation; got {options.images}")
-    return options
-
-
-if __name__ == "__main__":
-    main()
+STUDY = Study(
+    "gradients",
+    "how well zeroth-order thieves see the gradient",
+    study,
+    policies="policies of one member that tell probabilities",
+    sections=("gradients",),
+    options=(
+        Option("images", IMAGES, "of each kind of traffic, at least 2, whose cosines have a deviation", least=2),
+        Option("build", Path("build"), "folder of exported graphs"),
+    ),
+)

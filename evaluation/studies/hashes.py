@@ -1,6 +1,6 @@
 """The hash study: which policy's hash keeps an image's copies together, and which uses every member.
 
-    python -m evaluation.studies.hashes RECIPE --policies edm edm-class-confidence --run reports/mnist
+    python -m evaluation.studies hashes RECIPE --policies edm edm-class-confidence --run reports/mnist
 
 For every policy of several members, and for DCT pHash and SHA-1 modulo as many members beside them:
 - balance ("routing" rows): how many rows of each kind of traffic go to each member, every image as it is;
@@ -8,30 +8,27 @@ For every policy of several members, and for DCT pHash and SHA-1 modulo as many 
   form of EDM's figure 6: each image's copies counted by member, sorted, summed over images (Kariyappa et al., ICLR
   2021, appendix A.2; flat is what a cryptographic hash gives, all in the first place what a perceptual one should);
 - cost: of the route stage, hash network and all, and of the router's own Python, a row.
+
+The paper compares EDM's hash with the same two, which anybody can compute: a perceptual one (Zauner, "Implementation
+and Benchmarking of Perceptual Image Hash Functions", 2010) and one that any change of the image changes.
 """
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import math
 import statistics
-import sys
-from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime, timezone
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from time import perf_counter
 
 import numpy as np
 import torch
 from torch.nn import functional as F
 
-import recipes
 from evaluation.oracles import InProcessOracle, OracleError
+from evaluation.studies.study import Found, Option, Study, Task
 from evaluation.traffic import SEED, kinds
-from handlers.errors import LoadError
-from report.schema import HashCostRow, InvarianceRow, Report, ResultError, RoutingRow, merge, run_info
-from zoo import datasets
+from report.schema import HashCostRow, InvarianceRow, RoutingRow
 from zoo.augment import Affine
 
 STRENGTHS = (Affine(5, 0.02, 0.02), Affine(15, 0.1, 0.1), Affine(25, 0.2, 0.2))
@@ -46,41 +43,26 @@ Members = Callable[[torch.Tensor], torch.Tensor]
 PublicHash = Callable[[torch.Tensor, int], torch.Tensor]
 
 
-def main() -> None:
-    """Run the command line; a mistake of the user's is a message and exit code 1."""
-    options = _options()
-    started = datetime.now(timezone.utc)
-    try:
-        recipe = recipes.read(options.recipe)
-        test = recipe.section("dataset", datasets.Data).load("test", options.data)
-        traffic = dict(kinds(recipe, test, options.data))
-        routing, invariance, costs, compared = [], [], [], {}
-        for policy in options.policies:
-            with InProcessOracle(options.store / f"{recipe.name}-{policy}.mar") as oracle:
-                count = len(oracle.pipeline.policy.members)
-                if oracle.pipeline.policy.route is None:
-                    raise OracleError(f"{policy}: expected a policy that routes rows to its members, got one without")
-                compared[count] = [(name, _among(count, public)) for name, public in PUBLIC_HASHES.items()]
-                routing += balance(oracle.members, traffic, count, recipe=recipe.name, policy=policy)
-                invariance += keep(
-                    oracle.members, traffic, count, options.images, options.copies, recipe=recipe.name, policy=policy
-                )
-                costs += [cost(oracle, test.pixels, batch, recipe=recipe.name, policy=policy) for batch in BATCHES]
-            print(told(policy, routing, invariance), flush=True)
-        for count, others in compared.items():
-            for name, members in others:
-                routing += balance(members, traffic, count, recipe=recipe.name, policy=name)
-                invariance += keep(
-                    members, traffic, count, options.images, options.copies, recipe=recipe.name, policy=name
-                )
-                print(told(name, routing, invariance), flush=True)
-        run = run_info(
-            seed=SEED, started=started, settings={"hash_images": options.images, "hash_copies": options.copies}
-        )
-        report = Report(run, routing=tuple(routing), invariance=tuple(invariance), hash_costs=tuple(costs))
-        merge(options.run / "report.json", report)
-    except (recipes.RecipeError, OracleError, LoadError, ResultError, datasets.DatasetError) as error:
-        sys.exit(f"evaluation.studies.hashes: {error}")
+def study(task: Task, *, images: int, copies: int) -> Iterator[Found]:
+    """The rows of each policy, then of the public hashes over as many members as each of the policies has."""
+    yield Found(settings={"hash_images": images, "hash_copies": copies})
+    traffic = dict(kinds(task.recipe, task.test, task.data))
+    counts: list[int] = []
+    for policy, oracle in task.oracles():
+        if oracle.pipeline.policy.route is None:
+            raise OracleError(f"{policy}: expected a policy that routes rows to its members, got one without")
+        counts.append(len(oracle.pipeline.policy.members))
+        place = {"recipe": task.recipe.name, "policy": policy}
+        routing = balance(oracle.members, traffic, counts[-1], **place)
+        invariance = keep(oracle.members, traffic, counts[-1], images, copies, **place)
+        costs = [cost(oracle, task.test.pixels, batch, **place) for batch in BATCHES]
+        yield Found([*routing, *invariance, *costs], says=told(routing, invariance))
+    for count in dict.fromkeys(counts):
+        for name, public in PUBLIC_HASHES.items():
+            place = {"recipe": task.recipe.name, "policy": name}
+            routing = balance(_among(count, public), traffic, count, **place)
+            invariance = keep(_among(count, public), traffic, count, images, copies, **place)
+            yield Found([*routing, *invariance], says=told(routing, invariance))
 
 
 def balance(
@@ -158,13 +140,15 @@ def cost(oracle: InProcessOracle, images: torch.Tensor, batch: int, *, recipe: s
     )
 
 
-def told(policy: str, routing: Sequence[RoutingRow], invariance: Sequence[InvarianceRow]) -> str:
-    """A line a traffic: entropy, and the share kept at each strength."""
+def told(routing: Sequence[RoutingRow], invariance: Sequence[InvarianceRow]) -> str:
+    """A line for each traffic of one hash: entropy, and the share kept at each strength."""
     lines = []
-    for traffic in dict.fromkeys(row.traffic for row in routing if row.policy == policy):
-        used = entropy([row.rows for row in routing if (row.policy, row.traffic) == (policy, traffic)])
-        kept = [row.kept for row in invariance if (row.policy, row.traffic) == (policy, traffic)]
-        lines.append(f"{policy:<24}{traffic:<26}balance {used:.3f}  kept {' '.join(f'{share:.3f}' for share in kept)}")
+    for traffic in dict.fromkeys(row.traffic for row in routing):
+        used = entropy([row.rows for row in routing if row.traffic == traffic])
+        kept = [row.kept for row in invariance if row.traffic == traffic]
+        lines.append(
+            f"{routing[0].policy:<24}{traffic:<26}balance {used:.3f}  kept {' '.join(f'{share:.3f}' for share in kept)}"
+        )
     return "\n".join(lines)
 
 
@@ -195,19 +179,14 @@ def _numbered(digests: list[bytes], members: int) -> torch.Tensor:
 PUBLIC_HASHES: Mapping[str, PublicHash] = {"dct": dct, "sha1": sha1}
 
 
-def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m evaluation.studies.hashes", description="invariance, balance, cost of hashes"
-    )
-    parser.add_argument("recipe", help="a recipe's name, or the path of its .toml file; @TIER may follow")
-    parser.add_argument("--policies", nargs="+", required=True, help="policies of several members, in the store")
-    parser.add_argument("--run", type=Path, required=True, help="folder of the report, such as reports/mnist")
-    parser.add_argument("--images", type=int, default=200, help="images of each traffic that are copied (200)")
-    parser.add_argument("--copies", type=int, default=50, help="copies of each image at each strength (50)")
-    parser.add_argument("--store", type=Path, default=Path("model_store"), help="folder of archives (model_store)")
-    parser.add_argument("--data", type=Path, default=None, help="folder of the data sets, searched first")
-    return parser.parse_args()
-
-
-if __name__ == "__main__":
-    main()
+STUDY = Study(
+    "hashes",
+    "invariance, balance and cost of hashes",
+    study,
+    policies="policies of several members that route",
+    sections=("routing", "invariance", "hash_costs"),
+    options=(
+        Option("images", 200, "images of each traffic that are copied", least=1),
+        Option("copies", 50, "copies of each image at each strength", least=1),
+    ),
+)

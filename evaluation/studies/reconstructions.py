@@ -1,6 +1,6 @@
 """What a gate makes of images: RUN/reconstructions.png, benign images and each thief's above their reconstructions.
 
-    python -m evaluation.studies.reconstructions RECIPE --policy same-observe --run reports/RECIPE
+    python -m evaluation.studies reconstructions RECIPE --policies same-observe --run reports/RECIPE
 
 A gate's error is the distance between the two; where a thief's image comes back as well as a customer's, the error
 cannot tell them apart, and only the auxiliary model is left. The images lie at even distances in what was sent (of
@@ -9,50 +9,44 @@ JBDA's, after its seeds), and are of the benchmark's public data sets, not of an
 
 from __future__ import annotations
 
-import argparse
 import os
-import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-import recipes
 from evaluation import recordings
 from evaluation.detectors import graph_of
-from evaluation.matrix import Job
 from evaluation.oracles import InProcessOracle, OracleError
-from handlers.errors import LoadError
+from evaluation.studies.study import Found, Study, StudyError, Task
 from report.figures import gates
 from report.html import PICTURE
-from report.schema import ResultError
-from zoo import datasets
 
 SHOWN = 8
 
 
-def main() -> None:
-    """Run the command line; a mistake of the user's is a message and exit code 1."""
-    options = _options()
-    try:
-        recipe = recipes.read(options.recipe)
-        test = recipe.section("dataset", datasets.Data).load("test", options.data)
-        job = Job(recipe, test, options.run, options.store, options.data)
-        shown = {f"benign ({test.name})": some(test.pixels)}
-        for stream in recordings.recorded(job):
-            part = stream.whole[-1]  # the one without seeds, where there are two
-            shown[part.traffic] = some(stream.images[part.rows])
-        with InProcessOracle(job.archive(options.policy)) as oracle:
-            picture = gates.pictures({name: (rows, made(oracle, rows)) for name, rows in shown.items()})
-    except (recipes.RecipeError, OracleError, LoadError, ResultError, datasets.DatasetError) as error:
-        sys.exit(f"evaluation.studies.reconstructions: {error}")
-    path = options.run / PICTURE
+def study(task: Task) -> Iterator[Found]:
+    """The picture of one policy's gate; no rows. Raises StudyError where more than one policy is named."""
+    if len(task.policies) != 1:
+        raise StudyError(f"expected one policy, whose gate is pictured, got {', '.join(task.policies)}")
+    shown = {f"benign ({task.test.name})": some(task.test.pixels)}
+    for stream in recordings.recorded(task.job):
+        part = stream.whole[-1]  # the one without seeds, where there are two
+        shown[part.traffic] = some(stream.images[part.rows])
+    for _, oracle in task.oracles():
+        picture = gates.pictures({name: (rows, made(oracle, rows)) for name, rows in shown.items()})
+        yield Found(says=str(written(task.folder / PICTURE, picture)))
+
+
+def written(path: Path, picture: bytes) -> Path:
+    """The path, once the whole picture stands there."""
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     unfinished.write_bytes(picture)
     unfinished.replace(path)
-    print(path)
+    return path
 
 
 def some(images: torch.Tensor) -> NDArray[np.float32]:
@@ -70,18 +64,10 @@ def made(oracle: InProcessOracle, images: NDArray[np.float32]) -> NDArray[np.flo
     return outputs["reconstruction"].reshape(images.shape)
 
 
-def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m evaluation.studies.reconstructions", description="what a gate reconstructs"
-    )
-    parser.add_argument("recipe", help="a recipe's name, or the path of its .toml file; @TIER may follow")
-    parser.add_argument("--policy", required=True, help="a policy with a gate")
-    parser.add_argument("--run", type=Path, required=True, help="folder of the report, such as reports/mnist")
-    parser.add_argument("--store", type=Path, default=Path("model_store"), help="folder of archives (model_store)")
-    parser.add_argument("--data", type=Path, default=None, help="folder of the data sets, searched first")
-    return parser.parse_args()
-
-
-if __name__ == "__main__":
-    torch.set_num_threads(1)  # as evaluation.studies.detection does, which made or makes the same recordings
-    main()
+STUDY = Study(
+    "reconstructions",
+    "what a gate makes of images, as a picture: RUN/reconstructions.png",
+    study,
+    policies="one policy with a gate",
+    one_thread=True,
+)

@@ -1,6 +1,6 @@
 """What a policy answers once a customer's images have been shifted: the "shifts" rows of report.json, in process.
 
-    python -m evaluation.studies.shifts RECIPE --policies undefended misleader --run reports/RECIPE-misleader
+    python -m evaluation.studies shifts RECIPE --policies undefended misleader --run reports/RECIPE-misleader
 
 The test images as they are, after each shift of evaluation/traffic.py, and, where the recipe has a [misleader]
 table, as its members and their thieves saw images (training/misleader.py): the term that drives members off their
@@ -10,48 +10,32 @@ or not, meets the same images.
 
 from __future__ import annotations
 
-import argparse
-import sys
 from collections.abc import Iterator, Mapping
-from datetime import datetime, timezone
-from pathlib import Path
 
 import torch
 
 import recipes
 from attacks import metrics
-from evaluation.oracles import InProcessOracle, OracleError
+from evaluation.oracles import InProcessOracle
+from evaluation.studies.study import Found, Study, Task
 from evaluation.traffic import SEED, SHIFTS, Shift
-from handlers.errors import LoadError
 from report.rows.members import ShiftRow
-from report.schema import Report, ResultError, merge, run_info
-from zoo import datasets
 from zoo.augment import Augmentation
 from zoo.datasets import Images
 
 TABLE = "misleader"
 
 
-def main() -> None:
-    """Run the command line; a mistake of the user's is a message and exit code 1."""
-    options = _options()
-    started = datetime.now(timezone.utc)
-    try:
-        recipe = recipes.read(options.recipe)
-        test = recipe.section("dataset", datasets.Data).load("test", options.data)
-        every = shifts(recipe)
-        rows = []
-        for policy in options.policies:
-            # rows that want a proof of work are answered, as they are to users who pay
-            with InProcessOracle(options.store / f"{recipe.name}-{policy}.mar", seed=SEED, pay=True) as oracle:
-                for row in measure(oracle, test, every, recipe=recipe.name, policy=policy):
-                    rows.append(row)
-                    print(f"{row.policy}, {row.shift}: accuracy {row.accuracy:.4f}, kept {row.kept:.4f}", flush=True)
-        settings = {"shifts.augment": recipe.tables[TABLE]["augment"]} if ShiftRow.TRAINED in every else {}
-        facts = run_info(seed=SEED, started=started, settings=settings)
-        merge(options.run / "report.json", Report(facts, shifts=tuple(rows)))
-    except (recipes.RecipeError, OracleError, LoadError, ResultError, datasets.DatasetError) as error:
-        sys.exit(f"evaluation.studies.shifts: {error}")
+def study(task: Task) -> Iterator[Found]:
+    """A row for each policy and shift."""
+    every = shifts(task.recipe)
+    if ShiftRow.TRAINED in every:
+        yield Found(settings={"shifts.augment": task.recipe.tables[TABLE]["augment"]})
+    # rows that want a proof of work are answered, as they are to users who pay
+    for policy, oracle in task.oracles(seed=SEED, pay=True):
+        for row in measure(oracle, task.test, every, recipe=task.recipe.name, policy=policy):
+            says = f"{row.policy}, {row.shift}: accuracy {row.accuracy:.4f}, kept {row.kept:.4f}"
+            yield Found([row], says=says)
 
 
 def shifts(recipe: recipes.Recipe) -> dict[str, Shift]:
@@ -89,17 +73,10 @@ def measure(
         )
 
 
-def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m evaluation.studies.shifts", description="what policies make of shifts"
-    )
-    parser.add_argument("recipe", help="a recipe's name, or the path of its .toml file; @TIER may follow")
-    parser.add_argument("--policies", nargs="+", required=True, help="policies whose archives are in the store")
-    parser.add_argument("--run", type=Path, required=True, help="folder of the report, such as reports/mnist")
-    parser.add_argument("--store", type=Path, default=Path("model_store"), help="folder of archives (model_store)")
-    parser.add_argument("--data", type=Path, default=None, help="folder of the data sets, searched first")
-    return parser.parse_args()
-
-
-if __name__ == "__main__":
-    main()
+STUDY = Study(
+    "shifts",
+    "what policies answer once a customer's images are shifted",
+    study,
+    policies="policies whose archives are in the store",
+    sections=("shifts",),
+)

@@ -1,6 +1,6 @@
 """How the archives' networks were trained: the "training" and "members" rows of a report.
 
-    python -m evaluation.studies.training RECIPE --policies undefended ensemble edm --run reports/RECIPE
+    python -m evaluation.studies training RECIPE --policies undefended ensemble edm --run reports/RECIPE
 
 Every exported graph carries the facts of its checkpoint. An ensemble's members were trained together, so they are one
 row, and MISLEADER's, which differ in make and loss, one each besides; a policy's hash network is keyed and has none.
@@ -8,49 +8,38 @@ row, and MISLEADER's, which differ in make and loss, one each besides; a policy'
 
 from __future__ import annotations
 
-import argparse
-import sys
-from collections.abc import Mapping
-from datetime import datetime, timezone
-from pathlib import Path
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-import recipes
-from evaluation.oracles import InProcessOracle, OracleError
-from handlers.errors import LoadError
+from evaluation.studies.study import Found, Study, StudyError, Task
 from report.rows.members import MemberRow
-from report.schema import Report, ResultError, TrainingRow, merge, run_info
+from report.schema import TrainingRow
 
 # a checkpoint's own table, the first of these that it has; all but the victim's name the victim's too
 OWN = ("edm", "misleader", "meco", "victim")
 
 
-def main() -> None:
-    """Run the command line; a mistake of the user's is a message and exit code 1."""
-    options = _options()
-    started = datetime.now(timezone.utc)
-    try:
-        recipe = recipes.read(options.recipe)
-        tables = recipe.tables.get("policies", {})
-        rows, members, settings = [], [], {}
-        for predictor, policy in {tables[policy]["predictor"]: policy for policy in options.policies}.items():
-            facts, count = read(recipe.name, policy, options.store)
-            rows.append(training(recipe.name, predictor, count, facts))
-            members += each(recipe.name, predictor, facts)
-            settings[f"trained.{predictor}"] = table(facts)
-        run = run_info(seed=0, started=started, settings=settings)
-        merge(options.run / "report.json", Report(run, training=tuple(rows), members=tuple(members)))
-    except (recipes.RecipeError, OracleError, LoadError, ResultError) as error:
-        sys.exit(f"evaluation.studies.training: {error}")
-    for row in rows:
-        print(f"{recipe.name}/{row.predictor}: {row.epochs} epochs of {row.seconds_per_epoch:.0f} s on {row.device}")
-
-
-def read(recipe: str, policy: str, store: Path) -> tuple[Mapping[str, Any], int]:
-    """What the first member of a policy's archive tells of the training of all, and how many there are."""
-    with InProcessOracle(store / f"{recipe}-{policy}.mar") as oracle:
+def study(task: Task) -> Iterator[Found]:
+    """A row for each predictor of the policies, and one for each of its members that tells of itself."""
+    for policy, oracle in task.oracles(predictors(task).values()):
         members = oracle.pipeline.policy.members
-        return oracle.trained(members[0]), len(members)
+        facts = oracle.trained(members[0])
+        predictor = task.recipe.tables["policies"][policy]["predictor"]
+        row = training(task.recipe.name, predictor, len(members), facts)
+        yield Found(
+            [row, *each(task.recipe.name, predictor, facts)],
+            says=f"{row.recipe}/{predictor}: {row.epochs} epochs of {row.seconds_per_epoch:.0f} s on {row.device}",
+            settings={f"trained.{predictor}": table(facts)},
+        )
+
+
+def predictors(task: Task) -> dict[str, str]:
+    """A policy of each predictor, by the predictor's name. Raises StudyError where the recipe has no such policy."""
+    tables = task.recipe.tables.get("policies", {})
+    for policy in task.policies:
+        if policy not in tables:
+            raise StudyError(f"{task.recipe.path}: no [policies.{policy}]; it has {', '.join(tables) or 'none'}")
+    return {tables[policy]["predictor"]: policy for policy in task.policies}
 
 
 def table(facts: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -85,16 +74,10 @@ def each(recipe: str, predictor: str, facts: Mapping[str, Any]) -> list[MemberRo
     return [MemberRow(recipe, predictor, member, **row) for member, row in enumerate(told)]
 
 
-def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m evaluation.studies.training", description="how networks were trained"
-    )
-    parser.add_argument("recipe", help="a recipe's name, or the path of its .toml file; @TIER may follow")
-    parser.add_argument("--policies", nargs="+", required=True, help="policies whose archives are in the store")
-    parser.add_argument("--run", type=Path, required=True, help="folder of the report, such as reports/mnist")
-    parser.add_argument("--store", type=Path, default=Path("model_store"), help="folder of archives (model_store)")
-    return parser.parse_args()
-
-
-if __name__ == "__main__":
-    main()
+STUDY = Study(
+    "training",
+    "how the archives' networks were trained",
+    study,
+    policies="policies whose archives are in the store",
+    sections=("training", "members"),
+)

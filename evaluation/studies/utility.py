@@ -1,6 +1,6 @@
 """What each policy costs its users: the "policies" and "routing" rows of report.json, measured in process.
 
-    python -m evaluation.studies.utility RECIPE --policies undefended edm --run reports/RECIPE
+    python -m evaluation.studies utility RECIPE --policies undefended edm --run reports/RECIPE
 
 Every archive answers the test split, and the same images after a benign shift: each rotated by up to 10 degrees and
 moved by up to 2 pixels, the same way for every policy. Drop, label flips and l1 compare with the undefended archive;
@@ -12,25 +12,20 @@ task need not be so on what a thief sends.
 
 from __future__ import annotations
 
-import argparse
-import sys
-from datetime import datetime, timezone
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 
-import recipes
 from attacks import metrics
 from attacks.oracle import Answers
 from evaluation.detectors import ANSWER, answered
-from evaluation.oracles import InProcessOracle, OracleError
+from evaluation.oracles import InProcessOracle
 from evaluation.studies.hashes import balance
+from evaluation.studies.study import Found, Study, Task
 from evaluation.traffic import SEED, kinds
-from handlers.errors import LoadError
 from report.headline import UNDEFENDED
-from report.schema import PolicyRow, Report, ResultError, merge, run_info
-from zoo import datasets
+from report.schema import PolicyRow
 from zoo.augment import Affine
 from zoo.datasets import Images
 
@@ -38,32 +33,23 @@ SHIFT_DEGREES = 10
 SHIFT_PIXELS = 2
 
 
-def main() -> None:
-    """Run the command line; a mistake of the user's is a message and exit code 1."""
-    options = _options()
-    started = datetime.now(timezone.utc)
-    try:
-        recipe = recipes.read(options.recipe)
-        test = recipe.section("dataset", datasets.Data).load("test", options.data)
-        traffic = dict(kinds(recipe, test, options.data))
-        with InProcessOracle(options.store / f"{recipe.name}-{UNDEFENDED}.mar") as oracle:
-            clean = oracle(test.pixels)
-        policies, routing = [], []
-        for policy in options.policies:
-            # rows that want a proof of work are answered, as they are to users who pay
-            with InProcessOracle(options.store / f"{recipe.name}-{policy}.mar", pay=True) as oracle:
-                row = measure(oracle, test, clean, recipe=recipe.name, policy=policy)
-                policies.append(row)
-                if oracle.pipeline.policy.route is not None:
-                    count = len(oracle.pipeline.policy.members)
-                    routing += balance(oracle.members, traffic, count, recipe=recipe.name, policy=policy)
-            print(f"{recipe.name}-{policy}: accuracy {row.accuracy:.4f}, drop {row.accuracy_drop:+.4f}", flush=True)
-        run = run_info(
-            seed=SEED, started=started, settings={"shift": f"{SHIFT_DEGREES} degrees, {SHIFT_PIXELS} pixels"}
-        )
-        merge(options.run / "report.json", Report(run, policies=tuple(policies), routing=tuple(routing)))
-    except (recipes.RecipeError, OracleError, LoadError, ResultError, datasets.DatasetError) as error:
-        sys.exit(f"evaluation.studies.utility: {error}")
+def study(task: Task) -> Iterator[Found]:
+    """A row for each policy, and the routing of those that route. The undefended archive is asked first."""
+    yield Found(settings={"shift": f"{SHIFT_DEGREES} degrees, {SHIFT_PIXELS} pixels"})
+    traffic = dict(kinds(task.recipe, task.test, task.data))
+    clean: Answers | None = None
+    # rows that want a proof of work are answered, as they are to users who pay
+    for policy, oracle in task.oracles(dict.fromkeys((UNDEFENDED, *task.policies)), pay=True):
+        if clean is None:
+            clean = oracle(task.test.pixels)
+        if policy not in task.policies:
+            continue
+        place = {"recipe": task.recipe.name, "policy": policy}
+        row = measure(oracle, task.test, clean, **place)
+        rules = oracle.pipeline.policy
+        routing = [] if rules.route is None else balance(oracle.members, traffic, len(rules.members), **place)
+        says = f"{row.recipe}-{policy}: accuracy {row.accuracy:.4f}, drop {row.accuracy_drop:+.4f}"
+        yield Found([row, *routing], says=says)
 
 
 def measure(oracle: InProcessOracle, test: Images, clean: Answers, *, recipe: str, policy: str) -> PolicyRow:
@@ -112,17 +98,10 @@ def _l1(served: Answers, clean: Answers) -> float | None:
     return metrics.l1(served.probabilities, clean.probabilities)
 
 
-def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m evaluation.studies.utility", description="what policies cost their users"
-    )
-    parser.add_argument("recipe", help="a recipe's name, or the path of its .toml file")
-    parser.add_argument("--policies", nargs="+", required=True, help="policies whose archives are in the store")
-    parser.add_argument("--run", type=Path, required=True, help="folder of the report, such as reports/digits")
-    parser.add_argument("--store", type=Path, default=Path("model_store"), help="folder of archives (model_store)")
-    parser.add_argument("--data", type=Path, default=None, help="folder of the data sets, searched first")
-    return parser.parse_args()
-
-
-if __name__ == "__main__":
-    main()
+STUDY = Study(
+    "utility",
+    "what policies cost their users",
+    study,
+    policies="policies whose archives are in the store",
+    sections=("policies", "routing"),
+)
