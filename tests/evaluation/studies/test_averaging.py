@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
@@ -10,8 +9,9 @@ import torch
 
 from evaluation.oracles import InProcessOracle, OracleError
 from evaluation.studies import averaging
-from report.schema import DenoisingRow, read
-from tests.conftest import RECIPE, Smoke
+from report.schema import DenoisingRow
+from tests.conftest import Smoke
+from tests.evaluation.studies.command import study
 from zoo import datasets
 
 # at once the traffic of a thief: the smoke victim's digits, upside down
@@ -19,7 +19,8 @@ IMAGES = datasets.load("digits", "test").pixels[:30].flip(2)
 
 
 def left(noisy: Smoke, policy: str) -> dict[tuple[str, int], DenoisingRow]:
-    rows = averaging.measure("smoke", policy, noisy.store, {"thief (digits)": IMAGES})
+    with InProcessOracle(noisy.archive(policy), seed=0) as oracle:
+        rows = list(averaging.measure(oracle, {"thief (digits)": IMAGES}, recipe="smoke", policy=policy))
     return {(row.copying, row.copies): row for row in rows}
 
 
@@ -45,17 +46,13 @@ def test_the_mean_is_of_the_first_copies_and_is_held_against_the_answer_without_
 
 def test_policies_without_a_mean_are_refused(smoke: Smoke) -> None:
     met = {"thief (digits)": torch.zeros(2, 1, 28, 28)}
-    with pytest.raises(OracleError, match="smoke-edm: expected a policy of one member"):
-        list(averaging.measure("smoke", "edm", smoke.store, met))
-    with pytest.raises(OracleError, match="tells labels only"):
-        list(averaging.measure("smoke", "label", smoke.store, met))
+    for policy, message in (("edm", "smoke-edm: expected a policy of one member"), ("label", "tells labels only")):
+        with InProcessOracle(smoke.archive(policy), seed=0) as oracle, pytest.raises(OracleError, match=message):
+            list(averaging.measure(oracle, met, recipe="smoke", policy=policy))
 
 
 def test_the_program_merges_its_rows(noisy: Smoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    words = ["denoising", str(RECIPE), "--policies", "meco-keyed", "--run", str(tmp_path), "--store", str(noisy.store)]
-    monkeypatch.setattr(sys, "argv", words)
     monkeypatch.setattr(averaging, "IMAGES", 4)
-    averaging.main()
-    rows = read(tmp_path / "report.json").denoising
+    rows = study("averaging", "--policies", "meco-keyed", run=tmp_path, store=noisy.store).denoising
     assert {row.traffic for row in rows} == {"benign (digits)", "thief (flower)", "untrained generators"}
     assert {row.images for row in rows} == {4}

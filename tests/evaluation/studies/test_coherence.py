@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,18 +9,13 @@ import pytest
 import torch
 
 from evaluation.oracles import InProcessOracle
-from evaluation.studies import coherence, training
-from report.schema import CoherenceRow, ResultError, read
-from tests.conftest import RECIPE, Smoke
+from evaluation.studies import coherence
+from report.schema import CoherenceRow, ResultError
+from tests.conftest import Smoke
+from tests.evaluation.studies.command import study
 from zoo import datasets
 
 TEST = datasets.load("digits", "test")
-
-
-def run(monkeypatch: pytest.MonkeyPatch, module: object, smoke: Smoke, folder: Path, *policies: str) -> None:
-    words = ["x", str(RECIPE), "--policies", *policies, "--run", str(folder), "--store", str(smoke.store)]
-    monkeypatch.setattr(sys, "argv", words)
-    module.main()  # type: ignore[attr-defined]
 
 
 def test_the_largest_cosine_of_any_pair() -> None:
@@ -40,17 +34,17 @@ def test_everyone_answers_and_one_of_them_is_served(smoke: Smoke) -> None:
     assert torch.allclose(told[torch.arange(70), members], served, atol=1e-6)
 
 
-def test_the_program(smoke: Smoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run(monkeypatch, coherence, smoke, tmp_path, "edm")
-    rows = {row.traffic: row for row in read(tmp_path / "report.json").coherence}
+def test_the_program(smoke: Smoke, tmp_path: Path) -> None:
+    report = study("coherence", "--policies", "edm", run=tmp_path, store=smoke.store)
+    rows = {row.traffic: row for row in report.coherence}
     assert {"benign (digits)", "thief (flower)"} <= set(rows)
     assert rows["benign (digits)"].mean > rows["thief (flower)"].mean
     assert all(list(row.percentiles) == sorted(row.percentiles) for row in rows.values())
 
 
-def test_one_member_has_nobody_to_agree_with(smoke: Smoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_member_has_nobody_to_agree_with(smoke: Smoke, tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match="coherence is between members; this policy has one"):
-        run(monkeypatch, coherence, smoke, tmp_path, "undefended")
+        study("coherence", "--policies", "undefended", run=tmp_path, store=smoke.store)
 
 
 def test_a_row_holds_a_hundred_and_one_fractions() -> None:
@@ -58,11 +52,9 @@ def test_a_row_holds_a_hundred_and_one_fractions() -> None:
         CoherenceRow("digits", "edm", "noise", 10, 0.5, (0.1, 0.2))
 
 
-def test_archives_tell_how_their_networks_were_trained(
-    smoke: Smoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    run(monkeypatch, training, smoke, tmp_path, "undefended", "edm", "label")
-    rows = {row.predictor: row for row in read(tmp_path / "report.json").training}
+def test_archives_tell_how_their_networks_were_trained(smoke: Smoke, tmp_path: Path) -> None:
+    report = study("training", "--policies", "undefended", "edm", "label", run=tmp_path, store=smoke.store)
+    rows = {row.predictor: row for row in report.training}
     assert set(rows) == {"victim", "edm"}
     assert (rows["edm"].members, rows["edm"].epochs, rows["edm"].lambda_diversity) == (3, 8, 1.0)
     assert (rows["victim"].members, rows["victim"].lambda_diversity, rows["victim"].coherence) == (1, None, None)

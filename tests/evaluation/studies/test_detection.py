@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,19 +13,17 @@ import recipes
 from defenses.policy import Policy
 from evaluation import roc
 from evaluation.studies import detection
-from report.schema import Report, read
+from report.schema import Report
 from tests.defenses.policies import PAID_GATE, section
 from tests.evaluation import gated
+from tests.evaluation.studies.command import study
 from zoo import datasets
 
 TEST = datasets.load("digits", "test")
 
 
-def run(monkeypatch: pytest.MonkeyPatch, folder: Path, *words: str) -> Report:
-    command = ["detection", str(folder / "made-up.toml"), "--run", str(folder / "run"), "--store", str(folder), *words]
-    monkeypatch.setattr(sys, "argv", command)
-    detection.main()
-    return read(folder / "run" / "report.json")
+def detected(folder: Path, *words: str) -> Report:
+    return study("detection", *words, run=folder / "run", store=folder, recipe=folder / "made-up.toml")
 
 
 @pytest.fixture(scope="module")
@@ -38,8 +35,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory, key_file: Path) -> tuple[
     gated.archive(folder, "same-observe", gate=gated.GATE)
     gated.archive(folder, "same-reject", gate=gated.REJECTING)
     gated.ensemble(folder)
-    with pytest.MonkeyPatch.context() as patch:
-        return folder, run(patch, folder, "--policies", "same-observe", "same-reject")
+    return folder, detected(folder, "--policies", "same-observe", "same-reject")
 
 
 def test_every_detector_meets_every_thief_at_every_budget(measured: tuple[Path, Report]) -> None:
@@ -133,14 +129,14 @@ def test_the_host_of_a_store_is_not_told() -> None:
     assert "machine.example" not in str(told)
 
 
-def test_what_cannot_be_judged_is_an_error(measured: tuple[Path, Report], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_cannot_be_judged_is_an_error(measured: tuple[Path, Report]) -> None:
     folder, _ = measured
     with pytest.raises(SystemExit, match="made-up-undefended: expected a policy with a gate that scores every row"):
-        run(monkeypatch, folder, "--policies", "undefended")
+        detected(folder, "--policies", "undefended")
     with pytest.raises(SystemExit, match=r"made-up-nothing\.mar: no such archive"):
-        run(monkeypatch, folder, "--policies", "same-observe", "--ensemble", "nothing")
+        detected(folder, "--policies", "same-observe", "--ensemble", "nothing")
     with pytest.raises(SystemExit, match=r"no \[detection.nothing\]"):
-        run(monkeypatch, folder, "--policies", "same-observe", "--only", "nothing")
+        detected(folder, "--policies", "same-observe", "--only", "nothing")
 
 
 def test_the_parameters_are_those_of_the_thief(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import altcha
@@ -13,8 +12,8 @@ import torch
 from evaluation.oracles import InProcessOracle, OracleError
 from evaluation.studies import false_positives, utility
 from evaluation.studies.false_positives import Traffic
-from report.schema import read
 from tests.evaluation import gated
+from tests.evaluation.studies.command import study
 from zoo import datasets
 
 TEST = datasets.load("digits", "test")
@@ -81,13 +80,11 @@ def test_the_reference_client_is_timed(monkeypatch: pytest.MonkeyPatch) -> None:
     false_positives.hashes_per_s.cache_clear()
 
 
-def test_the_program(charging: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_program(charging: Path, tmp_path: Path) -> None:
     gated.archive(tmp_path, "undefended")
     gated.archive(tmp_path, "same", gate=gated.GATE)
-    words = ["x", str(gated.recipe(tmp_path)), "--policies", "same", "pow", "--run", str(tmp_path / "run")]
-    monkeypatch.setattr(sys, "argv", [*words, "--store", str(tmp_path)])
-    false_positives.main()
-    report = read(tmp_path / "run" / "report.json")
+    words = ("--policies", "same", "pow")
+    report = study("false-positives", *words, run=tmp_path / "run", store=tmp_path, recipe=gated.recipe(tmp_path))
     told = {(row.policy, row.traffic): row for row in report.false_positives}
     kinds = {traffic: row.malicious for (policy, traffic), row in told.items() if policy == "same"}
     assert [name for name, malicious in kinds.items() if malicious] == [

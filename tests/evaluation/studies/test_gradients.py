@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,8 +15,9 @@ from attacks.oracle import REFUSED, Answers, Oracle
 from evaluation.oracles import OracleError
 from evaluation.studies import gradients
 from evaluation.studies.gradients import Probes
-from report.schema import GradientRow, read
-from tests.conftest import RECIPE, Smoke
+from report.schema import GradientRow, Report
+from tests.conftest import Smoke
+from tests.evaluation.studies.command import study
 
 CLASSES = 4
 WEIGHTS = torch.randn(CLASSES, 25, generator=torch.Generator().manual_seed(3))
@@ -73,10 +73,8 @@ def cosine(oracle: Oracle, *, repeats: int) -> float:
     return F.cosine_similarity(seen, gradients.coefficients(asked, Silent(), Linear()), dim=1).mean().item()
 
 
-def run(monkeypatch: pytest.MonkeyPatch, smoke: Smoke, folder: Path, *words: str, build: Path | None = None) -> None:
-    places = ["--run", str(folder), "--store", str(smoke.store), "--build", str(build or smoke.build)]
-    monkeypatch.setattr(sys, "argv", ["gradients", str(RECIPE), *places, *words])
-    gradients.main()
+def run(smoke: Smoke, folder: Path, *words: str, build: Path | None = None) -> Report:
+    return study("gradients", "--build", str(build or smoke.build), *words, run=folder, store=smoke.store)
 
 
 def test_directions_are_orthonormal_and_no_probe_leaves_the_pixels_range() -> None:
@@ -133,11 +131,9 @@ def test_probes_without_probabilities_are_an_error(oracle: Callable[..., Answers
         gradients.estimates(probes(2), Silent(), oracle, epsilon=0.1, repeats=1, name="made-up")
 
 
-def test_the_program(smoke: Smoke, baselines: Smoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run(monkeypatch, smoke, tmp_path, "--policies", "undefended", "randp", "--images", "12")
-    rows = {
-        (row.policy, row.traffic, row.epsilon, row.repeats): row for row in read(tmp_path / "report.json").gradients
-    }
+def test_the_program(smoke: Smoke, baselines: Smoke, tmp_path: Path) -> None:
+    report = run(smoke, tmp_path, "--policies", "undefended", "randp", "--images", "12")
+    rows = {(row.policy, row.traffic, row.epsilon, row.repeats): row for row in report.gradients}
     assert rows.keys() == {
         (policy, traffic, epsilon, repeats)
         for policy in ("undefended", "randp")
@@ -157,19 +153,17 @@ def test_the_program(smoke: Smoke, baselines: Smoke, tmp_path: Path, monkeypatch
     assert worst("randp", 1e-3, max) < 0.5
 
 
-def test_policies_that_have_no_one_gradient_are_refused(
-    smoke: Smoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_policies_that_have_no_one_gradient_are_refused(smoke: Smoke, tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match=r"smoke-label: .* tells labels only"):
-        run(monkeypatch, smoke, tmp_path, "--policies", "label", "--images", "2")
+        run(smoke, tmp_path, "--policies", "label", "--images", "2")
     with pytest.raises(SystemExit, match=r"smoke-edm: expected a policy of one member.*; got 3"):
-        run(monkeypatch, smoke, tmp_path, "--policies", "edm", "--images", "2")
+        run(smoke, tmp_path, "--policies", "edm", "--images", "2")
 
 
-def test_the_graph_has_to_be_the_archives(smoke: Smoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_graph_has_to_be_the_archives(smoke: Smoke, tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match=r"victim\.ts\.pt: no such graph; export the recipe first"):
-        run(monkeypatch, smoke, tmp_path, "--policies", "undefended", "--images", "2", build=tmp_path)
+        run(smoke, tmp_path, "--policies", "undefended", "--images", "2", build=tmp_path)
     (tmp_path / "smoke").mkdir()
     (tmp_path / "smoke" / "victim.ts.pt").write_bytes((smoke.build / "smoke" / "edm-0.ts.pt").read_bytes())
     with pytest.raises(SystemExit, match=r"expected the archive's answers within 0\.0001, got .* apart"):
-        run(monkeypatch, smoke, tmp_path, "--policies", "undefended", "--images", "2", build=tmp_path)
+        run(smoke, tmp_path, "--policies", "undefended", "--images", "2", build=tmp_path)

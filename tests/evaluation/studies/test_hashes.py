@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import sys
 from pathlib import Path
 
 import pytest
@@ -15,8 +14,9 @@ from evaluation.oracles import InProcessOracle
 from evaluation.studies import hashes
 from evaluation.studies.hashes import dct, sha1
 from export.archive import PolicyTable, Serving, archive
-from report.schema import InvarianceRow, ResultError, read
+from report.schema import InvarianceRow, ResultError
 from tests.conftest import RECIPE, Smoke
+from tests.evaluation.studies.command import study
 from zoo import datasets
 
 TEST = datasets.load("digits", "test")
@@ -94,7 +94,7 @@ def test_a_row_has_one_member_however_it_is_batched(smoke: Smoke) -> None:
     assert len(alone.unique()) == 3
 
 
-def test_the_program(smoke: Smoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_program(smoke: Smoke, tmp_path: Path) -> None:
     recipe = recipes.read(RECIPE)
     policies = ("edm", "edm-class-confidence")
     for policy in policies:
@@ -108,10 +108,8 @@ def test_the_program(smoke: Smoke, tmp_path: Path, monkeypatch: pytest.MonkeyPat
             store=tmp_path,
             data=None,
         )
-    words = ["hashes", str(RECIPE), "--policies", *policies, "--run", str(tmp_path)]
-    monkeypatch.setattr(sys, "argv", [*words, "--store", str(tmp_path), "--images", "40", "--copies", "3"])
-    hashes.main()
-    report = read(tmp_path / "report.json")
+    few = ("--images", "40", "--copies", "3")
+    report = study("hashes", "--policies", *policies, *few, run=tmp_path, store=tmp_path)
     traffic = {"benign (digits)", "thief (flower)", "uniform noise", "untrained generators"}
     assert {row.traffic for row in report.routing} == {row.traffic for row in report.invariance} == traffic
     assert {row.policy for row in report.routing} == {*policies, "dct", "sha1"}
@@ -128,10 +126,8 @@ def test_the_program(smoke: Smoke, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert kept["sha1"] == pytest.approx(1 / 3, abs=0.15)
 
 
-def test_a_policy_of_one_member_has_no_hash(smoke: Smoke, monkeypatch: pytest.MonkeyPatch) -> None:
-    words = ["hashes", str(RECIPE), "--policies", "undefended", "--run", "x", "--store", str(smoke.store)]
-    monkeypatch.setattr(sys, "argv", words)
+def test_a_policy_of_one_member_has_no_hash(smoke: Smoke, tmp_path: Path) -> None:
     with pytest.raises(
         SystemExit, match="undefended: expected a policy that routes rows to its members, got one without"
     ):
-        hashes.main()
+        study("hashes", "--policies", "undefended", run=tmp_path, store=smoke.store)

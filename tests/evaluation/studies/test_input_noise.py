@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +9,11 @@ import pytest
 import torch
 
 import recipes
-from evaluation.oracles import InProcessOracle, OracleError
+from evaluation.oracles import InProcessOracle
 from evaluation.studies import input_noise
-from report.schema import NoiseRow, read
+from report.schema import NoiseRow
 from tests.conftest import RECIPE, Smoke
+from tests.evaluation.studies.command import study
 from zoo import datasets
 
 TEST = datasets.load("digits", "test")
@@ -21,10 +21,11 @@ BENIGN, SHIFTED = "benign (digits)", "shifted benign (digits)"
 RMS = 0.05  # of the smoke recipe's generator
 
 
-def run(monkeypatch: pytest.MonkeyPatch, noisy: Smoke, folder: Path, *policies: str) -> None:
-    words = ["noise", str(RECIPE), "--policies", *policies, "--run", str(folder), "--store", str(noisy.store)]
-    monkeypatch.setattr(sys, "argv", words)
-    input_noise.main()
+def measured(noisy: Smoke, policy: str, met: input_noise.Traffic) -> NoiseRow:
+    """The only row of a policy, seeded as the study is."""
+    with InProcessOracle(noisy.archive(policy), seed=0) as oracle:
+        (row,) = input_noise.measure(oracle, met, recipe="smoke", policy=policy)
+    return row
 
 
 def test_a_draw_is_what_a_client_is_told_against_what_no_client_sees(noisy: Smoke) -> None:
@@ -55,12 +56,11 @@ def test_images_without_labels_have_no_accuracy(noisy: Smoke) -> None:
 
 def test_fresh_noise_is_drawn_five_times_and_keyed_noise_once(noisy: Smoke) -> None:
     met: input_noise.Traffic = {BENIGN: (TEST.pixels[:40], TEST.labels[:40] if TEST.labels is not None else None)}
-    (fresh,) = input_noise.measure("smoke", "meco", noisy.store, met)
-    (keyed,) = input_noise.measure("smoke", "meco-keyed", noisy.store, met)
+    fresh, keyed = measured(noisy, "meco", met), measured(noisy, "meco-keyed", met)
     assert (len(set(fresh.l1)), len(fresh.accuracy), fresh.images) == (5, 5, 40)
     assert (len(keyed.l1), len(keyed.label_flips), len(keyed.accuracy)) == (1, 1, 1)
-    assert list(input_noise.measure("smoke", "meco", noisy.store, met)) == [fresh]
-    assert list(input_noise.measure("smoke", "meco-keyed", noisy.store, met)) == [keyed]
+    assert measured(noisy, "meco", met) == fresh
+    assert measured(noisy, "meco-keyed", met) == keyed
 
 
 def test_the_traffic_and_who_has_labels(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,21 +76,17 @@ def test_the_traffic_and_who_has_labels(monkeypatch: pytest.MonkeyPatch) -> None
 def test_the_program(noisy: Smoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(input_noise, "ROWS", 40)
     monkeypatch.setattr(input_noise, "DRAWS", 2)
-    run(monkeypatch, noisy, tmp_path, "meco", "meco-keyed")
-    rows: dict[tuple[str, str], NoiseRow] = {
-        (row.policy, row.traffic): row for row in read(tmp_path / "report.json").noise
-    }
+    report = study("input-noise", "--policies", "meco", "meco-keyed", run=tmp_path, store=noisy.store)
+    rows: dict[tuple[str, str], NoiseRow] = {(row.policy, row.traffic): row for row in report.noise}
     assert len(rows) == 2 * 5
     assert {len(row.l1) for (policy, _), row in rows.items() if policy == "meco"} == {2}
     assert {traffic for (_, traffic), row in rows.items() if row.accuracy} == {BENIGN, SHIFTED}
     assert all(0 < row.rms < 1.1 * RMS for row in rows.values())
 
 
-def test_policies_without_noise_are_refused(
-    noisy: Smoke, smoke: Smoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_policies_without_noise_are_refused(noisy: Smoke, smoke: Smoke, tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match=r"smoke-undefended: expected a policy with noise and one member"):
-        run(monkeypatch, smoke, tmp_path, "undefended")
-    with pytest.raises(OracleError, match=r"smoke-nothing\.mar: no such archive"):
-        list(input_noise.measure("smoke", "nothing", noisy.store, {}))
+        study("input-noise", "--policies", "undefended", run=tmp_path, store=smoke.store)
+    with pytest.raises(SystemExit, match=r"smoke-nothing\.mar: no such archive"):
+        study("input-noise", "--policies", "nothing", run=tmp_path, store=noisy.store)
     assert not (tmp_path / "report.json").exists()

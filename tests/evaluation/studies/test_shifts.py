@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,8 +13,8 @@ from evaluation.oracles import InProcessOracle
 from evaluation.studies import shifts
 from evaluation.traffic import SHIFTS
 from report.rows.members import ShiftRow
-from report.schema import read
 from tests.evaluation import gated
+from tests.evaluation.studies.command import study
 from zoo import datasets
 from zoo.datasets import Images
 
@@ -69,14 +68,11 @@ def test_rows_that_a_gate_refuses_are_neither_right_nor_kept(tmp_path: Path) -> 
     assert (row.accuracy, row.kept, row.ece) == (0.0, 0.0, None)
 
 
-def test_the_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_program(tmp_path: Path) -> None:
     recipe = gated.recipe(tmp_path, gated.RECIPE + MISLEADER)
     gated.archive(tmp_path, "undefended")
     gated.archive(tmp_path, "label", response={"rule": "label"})
-    words = ["x", str(recipe), "--policies", "undefended", "label", "--run", str(tmp_path), "--store", str(tmp_path)]
-    monkeypatch.setattr(sys, "argv", words)
-    shifts.main()
-    report = read(tmp_path / "report.json")
+    report = study("shifts", "--policies", "undefended", "label", run=tmp_path, store=tmp_path, recipe=recipe)
     by_policy = {policy: [row for row in report.shifts if row.policy == policy] for policy in ("undefended", "label")}
     # the same images and the same predictor: all is equal but what a label cannot tell
     assert [(row.shift, row.accuracy, row.kept) for row in by_policy["undefended"]] == [
@@ -88,8 +84,6 @@ def test_the_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert report.run.settings["shifts.augment"]["crop"] == 0.8
 
 
-def test_a_missing_archive_says_what_to_build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    words = ["x", str(gated.recipe(tmp_path)), "--policies", "nothing", "--run", str(tmp_path)]
-    monkeypatch.setattr(sys, "argv", [*words, "--store", str(tmp_path)])
+def test_a_missing_archive_says_what_to_build(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match=r"made-up-nothing\.mar: no such archive; build it first"):
-        shifts.main()
+        study("shifts", "--policies", "nothing", run=tmp_path, store=tmp_path, recipe=gated.recipe(tmp_path))

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from evaluation.studies import training
-from report.schema import read
-from tests.conftest import RECIPE, Smoke
+from tests.conftest import Smoke
+from tests.evaluation.studies.command import study
 
 MEMBER = {
     "architecture": "lenet5",
@@ -67,11 +66,8 @@ def test_what_was_not_searched_or_told_is_absent() -> None:
     assert training.each("mnist", "misleader", facts) == []
 
 
-def test_the_program(smoke: Smoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    words = ["x", str(RECIPE), "--policies", "undefended", "edm", "label", "--run", str(tmp_path)]
-    monkeypatch.setattr(sys, "argv", [*words, "--store", str(smoke.store)])
-    training.main()
-    report = read(tmp_path / "report.json")
+def test_the_program(smoke: Smoke, tmp_path: Path) -> None:
+    report = study("training", "--policies", "undefended", "edm", "label", run=tmp_path, store=smoke.store)
     rows = {row.predictor: row for row in report.training}
     assert {name: (row.members, row.epochs) for name, row in rows.items()} == {"victim": (1, 8), "edm": (3, 8)}
     assert rows["edm"].coherence is not None
@@ -79,3 +75,8 @@ def test_the_program(smoke: Smoke, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert report.members == ()
     assert report.run.settings["trained.edm"]["auxiliary"] == "china"
     assert "auxiliary" not in report.run.settings["trained.victim"]
+
+
+def test_a_policy_that_the_recipe_has_not_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match=r"no \[policies.nothing\]; it has undefended, edm, label"):
+        study("training", "--policies", "nothing", run=tmp_path, store=tmp_path)

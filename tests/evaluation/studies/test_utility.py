@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
@@ -10,8 +9,8 @@ import torch
 
 from evaluation.oracles import InProcessOracle
 from evaluation.studies import utility
-from report.schema import read
-from tests.conftest import RECIPE, Smoke
+from tests.conftest import Smoke
+from tests.evaluation.studies.command import study
 from zoo import datasets
 
 TEST = datasets.load("digits", "test")
@@ -40,13 +39,8 @@ def test_a_row_costs_as_many_networks_as_run_for_it(smoke: Smoke, policy: str, n
         assert utility.forward_passes(oracle.pipeline.policy) == networks
 
 
-def test_where_all_members_answer_no_row_is_routed(
-    smoke: Smoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    words = ["utility", str(RECIPE), "--policies", "averaged", "--run", str(tmp_path), "--store", str(smoke.store)]
-    monkeypatch.setattr(sys, "argv", words)
-    utility.main()
-    report = read(tmp_path / "report.json")
+def test_where_all_members_answer_no_row_is_routed(smoke: Smoke, tmp_path: Path) -> None:
+    report = study("utility", "--policies", "averaged", run=tmp_path, store=smoke.store)
     assert [row.policy for row in report.policies] == ["averaged"]
     assert not report.routing
 
@@ -58,11 +52,8 @@ def test_the_shift_is_small_and_always_the_same() -> None:
     assert 0 < (once - TEST.pixels[:20]).abs().mean() < 0.2
 
 
-def test_the_program(smoke: Smoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    words = ["utility", str(RECIPE), "--policies", "edm", "--run", str(tmp_path), "--store", str(smoke.store)]
-    monkeypatch.setattr(sys, "argv", words)
-    utility.main()
-    report = read(tmp_path / "report.json")
+def test_the_program(smoke: Smoke, tmp_path: Path) -> None:
+    report = study("utility", "--policies", "edm", run=tmp_path, store=smoke.store)
     assert [row.policy for row in report.policies] == ["edm"]
     assert report.policies[0].forward_passes == 2.0
     counted = {traffic: sum(row.rows for row in report.routing if row.traffic == traffic) for traffic in TRAFFIC}
@@ -70,8 +61,6 @@ def test_the_program(smoke: Smoke, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert {row.traffic for row in report.routing} == set(TRAFFIC)
 
 
-def test_a_missing_archive_says_what_to_build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    words = ["utility", str(RECIPE), "--policies", "edm", "--run", str(tmp_path), "--store", str(tmp_path)]
-    monkeypatch.setattr(sys, "argv", words)
+def test_a_missing_archive_says_what_to_build(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match=r"smoke-undefended\.mar: no such archive; build it first"):
-        utility.main()
+        study("utility", "--policies", "edm", run=tmp_path, store=tmp_path)

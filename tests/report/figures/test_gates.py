@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+import recipes
 from evaluation.oracles import InProcessOracle, OracleError
 from evaluation.studies import reconstructions
+from evaluation.studies.study import StudyError, Task
 from report.figures import gates
 from tests.evaluation import gated
 from tests.report.synthetic import curve_row
@@ -64,18 +66,19 @@ def test_the_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         return b"a picture"
 
     monkeypatch.setattr(gates, "pictures", kept)
-    words = ["x", str(gated.recipe(tmp_path)), "--run", str(tmp_path / "run"), "--store", str(tmp_path)]
-    monkeypatch.setattr(sys, "argv", [*words, "--policy", "same"])
-    reconstructions.main()
+    task = Task(recipes.read(gated.recipe(tmp_path)), ("same",), tmp_path / "run", tmp_path)
+    (found,) = reconstructions.study(task)
+    assert found.says == str(tmp_path / "run" / "reconstructions.png")
     assert (tmp_path / "run" / "reconstructions.png").read_bytes() == b"a picture"
     assert list(drawn) == ["benign (digits)", "knockoff (flower)", "steps, without its seeds"]
     for images, made in drawn.values():
         assert images.shape == (8, 1, 28, 28)
         assert np.allclose(made, gated.reconstructed(images), atol=1e-6)
     assert (drawn["benign (digits)"][0][-1] == TEST.pixels[-1].numpy()).all()
-    monkeypatch.setattr(sys, "argv", [*words, "--policy", "undefended"])
-    with pytest.raises(SystemExit, match="made-up-undefended: expected a policy with a gate, got none"):
-        reconstructions.main()
+    with pytest.raises(OracleError, match="made-up-undefended: expected a policy with a gate, got none"):
+        list(reconstructions.study(dataclasses.replace(task, policies=("undefended",))))
+    with pytest.raises(StudyError, match="expected one policy, whose gate is pictured, got same, undefended"):
+        list(reconstructions.study(dataclasses.replace(task, policies=("same", "undefended"))))
 
 
 def test_a_graph_that_tells_no_reconstruction(tmp_path: Path) -> None:
