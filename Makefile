@@ -38,7 +38,7 @@ every    = $(sort $(foreach policy,$(1),$(nets.$(policy))))
 nets     = $(call every,$(POLICIES))
 # who answers a gate's own training: the user's own ONNX files where policies name some, else the victim
 victim   = $(filter %.onnx $(runs)/victim.safetensors,$(call every,$(policies)))
-scores   = $(patsubst %,$(runs)/%.calibration.json,$(filter $(gated),$(POLICIES)))
+scores   = $(patsubst %,$(runs)/%.calibration.json,$(filter $(gates),$(POLICIES)))
 graphs   = build/$(name)/.exported
 archives = $(POLICIES:%=model_store/$(name)-%.mar)
 models   = $(POLICIES:%=$(name)-%)
@@ -152,7 +152,7 @@ $(graphs): $$(nets) $(wildcard export/*.py)
 	touch $@
 
 # the gates of POLICIES, or all that the recipe has where none of them has one
-calibrated = $(or $(filter $(gated),$(POLICIES)),$(gated))
+calibrated = $(or $(filter $(gates),$(POLICIES)),$(gates))
 
 calibrate: $$(call every,$$(calibrated)) ## thresholds of gates again (IMAGES=DIR: from your own benign images)
 	$(py) -m training.calibration $(spec) --policies $(calibrated) $(if $(IMAGES),--images $(IMAGES))
@@ -194,7 +194,7 @@ attack: | $(ready) ## thieves (ATTACKS, CLIENTS, DILUTION) against the running s
 	  $(if $(ATTACKS),--attacks $(ATTACKS)) --clients $(CLIENTS) --dilution $(DILUTION)
 
 report: | $(ready) ## utility figures and the report of RUN
-	$(py) -m evaluation.studies.utility $(spec) --policies $(POLICIES) --run $(RUN)
+	$(py) -m evaluation.studies utility $(spec) --policies $(POLICIES) --run $(RUN)
 	$(py) -m report.html $(RUN)
 
 fuzz: POLICIES = $(attacked)
@@ -252,10 +252,10 @@ reproduce: $$(patsubst %,reproduce-%,$$(filter edm meco same misleader,$$(tables
 
 reproduce-edm: key ## EDM alone
 	$(MAKE) archive POLICIES="$(studied)"
-	$(py) -m evaluation.studies.training $(spec) --policies $(studied) --run $(RUN)
-	$(py) -m evaluation.studies.utility $(spec) --policies $(studied) --run $(RUN)
-	$(py) -m evaluation.studies.coherence $(spec) --policies ensemble edm --run $(RUN)
-	$(py) -m evaluation.studies.hashes $(spec) --policies edm edm-class-confidence --run $(RUN)
+	$(py) -m evaluation.studies training $(spec) --policies $(studied) --run $(RUN)
+	$(py) -m evaluation.studies utility $(spec) --policies $(studied) --run $(RUN)
+	$(py) -m evaluation.studies coherence $(spec) --policies ensemble edm --run $(RUN)
+	$(py) -m evaluation.studies hashes $(spec) --policies edm edm-class-confidence --run $(RUN)
 	$(py) -m evaluation.matrix $(spec) --only $(edm_tables) --run $(RUN)
 	$(py) -m report.html $(RUN)
 	mkdir -p results
@@ -265,13 +265,13 @@ reproduce-edm: key ## EDM alone
 reproduce-meco: RUN = reports/$(name)-meco
 reproduce-meco: key ## MeCo alone
 	$(MAKE) archive POLICIES="$(beside) $(noisy)"
-	$(py) -m evaluation.studies.training $(spec) --policies undefended $(noisy) --run $(RUN)
-	$(py) -m evaluation.studies.utility $(spec) --policies $(beside) $(noisy) --run $(RUN)
-	$(py) -m evaluation.studies.input_noise $(spec) --policies $(noisy) --run $(RUN)
-	$(py) -m evaluation.studies.averaging $(spec) --policies $(filter-out undefended,$(probed)) --run $(RUN)
-	$(py) -m evaluation.studies.gradients $(spec) --policies $(probed) --run $(RUN)
+	$(py) -m evaluation.studies training $(spec) --policies undefended $(noisy) --run $(RUN)
+	$(py) -m evaluation.studies utility $(spec) --policies $(beside) $(noisy) --run $(RUN)
+	$(py) -m evaluation.studies input-noise $(spec) --policies $(noisy) --run $(RUN)
+	$(py) -m evaluation.studies averaging $(spec) --policies $(filter-out undefended,$(probed)) --run $(RUN)
+	$(py) -m evaluation.studies gradients $(spec) --policies $(probed) --run $(RUN)
 	$(py) -m evaluation.matrix $(spec) --only $(call named,meco) --run $(RUN)
-	$(py) -m bench.defenses $(spec) --run $(RUN)
+	$(py) -m bench.costs defenses $(spec) --run $(RUN)
 	$(py) -m report.html $(RUN)
 	mkdir -p results
 	cp $(RUN)/report.json results/meco-$(name).json
@@ -280,13 +280,13 @@ reproduce-meco: key ## MeCo alone
 reproduce-same: RUN = reports/$(name)-same
 reproduce-same: key ## SAME alone
 	$(MAKE) archive POLICIES="$(unguarded) $(scored) $(filter-out $(scored),$(gated))"
-	$(py) -m evaluation.studies.utility $(spec) --policies $(unguarded) $(gated) --run $(RUN)
-	$(py) -m evaluation.studies.detection $(spec) --policies $(scored) $(if $(filter edm-fixed,$(unguarded)),--ensemble edm-fixed) --run $(RUN)
-	$(py) -m evaluation.studies.false_positives $(spec) --policies $(priced) --run $(RUN)
-	$(py) -m evaluation.studies.reconstructions $(spec) --policy same-observe --run $(RUN)
+	$(py) -m evaluation.studies utility $(spec) --policies $(unguarded) $(gated) --run $(RUN)
+	$(py) -m evaluation.studies detection $(spec) --policies $(scored) $(if $(filter edm-fixed,$(unguarded)),--ensemble edm-fixed) --run $(RUN)
+	$(py) -m evaluation.studies false-positives $(spec) --policies $(priced) --run $(RUN)
+	$(py) -m evaluation.studies reconstructions $(spec) --policies same-observe --run $(RUN)
 	$(py) -m evaluation.matrix $(spec) --only $(call named,same) --run $(RUN)
-	$(py) -m bench.gates $(spec) --policies $(scored) --run $(RUN)
-	$(py) -m bench.precision $(spec) --policies same-observe --run $(RUN)
+	$(py) -m bench.costs gates $(spec) --policies $(scored) --run $(RUN)
+	$(py) -m bench.costs precision $(spec) --policies same-observe --run $(RUN)
 	$(py) -m report.html $(RUN)
 	mkdir -p results
 	cp $(RUN)/report.json results/same-$(name).json
@@ -296,11 +296,11 @@ reproduce-same: key ## SAME alone
 reproduce-misleader: RUN = reports/$(name)-misleader
 reproduce-misleader: key ## MISLEADER alone
 	$(MAKE) archive POLICIES="$(distilled)"
-	$(py) -m evaluation.studies.training $(spec) --policies $(filter-out label,$(distilled)) --run $(RUN)
-	$(py) -m evaluation.studies.utility $(spec) --policies $(distilled) --run $(RUN)
-	$(py) -m evaluation.studies.shifts $(spec) --policies $(filter-out label,$(distilled)) --run $(RUN)
+	$(py) -m evaluation.studies training $(spec) --policies $(filter-out label,$(distilled)) --run $(RUN)
+	$(py) -m evaluation.studies utility $(spec) --policies $(distilled) --run $(RUN)
+	$(py) -m evaluation.studies shifts $(spec) --policies $(filter-out label,$(distilled)) --run $(RUN)
 	$(py) -m evaluation.matrix $(spec) --only $(call named,misleader) --run $(RUN)
-	$(py) -m bench.ensembles $(spec) --policies $(call offered,distilled misleader misleader-routed) --run $(RUN)
+	$(py) -m bench.costs ensembles $(spec) --policies $(call offered,distilled misleader misleader-routed) --run $(RUN)
 	$(py) -m report.html $(RUN)
 	mkdir -p results
 	cp $(RUN)/report.json results/misleader-$(name).json
@@ -309,7 +309,7 @@ reproduce-misleader: key ## MISLEADER alone
 thieves: RUN = reports/$(name)-thieves
 thieves: key ## every attack on every policy of RECIPE: results/thieves-RECIPE.json
 	$(MAKE) archive POLICIES="$(robbed)"
-	$(py) -m evaluation.studies.utility $(spec) --policies $(robbed) --run $(RUN)
+	$(py) -m evaluation.studies utility $(spec) --policies $(robbed) --run $(RUN)
 	$(py) -m evaluation.matrix $(spec) --only $(call named,thieves) --run $(RUN)
 	$(py) -m report.html $(RUN)
 	mkdir -p results
@@ -354,19 +354,19 @@ bench-fusing: | $(ready) ## a policy's graphs as one graph: results/fusing.json 
 
 bench-defenses: key ## what input noise and poisoned answers cost beside the victim alone (on an idle machine)
 	$(MAKE) archive RECIPE=bench-resnet18 POLICIES="undefended randp mad grad meco meco-keyed"
-	$(py) -m bench.defenses bench-resnet18 --run reports/bench-defenses
+	$(py) -m bench.costs defenses bench-resnet18 --run reports/bench-defenses
 	cp reports/bench-defenses/report.json results/meco-bench-resnet18.json
 	$(py) -m report.pages.meco
 
 bench-gates: key ## what SAME's gate costs beside a ResNet18, by its size (on an idle machine)
 	$(MAKE) archive RECIPE=bench-gates POLICIES="undefended same-observe same-small same-vit-tiny"
-	$(py) -m bench.gates bench-gates --policies same-observe same-small same-vit-tiny --run reports/bench-gates
+	$(py) -m bench.costs gates bench-gates --policies same-observe same-small same-vit-tiny --run reports/bench-gates
 	cp reports/bench-gates/report.json results/same-bench-gates.json
 	$(py) -m report.pages.same
 
 bench-misleader: key ## what an averaged and a routed ensemble cost beside their members (on an idle machine)
 	$(MAKE) archive RECIPE=bench-misleader POLICIES="undefended misleader misleader-routed"
-	$(py) -m bench.ensembles bench-misleader --policies misleader misleader-routed --run reports/bench-misleader
+	$(py) -m bench.costs ensembles bench-misleader --policies misleader misleader-routed --run reports/bench-misleader
 	cp reports/bench-misleader/report.json results/misleader-bench.json
 	$(py) -m report.pages.misleader
 

@@ -28,13 +28,15 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional as F
 
+from evaluation.studies.study import StudyError
+
 # So many candidates are the most that the public code tries one by one.
 ALL_VERTICES = 10
 
 Vector = NDArray[np.float32]
 
 
-class TooManyClassesError(ValueError):
+class TooManyClassesError(StudyError):
     """More classes than candidates can be tried for, one by one."""
 
 

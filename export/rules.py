@@ -5,7 +5,7 @@
 Variables for the Makefile, which includes the file and reads no TOML itself:
 
     policies     every [policies.NAME], in the recipe's order
-    gated        those with a gate
+    gates        those with a gate
     tables       every table of the recipe
     evaluations  every [evaluate.NAME]
     nets.NAME    the files that policy NAME runs: checkpoints under $(runs), or the owner's own ONNX file
@@ -44,7 +44,7 @@ def rules(recipe: recipes.Recipe) -> str:
     policies = recipe.family("policies", PolicyTable)
     lines = [
         _line("policies", policies),
-        _line("gated", (name for name, table in policies.items() if table.gate is not None)),
+        _line("gates", (name for name, table in policies.items() if table.gate is not None)),
         _line("tables", recipe.tables),
         _line("evaluations", recipe.tables.get("evaluate", {})),
     ]

@@ -34,7 +34,7 @@ def study(task: Task) -> Iterator[Found]:
     met = {name: images[:IMAGES] for name, images in kept if name.startswith(TRAFFIC)}
     for policy, oracle in task.oracles(seed=SEED):
         rows = list(measure(oracle, met, recipe=task.recipe.name, policy=policy))
-        yield Found(rows, says="\n".join(map(told, rows)))
+        yield Found(rows, says="\n".join(map(line, rows)))
 
 
 def measure(
@@ -73,7 +73,7 @@ def asked(oracle: InProcessOracle, images: torch.Tensor, strength: Variation | N
     return answers.view(len(images), most, -1)
 
 
-def told(row: DenoisingRow) -> str:
+def line(row: DenoisingRow) -> str:
     """A row's line on the terminal."""
     return f"{row.recipe}-{row.policy}, {row.traffic}, {row.copies} {row.copying} copies: l1 {row.l1:.4f}"
 

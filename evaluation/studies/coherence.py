@@ -27,7 +27,7 @@ def study(task: Task) -> Iterator[Found]:
     traffic = dict(kinds(task.recipe, task.test, task.data))
     for policy, oracle in task.oracles():
         rows = list(measure(oracle, traffic, recipe=task.recipe.name, policy=policy))
-        yield Found(rows, says="\n".join(map(told, rows)))
+        yield Found(rows, says="\n".join(map(line, rows)))
 
 
 def measure(
@@ -58,7 +58,7 @@ def coherence(answers: torch.Tensor) -> np.ndarray:
     return largest
 
 
-def told(row: CoherenceRow) -> str:
+def line(row: CoherenceRow) -> str:
     """A row's line on the terminal."""
     return f"{row.recipe}-{row.policy}, {row.traffic}: mean coherence {row.mean:.3f}"
 

@@ -42,7 +42,7 @@ def study(task: Task, *, outlier_exposure: str | None, ensemble: str | None, onl
     opened = task.oracles(detector.policy for detector in chosen)
     for number, (detector, (_, oracle)) in enumerate(zip(chosen, opened, strict=True)):
         rows, curves = judge(oracle, detector, job, streams, diluted=number == 0)
-        yield Found([*rows, *curves], says=told(rows), settings=gate(oracle))
+        yield Found([*rows, *curves], says=lines(rows), settings=gate(oracle))
 
 
 def judge(
@@ -145,7 +145,7 @@ def gate(oracle: InProcessOracle) -> dict[str, Any]:
     }
 
 
-def told(rows: Sequence[DetectionRow]) -> str:
+def lines(rows: Sequence[DetectionRow]) -> str:
     """A line a row, those of Table 4 left out."""
     return "\n".join(
         f"{row.detector:<20}{row.attack}{', without its seeds' if row.seeds_left_out else ''}, {row.budget}: "

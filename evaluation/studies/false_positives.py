@@ -60,7 +60,7 @@ def study(task: Task) -> Iterator[Found]:
     yield Found(settings=thieves(task.recipe))
     for _, oracle in task.oracles():
         flagged, paid = measure(oracle, met)
-        yield Found([*flagged, *paid], says=told(flagged, paid), settings=gate(oracle))
+        yield Found([*flagged, *paid], says=lines(flagged, paid), settings=gate(oracle))
 
 
 def benign(job: Job) -> Iterator[Traffic]:
@@ -158,7 +158,7 @@ def hashes_per_s(algorithm: str, cost: int, memory: int) -> float:
         attempts *= 2
 
 
-def told(flagged: Sequence[FalsePositiveRow], paid: Sequence[WorkRow]) -> str:
+def lines(flagged: Sequence[FalsePositiveRow], paid: Sequence[WorkRow]) -> str:
     """A line a traffic."""
     prices = {row.traffic: f", {row.mean:.0f} hashes a row" for row in paid}
     return "\n".join(

@@ -66,7 +66,7 @@ def study(task: Task, *, images: int, build: Path) -> Iterator[Found]:
     graphs = build / task.recipe.name
     for policy, oracle in task.oracles(seed=SEED):
         for row in measure(oracle, probes, network, graphs, recipe=task.recipe.name, policy=policy):
-            yield Found([row], says=told(row))
+            yield Found([row], says=line(row))
 
 
 @dataclass(frozen=True)
@@ -167,7 +167,7 @@ def _graph(path: Path) -> nn.Module:
     return graph
 
 
-def told(row: GradientRow) -> str:
+def line(row: GradientRow) -> str:
     """A row's line on the terminal."""
     return (
         f"{row.recipe}-{row.policy}, {row.traffic}, epsilon {row.epsilon:g}, "

@@ -56,13 +56,13 @@ def study(task: Task, *, images: int, copies: int) -> Iterator[Found]:
         routing = balance(oracle.members, traffic, counts[-1], **place)
         invariance = keep(oracle.members, traffic, counts[-1], images, copies, **place)
         costs = [cost(oracle, task.test.pixels, batch, **place) for batch in BATCHES]
-        yield Found([*routing, *invariance, *costs], says=told(routing, invariance))
+        yield Found([*routing, *invariance, *costs], says=lines(routing, invariance))
     for count in dict.fromkeys(counts):
         for name, public in PUBLIC_HASHES.items():
             place = {"recipe": task.recipe.name, "policy": name}
             routing = balance(_among(count, public), traffic, count, **place)
             invariance = keep(_among(count, public), traffic, count, images, copies, **place)
-            yield Found([*routing, *invariance], says=told(routing, invariance))
+            yield Found([*routing, *invariance], says=lines(routing, invariance))
 
 
 def balance(
@@ -140,16 +140,16 @@ def cost(oracle: InProcessOracle, images: torch.Tensor, batch: int, *, recipe: s
     )
 
 
-def told(routing: Sequence[RoutingRow], invariance: Sequence[InvarianceRow]) -> str:
+def lines(routing: Sequence[RoutingRow], invariance: Sequence[InvarianceRow]) -> str:
     """A line for each traffic of one hash: entropy, and the share kept at each strength."""
-    lines = []
+    found = []
     for traffic in dict.fromkeys(row.traffic for row in routing):
         used = entropy([row.rows for row in routing if row.traffic == traffic])
         kept = [row.kept for row in invariance if row.traffic == traffic]
-        lines.append(
+        found.append(
             f"{routing[0].policy:<24}{traffic:<26}balance {used:.3f}  kept {' '.join(f'{share:.3f}' for share in kept)}"
         )
-    return "\n".join(lines)
+    return "\n".join(found)
 
 
 def dct(images: torch.Tensor, members: int) -> torch.Tensor:

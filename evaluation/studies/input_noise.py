@@ -41,7 +41,7 @@ def study(task: Task) -> Iterator[Found]:
     met = traffic(task.recipe, task.test, task.data)
     for policy, oracle in task.oracles(seed=SEED):
         rows = list(measure(oracle, met, recipe=task.recipe.name, policy=policy))
-        yield Found(rows, says="\n".join(map(told, rows)))
+        yield Found(rows, says="\n".join(map(line, rows)))
 
 
 def traffic(recipe: recipes.Recipe, test: Images, data: Path | None) -> Traffic:
@@ -109,7 +109,7 @@ def drawn(oracle: InProcessOracle, images: torch.Tensor, labels: torch.Tensor | 
     )
 
 
-def told(row: NoiseRow) -> str:
+def line(row: NoiseRow) -> str:
     """A row's line on the terminal."""
     return f"{row.recipe}-{row.policy}, {row.traffic}: l1 {np.mean(row.l1):.4f}, RMS of h {row.rms:.3f}"
 

@@ -18,7 +18,6 @@ import torch
 from numpy.typing import NDArray
 
 from evaluation import recordings
-from evaluation.detectors import graph_of
 from evaluation.oracles import InProcessOracle, OracleError
 from evaluation.studies.study import Found, Study, StudyError, Task
 from report.figures import gates

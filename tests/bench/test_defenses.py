@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +11,11 @@ import pytest
 import recipes
 from attacks.clone import Cloning
 from attacks.service import Service
-from bench import defenses
+from bench.costs import defenses
 from defenses.responses.poisoning import GradientRedirection, Mad
 from defenses.responses.rule import Context
 from evaluation.oracles import InProcessOracle
-from report.schema import read
+from tests.bench.command import cost
 from tests.conftest import RECIPE, Smoke
 from zoo import datasets
 
@@ -61,12 +60,10 @@ def test_a_surrogate_that_is_not_the_recipe_s(baselines: Smoke) -> None:
 
 
 def test_the_program(smoke: Smoke, baselines: Smoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    words = ["x", str(RECIPE), "--run", str(tmp_path), "--store", str(baselines.store), "--build", str(smoke.build)]
-    words += ["--batches", "8", "--rounds", "3", "--seconds", "0.02", "--policies", "mad"]
-    monkeypatch.setattr(sys, "argv", words)
     monkeypatch.setattr(defenses, "POLICIES", ("undefended", "not-in-the-recipe"))
-    defenses.main()
-    rows = {(row.defense, row.form): row for row in read(tmp_path / "report.json").defense_costs}
+    words = ("--build", str(smoke.build), "--batches", "8", "--policies", "mad")
+    report = cost("defenses", *words, run=tmp_path, store=baselines.store)
+    rows = {(row.defense, row.form): row for row in report.defense_costs}
     assert set(rows) == {("undefended", "served"), ("mad", "served"), ("mad", "naive")}
     for row in rows.values():
         assert (row.architecture, row.batch, row.threads, len(row.ms_rounds)) == ("lenet5", 8, 1, 3)
@@ -77,11 +74,8 @@ def test_the_program(smoke: Smoke, baselines: Smoke, tmp_path: Path, monkeypatch
 
 
 def test_the_command_line_is_checked(smoke: Smoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    words = ["x", str(RECIPE), "--run", str(tmp_path), "--store", str(smoke.store)]
-    monkeypatch.setattr(sys, "argv", [*words, "--batches", "0"])
-    with pytest.raises(SystemExit):
-        defenses.main()
-    monkeypatch.setattr(sys, "argv", [*words, "--policies", "nothing"])
+    with pytest.raises(SystemExit, match="2"):
+        cost("defenses", "--batches", "0", run=tmp_path, store=smoke.store)
     monkeypatch.setattr(defenses, "POLICIES", ("undefended",))
     with pytest.raises(SystemExit, match=r"smoke-nothing.mar: no such archive"):
-        defenses.main()
+        cost("defenses", "--policies", "nothing", run=tmp_path, store=smoke.store)

@@ -2,35 +2,30 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from statistics import median
 
 import numpy as np
 import pytest
 
-from bench import ensembles, inprocess
-from bench.ensembles import Resident, Subject
+from bench import inprocess
+from bench.costs import ensembles
+from bench.costs.ensembles import Resident, Subject
 from bench.memory import of_this_process
 from evaluation.oracles import InProcessOracle, OracleError
-from report.schema import read
-from tests.conftest import RECIPE, Smoke
+from tests.bench.command import cost
+from tests.conftest import Smoke
 from tests.evaluation import gated
 from zoo import datasets
 
 MEMBERS = ["edm-0", "edm-1", "edm-2"]
 
 
-def words(smoke: Smoke, run: Path, *more: str) -> list[str]:
-    few = ["--rounds", "3", "--seconds", "0.02", "--batches", "1", "8"]
-    return ["x", str(RECIPE), "--run", str(run), "--store", str(smoke.store), *few, *more]
-
-
 def test_the_program(smoke: Smoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ensembles, "of_a_fresh_process", of_this_process)
-    monkeypatch.setattr(sys, "argv", words(smoke, tmp_path, "--policies", "undefended", "averaged", "edm"))
-    ensembles.main()
-    rows = {(row.policy, row.batch): row for row in read(tmp_path / "report.json").ensemble_costs}
+    words = ("--batches", "1", "8", "--policies", "undefended", "averaged", "edm")
+    report = cost("ensembles", *words, run=tmp_path, store=smoke.store)
+    rows = {(row.policy, row.batch): row for row in report.ensemble_costs}
     assert set(rows) == {(policy, batch) for policy in ("undefended", "averaged", "edm") for batch in (1, 8)}
     for row in rows.values():
         assert row.ms == pytest.approx(median(row.ms_rounds), abs=1e-4)
@@ -109,10 +104,8 @@ def test_policies_of_different_threads_are_refused(tmp_path: Path) -> None:
             list(ensembles.measure(subjects, batch=1, rounds=1, seconds=0.01))
 
 
-def test_the_command_line_is_checked(smoke: Smoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "argv", words(smoke, tmp_path, "--policies", "edm", "--batches", "0"))
-    with pytest.raises(SystemExit):
-        ensembles.main()
-    monkeypatch.setattr(sys, "argv", words(smoke, tmp_path, "--policies", "nothing"))
+def test_the_command_line_is_checked(smoke: Smoke, tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        cost("ensembles", "--policies", "edm", "--batches", "0", run=tmp_path, store=smoke.store)
     with pytest.raises(SystemExit, match=r"smoke-nothing\.mar: no such archive; build it first"):
-        ensembles.main()
+        cost("ensembles", "--policies", "nothing", run=tmp_path, store=smoke.store)

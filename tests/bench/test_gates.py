@@ -2,35 +2,34 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
 
-from bench import gates, precision
+from bench.costs import gates, precision
 from evaluation.detectors import gate
 from evaluation.oracles import InProcessOracle, OracleError
-from report.schema import read
+from report.schema import Report
+from tests.bench.command import cost
 from tests.evaluation import gated
 from zoo import datasets
 
 TEST = datasets.load("digits", "test")
-FEW = ["--rounds", "3", "--seconds", "0.02", "--batches", "8"]
 
 
-def words(folder: Path, *more: str) -> list[str]:
-    return ["x", str(gated.recipe(folder)), "--run", str(folder / "run"), "--store", str(folder), *more]
+def measured(name: str, folder: Path, *policies: str, batches: str = "8") -> Report:
+    recipe = gated.recipe(folder)
+    words = ("--batches", batches, "--policies", *policies)
+    return cost(name, *words, run=folder / "run", store=folder, recipe=recipe)
 
 
-def test_the_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_program(tmp_path: Path) -> None:
     gated.archive(tmp_path, "undefended")
     for name in ("same", "other"):
         gated.archive(tmp_path, name, gate=gated.GATE)
-    monkeypatch.setattr(sys, "argv", words(tmp_path, "--policies", "same", "other", *FEW))
-    gates.main()
-    rows = {row.policy: row for row in read(tmp_path / "run" / "report.json").gate_costs}
+    rows = {row.policy: row for row in measured("gates", tmp_path, "same", "other").gate_costs}
     assert set(rows) == {"same", "other"}
     size = (tmp_path / "graphs-same" / "same.onnx").stat().st_size
     for row in rows.values():
@@ -43,7 +42,7 @@ def test_the_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert rows["same"].undefended_us == rows["other"].undefended_us
 
 
-def test_what_has_no_gate_or_other_threads_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_has_no_gate_or_other_threads_is_refused(tmp_path: Path) -> None:
     gated.archive(tmp_path, "undefended")
     gated.archive(tmp_path, "label", response={"rule": "label"})
     gated.archive(tmp_path, "two", gate=gated.GATE, threads=2)
@@ -52,20 +51,16 @@ def test_what_has_no_gate_or_other_threads_is_refused(tmp_path: Path, monkeypatc
         ("two", "made-up-two: expected a policy of one thread, got 2"),
         ("nothing", r"made-up-nothing\.mar: no such archive"),
     ):
-        monkeypatch.setattr(sys, "argv", words(tmp_path, "--policies", policy, *FEW))
         with pytest.raises(SystemExit, match=message):
-            gates.main()
-    monkeypatch.setattr(sys, "argv", words(tmp_path, "--policies", "two", "--batches", "0"))
-    with pytest.raises(SystemExit):
-        gates.main()
+            measured("gates", tmp_path, policy)
+    with pytest.raises(SystemExit, match="2"):
+        measured("gates", tmp_path, "two", batches="0")
 
 
-def test_every_format_is_tried_and_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_format_is_tried_and_told(tmp_path: Path) -> None:
     gated.archive(tmp_path, "undefended")
     gated.archive(tmp_path, "same", gate=gated.GATE)
-    monkeypatch.setattr(sys, "argv", words(tmp_path, "--policies", "same", *FEW))
-    precision.main()
-    rows = {row.format: row for row in read(tmp_path / "run" / "report.json").gate_precision}
+    rows = {row.format: row for row in measured("precision", tmp_path, "same").gate_precision}
     assert list(rows) == ["float32", *precision.CONVERT]
     assert rows["float32"].times == pytest.approx(1)
     assert set(rows["float32"].auroc) == {"knockoff (flower)", "steps", "steps, without its seeds"}
@@ -89,9 +84,7 @@ def test_a_format_that_cannot_be_used_is_told_with_the_reason(tmp_path: Path, mo
     monkeypatch.setattr(precision, "CONVERT", {"float16": broken})
     gated.archive(tmp_path, "undefended")
     gated.archive(tmp_path, "same", gate=gated.GATE)
-    monkeypatch.setattr(sys, "argv", words(tmp_path, "--policies", "same", *FEW))
-    precision.main()
-    _, row = read(tmp_path / "run" / "report.json").gate_precision
+    _, row = measured("precision", tmp_path, "same").gate_precision
     assert (row.format, row.failed, row.us, row.auroc) == ("float16", "RuntimeError: no kernel for /x", None, {})
 
 

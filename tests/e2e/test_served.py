@@ -143,7 +143,7 @@ def test_steal_and_report(served: Served, tmp_path: Path) -> None:
     for command in (
         ("loadtests.load", RECIPE, *where, *both, "--seconds", "8"),
         ("loadtests.attack", RECIPE, *where, *both, *store),
-        ("evaluation.studies.utility", RECIPE, *both, *store),
+        ("evaluation.studies", "utility", RECIPE, *both, *store),
         ("report.html", tmp_path / "report"),
     ):
         done = run(*command)

@@ -43,7 +43,7 @@ predictor = "/data/mine.onnx"
 """
     assert rules.rules(read(tmp_path, tables + policies)).splitlines()[1:] == [
         "policies = plain routed noisy poisoned own",
-        "gated = noisy",
+        "gates = noisy",
         "tables = victim edm hash meco same_small surrogate policies",
         "evaluations =",
         "nets.plain = $(runs)/victim.safetensors",

@@ -1,6 +1,6 @@
 """A gate's graph in fewer bits: what it saves in time, and what detection loses: "gate_precision" of a report.
 
-    python -m bench.precision RECIPE --policies same-observe --run reports/RECIPE
+    python -m bench.costs precision RECIPE --policies same-observe --run reports/RECIPE
 
 Each format of CONVERT is put into the archive's own pipeline in place of the float32 graph. Time is of
 the graph alone, on one thread, all formats in turn round after round. AUROC is against the recipe's thieves
@@ -12,36 +12,31 @@ runs slower than float32 are told like any other's.
 from __future__ import annotations
 
 import copy
-import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
 from pathlib import Path
 
 import numpy as np
 import onnx
-import torch
 from numpy.typing import NDArray
 from onnx import TensorProto
 from onnxruntime import quantization
 from onnxruntime.transformers import float16
 
-import recipes
-from bench.gates import PARTS, alone, command_line, gate_file
+from bench.costs.gates import BATCHES, SECONDS, alone, gate_file
+from bench.costs.timing import PARTS, timing
 from bench.inprocess import Images, in_process
 from bench.rounds import interleaved, ratio
 from evaluation import recordings, roc
-from evaluation.detectors import gate, graph_of
+from evaluation.detectors import gate
 from evaluation.matrix import Job
-from evaluation.oracles import InProcessOracle, OracleError
+from evaluation.oracles import InProcessOracle
 from evaluation.recordings import Stream
-from evaluation.traffic import SEED
+from evaluation.studies.study import Found, Study, Task
 from handlers.backends import OnnxGraph
-from handlers.errors import LoadError
 from report.rows.gates import GatePrecisionRow
-from report.schema import Report, ResultError, merge, run_info
 from zoo import datasets
 
 FLOAT32 = "float32"
@@ -68,28 +63,20 @@ class Tried:
     failed: str | None = None
 
 
-def main() -> None:
-    """Run the command line; a mistake of the user's is a message and exit code 1."""
-    options = command_line("gate_precision", "gates in fewer bits")
-    started = datetime.now(timezone.utc)
-    try:
-        recipe = recipes.read(options.recipe)
-        data = recipe.section("dataset", datasets.Data)
-        job = Job(recipe, data.load("test", options.data), options.run, options.store, options.data)
-        streams = recordings.recorded(job)
-        calibration = np.ascontiguousarray(data.load("train", options.data).pixels[:CALIBRATION].numpy())
+def study(task: Task, *, batches: Sequence[int], rounds: int, seconds: float) -> Iterator[Found]:
+    """A row for each policy, size of batch and format."""
+    yield Found(settings={"gate_precision.rounds": rounds, "gate_precision.calibration": CALIBRATION})
+    job = task.job
+    streams = recordings.recorded(job)
+    training = task.recipe.section("dataset", datasets.Data).load("train", task.data)
+    calibration = np.ascontiguousarray(training.pixels[:CALIBRATION].numpy())
+    for _, oracle in task.oracles():
         rows: list[GatePrecisionRow] = []
-        for policy in options.policies:
-            with InProcessOracle(job.archive(policy)) as oracle, tempfile.TemporaryDirectory() as folder:
-                tried = list(formats(oracle, job, streams, calibration, Path(folder)))
-                for batch in options.batches:
-                    rows += measure(oracle, job, tried, batch=batch, rounds=options.rounds, seconds=options.seconds)
-            print(told([row for row in rows if row.policy == policy]), flush=True)
-        settings = {"gate_precision.rounds": options.rounds, "gate_precision.calibration": CALIBRATION}
-        facts = run_info(seed=SEED, started=started, settings=settings)
-        merge(options.run / "report.json", Report(facts, gate_precision=tuple(rows)))
-    except (recipes.RecipeError, OracleError, LoadError, ResultError, datasets.DatasetError) as error:
-        sys.exit(f"bench.precision: {error}")
+        with tempfile.TemporaryDirectory() as folder:
+            tried = list(formats(oracle, job, streams, calibration, Path(folder)))
+            for batch in batches:
+                rows += measure(oracle, job, tried, batch=batch, rounds=rounds, seconds=seconds)
+        yield Found(rows, says=lines(rows))
 
 
 def formats(
@@ -174,7 +161,7 @@ def reason(error: Exception, folder: Path) -> str:
     return f"{type(error).__name__}: {first.replace(str(folder), '')}"[:300]
 
 
-def told(rows: Sequence[GatePrecisionRow]) -> str:
+def lines(rows: Sequence[GatePrecisionRow]) -> str:
     """A line a row."""
     return "\n".join(
         f"{row.policy}, {row.format}, batches of {row.batch}: "
@@ -275,6 +262,12 @@ def _as_bfloat16(tensor: TensorProto, values: NDArray[np.float32]) -> None:
     tensor.data_type = TensorProto.BFLOAT16
 
 
-if __name__ == "__main__":
-    torch.set_num_threads(1)  # as evaluation.studies.detection does, which made or makes the same recordings
-    main()
+STUDY = Study(
+    "precision",
+    "gates in fewer bits",
+    study,
+    policies="policies with a gate",
+    sections=("gate_precision",),
+    options=timing(batches=BATCHES, seconds=SECONDS),
+    one_thread=True,
+)

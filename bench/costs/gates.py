@@ -1,6 +1,6 @@
 """What a gate adds to an answer's time: the "gate_costs" rows of a report.
 
-    python -m bench.gates RECIPE --policies same-observe same-small same-large --run reports/RECIPE
+    python -m bench.costs gates RECIPE --policies same-observe same-small same-large --run reports/RECIPE
 
 In one process, on one thread, round after round (bench/rounds.py): the graph of the predictor alone, the
 gate's alone, the whole gated pipeline and, once for all policies, the undefended one. Policies whose gates differ in
@@ -9,61 +9,40 @@ size draw a frontier: what detection costs (evaluation/studies/detection.py tell
 
 from __future__ import annotations
 
-import argparse
 import math
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from datetime import datetime, timezone
 from pathlib import Path
 from statistics import median
 
 import numpy as np
 import onnx
 
-import recipes
+from bench.costs.timing import PARTS, timing
 from bench.inprocess import Call, Images, in_process, pipeline
 from bench.rounds import Probe, interleaved, ratio
-from evaluation.detectors import graph_of
 from evaluation.oracles import InProcessOracle, OracleError
-from evaluation.traffic import SEED
-from handlers.errors import LoadError
+from evaluation.studies.study import Found, Study, Task
 from report.headline import UNDEFENDED
 from report.rows.gates import GateCostRow
-from report.schema import BenchRow, Report, ResultError, merge, run_info
-from zoo import datasets
+from report.schema import BenchRow
 
 BATCHES = (1, 32)
-ROUNDS = 7
 SECONDS = 0.3
-# different batches that are answered in turn
-PARTS = 4
 
 
-def main() -> None:
-    """Run the command line; a mistake of the user's is a message and exit code 1."""
-    options = command_line("gate_costs", "time that gates add")
-    started = datetime.now(timezone.utc)
-    try:
-        recipe = recipes.read(options.recipe)
-        test = recipe.section("dataset", datasets.Data).load("test", options.data)
-        names = [UNDEFENDED, *(name for name in dict.fromkeys(options.policies) if name != UNDEFENDED)]
-        rows = []
-        with ExitStack() as opened:
-            oracles = {
-                name: opened.enter_context(InProcessOracle(options.store / f"{recipe.name}-{name}.mar"))
-                for name in names
-            }
-            for batch in options.batches:
-                images = np.ascontiguousarray(test.pixels[: PARTS * batch].numpy())
-                for row in measure(oracles, images, batch=batch, rounds=options.rounds, seconds=options.seconds):
-                    rows.append(row)
-                    print(told(row), flush=True)
-        settings = {"gate_costs.rounds": options.rounds, "gate_costs.seconds": options.seconds}
-        facts = run_info(seed=SEED, started=started, settings=settings)
-        merge(options.run / "report.json", Report(facts, gate_costs=tuple(rows)))
-    except (recipes.RecipeError, OracleError, LoadError, ResultError, datasets.DatasetError) as error:
-        sys.exit(f"bench.gates: {error}")
+def study(task: Task, *, batches: Sequence[int], rounds: int, seconds: float) -> Iterator[Found]:
+    """A row for each gated policy and size of batch; all archives are open at once, to take turns."""
+    yield Found(settings={"gate_costs.rounds": rounds, "gate_costs.seconds": seconds})
+    with ExitStack() as opened:
+        oracles = {
+            name: opened.enter_context(InProcessOracle(task.archive(name)))
+            for name in dict.fromkeys((UNDEFENDED, *task.policies))
+        }
+        for batch in batches:
+            images = np.ascontiguousarray(task.test.pixels[: PARTS * batch].numpy())
+            for row in measure(oracles, images, batch=batch, rounds=rounds, seconds=seconds):
+                yield Found([row], says=line(row))
 
 
 def measure(
@@ -141,7 +120,8 @@ def _a_row(timed: BenchRow, batch: int) -> float:
     return round(1000 * median(timed.p50_rounds) / batch, 2)
 
 
-def told(row: GateCostRow) -> str:
+def line(row: GateCostRow) -> str:
+    """A row's line on the terminal."""
     return (
         f"{row.policy}, batches of {row.batch}: predictor {row.predictor_us:.0f}, gate {row.gate_us:.0f}, all "
         f"{row.policy_us:.0f}, undefended {row.undefended_us:.0f} us a row, {row.ratio:.2f} times; "
@@ -149,22 +129,11 @@ def told(row: GateCostRow) -> str:
     )
 
 
-def command_line(program: str, description: str) -> argparse.Namespace:
-    """The command line of a program that times gates: of this one, and of bench.precision."""
-    parser = argparse.ArgumentParser(prog=f"python -m loadtests.{program}", description=description)
-    parser.add_argument("recipe", help="a recipe's name, or the path of its .toml file; @TIER may follow")
-    parser.add_argument("--policies", nargs="+", required=True, help="policies with a gate")
-    parser.add_argument("--run", type=Path, required=True, help="folder of the report, such as reports/mnist")
-    parser.add_argument("--batches", nargs="+", type=int, default=BATCHES, help="rows a call (1 32)")
-    parser.add_argument("--rounds", type=int, default=ROUNDS, help=f"rounds of measurements ({ROUNDS})")
-    parser.add_argument("--seconds", type=float, default=SECONDS, help=f"of one measurement ({SECONDS})")
-    parser.add_argument("--store", type=Path, default=Path("model_store"), help="folder of archives (model_store)")
-    parser.add_argument("--data", type=Path, default=None, help="folder of the data sets, searched first")
-    options = parser.parse_args()
-    if min(*options.batches, options.rounds) < 1:
-        parser.error(f"expected batches and rounds of at least 1, got {options.batches} and {options.rounds}")
-    return options
-
-
-if __name__ == "__main__":
-    main()
+STUDY = Study(
+    "gates",
+    "time that gates add",
+    study,
+    policies="policies with a gate",
+    sections=("gate_costs",),
+    options=timing(batches=BATCHES, seconds=SECONDS),
+)

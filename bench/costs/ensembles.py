@@ -1,6 +1,6 @@
 """What an ensemble's answer costs in time and memory: the "ensemble_costs" rows of report.json.
 
-    python -m bench.ensembles RECIPE --policies misleader misleader-routed --run reports/RECIPE-misleader
+    python -m bench.costs ensembles RECIPE --policies misleader misleader-routed --run reports/RECIPE-misleader
 
 An averaged answer (MISLEADER's own, 2025) runs every member, a routed one (EDM's) the hash and one member. In one
 process, round after round (bench/rounds.py): every policy, each of its members' graphs alone, and the hash's.
@@ -17,37 +17,32 @@ with the policy's dearest member alone (bench/memory.py).
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
 from pathlib import Path
 from statistics import median
 
 import numpy as np
 import torch
 
-import recipes
 from bench import inprocess
-from bench.defenses import metadata
-from bench.gates import alone
+from bench.costs.defenses import metadata
+from bench.costs.gates import alone
+from bench.costs.timing import timing
 from bench.inprocess import Call, Images, in_process
 from bench.memory import Memory, of_a_fresh_process
 from bench.rounds import Probe, interleaved
 from evaluation.oracles import InProcessOracle, OracleError
+from evaluation.studies.study import Found, Study, Task
 from evaluation.studies.utility import forward_passes
 from handlers import loading
 from handlers.backends import BACKENDS
-from handlers.errors import LoadError
 from report.rows.members import EnsembleCostRow
-from report.schema import Report, ResultError, merge, run_info
 from zoo import datasets
 
 BATCHES = (1, 8, 32)
-ROUNDS = 7
 SECONDS = 0.3
 
 
@@ -118,29 +113,16 @@ class Resident:
         yield call
 
 
-def main() -> None:
-    """Run the command line; a mistake of the user's is a message and exit code 1."""
-    options = _options()
-    started = datetime.now(timezone.utc)
-    try:
-        recipe = recipes.read(options.recipe)
-        images = inprocess.candidates(recipe.section("dataset", datasets.Data), options.data)
-        rows = []
-        with ExitStack() as opened:
-            oracles = {
-                name: opened.enter_context(InProcessOracle(options.store / f"{recipe.name}-{name}.mar"))
-                for name in options.policies
-            }
-            subjects = [Subject.of(name, oracle, images) for name, oracle in oracles.items()]
-            for batch in options.batches:
-                for row in measure(subjects, batch=batch, rounds=options.rounds, seconds=options.seconds):
-                    rows.append(row)
-                    print(told(row), flush=True)
-        settings = {"ensemble_costs.rounds": options.rounds, "ensemble_costs.seconds": options.seconds}
-        facts = run_info(seed=inprocess.SEED, started=started, settings=settings)
-        merge(options.run / "report.json", Report(facts, ensemble_costs=tuple(rows)))
-    except (recipes.RecipeError, OracleError, LoadError, ResultError, datasets.DatasetError) as error:
-        sys.exit(f"bench.ensembles: {error}")
+def study(task: Task, *, batches: Sequence[int], rounds: int, seconds: float) -> Iterator[Found]:
+    """A row for each policy and size of batch; all archives are open at once, to take turns."""
+    yield Found(settings={"ensemble_costs.rounds": rounds, "ensemble_costs.seconds": seconds})
+    images = inprocess.candidates(task.recipe.section("dataset", datasets.Data), task.data)
+    with ExitStack() as opened:
+        oracles = {name: opened.enter_context(InProcessOracle(task.archive(name))) for name in task.policies}
+        subjects = [Subject.of(name, oracle, images) for name, oracle in oracles.items()]
+        for batch in batches:
+            for row in measure(subjects, batch=batch, rounds=rounds, seconds=seconds):
+                yield Found([row], says=line(row))
 
 
 def measure(subjects: Sequence[Subject], *, batch: int, rounds: int, seconds: float) -> Iterator[EnsembleCostRow]:
@@ -186,10 +168,10 @@ def _timed(subjects: Sequence[Subject], *, batch: int, rounds: int, seconds: flo
             add(f"{subject.name} by {member}", answer, images)
         for graph in (*policy.members, *([] if policy.route is None else [policy.route.graph])):
             add(subject.graph(graph), alone(subject.oracle, graph), subject.rows)
-    told = interleaved([probe for probe, _ in probes.values()], rounds=rounds, name=f"batches of {batch}")
+    rows = interleaved([probe for probe, _ in probes.values()], rounds=rounds, name=f"batches of {batch}")
     return {
         name: tuple(round(ms / turn, 4) for ms in row.p50_rounds)
-        for (name, (_, turn)), row in zip(probes.items(), told, strict=True)
+        for (name, (_, turn)), row in zip(probes.items(), rows, strict=True)
     }
 
 
@@ -216,7 +198,7 @@ def _growth(subject: Subject, dearest: str, batch: int) -> Memory | None:
     return Memory(peak=round(every.peak - single.peak, 1), held=round(every.held - single.held, 1))
 
 
-def told(row: EnsembleCostRow) -> str:
+def line(row: EnsembleCostRow) -> str:
     """A row's line on the terminal."""
     by_member = "" if row.dearest_times is None else f" ({row.dearest_times:.2f} on the rows that it answers)"
     measured = row.peak_mb is not None and row.held_mb is not None
@@ -227,21 +209,11 @@ def told(row: EnsembleCostRow) -> str:
     )
 
 
-def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m bench.ensembles", description="what ensembles cost")
-    parser.add_argument("recipe", help="a recipe's name, or the path of its .toml file; @TIER may follow")
-    parser.add_argument("--policies", nargs="+", required=True, help="policies whose archives are in the store")
-    parser.add_argument("--run", type=Path, required=True, help="folder of the report, such as reports/mnist")
-    parser.add_argument("--batches", nargs="+", type=int, default=BATCHES, help="rows a call (1 8 32)")
-    parser.add_argument("--rounds", type=int, default=ROUNDS, help=f"rounds of measurements ({ROUNDS})")
-    parser.add_argument("--seconds", type=float, default=SECONDS, help=f"of one measurement ({SECONDS})")
-    parser.add_argument("--store", type=Path, default=Path("model_store"), help="folder of archives (model_store)")
-    parser.add_argument("--data", type=Path, default=None, help="folder of the data sets, searched first")
-    options = parser.parse_args()
-    if min(*options.batches, options.rounds) < 1:
-        parser.error(f"expected batches and rounds of at least 1, got {options.batches} and {options.rounds}")
-    return options
-
-
-if __name__ == "__main__":
-    main()
+STUDY = Study(
+    "ensembles",
+    "what ensembles cost",
+    study,
+    policies="policies whose archives are in the store",
+    sections=("ensemble_costs",),
+    options=timing(batches=BATCHES, seconds=SECONDS),
+)

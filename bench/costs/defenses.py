@@ -1,6 +1,6 @@
 """What each defense adds to the victim's answer, in time and memory: the "defense_costs" rows of report.json.
 
-    python -m bench.defenses RECIPE --run reports/RECIPE
+    python -m bench.costs defenses RECIPE --run reports/RECIPE
 
 MeCo (NeurIPS 2023, sec. 5.5) puts its test time 17 to 172 times below that of MAD and GRAD, which "solve
 computationally expensive optimization during testing". In the papers' code they do, the "naive" form here
@@ -19,14 +19,11 @@ used by autograd counts for the naive form.
 
 from __future__ import annotations
 
-import argparse
 import json
-import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -38,23 +35,19 @@ from torch import nn
 import recipes
 from attacks.clone import Cloning, untrained
 from attacks.service import Service
+from bench.costs.timing import PARTS, timing
 from bench.inprocess import Call, Images, in_process, pipeline
 from bench.memory import of_a_fresh_process
-from bench.naive_poisoning import NAIVE, TooManyClassesError
+from bench.naive_poisoning import NAIVE
 from bench.rounds import interleaved
 from evaluation.oracles import InProcessOracle, OracleError
-from evaluation.traffic import SEED
-from handlers.errors import LoadError
+from evaluation.studies.study import Found, Option, Study, Task
 from report.headline import UNDEFENDED
-from report.schema import DefenseCostRow, Report, ResultError, merge, run_info
-from zoo import datasets
+from report.schema import DefenseCostRow
 
 POLICIES = (UNDEFENDED, "randp", "mad", "grad", "meco", "meco-keyed")
 BATCHES = (1, 8, 32)
-ROUNDS = 7
 SECONDS = 0.2
-# different batches that are answered in turn
-PARTS = 4
 
 
 @dataclass(frozen=True)
@@ -104,12 +97,12 @@ class Naive:
         network = self.network(Service(policy.input.channels, policy.input.height, len(policy.class_names))).to(device)
 
         def answer(images: Images) -> NDArray[np.float32]:
-            told = oracle.pipeline(images).probabilities
-            assert told is not None, "an undefended victim tells its probabilities"
+            answers = oracle.pipeline(images).probabilities
+            assert answers is not None, "an undefended victim tells its probabilities"
             shown = NAIVE[self.rule](
                 network,
                 torch.from_numpy(images).to(device),
-                torch.from_numpy(told).to(device),
+                torch.from_numpy(answers).to(device),
                 epsilon=self.epsilon,
                 keep_label=self.keep_label,
             )
@@ -148,41 +141,16 @@ class Defense:
             yield call
 
 
-def main() -> None:
-    """Run the command line; a mistake of the user's is a message and exit code 1."""
-    options = _options()
-    started = datetime.now(timezone.utc)
-    try:
-        recipe = recipes.read(options.recipe)
-        test = recipe.section("dataset", datasets.Data).load("test", options.data)
-        has = recipe.tables.get("policies", {})
-        policies = dict.fromkeys([*(name for name in POLICIES if name in has), *options.policies])
-        architecture, compared = defenses(recipe, list(policies), store=options.store, build=options.build)
-        rows = []
-        for batch in options.batches:
-            images = np.ascontiguousarray(test.pixels[: PARTS * batch].numpy())
-            for row in measure(
-                architecture, compared, images, batch=batch, rounds=options.rounds, seconds=options.seconds
-            ):
-                rows.append(row)
-                memory = "not measured" if row.peak_mb is None else f"{row.peak_mb:+.1f} MB"
-                print(
-                    f"{row.defense} ({row.form}), batches of {batch}: {row.ms:.3f} ms, "
-                    f"{row.times:.2f} times the victim alone; memory {memory}",
-                    flush=True,
-                )
-        settings = {"defense_costs.rounds": options.rounds, "defense_costs.seconds": options.seconds}
-        facts = run_info(seed=SEED, started=started, settings=settings)
-        merge(options.run / "report.json", Report(facts, defense_costs=tuple(rows)))
-    except (
-        recipes.RecipeError,
-        OracleError,
-        LoadError,
-        ResultError,
-        TooManyClassesError,
-        datasets.DatasetError,
-    ) as error:
-        sys.exit(f"bench.defenses: {error}")
+def study(task: Task, *, build: Path, batches: Sequence[int], rounds: int, seconds: float) -> Iterator[Found]:
+    """A row for each defense, form and size of batch. Of POLICIES those are measured that the recipe has."""
+    has = task.recipe.tables.get("policies", {})
+    policies = dict.fromkeys([*(name for name in POLICIES if name in has), *task.policies])
+    architecture, compared = defenses(task.recipe, list(policies), store=task.store, build=build)
+    yield Found(settings={"defense_costs.rounds": rounds, "defense_costs.seconds": seconds})
+    for batch in batches:
+        images = np.ascontiguousarray(task.test.pixels[: PARTS * batch].numpy())
+        for row in measure(architecture, compared, images, batch=batch, rounds=rounds, seconds=seconds):
+            yield Found([row], says=line(row))
 
 
 def defenses(recipe: recipes.Recipe, policies: Sequence[str], *, store: Path, build: Path) -> tuple[str, list[Defense]]:
@@ -237,11 +205,20 @@ def measure(
         )
 
 
+def line(row: DefenseCostRow) -> str:
+    """A row's line on the terminal."""
+    memory = "not measured" if row.peak_mb is None else f"{row.peak_mb:+.1f} MB"
+    return (
+        f"{row.defense} ({row.form}), batches of {row.batch}: {row.ms:.3f} ms, "
+        f"{row.times:.2f} times the victim alone; memory {memory}"
+    )
+
+
 def metadata(oracle: InProcessOracle, name: str) -> Mapping[str, str]:
     """What the exporter wrote beside one of the archive's graphs."""
     graph: Any = oracle.pipeline.graphs[name]  # one of handlers.backends
-    told: Mapping[str, str] = graph.metadata
-    return told
+    written: Mapping[str, str] = graph.metadata
+    return written
 
 
 def _script(path: Path) -> tuple[nn.Module, Mapping[str, str]]:
@@ -257,22 +234,12 @@ def _script(path: Path) -> tuple[nn.Module, Mapping[str, str]]:
     return graph, json.loads(extra["metadata.json"])
 
 
-def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m bench.defenses", description="time and memory that defenses add")
-    parser.add_argument("recipe", help="a recipe's name, or the path of its .toml file; @TIER may follow")
-    parser.add_argument("--run", type=Path, required=True, help="folder of the report, such as reports/mnist")
-    parser.add_argument("--policies", nargs="+", default=[], help=f"more policies than {', '.join(POLICIES)}")
-    parser.add_argument("--batches", nargs="+", type=int, default=BATCHES, help="rows a call (1 8 32)")
-    parser.add_argument("--rounds", type=int, default=ROUNDS, help=f"rounds of measurements ({ROUNDS})")
-    parser.add_argument("--seconds", type=float, default=SECONDS, help=f"of one measurement ({SECONDS})")
-    parser.add_argument("--store", type=Path, default=Path("model_store"), help="folder of archives (model_store)")
-    parser.add_argument("--build", type=Path, default=Path("build"), help="folder of exported graphs (build)")
-    parser.add_argument("--data", type=Path, default=None, help="folder of the data sets, searched first")
-    options = parser.parse_args()
-    if min(*options.batches, options.rounds) < 1:
-        parser.error(f"expected batches and rounds of at least 1, got {options.batches} and {options.rounds}")
-    return options
-
-
-if __name__ == "__main__":
-    main()
+STUDY = Study(
+    "defenses",
+    "time and memory that defenses add",
+    study,
+    policies=f"more policies than {', '.join(POLICIES)}",
+    more_policies=True,
+    sections=("defense_costs",),
+    options=(Option("build", Path("build"), "folder of exported graphs"), *timing(batches=BATCHES, seconds=SECONDS)),
+)
