@@ -8,10 +8,18 @@ from pathlib import Path
 import pytest
 import torch
 
+import recipes
 from attacks.transfer import TransferSet
 from evaluation import matrix
+from evaluation.clones import Exam
+from evaluation.matrix import Job, Plan, Victim
+from evaluation.tables import Evaluation
+from evaluation.thefts import Snapshot
 from report.schema import read
 from tests.conftest import RECIPE, Smoke
+from zoo.datasets import Images
+
+IMAGES = Images("blank", torch.zeros(100, 1, 28, 28), torch.zeros(100).long(), tuple("0123456789"))
 
 
 @pytest.fixture(scope="module")
@@ -87,3 +95,46 @@ def test_another_policy_under_the_same_name_is_not_mistaken_for_it(folder: Path,
 def test_an_unknown_matrix_names_the_known_ones(smoke: Smoke, tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match=r"no \[evaluate.nope\]; it has plain, averaging"):
         program(tmp_path, smoke, "--only", "nope")
+
+
+def grown(folder: Path, *budgets: int) -> Path:
+    """The folder of a theft whose attack trained a clone, which was right about so many of a hundred images."""
+    folder.mkdir()
+    for budget in budgets:
+        labels = (torch.arange(100) >= budget).long()
+        Snapshot(labels, held_out=0.5, queries=budget, rejected=3, work=0.6, seconds=1.0).save(
+            folder / f"clone-{budget}.npz"
+        )
+    return folder
+
+
+def plan(job: Job, *budgets: int) -> Plan:
+    """What [evaluate.NAME] says of one policy and DFME, which trains its own clone."""
+    assert IMAGES.labels is not None
+    exam = Exam(IMAGES.pixels, IMAGES.labels, IMAGES.labels)
+    evaluation = Evaluation(policies=("edm",), budgets=budgets, attacks=("dfme",), labels=("soft",))
+    victim = Victim("edm", exam, job.folder / "exam.npz", "edm", "edm", soft=True)
+    (found,) = matrix.plans(job, evaluation, {"edm": victim})
+    return found
+
+
+def test_a_clone_that_its_attack_trained_is_a_row_at_each_budget(tmp_path: Path) -> None:
+    job = Job(recipes.read(RECIPE), IMAGES, tmp_path, tmp_path, None)
+    asked = plan(job, 40, 20)
+    rows = matrix.rows(job, [asked], {asked.theft.name: grown(tmp_path / "theft", 20, 40)})
+    assert [(row.budget, row.clone_accuracy, row.agreement) for row in rows] == [(40, 0.4, 0.4), (20, 0.2, 0.2)]
+    for row in rows:
+        assert (row.attack, row.clone_recipe, row.labels, row.held_out) == ("dfme", "own", "soft", 0.5)
+        assert (row.queries, row.rejected, row.pow_hashes) == (row.budget, 3, 1)
+        # it had nothing labelled before its first query, so it could only guess
+        assert (row.no_query_accuracy, row.victim_accuracy) == (0.1, 1.0)
+
+
+def test_two_tables_may_ask_for_the_same_clone_and_not_for_two_of_one_name(tmp_path: Path) -> None:
+    job = Job(recipes.read(RECIPE), IMAGES, tmp_path, tmp_path, None)
+    one, longer = plan(job, 20), plan(job, 20, 40)
+    folders = {one.theft.name: grown(tmp_path / "one", 20), longer.theft.name: grown(tmp_path / "longer", 20, 40)}
+    assert [row.budget for row in matrix.rows(job, [one, longer], folders)] == [20, 40]
+    Snapshot(torch.ones(100).long(), 0.5, 20, 3, 0.6, 1.0).save(tmp_path / "longer" / "clone-20.npz")
+    with pytest.raises(recipes.RecipeError, match=r"tables give different clones for \('edm', 'dfme', "):
+        matrix.rows(job, [one, longer], folders)
