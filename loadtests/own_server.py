@@ -128,7 +128,8 @@ class Instance:
 
     def metric(self, name: str, **labels: str) -> float:
         """The sum of a metric's series that carry these labels."""
-        return sum(each.value for each in self.metrics() if each.name == name and labels.items() <= each.labels.items())
+        found = (each for each in self.metrics() if each.name == name)
+        return sum((each.value for each in found if labels.items() <= each.labels.items()), start=0.0)
 
     def logs(self) -> str:
         """Its log, as far as it is not yet compressed."""
