@@ -46,7 +46,8 @@ from evaluation.oracles import InProcessOracle, OracleError
 from evaluation.traffic import SEED
 from handlers.errors import LoadError
 from report.headline import UNDEFENDED
-from report.schema import DefenseCostRow, Report, ResultError, merge, run_info
+from report.rows.bench import DefenseCostRow
+from report.schema import Report, ResultError, merge, run_info
 from zoo import datasets
 
 POLICIES = (UNDEFENDED, "randp", "mad", "grad", "meco", "meco-keyed")

@@ -23,13 +23,15 @@ import onnx
 
 import recipes
 from bench.inprocess import Call, Images, in_process, pipeline
-from bench.rounds import Probe, interleaved, ratio
+from bench.rounds import Probe, interleaved
 from evaluation.oracles import InProcessOracle, OracleError
 from evaluation.traffic import SEED
 from handlers.errors import LoadError
+from report.format import ratio
 from report.headline import UNDEFENDED
+from report.rows.bench import BenchRow
 from report.rows.gates import GateCostRow
-from report.schema import BenchRow, Report, ResultError, merge, run_info
+from report.schema import Report, ResultError, merge, run_info
 from zoo import datasets
 
 BATCHES = (1, 32)

@@ -27,7 +27,7 @@ import recipes
 from bench.gates import PARTS, alone, command_line, gate_file, graph_of
 from bench.inprocess import Images, in_process
 from bench.number_formats import CONVERT
-from bench.rounds import interleaved, ratio
+from bench.rounds import interleaved
 from evaluation import recordings, roc
 from evaluation.detectors import gate
 from evaluation.matrix import Job
@@ -36,6 +36,7 @@ from evaluation.recordings import Stream
 from evaluation.traffic import SEED
 from handlers.backends import OnnxGraph
 from handlers.errors import LoadError
+from report.format import ratio
 from report.rows.gates import GatePrecisionRow
 from report.schema import Report, ResultError, merge, run_info
 from zoo import datasets

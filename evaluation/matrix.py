@@ -44,7 +44,8 @@ from handlers.errors import LoadError
 from loadtests.locust_run import TrafficError
 from loadtests.target import TargetError
 from loadtests.users.plan import parameters
-from report.schema import AttackRow, Report, ResultError, merge, run_info
+from report.rows.clones import AttackRow
+from report.schema import Report, ResultError, merge, run_info
 from zoo import datasets
 
 SEED = 0

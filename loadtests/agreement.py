@@ -30,7 +30,8 @@ from evaluation import matrix
 from evaluation.matrix import Plan, Served
 from evaluation.thefts import FITTED
 from loadtests import attack, target
-from report.schema import AgreementRow, AttackRow, Report, merge, run_info
+from report.rows.clones import AgreementRow, AttackRow
+from report.schema import Report, merge, run_info
 
 LEAST = 0.02
 

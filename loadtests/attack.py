@@ -40,7 +40,8 @@ from loadtests import felt, locust_run, target
 from loadtests.locust_run import TrafficError
 from loadtests.target import Target, TargetError
 from loadtests.users.plan import first_attack, parameters
-from report.schema import FeltRow, Report, ResultError, merge, run_info
+from report.rows.impact import FeltRow
+from report.schema import Report, ResultError, merge, run_info
 from zoo import datasets
 
 BENIGN_BESIDE = 2

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from report.schema import FeltRow
+from report.rows.impact import FeltRow
 
 
 def rows(

@@ -24,7 +24,8 @@ from attacks.jittered import STRENGTH
 from evaluation.oracles import InProcessOracle, OracleError
 from evaluation.traffic import SEED, kinds
 from handlers.errors import LoadError
-from report.schema import DenoisingRow, Report, ResultError, merge, run_info
+from report.rows.noise import DenoisingRow
+from report.schema import Report, ResultError, merge, run_info
 from zoo import datasets
 
 COPIES = (1, 2, 4, 8, 16)

@@ -22,7 +22,8 @@ import recipes
 from evaluation.oracles import InProcessOracle, OracleError
 from evaluation.traffic import SEED, kinds
 from handlers.errors import LoadError
-from report.schema import CoherenceRow, Report, ResultError, merge, run_info
+from report.rows.routing import CoherenceRow
+from report.schema import Report, ResultError, merge, run_info
 from zoo import datasets
 
 ROWS = 5000

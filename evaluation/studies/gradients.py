@@ -39,7 +39,8 @@ from attacks.service import Service
 from evaluation.oracles import InProcessOracle, OracleError
 from evaluation.traffic import SEED, kinds
 from handlers.errors import LoadError
-from report.schema import GradientRow, Report, ResultError, merge, run_info
+from report.rows.gradients import GradientRow
+from report.schema import Report, ResultError, merge, run_info
 from zoo import datasets
 
 EPSILONS = (1e-3, 1e-2, 1e-1, 0.5)

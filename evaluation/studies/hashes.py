@@ -13,7 +13,6 @@ For every policy of several members, and for DCT pHash and SHA-1 modulo as many 
 from __future__ import annotations
 
 import argparse
-import math
 import statistics
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -29,7 +28,8 @@ from evaluation.oracles import InProcessOracle, OracleError
 from evaluation.studies.public_hashes import PUBLIC_HASHES
 from evaluation.traffic import SEED, kinds
 from handlers.errors import LoadError
-from report.schema import HashCostRow, InvarianceRow, Report, ResultError, RoutingRow, merge, run_info
+from report.rows.routing import HashCostRow, InvarianceRow, RoutingRow, entropy
+from report.schema import Report, ResultError, merge, run_info
 from zoo import datasets
 from zoo.augment import Affine
 
@@ -86,12 +86,6 @@ def balance(
         for name, images in traffic.items()
         for member, rows in enumerate(members(images).bincount(minlength=count).tolist())
     ]
-
-
-def entropy(rows: Sequence[int]) -> float:
-    """Entropy of a count of rows by member, over that of equal shares: 0 one member, 1 all of them equally."""
-    total = sum(rows)
-    return sum(n / total * math.log(total / n) for n in rows if n) / math.log(len(rows))
 
 
 def keep(

@@ -29,7 +29,8 @@ from evaluation.oracles import InProcessOracle, OracleError
 from evaluation.studies.utility import shifted
 from evaluation.traffic import SEED, kinds
 from handlers.errors import LoadError
-from report.schema import NoiseRow, Report, ResultError, merge, run_info
+from report.rows.noise import NoiseRow
+from report.schema import Report, ResultError, merge, run_info
 from zoo import datasets
 from zoo.datasets import Images
 

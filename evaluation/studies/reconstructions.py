@@ -10,7 +10,6 @@ JBDA's, after its seeds), and are of the benchmark's public data sets, not of an
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from pathlib import Path
 
@@ -24,6 +23,7 @@ from evaluation import recordings
 from evaluation.matrix import Job
 from evaluation.oracles import InProcessOracle, OracleError
 from handlers.errors import LoadError
+from report.atomic import write_bytes
 from report.figures import gates
 from report.html import PICTURE
 from report.schema import ResultError
@@ -48,10 +48,7 @@ def main() -> None:
     except (recipes.RecipeError, OracleError, LoadError, ResultError, datasets.DatasetError) as error:
         sys.exit(f"evaluation.studies.reconstructions: {error}")
     path = options.run / PICTURE
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    unfinished.write_bytes(picture)
-    unfinished.replace(path)
+    write_bytes(path, picture)
     print(path)
 
 

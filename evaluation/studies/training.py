@@ -19,7 +19,8 @@ import recipes
 from evaluation.oracles import InProcessOracle, OracleError
 from handlers.errors import LoadError
 from report.rows.members import MemberRow
-from report.schema import Report, ResultError, TrainingRow, merge, run_info
+from report.rows.training import TrainingRow
+from report.schema import Report, ResultError, merge, run_info
 
 # a checkpoint's own table, the first of these that it has; all but the victim's name the victim's too
 OWN = ("edm", "misleader", "meco", "victim")

@@ -29,7 +29,8 @@ from evaluation.studies.hashes import balance
 from evaluation.traffic import SEED, kinds
 from handlers.errors import LoadError
 from report.headline import UNDEFENDED
-from report.schema import PolicyRow, Report, ResultError, merge, run_info
+from report.rows.policies import PolicyRow
+from report.schema import Report, ResultError, merge, run_info
 from zoo import datasets
 from zoo.augment import Affine
 from zoo.datasets import Images

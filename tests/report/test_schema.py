@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from report.schema import Report, ResultError, merge, read, run_info, write_json
+from report.atomic import write_json
+from report.schema import Report, ResultError, merge, read, run_info
 from tests.report import synthetic
 from tests.report.synthetic import attack_row, bench_row, policy_row
 
@@ -111,7 +112,7 @@ def test_a_malformed_row_is_an_error_that_names_its_place(tmp_path: Path) -> Non
 
 
 def test_a_missing_file_says_what_to_run(tmp_path: Path) -> None:
-    with pytest.raises(ResultError, match=r"no such file; run `python -m loadtests\.attack`"):
+    with pytest.raises(ResultError, match=r"no such file; run `make attack`"):
         read(tmp_path / "report.json")
 
 

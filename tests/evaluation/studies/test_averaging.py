@@ -10,7 +10,8 @@ import torch
 
 from evaluation.oracles import InProcessOracle, OracleError
 from evaluation.studies import averaging
-from report.schema import DenoisingRow, read
+from report.rows.noise import DenoisingRow
+from report.schema import read
 from tests.conftest import RECIPE, Smoke
 from zoo import datasets
 

@@ -11,7 +11,8 @@ import torch
 
 from evaluation.oracles import InProcessOracle
 from evaluation.studies import coherence, training
-from report.schema import CoherenceRow, ResultError, read
+from report.rows.routing import CoherenceRow
+from report.schema import ResultError, read
 from tests.conftest import RECIPE, Smoke
 from zoo import datasets
 

@@ -16,7 +16,8 @@ from attacks.oracle import REFUSED, Answers, Oracle
 from evaluation.oracles import OracleError
 from evaluation.studies import gradients
 from evaluation.studies.gradients import Probes
-from report.schema import GradientRow, read
+from report.rows.gradients import GradientRow
+from report.schema import read
 from tests.conftest import RECIPE, Smoke
 
 CLASSES = 4

@@ -15,7 +15,8 @@ from evaluation.oracles import InProcessOracle
 from evaluation.studies import hashes
 from evaluation.studies.public_hashes import dct, sha1
 from export.archive import PolicyTable, Serving, archive
-from report.schema import InvarianceRow, ResultError, read
+from report.rows.routing import InvarianceRow
+from report.schema import ResultError, read
 from tests.conftest import RECIPE, Smoke
 from zoo import datasets
 

@@ -12,7 +12,8 @@ import torch
 import recipes
 from evaluation.oracles import InProcessOracle, OracleError
 from evaluation.studies import input_noise
-from report.schema import NoiseRow, read
+from report.rows.noise import NoiseRow
+from report.schema import read
 from tests.conftest import RECIPE, Smoke
 from zoo import datasets
 
