@@ -101,7 +101,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Score:
-    """What became of a cell; see report.schema.AttackRow for the terms. queries, rejected: of its prefix."""
+    """What became of a cell; see report.rows.clones.AttackRow for the terms. queries, rejected: of its prefix."""
 
     clone_accuracy: float
     agreement: float

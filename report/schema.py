@@ -162,7 +162,7 @@ def run_info(*, seed: int, started: datetime, settings: Mapping[str, Any]) -> Ru
     import torch
 
     return RunInfo(
-        commit=_commit(),
+        commit=commit(),
         seed=seed,
         machine=f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPUs",
         cpu=_cpu(),
@@ -198,8 +198,11 @@ def _replaced(old: Iterable[Any], new: tuple[Any, ...]) -> tuple[Any, ...]:
     return (*(row for row in old if scope(row) not in renewed), *new)
 
 
-def _commit() -> str | None:
-    """The commit of this checkout, marked where files differ from it; None outside a repository."""
+def commit() -> str | None:
+    """The checkout's commit, with "+changes" where files differ from it; None outside a checkout.
+
+    training/checkpoint.py, which may not import this room, has the same notation; a test holds them together.
+    """
 
     def git(*words: str) -> str:
         here = Path(__file__).parent

@@ -94,7 +94,7 @@ def measure(recipe: str, policy: str, store: Path, met: Traffic) -> Iterator[Noi
 
 @dataclass(frozen=True)
 class Drawn:
-    """One draw's figures; see report.schema.NoiseRow."""
+    """One draw's figures; see report.rows.noise.NoiseRow."""
 
     l1: float
     label_flips: float

@@ -1,4 +1,4 @@
-"""The rows of a report (report/schema.py) that tell what a gate sees, whom it hits and what it costs."""
+"""Rows that say what a gate sees, whom it hits and what it costs."""
 
 from __future__ import annotations
 

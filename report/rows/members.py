@@ -1,4 +1,4 @@
-"""The rows of a report (report/schema.py) that tell of an ensemble: its members, shifted images, and its cost."""
+"""Rows that say of an ensemble: its members, shifted images, and its cost."""
 
 from __future__ import annotations
 
