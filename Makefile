@@ -384,11 +384,12 @@ bench-attacks: key ## how fast thieves query in process: results/bench-attacks.j
 	$(MAKE) archive RECIPE=mnist POLICIES=undefended
 	$(py) -m bench.attacks mnist --run results
 
-check: | $(ready) ## lint, format, types, import boundaries
+check: | $(ready) ## lint, format, types, import boundaries, results files
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 	$(py) -m pytest tests/test_boundaries.py
+	$(py) -m report check results/
 
 test: | $(ready) ## every test, real servers included
 	$(py) -m pytest

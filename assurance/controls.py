@@ -35,7 +35,9 @@ from typing import Any, NoReturn
 
 from tqdm import tqdm
 
-from report.schema import run_info, write_json
+from report.atomic import write_json
+from report.rows.controls import BROKEN, CAUGHT, FAILING, LATE, MISSED, ControlRow
+from report.schema import Report, run_info, write
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -56,12 +58,6 @@ ASSERTED = ("AssertionError", "assert ", "Failed: DID NOT ", "Failed: Expected "
 tqdm.monitor_interval = 0  # a process that forks has no other threads
 # what a change raises that is no program any more
 SENSELESS = ("NameError", "UnboundLocalError", "ImportError", "ModuleNotFoundError", "SyntaxError", "TypeError")
-
-CAUGHT = "caught"  # as it should be
-MISSED = "missed"  # every test passes without the control
-BROKEN = "broken"  # tests end in an error that is no failed assertion
-FAILING = "failing"  # a test does not pass with the control
-LATE = "late"  # no verdict within the time
 
 
 @dataclass(frozen=True)
@@ -90,21 +86,6 @@ class Removal:
             f"{self.control}: expected {self.old!r} once in {self.file}, found it {found} times; write there what "
             "carries the control now"
         )
-
-
-@dataclass(frozen=True)
-class Row:
-    """What became of one removal. with_s, without_s: seconds of its tests with the control and without it (their
-    sessions' start included). said: the first line of the assertion that failed."""
-
-    control: str
-    removed: str
-    file: str
-    tests: tuple[str, ...]
-    with_s: float
-    without_s: float
-    verdict: str
-    said: str
 
 
 @dataclass(frozen=True)
@@ -283,13 +264,13 @@ def whole(root: Path, removals: Iterable[Removal], *, seconds: float) -> dict[st
     return sessions
 
 
-def removed(root: Path, removal: Removal, before: Mapping[str, Session], *, seconds: float) -> Row:
+def removed(root: Path, removal: Removal, before: Mapping[str, Session], *, seconds: float) -> ControlRow:
     """Take one control out of the copy at `root`, run its tests, and put it back."""
     kept = (root / removal.file).read_bytes()
     with_s = sum(session.seconds for session in {id(before[test]): before[test] for test in removal.tests}.values())
 
-    def row(verdict: str, said: str, without_s: float = 0.0) -> Row:
-        return Row(
+    def row(verdict: str, said: str, without_s: float = 0.0) -> ControlRow:
+        return ControlRow(
             removal.control,
             removal.what,
             removal.file,
@@ -317,7 +298,7 @@ def removed(root: Path, removal: Removal, before: Mapping[str, Session], *, seco
     return row(*judge(session.of(removal.tests)), session.seconds)
 
 
-def run(root: Path, removals: Sequence[Removal], *, unfinished: Path, seconds: float = SECONDS) -> list[Row]:
+def run(root: Path, removals: Sequence[Removal], *, unfinished: Path, seconds: float = SECONDS) -> list[ControlRow]:
     """A row for each removal, in their order. unfinished: where rows are kept from one run to the next."""
     names = [name for name in files(root) if name != RESULTS]
     told = digest(root, names)
@@ -335,11 +316,11 @@ def run(root: Path, removals: Sequence[Removal], *, unfinished: Path, seconds: f
     return [done[_key(removal)] for removal in removals]
 
 
-def _key(removal: Removal | Row) -> tuple[str, str]:
+def _key(removal: Removal | ControlRow) -> tuple[str, str]:
     return removal.control, removal.what if isinstance(removal, Removal) else removal.removed
 
 
-def _resumed(unfinished: Path, told: str) -> dict[tuple[str, str], Row]:
+def _resumed(unfinished: Path, told: str) -> dict[tuple[str, str], ControlRow]:
     """What an earlier run found out about the very same checkout."""
     try:
         kept = json.loads(unfinished.read_text("utf-8"))
@@ -347,7 +328,7 @@ def _resumed(unfinished: Path, told: str) -> dict[tuple[str, str], Row]:
         return {}
     if kept["digest"] != told:
         return {}
-    rows = [Row(**{**row, "tests": tuple(row["tests"])}) for row in kept["rows"]]
+    rows = [ControlRow(**{**row, "tests": tuple(row["tests"])}) for row in kept["rows"]]
     return {_key(row): row for row in rows if row.verdict == CAUGHT}
 
 
@@ -375,7 +356,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     caught = sum(row.verdict == CAUGHT for row in rows)
     if output is not None:
         info = run_info(seed=0, started=started, settings={"removals": len(rows), "caught": caught})
-        write_json(output, {"run": asdict(info), "controls": [asdict(row) for row in rows]})
+        write(output, Report(info, controls=tuple(rows)))
         print(f"results: {output}")
     if caught == len(rows):
         UNFINISHED.unlink(missing_ok=True)

@@ -17,13 +17,13 @@ from typing import Protocol
 import torch
 
 from attacks.clone import Clone, Cloning
+from attacks.names import COPIES
 from attacks.oracle import REFUSED, Answers
 from attacks.service import Service
 from attacks.thief import Thief
 from attacks.transfer import TransferSet
 from zoo.augment import Affine
 
-COPIES = 5
 # the strengths at which a hash changes its mind and a digit is still a digit
 STRENGTH = Affine(degrees=15, shift=0.1, scale=0.1, fill="border")
 

@@ -20,9 +20,8 @@ clones agree best with the held-out answers is the thief's choice (`best`).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from statistics import mean
 from typing import Any
 
 import torch
@@ -30,6 +29,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from attacks import metrics
+from attacks.names import LABELS as LABELS
+from attacks.names import best as best
 from attacks.seeded import from_seed
 from attacks.service import Service
 from attacks.transfer import TransferSet
@@ -39,7 +40,6 @@ from zoo.augment import Affine
 HELD_OUT = 0.1
 # so that two rows are held out, the least one can choose by
 LEAST_ROWS = 20
-LABELS = ("soft", "hard")
 LOSSES = ("p", "log-p")
 OPTIMISERS = ("sgd", "adamw")
 # The smallest probability whose logarithm is believed.
@@ -214,13 +214,6 @@ def predict(network: nn.Module, images: torch.Tensor) -> torch.Tensor:
     network.eval()
     device = next(network.parameters()).device
     return torch.cat([network(batch.to(device)).argmax(dim=1).cpu() for batch in images.split(512)])
-
-
-def best(held_out: Mapping[str, Sequence[float]]) -> str:
-    """The recipe a thief would choose: the highest mean held-out agreement over its clones; the first of equals."""
-    if not held_out:
-        raise ValueError("expected at least one recipe to choose from, got none")
-    return max(held_out, key=lambda recipe: mean(held_out[recipe]))
 
 
 def untrained(cloning: Cloning, service: Service, *, like: torch.Tensor | None = None) -> nn.Module:

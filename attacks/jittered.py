@@ -14,8 +14,9 @@ from dataclasses import dataclass
 
 import torch
 
-from attacks.averaging import COPIES, AveragingThief
+from attacks.averaging import AveragingThief
 from attacks.clone import Cloning
+from attacks.names import COPIES
 from attacks.service import Service
 from attacks.thief import Thief
 

@@ -1,4 +1,5 @@
-"""The attacks by name, and the adaptive forms that any of them can take. To add one: its file, then one line here.
+"""The attacks by name, and the adaptive forms that any of them can take. To add one: its file, then one line here and
+one in attacks/names.py.
 
 An attack's file holds a frozen dataclass of hyper-parameters (its table [attacks.NAME] in a recipe) and a `prepare`
 function that makes the thief from them. An adaptive form's file holds a thief that wraps another. A form that copies
@@ -8,7 +9,6 @@ images may say after its name how often: "repeats-16" asks about every image 16 
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -19,6 +19,7 @@ from attacks.averaging import AveragingThief
 from attacks.clone import LABELS, Cloning
 from attacks.consensus import ConsensusThief
 from attacks.jittered import JitteredThief
+from attacks.names import without_copies as without_copies
 from attacks.own_noise import OwnNoiseThief
 from attacks.repeats import RepeatsThief
 from attacks.service import Service
@@ -124,8 +125,3 @@ def form(name: str) -> Form:
         raise ValueError(f"adaptive form {name!r}: expected 1 to {MOST_COPIES} copies, got {copies}")
     wrap: Callable[..., Thief] = found.wrap
     return replace(found, wrap=partial(wrap, copies=copies))
-
-
-def without_copies(name: str) -> str:
-    """The bare name of a form that may carry a number of copies: "repeats" of "repeats-16"."""
-    return re.sub(r"-[1-9][0-9]*$", "", name)

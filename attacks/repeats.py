@@ -7,8 +7,9 @@ equal images equally loses nothing, and the thief pays K times for the same answ
 
 from __future__ import annotations
 
-from attacks.averaging import COPIES, AveragingThief
+from attacks.averaging import AveragingThief
 from attacks.clone import Cloning
+from attacks.names import COPIES
 from attacks.service import Service
 from attacks.thief import Thief
 

@@ -15,14 +15,12 @@ little beside their generator's. What Knockoff grows by is its transfer set.
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import os
 import sys
 import time
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import ClassVar
 
 import psutil
 import torch
@@ -35,58 +33,13 @@ from attacks.service import Service
 from attacks.thief import Thief, steal
 from evaluation.oracles import InProcessOracle, OracleError
 from handlers.errors import LoadError
-from report.schema import ResultError, run_info, write_json
+from report.rows.attack_speeds import AttackSpeedRow
+from report.schema import Report, ResultError, run_info, write
 from zoo import datasets
 
 SEED = 0
 POLICY = "undefended"
 LENET5 = Cloning("lenet5", epochs=1)
-
-
-@dataclass(frozen=True)
-class AttackSpeedRow:
-    """What one attack costs its thief in process, on `threads` threads of torch.
-
-    clone: the architecture that learns. queries: over which was measured, after `warm_up` that were not. seconds: of
-    them, learning included, and cpu_seconds of all the process's threads. grown_mb: resident memory at the end less
-    that after the warm-up. epoch_seconds: of one epoch of a clone's training on the answers, for attacks that end with
-    a transfer set.
-    """
-
-    SCOPE: ClassVar = ("recipe", "attack")
-
-    recipe: str
-    policy: str
-    attack: str
-    clone: str
-    threads: int
-    warm_up: int
-    queries: int
-    seconds: float
-    cpu_seconds: float
-    grown_mb: float
-    epoch_seconds: float | None
-
-    def __post_init__(self) -> None:
-        if self.queries < 1 or self.seconds <= 0:
-            raise ResultError(f"attack speeds: expected queries and seconds, got {self.queries}, {self.seconds}")
-
-    @property
-    def queries_per_s(self) -> float:
-        """Of the whole loop."""
-        return self.queries / self.seconds
-
-    @property
-    def of_an_epoch(self) -> float | None:
-        """Seconds of querying as a multiple of those of one epoch of training."""
-        return None if self.epoch_seconds is None else self.seconds / self.epoch_seconds
-
-    def __str__(self) -> str:
-        beside = "" if self.of_an_epoch is None else f", {self.of_an_epoch:.2f} of an epoch of training"
-        return (
-            f"{self.attack:<10} {self.queries} queries, {self.queries_per_s:.0f}/s "
-            f"({1000 * self.cpu_seconds / self.queries:.3f} ms CPU each){beside}, memory {self.grown_mb:+.1f} MB"
-        )
 
 
 @dataclass(frozen=True)
@@ -133,8 +86,7 @@ def main() -> None:
                 print(rows[-1], flush=True)
         settings = {"surrogate": options.surrogate, "warm_up": options.warm_up, "queries": options.queries}
         run = run_info(seed=SEED, started=started, settings=settings)
-        content = {"run": dataclasses.asdict(run), "attack_speeds": [dataclasses.asdict(row) for row in rows]}
-        write_json(options.run / "bench-attacks.json", content)
+        write(options.run / "bench-attacks.json", Report(run, attack_speeds=tuple(rows)))
     except (recipes.RecipeError, OracleError, LoadError, ResultError, datasets.DatasetError) as error:
         sys.exit(f"bench.attacks: {error}")
 

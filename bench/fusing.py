@@ -27,10 +27,8 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import numpy as np
@@ -43,15 +41,15 @@ import recipes
 from bench import overhttp, studies
 from bench.inprocess import in_process, pipeline
 from bench.overhttp import BenchError
-from bench.rounds import interleaved, ratios
+from bench.rounds import interleaved
 from bench.studies import Subject
 from evaluation.oracles import InProcessOracle, OracleError
 from evaluation.traffic import SEED
 from handlers.errors import LoadError
 from loadtests.own_server import ServerError
-from report.bench_targets import LARGE
 from report.headline import UNDEFENDED
-from report.schema import RunInfo, run_info, write_json
+from report.rows.fusing import FusingRow
+from report.schema import Report, run_info, write
 
 POLICIES = ("edm", "same-reject")
 BATCHES = (1, 8, 32)
@@ -60,86 +58,12 @@ ROUNDS = 5
 SECONDS = 0.3
 MOST_ROWS = 33
 BOUND = 1e-6
-# so much less time, or the one graph has not won clearly
-CLEAR = 0.95
 
 IMAGES, TABLE = "images", "table"
 
 
 class FusingError(RuntimeError):
-    """A policy whose graphs cannot be one, or one that answers otherwise, or another file than fusing.json."""
-
-
-@dataclass(frozen=True)
-class Fusing:
-    """One policy at one batch size: milliseconds a call of each round, and the largest difference of a probability."""
-
-    architecture: str
-    policy: str
-    threads: int
-    batch: int
-    separate_ms: tuple[float, ...]
-    fused_ms: tuple[float, ...]
-    difference: float
-
-    def __post_init__(self) -> None:
-        for name in ("separate_ms", "fused_ms"):  # JSON knows no tuples
-            object.__setattr__(self, name, tuple(getattr(self, name)))
-
-    @property
-    def ratios(self) -> list[float]:
-        """The one graph's time over the separate ones', round by round."""
-        return ratios(self.fused_ms, self.separate_ms)
-
-
-@dataclass(frozen=True)
-class Fusings:
-    """The file."""
-
-    run: RunInfo
-    rows: tuple[Fusing, ...]
-
-    def told(self) -> str:
-        """What the rows say, as a paragraph of the page."""
-        policies = " and ".join(f"`{name}`" for name in dict.fromkeys(row.policy for row in self.rows))
-        networks = list(dict.fromkeys(row.architecture for row in self.rows))
-        difference = max(row.difference for row in self.rows)
-        return (
-            "A policy's graphs can be one ONNX file: the secret hash, the router, every member on the rows that are "
-            "its own and the gate's graph, with the key's table as an input that no file holds (`python -m "
-            f"bench.fusing`). For {policies} it answers as the separate graphs do, "
-            f"{f'to {difference:.0e}' if difference else 'bit for bit'}, and picks the same members. Its time is held "
-            "here against that of the archive's whole pipeline, though Python would still be needed around it, so it "
-            f"is flattered: {'; '.join(map(self._of, networks))}. "
-            f"{self._verdict()} On a GPU, where it would save the way to the host and back, it was "
-            f"{'run for this table' if self.run.gpu else 'not run'} (`--gpu`)."
-        )
-
-    def _of(self, architecture: str) -> str:
-        shares = [median(row.ratios) for row in self.rows if row.architecture == architecture]
-        clear = sum(share <= CLEAR for share in shares)
-        return (
-            f"on {architecture} it takes {min(shares):.2f} to {max(shares):.2f} of their time, at most {CLEAR:.2f} "
-            f"of it in {clear} of {len(shares)} cells"
-        )
-
-    def _verdict(self) -> str:
-        """Whether it is worth a backend: where networks are as large as those that the targets are about."""
-        saved = [(median(row.separate_ms) - median(row.fused_ms)) / row.batch for row in self.rows]
-        large = [median(row.ratios) for row in self.rows if row.architecture == LARGE]
-        won = bool(large) and max(large) <= CLEAR
-        told = f"The most that it saves is {max(saved):.2f} ms a row."
-        if won:
-            return f"{told} It wins in every cell of {LARGE}: it is worth a backend, which no archive has yet."
-        return f"{told} It does not win clearly wherever networks are large, so archives keep their graphs apart."
-
-
-def read(content: Mapping[str, Any]) -> Fusings:
-    """A fusing.json's content. Raises FusingError."""
-    try:
-        return Fusings(RunInfo(**content["run"]), tuple(Fusing(**each) for each in content["rows"]))
-    except (KeyError, TypeError) as error:
-        raise FusingError(f"expected what `python -m bench.fusing` writes, got another file: {error}") from error
+    """A policy whose graphs cannot be one, or one that answers otherwise."""
 
 
 class Fused:
@@ -303,7 +227,7 @@ def parity(oracle: InProcessOracle, one: Fused, rows: NDArray[np.float32]) -> fl
 
 def measure(
     subject: Subject, policy: str, *, threads: int, rounds: int, seconds: float, gpu: bool = False
-) -> Iterator[Fusing]:
+) -> Iterator[FusingRow]:
     """A row for each of BATCHES. Raises FusingError."""
     rows = subject.rows[policy]
     with _opened(subject.onnx[policy], threads) as oracle:
@@ -320,7 +244,7 @@ def measure(
                 in_process(call, rows, batch=batch, seconds=seconds, **named) for call in (pipeline(oracle), alone)
             ]
             separate, whole = interleaved(probes, rounds=rounds, name=f"{policy}, {threads} threads, {batch} rows")
-            yield Fusing(
+            yield FusingRow(
                 subject.architecture, policy, threads, batch, separate.p50_rounds, whole.p50_rounds, difference
             )
 
@@ -340,7 +264,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; what cannot be measured is a message and exit code 1, and nothing is written."""
     options = _parser().parse_args(arguments)
     started = datetime.now(timezone.utc)
-    rows: list[Fusing] = []
+    rows: list[FusingRow] = []
     try:
         if options.gpu and "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
             raise FusingError("--gpu: the installed onnxruntime has no CUDA; `make setup GPU=1` installs one that does")
@@ -356,7 +280,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(f"bench.fusing: {error}")
     run = run_info(seed=SEED, started=started, settings={"rounds": options.rounds, "seconds": SECONDS})
     run = dataclasses.replace(run, gpu=run.gpu if options.gpu else None)
-    write_json(options.output, dataclasses.asdict(Fusings(run, tuple(rows))))
+    write(options.output, Report(run, fusing=tuple(rows)))
     print(options.output)
 
 

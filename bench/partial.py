@@ -6,7 +6,6 @@ file that rests on something else is measured anew. Ratios are taken inside a st
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timezone
@@ -14,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from bench.inprocess import SEED
-from report.schema import BenchRow, Report, read, run_info, write_json
+from report.rows.bench import BenchRow
+from report.schema import Report, read, run_info, write
 
 
 class Partial:
@@ -44,7 +44,7 @@ class Partial:
                 return kept.bench
         rows = tuple(study())
         facts = run_info(seed=SEED, started=started, settings=settings)
-        write_json(path, dataclasses.asdict(Report(facts, bench=rows)))
+        write(path, Report(facts, bench=rows))
         return rows
 
     def remove(self) -> None:

@@ -3,20 +3,14 @@
     python -m bench.profile bench-resnet18 --policies undefended misleader [--output results/profile.json]
 
 py-spy (its command, from PyPI; nothing of it runs in the worker) looks at the stack of a live worker while a closed
-loop of clients keeps it busy, waiting included, so that shares of samples are shares of wall time:
-
-    graphs    inside a graph's run: ONNX Runtime
-    ours      the innermost frame of handlers/ or defenses/, with the numpy that it calls
-    server    TorchServe's worker: its protocol, its metrics
-    waiting   for the next batch: Java, the wire, the clients
-
-Graphs' own threads have no Python and are not seen. Leave the machine alone meanwhile.
+loop of clients keeps it busy, waiting included, so that shares of samples are shares of wall time;
+report/rows/profile.py says whose each of them is. Graphs' own threads have no Python and are not seen. Leave the
+machine alone meanwhile.
 """
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import os
 import re
 import shutil
@@ -26,10 +20,8 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
 
 import psutil
 
@@ -44,7 +36,8 @@ from handlers.errors import LoadError
 from loadtests.own_server import ServerError
 from loadtests.target import TargetError
 from report.headline import UNDEFENDED
-from report.schema import RunInfo, run_info, write_json
+from report.rows.profile import WHO, ProfileRow
+from report.schema import Report, run_info, write
 
 SAMPLES_A_SECOND = 200
 SECONDS = 20.0
@@ -52,76 +45,14 @@ WARM_S = 10.0
 # a stack that is rarer says nothing, and the file stays small
 LEAST_SHARE = 0.0005
 
-GRAPHS, OURS, SERVER, WAITING = "graphs", "ours", "server", "waiting"
-WHO = (GRAPHS, OURS, SERVER, WAITING)
 # one frame as py-spy writes it: function (file:line), or function (file)
 FRAME = re.compile(r"(?P<function>.+) \((?P<file>[^()]+?)(?::\d+)?\)")
 PACKED = re.compile(r".*/((?:handlers|defenses)/[^/]+\.py)")
 LIBRARY = re.compile(r".*/(?:site-packages|python3\.\d+)/(.+)")
-RECEIVING = ("recv", "retrieve_msg", "retrieve_buffer", "retrieve_int", "_retrieve")
 
 
 class ProfileError(RuntimeError):
     """py-spy is not there, or saw nothing."""
-
-
-@dataclass(frozen=True)
-class Profile:
-    """One worker under load. stacks: samples by stack, outermost frame first, each "function (file)", joined by ";".
-    rows_per_s: what the clients got meanwhile."""
-
-    recipe: str
-    policy: str
-    clients: int
-    samples: int
-    rows_per_s: float
-    stacks: dict[str, int]
-
-    def shares(self) -> dict[str, float]:
-        """The share of wall time by WHO."""
-        found: Counter[str] = Counter()
-        for stack, count in self.stacks.items():
-            found[who(stack.split(";"))] += count
-        return {name: found[name] / self.samples for name in WHO}
-
-    def own(self) -> list[tuple[str, float]]:
-        """Our functions, as `function (file)`, with the milliseconds a row that they take themselves; dearest first."""
-        found: Counter[str] = Counter()
-        for stack, count in self.stacks.items():
-            frames = stack.split(";")
-            if who(frames) == OURS:
-                found[next(frame for frame in reversed(frames) if _ours(frame))] += count
-        return [(name, 1000 * count / self.samples / self.rows_per_s) for name, count in found.most_common()]
-
-
-@dataclass(frozen=True)
-class Profiles:
-    """The file."""
-
-    run: RunInfo
-    profiles: tuple[Profile, ...]
-
-
-def who(frames: Sequence[str]) -> str:
-    """To whom of WHO the sample with this stack belongs."""
-    if any("onnxruntime/" in frame for frame in frames):
-        return GRAPHS
-    if any(map(_ours, frames)):
-        return OURS
-    return WAITING if any(frame.startswith(RECEIVING) for frame in frames) else SERVER
-
-
-def _ours(frame: str) -> bool:
-    # torch-model-archiver puts the handler at the archive's root
-    return any(where in frame for where in ("(handlers/", "(defenses/", "(handler.py)"))
-
-
-def read(content: Mapping[str, Any]) -> Profiles:
-    """A profile.json's content. Raises ProfileError."""
-    try:
-        return Profiles(RunInfo(**content["run"]), tuple(Profile(**each) for each in content["profiles"]))
-    except (KeyError, TypeError) as error:
-        raise ProfileError(f"expected what `python -m bench.profile` writes, got another file: {error}") from error
 
 
 def parse(folded: str) -> dict[str, int]:
@@ -192,7 +123,7 @@ def frequent(stacks: Mapping[str, int]) -> dict[str, int]:
     return dict(sorted(kept.items()))
 
 
-def profile(subject: studies.Subject, policies: Iterable[str], *, seconds: float, run_folder: Path) -> list[Profile]:
+def profile(subject: studies.Subject, policies: Iterable[str], *, seconds: float, run_folder: Path) -> list[ProfileRow]:
     """Serve the policies of a recipe, keep each busy in turn, and look. Raises ProfileError and what a bench raises."""
     found = []
     archives = {policy: subject.onnx[policy] for policy in policies}
@@ -208,7 +139,7 @@ def profile(subject: studies.Subject, policies: Iterable[str], *, seconds: float
                 stacks = looking.result()
             rate = round(len(driven.latencies_ms) / driven.seconds, 2)
             kept = frequent(stacks)
-            found.append(Profile(subject.recipe.name, policy, studies.SATURATION, sum(kept.values()), rate, kept))
+            found.append(ProfileRow(subject.recipe.name, policy, studies.SATURATION, sum(kept.values()), rate, kept))
             shares = found[-1].shares()
             print(f"{policy}: " + ", ".join(f"{name} {shares[name]:.1%}" for name in WHO), flush=True)
     return found
@@ -238,7 +169,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(f"bench.profile: {error}")
     settings = {"rate": SAMPLES_A_SECOND, "seconds": options.seconds}
     run = run_info(seed=SEED, started=started, settings=settings)
-    write_json(options.output, dataclasses.asdict(Profiles(run, tuple(found))))
+    write(options.output, Report(run, profiles=tuple(found)))
     print(options.output)
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from report.schema import BenchRow
+from report.rows.bench import BenchRow
 
 # of a cell's time, for the round that is not counted
 COLD_SHARE = 0.25
@@ -56,16 +56,6 @@ def interleaved(probes: Sequence[Probe], *, rounds: int, name: str) -> list[Benc
                     mine.append(sample)
                 bar.update()
     return [_row(probe, mine) for probe, mine in zip(probes, samples, strict=True)]
-
-
-def ratios(numerators: Sequence[float], denominators: Sequence[float]) -> list[float]:
-    """One path's value against another's, round by round."""
-    return [a / b for a, b in zip(numerators, denominators, strict=True)]
-
-
-def ratio(numerators: Sequence[float], denominators: Sequence[float]) -> float:
-    """The median over rounds of one path's value against another's."""
-    return median(ratios(numerators, denominators))
 
 
 def _row(probe: Probe, samples: Sequence[Sample]) -> BenchRow:

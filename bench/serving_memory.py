@@ -28,7 +28,6 @@ import sys
 import tempfile
 import zipfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from statistics import mean
@@ -43,69 +42,12 @@ from handlers import wire
 from loadtests import own_server
 from loadtests.own_server import Instance, ServerError
 from loadtests.target import TargetError
-from report.schema import ResultError, RunInfo, run_info, write_json
+from report.rows.memory import WAYS, EnvironmentRow, Held, MemoryRow
+from report.schema import Report, ResultError, read, run_info, write
 
 INSTANCE = "memory"
 MB = 1_000_000
-WAYS = ("imported", "deferred", "absent")
-MOMENTS = ("rest", "traffic")
 START_SECONDS = 120.0
-
-
-@dataclass(frozen=True)
-class Held:
-    """Megabytes (10^6 bytes) of one process, or the mean of several."""
-
-    rss: float
-    pss: float
-    uss: float
-
-
-@dataclass(frozen=True)
-class MemoryRow:
-    """One archive served in one way by `workers`, at one moment.
-
-    graphs_mb: its graphs' files, weights above all. java: of the Java process; worker: mean of the workers; total_pss:
-    of all the server's processes. start_s: how long a worker that was added took until it was ready. rows: answered
-    before this moment.
-    """
-
-    archive: str
-    way: str
-    workers: int
-    moment: str
-    graphs_mb: float
-    java: Held
-    worker: Held
-    total_pss: float
-    start_s: float
-    rows: int
-
-    def __post_init__(self) -> None:
-        for name, known in (("way", WAYS), ("moment", MOMENTS)):
-            if getattr(self, name) not in known:
-                raise ResultError(f"memory: {name}: expected one of {', '.join(known)}, got {getattr(self, name)!r}")
-        if self.total_pss < self.java.pss:
-            raise ResultError(f"memory: total_pss: expected at least Java's {self.java.pss}, got {self.total_pss}")
-
-
-@dataclass(frozen=True)
-class Environment:
-    """A Python environment on disk, in megabytes: all of it, and its largest packages' folders."""
-
-    name: str
-    disk_mb: float
-    packages: int
-    largest: dict[str, float]
-
-
-@dataclass(frozen=True)
-class Study:
-    """results/serving-memory.json."""
-
-    run: RunInfo
-    environments: tuple[Environment, ...]
-    memory: tuple[MemoryRow, ...]
 
 
 def main() -> None:
@@ -121,27 +63,11 @@ def main() -> None:
         for name, workers, way in itertools.product(options.archives, options.workers, WAYS):
             if (name, workers, way) not in done:
                 rows += _measured(options, name, workers, way, pythons[way])
-                study = Study(run_info(seed=0, started=started, settings=settings), environments, tuple(rows))
-                write_json(options.output, dataclasses.asdict(study))
+                run = run_info(seed=0, started=started, settings=settings)
+                write(options.output, Report(run, environments=environments, memory=tuple(rows)))
     except (BenchError, ClientError, ResultError, ServerError, TargetError, OSError) as error:
         sys.exit(f"bench.serving_memory: {error}")
     print(options.output)
-
-
-def read(path: Path) -> Study:
-    """A file that this program wrote. Raises ResultError."""
-    try:
-        content = json.loads(path.read_text("utf-8"))
-        memory = tuple(
-            MemoryRow(**row | {"java": Held(**row["java"]), "worker": Held(**row["worker"])})
-            for row in content["memory"]
-        )
-        environments = tuple(Environment(**each) for each in content["environments"])
-        return Study(RunInfo(**content["run"]), environments, memory)
-    except FileNotFoundError:
-        raise ResultError(f"{path}: no such file; run `python -m bench.serving_memory` first") from None
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise ResultError(f"{path}: not what bench.serving_memory writes: {error}") from error
 
 
 @contextlib.contextmanager
@@ -232,13 +158,13 @@ def _importing(python: Path, java: Path, folder: Path) -> Path:
     return script
 
 
-def _environment(name: str, python: Path) -> Environment:
+def _environment(name: str, python: Path) -> EnvironmentRow:
     where = "import sysconfig; print(sysconfig.get_path('purelib'))"
     found = subprocess.run([str(python), "-c", where], capture_output=True, text=True, check=True)
     folder = Path(found.stdout.strip())
     sizes = {each.name: _size(each) for each in folder.iterdir()}
     largest = sorted(sizes, key=lambda each: -sizes[each])[:6]
-    return Environment(
+    return EnvironmentRow(
         name,
         disk_mb=round(sum(sizes.values()) / MB),
         packages=len(list(folder.glob("*.dist-info"))),

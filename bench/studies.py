@@ -49,7 +49,8 @@ from loadtests.own_server import ServerError
 from loadtests.target import TargetError
 from report.bench_targets import CLOCKED
 from report.headline import UNDEFENDED
-from report.schema import BenchRow, Report, ResultError, run_info, write_json
+from report.rows.bench import BenchRow
+from report.schema import Report, ResultError, run_info, write
 from zoo import datasets
 
 EDM = "edm"
@@ -146,7 +147,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     settings = {**partial.settings, "members_met": met, "member_mb": weights}
     run = run_info(seed=inprocess.SEED, started=started, settings=settings)
     run = dataclasses.replace(run, started=partial.started, seconds=round(run.seconds + partial.saved, 1))
-    write_json(options.output, dataclasses.asdict(Report(run, bench=tuple(rows))))
+    write(options.output, Report(run, bench=tuple(rows)))
     partial.remove()
     print(f"{options.output}: {len(rows)} rows in {run.seconds:.0f} s")
 

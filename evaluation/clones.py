@@ -12,7 +12,6 @@ import functools
 import hashlib
 import itertools
 import json
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -26,7 +25,8 @@ from attacks.clone import LABELS, Cloning
 from attacks.oracle import Oracle
 from attacks.transfer import TransferSet
 from evaluation import pool
-from report.schema import AttackRow, write_json
+from report.atomic import replacing, write_json
+from report.rows.clones import AttackRow
 from zoo.datasets import Images
 
 
@@ -49,11 +49,8 @@ class Exam:
 
     def save(self, path: Path) -> None:
         """Write an .npz for the processes that train cells."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-        with unfinished.open("wb") as file:
+        with replacing(path) as unfinished, unfinished.open("wb") as file:
             np.savez(file, **{name: tensor.numpy() for name, tensor in vars(self).items()})
-        unfinished.replace(path)
 
     @classmethod
     def load(cls, path: Path) -> Exam:
@@ -104,7 +101,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Score:
-    """What became of a cell; see report.schema.AttackRow for the terms. queries, rejected: of its prefix."""
+    """What became of a cell; see report.rows.clones.AttackRow for the terms. queries, rejected: of its prefix."""
 
     clone_accuracy: float
     agreement: float

@@ -40,7 +40,8 @@ from evaluation.oracles import InProcessOracle, OracleError
 from evaluation.tables import Evaluation
 from evaluation.thefts import Snapshot, Theft
 from handlers.errors import LoadError
-from report.schema import AttackRow, Report, ResultError, merge, run_info
+from report.rows.clones import AttackRow
+from report.schema import Report, ResultError, merge, run_info
 from zoo import datasets
 
 SEED = 0

@@ -10,7 +10,6 @@ made once: after a change of the attacks' own code, delete the folder.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +28,7 @@ from evaluation.matrix import Job, Victim
 from evaluation.oracles import InProcessOracle
 from evaluation.thefts import Theft
 from evaluation.traffic import SEED
+from report.atomic import replacing
 from report.headline import UNDEFENDED
 
 FOLDER = "queries"
@@ -191,11 +191,5 @@ def record(theft: Theft, *, after: int) -> torch.Tensor:
 
 def _write(path: Path, images: torch.Tensor) -> None:
     """Whole or not at all, so that an interrupted recording leaves nothing that could be taken for one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with unfinished.open("wb") as file:
-            np.savez(file, allow_pickle=False, images=images.numpy())
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with replacing(path) as unfinished, unfinished.open("wb") as file:
+        np.savez(file, allow_pickle=False, images=images.numpy())

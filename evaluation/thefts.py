@@ -17,8 +17,6 @@ import dataclasses
 import hashlib
 import json
 import multiprocessing
-import os
-import shutil
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -37,6 +35,7 @@ from attacks.service import Service
 from attacks.thief import Thief, steal
 from evaluation import pool
 from evaluation.oracles import InProcessOracle
+from report.atomic import replacing
 
 # of [clone], what a thief who learns between queries uses
 FITTED = ("architecture", "options", "start", "batch_size")
@@ -152,10 +151,8 @@ def carry_out(
     called with the charged queries after each request. The ledger's budget is raised from one stop to the next.
     """
     started = time.perf_counter()
-    unfinished = folder.with_name(f".{folder.name}.{os.getpid()}")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir(parents=True)
-    try:
+    with replacing(folder) as unfinished:
+        unfinished.mkdir()
         for budget in sorted(set(budgets)):
             ledger.budget = budget
             for queries in steal(thief, ledger, rows=rows):
@@ -174,10 +171,6 @@ def carry_out(
         own = thief.own()
         if own is not None:
             own.save(unfinished / "own.npz")
-        shutil.rmtree(folder, ignore_errors=True)
-        unfinished.replace(folder)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def in_process(theft: Theft, folder: Path) -> None:

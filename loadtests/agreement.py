@@ -32,7 +32,8 @@ from evaluation import matrix, tables
 from evaluation.matrix import Evaluated, Plan
 from evaluation.thefts import FITTED
 from loadtests import attack, target
-from report.schema import AgreementRow, AttackRow, Report, merge, run_info
+from report.rows.clones import AgreementRow, AttackRow
+from report.schema import Report, merge, run_info
 from zoo import datasets
 
 LEAST = 0.02

@@ -39,7 +39,8 @@ from evaluation.tables import Evaluation
 from loadtests import locust_run, target
 from loadtests.locust_run import TrafficError
 from loadtests.target import Target, TargetError
-from report.schema import FeltRow, Report, merge, run_info
+from report.rows.impact import FeltRow
+from report.schema import Report, merge, run_info
 from zoo import datasets
 
 BENIGN_BESIDE = 2

@@ -21,7 +21,8 @@ from loadtests import locust_run, target
 from loadtests.locust_run import TrafficError
 from loadtests.target import TargetError
 from loadtests.users import plan
-from report.schema import BenchRow, Report, ResultError, merge, run_info
+from report.rows.bench import BenchRow
+from report.schema import Report, ResultError, merge, run_info
 
 
 def main() -> None:

@@ -32,7 +32,7 @@ from loadtests.users.benign import BenignUser
 from loadtests.users.hostile import HostileUser
 from loadtests.users.service import OVER, end
 from loadtests.users.thief import ThiefUser
-from report.schema import write_json
+from report.atomic import write_json
 
 __all__ = ["BenignUser", "HostileUser", "ThiefUser"]
 

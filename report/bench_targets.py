@@ -9,7 +9,7 @@
     memory       resident memory of a worker of edm - undefended - 5 x a member's weights            <= 50 MiB
 
 In process means the batch that is fastest there, whatever the server's is. Ratios are medians over rounds
-(bench/rounds.py), and a target says how far apart its rounds were.
+(report/format.py), and a target says how far apart its rounds were.
 """
 
 from __future__ import annotations
@@ -19,9 +19,8 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-from bench.rounds import ratios
-from handlers import wire
-from report.schema import BenchRow
+from report.format import ratios
+from report.rows.bench import RAW, BenchRow
 
 LARGE = "resnet18-8x"
 LATENCY = {"edm": 1.10, "meco": 1.25, "meco-small": 1.25, "misleader-routed": 1.05}
@@ -130,7 +129,7 @@ def throughputs(
     architecture: str,
     policy: str,
     *,
-    body: str = wire.RAW,
+    body: str = RAW,
     against: str = "pipeline",
     batch: int | None = None,
 ) -> list[float]:

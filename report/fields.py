@@ -1,4 +1,4 @@
-"""What the rows of a report are checked by when they are made (report/schema.py, report/rows/gates.py)."""
+"""What the rows of a report are checked by when they are made (report/rows/*.py)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ def fractions(row: Any, *names: str) -> None:
             raise ResultError(f"{name}: expected a fraction in [0, 1], got {value}")
 
 
-def tuples(row: Any, *names: str) -> None:
-    """Make tuples of the row's lists: JSON knows no tuples. The row is a frozen dataclass in its `__post_init__`."""
-    for name in names:
-        object.__setattr__(row, name, tuple(getattr(row, name)))
+def known(row: Any, **choices: tuple[str, ...]) -> None:
+    """Raise ResultError unless each of the row's fields has one of its values."""
+    for name, values in choices.items():
+        value = getattr(row, name)
+        if value not in values:
+            raise ResultError(f"{name}: expected one of {', '.join(values)}, got {value!r}")

@@ -1,7 +1,7 @@
 """The headline: what the best thief got out of each policy, and whether the policy beats merely hiding probabilities.
 
 A thief is an attack in one adaptive form or none. For each policy, thief, reading of the answers and budget the thief's
-recipe is the one whose clones agree best with the thief's own held-out answers (attacks.clone.best); its clone accuracy
+recipe is the one whose clones agree best with the thief's own held-out answers (attacks.names.best); its clone accuracy
 is the mean over seeds. The best clone of a policy is the highest of these, each thief at its largest budget.
 
     gap_vs_top1 = min over thieves t of (best clone of `undefended` with labels only - best clone of the policy under t)
@@ -26,8 +26,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import mean, stdev
 
-from attacks import clone
-from report.schema import AttackRow, Report
+from attacks.names import best
+from report.rows.clones import AttackRow
+from report.schema import Report
 
 UNDEFENDED = "undefended"
 
@@ -220,7 +221,7 @@ def _cell(attack: str, labels: str, budget: int, rows: Sequence[AttackRow]) -> C
     held_out: dict[str, list[float]] = defaultdict(list)
     for row in rows:
         held_out[row.clone_recipe].append(row.held_out)
-    return Cell(attack, labels, budget, clone.best(held_out), tuple(rows))
+    return Cell(attack, labels, budget, best(held_out), tuple(rows))
 
 
 def _duels(top1: Iterable[Cell], mine: Iterable[Cell]) -> Iterable[Duel]:

@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import argparse
 import base64
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import jinja2
 
-from report.figures import charts, gates, impact
-from report.headline import UNDEFENDED, Cell, Line, cells, headline
+from report import atomic
+from report.figures import clones, gates, impact, routing
+from report.format import number, percent, points, spread
+from report.headline import UNDEFENDED, Line, cells, headline
 from report.schema import Report, ResultError, read
 
 TEMPLATE = Path(__file__).with_name("report.html.j2")
@@ -35,13 +36,10 @@ def main() -> None:
     except ResultError as error:
         sys.exit(f"report.html: {error}")
     page = folder / "report.html"
-    unfinished = page.with_name(f".{page.name}.{os.getpid()}")
     picture = folder / PICTURE
     shown = picture.read_bytes() if picture.exists() else None
-    unfinished.write_text(
-        render(report, title=subject(report) or folder.resolve().name, reconstructions=shown), "utf-8"
-    )
-    unfinished.replace(page)
+    title = subject(report) or folder.resolve().name
+    atomic.write_text(page, render(report, title=title, reconstructions=shown))
     print(table(headline(report)))
     print(f"report: {page}")
 
@@ -76,8 +74,8 @@ def render(report: Report, *, title: str, reconstructions: bytes | None = None) 
         title=title,
         report=report,
         lines=lines,
-        curves=charts.curves(by_policy, chance=chance, victim=victim) if report.attacks else None,
-        routing={policy: charts.routing(rows) for policy, rows in routed.items() if rows},
+        curves=clones.curves(by_policy, chance=chance, victim=victim) if report.attacks else None,
+        routing={policy: routing.routing(rows) for policy, rows in routed.items() if rows},
         felt=impact.latencies(report.felt) if report.felt else None,
         rocs=gates.rocs(report.score_curves, white=False) if judged else None,
         histograms=scores(report),
@@ -110,29 +108,6 @@ def table(lines: Sequence[Line]) -> str:
         for line in lines
     ]
     return "\n".join([head, *rows])
-
-
-def percent(fraction: float | None) -> str:
-    """0.9134 -> "91.3 %"; a dash for None."""
-    return "-" if fraction is None else f"{fraction:.1%}".replace("%", " %")
-
-
-def points(difference: float | None) -> str:
-    """0.123 -> "+12.3" percentage points, with its sign; a dash for None."""
-    return "-" if difference is None else f"{100 * difference:+.1f}"
-
-
-def spread(cell: Cell | None) -> str:
-    """Mean and standard deviation of a cell's clones in percent; a dash for None."""
-    if cell is None:
-        return "-"
-    deviation = f" ± {100 * cell.spread:.1f}" if len(cell.accuracies) > 1 else ""
-    return f"{100 * cell.accuracy:.1f}{deviation} %"
-
-
-def number(value: float | None, digits: int = 1) -> str:
-    """A plain number with `digits` decimals and thin spaces between thousands; a dash for None."""
-    return "-" if value is None else f"{value:,.{digits}f}".replace(",", "\u202f")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ the same. Needs Debian's redis-server and faketime; the full disk needs the righ
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -20,11 +19,11 @@ from pathlib import Path
 import recipes
 from assurance.faults import plan
 from assurance.faults.clients import FaultError
-from assurance.faults.figures import FaultRow
 from assurance.faults.plan import Effort, Subjects
 from loadtests import own_server
 from loadtests.own_server import ServerError
-from report.schema import run_info, write_json
+from report.rows.faults import FaultRow
+from report.schema import Report, run_info, write
 from zoo import datasets
 
 # enough for the answers of neighbours in a batch to differ
@@ -48,7 +47,7 @@ def main() -> None:
             # as it comes: what is measured so far survives whatever happens to the rest
             settings = {"effort": vars(effort), "runs": options.runs}
             facts = run_info(seed=0, started=started, settings=settings)
-            write_json(options.output, {"run": vars(facts), "faults": [dataclasses.asdict(each) for each in rows]})
+            write(options.output, Report(facts, faults=tuple(rows)))
     except (recipes.RecipeError, datasets.DatasetError, FaultError, ServerError) as error:
         print(f"assurance.faults: {error}", file=sys.stderr)
         sys.exit(2)

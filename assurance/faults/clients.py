@@ -20,10 +20,10 @@ from urllib.parse import urlsplit
 import numpy as np
 from numpy.typing import NDArray
 
-from assurance.faults.figures import CUT, LOST, RIGHT, UNSENT, WRONG, Outcome
+from assurance.faults.figures import Outcome
 from handlers import wire
+from report.rows.faults import CUT, LOST, PAUSE_S, RIGHT, UNSENT, WRONG
 
-PAUSE_S = 0.02
 # of a probability: batches differ, so sums are rounded differently
 TOLERANCE = 1e-4
 
@@ -103,7 +103,7 @@ class Known:
     probabilities: NDArray[np.float64] | None
 
     def judge(self, number: int, answer: Answer) -> str:
-        """What became of a request with image `number`; see assurance.faults.figures."""
+        """What became of a request with image `number`; see report.rows.faults."""
         if answer.status == 0:
             return answer.what
         if answer.status != 200:

@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 from assurance.faults.clients import FaultError
+from report.atomic import write_text
 
 CACHED_S = 1
 PLACES = ("/usr/lib/*/faketime/libfaketimeMT.so.1", "/usr/lib/faketime/libfaketimeMT.so.1")
@@ -37,9 +38,7 @@ class Clock:
 
     def jump(self, seconds: float) -> None:
         """The clock is so far from the real one when this returns."""
-        unfinished = self._shift.with_suffix(".new")
-        unfinished.write_text(f"{seconds:+.0f}s\n")
-        unfinished.replace(self._shift)
+        write_text(self._shift, f"{seconds:+.0f}s\n")
         time.sleep(2 * CACHED_S + 0.2)  # the library counts its second in whole seconds
 
 

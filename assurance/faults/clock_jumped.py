@@ -11,10 +11,11 @@ from __future__ import annotations
 from time import perf_counter
 
 from assurance.faults.clock import Clock
-from assurance.faults.figures import Bound, FaultRow
 from assurance.faults.payers import ANSWERED, Payer, suspects, told
 from assurance.faults.scene import BACK_S, Scene, no_wrong_answer, unharmed
 from loadtests.own_server import wait_for
+from report.rows.bounds import Bound
+from report.rows.faults import FaultRow
 
 GAP_S = 2.0
 # past a challenge's lifetime, by more than a store remembers a solution after its expiry (handlers/store.py: GRACE_S)

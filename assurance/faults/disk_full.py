@@ -13,9 +13,9 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-from assurance.faults.figures import FaultRow
 from assurance.faults.scene import Scene
 from assurance.faults.store_full import Space, watch
+from report.rows.faults import FaultRow
 
 SIZE = "192m"
 BLOCK = 2**20

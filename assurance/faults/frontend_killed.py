@@ -11,10 +11,11 @@ from time import perf_counter
 import psutil
 
 from assurance.faults.clients import Client
-from assurance.faults.figures import Bound, FaultRow
 from assurance.faults.payers import ANSWERED, Payer, Solved, suspects, told
 from assurance.faults.scene import Scene, no_wrong_answer
 from loadtests.own_server import family, wait_for
+from report.rows.bounds import Bound
+from report.rows.faults import FaultRow
 
 ORPHANS_S = 10.0
 # loading models is what it takes: a restart without anything left over to clear away by hand

@@ -29,10 +29,10 @@ from assurance.faults import (
     worker_killed,
 )
 from assurance.faults.clock import Clock
-from assurance.faults.figures import FaultRow
 from assurance.faults.scene import Scene
 from assurance.redis_server import RedisServer
 from loadtests.own_server import Instance, config, repack, running
+from report.rows.faults import FaultRow
 
 PLAIN, PAIR, SLOW, LIMITED = "plain", "plain-pair", "plain-slow", "plain-limited"
 GATED, ON_REDIS = "gated", "gated-redis"

@@ -17,11 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from assurance.faults.clients import Answer
-from assurance.faults.figures import Bound, FaultRow
 from assurance.faults.payers import ANSWERED, Payer, suspects, told
 from assurance.faults.scene import BACK_S, Scene, no_wrong_answer, unharmed
 from assurance.redis_server import RedisServer
 from loadtests.own_server import wait_for
+from report.rows.bounds import Bound
+from report.rows.faults import FaultRow
 
 KILLED, FROZEN = "killed", "frozen"
 STORE_FAILED = "503 store_failed"

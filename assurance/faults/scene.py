@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 
 from assurance.faults import clients
 from assurance.faults.clients import Client, Crowd, Door
-from assurance.faults.figures import WRONG, Bound, Felt, felt
+from assurance.faults.figures import felt
 from loadtests.own_server import Instance
+from report.rows.bounds import Bound
+from report.rows.faults import WRONG, Impact
 
 # what the issue promises of a service that something has happened to
 BACK_S = 10.0
@@ -53,12 +55,12 @@ class Scene:
         """Let the traffic go on for a while."""
         time.sleep(self.settle_s)
 
-    def felt(self, crowd: Crowd, *models: str, since: float) -> Felt:
+    def felt(self, crowd: Crowd, *models: str, since: float) -> Impact:
         """What the clients of these models felt since then."""
         return felt(crowd.of(*models), since, crowd.ended, clients=self.clients * len(models))
 
 
-def unharmed(neighbours: Felt, *, gap_s: float) -> tuple[Bound, ...]:
+def unharmed(neighbours: Impact, *, gap_s: float) -> tuple[Bound, ...]:
     """The promise to those whom a fault does not concern: every answer the one they know, and none much later."""
     return (
         Bound("neighbours' requests without the right answer", neighbours.sent - neighbours.right, 0),
@@ -66,11 +68,11 @@ def unharmed(neighbours: Felt, *, gap_s: float) -> tuple[Bound, ...]:
     )
 
 
-def no_wrong_answer(struck: Felt) -> Bound:
+def no_wrong_answer(struck: Impact) -> Bound:
     """A fault may cost answers. It may not make one wrong."""
     return Bound("wrong answers", struck.count(WRONG), 0)
 
 
-def unanswered(struck: Felt) -> int:
+def unanswered(struck: Impact) -> int:
     """Requests that were sent and got no answer, or were told that none will come."""
     return struck.sent - struck.right - struck.count(WRONG)

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from time import perf_counter
 
-from assurance.faults.figures import CUT, LOST, UNSENT, Bound, FaultRow
 from assurance.faults.gateway import fronting
 from assurance.faults.scene import Scene, no_wrong_answer
 from loadtests.own_server import family, wait_for
+from report.rows.bounds import Bound
+from report.rows.faults import CUT, LOST, UNSENT, FaultRow
 
 # python -m deploy.server waits so long before it kills (deploy/shutdown.py), and a service manager longer
 ENDED_S = 15.0

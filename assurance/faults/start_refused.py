@@ -14,9 +14,10 @@ from time import perf_counter
 
 import psutil
 
-from assurance.faults.figures import Bound, FaultRow
 from handlers.key import make_key
 from loadtests.own_server import Instance, repack
+from report.rows.bounds import Bound
+from report.rows.faults import FaultRow
 
 SOON_S = 60.0
 KEY = "TORCHWARDEN_KEY_FILE"

@@ -14,10 +14,11 @@ from time import perf_counter
 
 import psutil
 
-from assurance.faults.figures import Bound, FaultRow
 from assurance.faults.payers import ANSWERED, Payer, suspects, told
 from assurance.faults.scene import BACK_S, Scene, no_wrong_answer, unharmed
 from loadtests.own_server import Instance, wait_for
+from report.rows.bounds import Bound
+from report.rows.faults import FaultRow
 
 STORE_FAILED = "503 store_failed"
 TRIES = 6

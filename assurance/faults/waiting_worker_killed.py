@@ -12,9 +12,11 @@ from concurrent.futures import ThreadPoolExecutor
 from time import perf_counter, sleep
 
 from assurance.faults.clients import known
-from assurance.faults.figures import CUT, LOST, RIGHT, Bound, FaultRow, Outcome, felt
+from assurance.faults.figures import Outcome, felt
 from assurance.faults.scene import BACK_S, Scene, no_wrong_answer
 from loadtests.own_server import batch_size
+from report.rows.bounds import Bound
+from report.rows.faults import CUT, LOST, RIGHT, FaultRow
 
 IDLE, GATHERING = "nothing to do", "gathering a batch"
 # after the batch's first request; far less than the maxBatchDelay of the archive that GATHERING is measured on

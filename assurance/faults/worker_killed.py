@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from time import perf_counter
 
-from assurance.faults.figures import CUT, LOST, Bound, FaultRow
 from assurance.faults.scene import BACK_S, Scene, no_wrong_answer, unanswered, unharmed
 from loadtests.own_server import batch_size, wait_for
+from report.rows.bounds import Bound
+from report.rows.faults import CUT, LOST, FaultRow
 
 NEIGHBOURS_GAP_S = 2.0
 RESTARTED_S = 60.0

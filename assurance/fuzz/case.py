@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from handlers import wire
+from report.atomic import write_json
 
 AUTHORIZATION = b"@AUTHORIZATION@"
 HOST = b"@HOST@"
@@ -114,7 +115,6 @@ def posted(kind: str, idea: str, subject: Subject, content_type: str, body: byte
 
 def save(case: Case, file: Path, **notes: Any) -> None:
     """Write the case, with `notes` on what was wrong, under a temporary name that is then changed."""
-    file.parent.mkdir(parents=True, exist_ok=True)
     seen = None
     if case.seen is not None:
         seen = [case.seen.content_type, None if case.seen.body == case.body else _text(case.seen.body)]
@@ -125,9 +125,7 @@ def save(case: Case, file: Path, **notes: Any) -> None:
         "seen": seen,
         **notes,
     }
-    unfinished = file.with_name(f".{file.name}")
-    unfinished.write_text(json.dumps(content, indent=1) + "\n", "utf-8")
-    unfinished.replace(file)
+    write_json(file, content)
 
 
 def load(file: Path) -> Case:

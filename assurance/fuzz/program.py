@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import base64
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -37,10 +36,12 @@ from assurance.fuzz.neighbours import NotSteadyError, known
 from assurance.fuzz.reference import ReferenceFailedError
 from assurance.fuzz.workers import Workers
 from loadtests import target
-from report import schema
+from report.build import build
+from report.rows.fuzz import DIRECT, GATEWAY, FuzzRow
+from report.rows.run import RunInfo
+from report.schema import Report, ResultError, merge, run_info
 from zoo.datasets import Data
 
-DIRECT, GATEWAY = "direct", "gateway"
 IMAGES = 64
 
 
@@ -84,9 +85,9 @@ def full(campaign: Campaign, options: argparse.Namespace) -> int:
         contract = Contract(campaign.door, options.cafile)
         section["contract"] = contract.run(campaign.subjects, options.contract, options.seed)
     settings = {"policies": list(options.policies), "cases": options.cases, "contract": options.contract}
-    section["run"] = asdict(schema.run_info(seed=options.seed, started=started, settings=settings))
     if options.output:
-        write(options.output, GATEWAY if options.url else DIRECT, section)
+        run = run_info(seed=options.seed, started=started, settings=settings)
+        write(options.output, GATEWAY if options.url else DIRECT, section, run)
     faults = broken(section)
     for fault in faults:
         print(f"fuzz: {fault}", file=sys.stderr)
@@ -122,10 +123,13 @@ def summary(section: dict[str, Any]) -> str:
     )
 
 
-def write(file: Path, name: str, section: dict[str, Any]) -> None:
-    """Put the section of that name in the results file, beside the other one."""
-    content = json.loads(file.read_text("utf-8")) if file.exists() else {}
-    schema.write_json(file, {**content, name: section})
+def write(file: Path, door: str, section: dict[str, Any], run: RunInfo) -> None:
+    """Put the row of this door in the results file; that of the other door stays. Raises ResultError."""
+    faults: list[str] = []
+    row = build(FuzzRow, {"door": door, "contract": None, **section, "run": asdict(run)}, f"fuzz: {door}", faults)
+    if faults:
+        raise ResultError("\n".join(faults))
+    merge(file, Report(run, fuzz=(row,)))
 
 
 def honest_images(recipe: recipes.Recipe, root: str | None) -> NDArray[np.float32]:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -22,24 +21,13 @@ from tqdm import tqdm
 
 import recipes
 from assurance.selftest import answers, doors, gateway, inputs, limits, traces
-from assurance.selftest.checks import (
-    GATEWAY,
-    SERVER,
-    STOPPED,
-    Check,
-    Finding,
-    Subject,
-    exit_code,
-    guarded,
-    stopped,
-    table,
-    untried,
-)
+from assurance.selftest.checks import GATEWAY, SERVER, Check, Subject, exit_code, guarded, stopped, table, untried
 from assurance.selftest.gateway import Gateway
 from assurance.selftest.service import Row, Service, ServiceError
 from evaluation import traffic
 from loadtests.target import TargetError
-from report.schema import run_info, write_json
+from report.rows.selftest import STOPPED, Finding
+from report.schema import Report, run_info, write
 from zoo import datasets
 from zoo.datasets import DatasetError
 
@@ -108,7 +96,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             started=started,
             settings={"policies": options.policies, "gateway": options.gateway or options.url is not None},
         )
-        write_json(options.output, {"run": asdict(info), "findings": [asdict(finding) for finding in findings]})
+        write(options.output, Report(info, selftest=tuple(findings)))
         print(f"results: {options.output}")
     return exit_code(findings)
 

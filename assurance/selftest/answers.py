@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from assurance.selftest.checks import Finding, Subject, absent, judged, shown, untried
+from assurance.selftest.checks import Subject, absent, judged, shown, untried
 from evaluation import payment
 from handlers import wire
 from handlers.errors import ExpiredSolution, InvalidSolution, Rejected, SpentSolution, WorkWanted
+from report.rows.selftest import Finding
 
 # of the images that a thief would send, the share that a gate must act upon
 SHARE = 0.5

@@ -13,34 +13,13 @@ from numpy.typing import NDArray
 
 from assurance.selftest.service import Reply, Service, ServiceError
 from handlers.wire import WireError
-
-STOPPED = "stopped"  # the control did what it is for
-THROUGH = "let through"
-ABSENT = "does not apply"  # the policy has no such control
-UNTRIED = "not tried"  # it has, and this run could not see it at work; `got` says why
-FAILED = (THROUGH,)
+from report.rows.selftest import ABSENT, STOPPED, THROUGH, UNTRIED, Finding
 
 # of the table's columns
 WIDEST = (18, 26, 46, 40, 46, 12)
 
 SERVER = "(server)"
 GATEWAY = "(gateway)"
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One line of the table. model: its name, SERVER or GATEWAY."""
-
-    control: str
-    model: str
-    sent: str
-    expected: str
-    got: str
-    verdict: str
-
-    @property
-    def failed(self) -> bool:
-        return self.verdict in FAILED
 
 
 @dataclass(frozen=True)

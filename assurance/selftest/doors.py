@@ -15,9 +15,10 @@ from pathlib import Path
 
 import psutil
 
-from assurance.selftest.checks import SERVER, Finding, Subject, judged, shown, untried
+from assurance.selftest.checks import SERVER, Subject, judged, shown, untried
 from assurance.selftest.service import Reply, Service
 from handlers import wire
+from report.rows.selftest import Finding
 
 CONTROL = "closed-server"
 # TorchServe's word for a token that is missing or wrong

@@ -25,9 +25,10 @@ from urllib.parse import urlsplit
 
 import requests
 
-from assurance.selftest.checks import GATEWAY, Finding, Subject, judged, shown
+from assurance.selftest.checks import GATEWAY, Subject, judged, shown
 from assurance.selftest.service import SECONDS, Reply, Service, ServiceError
 from handlers import wire
+from report.rows.selftest import Finding
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 CLIENT = "selftest"

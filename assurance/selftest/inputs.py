@@ -8,11 +8,12 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from assurance.selftest.checks import Finding, Subject, judged, shown
+from assurance.selftest.checks import Subject, judged, shown
 from handlers import wire
 from handlers.errors import BadPrincipal, NotFinite, TooManyRows
 from loadtests.answers import check_refusal
 from loadtests.malformed import CASES
+from report.rows.selftest import Finding
 
 # the control that a case is about; the others are about images and bodies
 CONTROLS = {"no-token": "closed-server", "wrong-token": "closed-server", "describe-header": "inert-headers"}

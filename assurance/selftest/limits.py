@@ -9,9 +9,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from assurance.selftest.checks import Finding, Subject, absent, judged, shown, untried
+from assurance.selftest.checks import Subject, absent, judged, shown, untried
 from assurance.selftest.service import Reply
 from handlers.errors import RateLimited
+from report.rows.selftest import Finding
 
 CONTROL = "limits"
 REFUSAL = f"{RateLimited.status} {RateLimited.code}"

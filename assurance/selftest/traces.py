@@ -8,9 +8,10 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from assurance.selftest.checks import SERVER, Finding, Subject, absent, judged, untried
+from assurance.selftest.checks import SERVER, Subject, absent, judged, untried
 from assurance.selftest.service import Service
 from handlers.errors import RateLimited
+from report.rows.selftest import Finding
 
 FIELDS = {"time", "request", "row", "rows", "principal", "policy", "decision", "score", "tail", "digest"}
 LAG_S = 5.0

@@ -43,7 +43,7 @@ from bench.rounds import interleaved
 from evaluation.oracles import InProcessOracle, OracleError
 from evaluation.studies.study import Found, Option, Study, Task
 from report.headline import UNDEFENDED
-from report.schema import DefenseCostRow
+from report.rows.bench import DefenseCostRow
 
 POLICIES = (UNDEFENDED, "randp", "mad", "grad", "meco", "meco-keyed")
 BATCHES = (1, 8, 32)

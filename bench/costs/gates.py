@@ -20,12 +20,13 @@ import onnx
 
 from bench.costs.timing import PARTS, timing
 from bench.inprocess import Call, Images, in_process, pipeline
-from bench.rounds import Probe, interleaved, ratio
+from bench.rounds import Probe, interleaved
 from evaluation.oracles import InProcessOracle, OracleError
 from evaluation.studies.study import Found, Study, Task
+from report.format import ratio
 from report.headline import UNDEFENDED
+from report.rows.bench import BenchRow
 from report.rows.gates import GateCostRow
-from report.schema import BenchRow
 
 BATCHES = (1, 32)
 SECONDS = 0.3

@@ -28,7 +28,7 @@ from onnxruntime.transformers import float16
 from bench.costs.gates import BATCHES, SECONDS, alone, gate_file
 from bench.costs.timing import PARTS, timing
 from bench.inprocess import Images, in_process
-from bench.rounds import interleaved, ratio
+from bench.rounds import interleaved
 from evaluation import recordings, roc
 from evaluation.detectors import gate
 from evaluation.matrix import Job
@@ -36,6 +36,7 @@ from evaluation.oracles import InProcessOracle
 from evaluation.recordings import Stream
 from evaluation.studies.study import Found, Study, Task
 from handlers.backends import OnnxGraph
+from report.format import ratio
 from report.rows.gates import GatePrecisionRow
 from zoo import datasets
 

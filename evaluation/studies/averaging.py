@@ -19,7 +19,7 @@ from attacks.jittered import STRENGTH
 from evaluation.oracles import InProcessOracle, OracleError
 from evaluation.studies.study import Found, Study, Task
 from evaluation.traffic import SEED, kinds
-from report.schema import DenoisingRow
+from report.rows.noise import DenoisingRow
 
 COPIES = (1, 2, 4, 8, 16)
 IMAGES = 500

@@ -17,7 +17,7 @@ import torch
 from evaluation.oracles import InProcessOracle, OracleError
 from evaluation.studies.study import Found, Study, Task
 from evaluation.traffic import kinds
-from report.schema import CoherenceRow
+from report.rows.routing import CoherenceRow
 
 ROWS = 5000
 

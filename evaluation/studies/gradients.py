@@ -36,7 +36,7 @@ from attacks.service import Service
 from evaluation.oracles import InProcessOracle, OracleError
 from evaluation.studies.study import Found, Option, Study, Task
 from evaluation.traffic import SEED, kinds
-from report.schema import GradientRow
+from report.rows.gradients import GradientRow
 
 EPSILONS = (1e-3, 1e-2, 1e-1, 0.5)
 REPEATS = (1, 8)

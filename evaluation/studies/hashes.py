@@ -16,7 +16,6 @@ and Benchmarking of Perceptual Image Hash Functions", 2010) and one that any cha
 from __future__ import annotations
 
 import hashlib
-import math
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from time import perf_counter
@@ -28,7 +27,7 @@ from torch.nn import functional as F
 from evaluation.oracles import InProcessOracle, OracleError
 from evaluation.studies.study import Found, Option, Study, Task
 from evaluation.traffic import SEED, kinds
-from report.schema import HashCostRow, InvarianceRow, RoutingRow
+from report.rows.routing import HashCostRow, InvarianceRow, RoutingRow, entropy
 from zoo.augment import Affine
 
 STRENGTHS = (Affine(5, 0.02, 0.02), Affine(15, 0.1, 0.1), Affine(25, 0.2, 0.2))
@@ -74,12 +73,6 @@ def balance(
         for name, images in traffic.items()
         for member, rows in enumerate(members(images).bincount(minlength=count).tolist())
     ]
-
-
-def entropy(rows: Sequence[int]) -> float:
-    """Entropy of a count of rows by member, over that of equal shares: 0 one member, 1 all of them equally."""
-    total = sum(rows)
-    return sum(n / total * math.log(total / n) for n in rows if n) / math.log(len(rows))
 
 
 def keep(

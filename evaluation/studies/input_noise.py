@@ -26,7 +26,7 @@ from evaluation.oracles import InProcessOracle, OracleError
 from evaluation.studies.study import Found, Study, Task
 from evaluation.studies.utility import shifted
 from evaluation.traffic import SEED, kinds
-from report.schema import NoiseRow
+from report.rows.noise import NoiseRow
 from zoo.datasets import Images
 
 DRAWS = 5
@@ -79,7 +79,7 @@ def measure(oracle: InProcessOracle, met: Traffic, *, recipe: str, policy: str) 
 
 @dataclass(frozen=True)
 class Drawn:
-    """One draw's figures; see report.schema.NoiseRow."""
+    """One draw's figures; see report.rows.noise.NoiseRow."""
 
     l1: float
     label_flips: float

@@ -13,7 +13,7 @@ from typing import Any
 
 from evaluation.studies.study import Found, Study, StudyError, Task
 from report.rows.members import MemberRow
-from report.schema import TrainingRow
+from report.rows.training import TrainingRow
 
 # a checkpoint's own table, the first of these that it has; all but the victim's name the victim's too
 OWN = ("edm", "misleader", "meco", "victim")

@@ -25,7 +25,7 @@ from evaluation.studies.hashes import balance
 from evaluation.studies.study import Found, Study, Task
 from evaluation.traffic import SEED, kinds
 from report.headline import UNDEFENDED
-from report.schema import PolicyRow
+from report.rows.policies import PolicyRow
 from zoo.augment import Affine
 from zoo.datasets import Images
 

@@ -23,17 +23,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
 
 import recipes
-from assurance.faults.figures import Bound
 from loadtests import locust_run
 from loadtests.own_server import Instance, ServerError, running
 from loadtests.soak import records, schedule, statistics
 from loadtests.soak.records import Machine, Record
-from loadtests.soak.sampler import Sample, Sampler
-from loadtests.soak.statistics import Reached, Tried
-from report.schema import run_info, write_json
+from loadtests.soak.sampler import Sampler
+from report.rows.bounds import Bound
+from report.rows.soak import Reached, Sample, SoakRow, Tried
+from report.schema import Report, run_info, write
 
 SHARE = 0.8
 RAMP = (4, 8, 16, 32, 64)
@@ -112,7 +111,9 @@ def main() -> None:
         except SoakError as error:
             measured.unfinished = str(error)
         verdict = _verdict(job, measured)
-        write_json(job.output, told(job, measured, verdict, started))
+        settings = {"effort": vars(job.effort), "policies": list(job.policies)}
+        facts = run_info(seed=0, started=started, settings=settings)
+        write(job.output, Report(facts, soak=(row(job, measured, verdict),)))
     except (recipes.RecipeError, ServerError) as error:
         print(f"loadtests.soak: {error}", file=sys.stderr)
         sys.exit(2)
@@ -256,28 +257,24 @@ def _verdict(job: Job, measured: Measured) -> tuple[Bound, ...]:
         return ()
 
 
-def told(job: Job, measured: Measured, verdict: Sequence[Bound], started: datetime) -> dict[str, Any]:
-    """The file."""
+def row(job: Job, measured: Measured, verdict: Sequence[Bound]) -> SoakRow:
+    """What was measured, with the verdict on it."""
     seconds, every = job.effort.seconds, job.effort.every_s
     samples = [each for each in measured.samples if 0 <= each.at < seconds]
-    facts = run_info(seed=0, started=started, settings={"effort": vars(job.effort), "policies": list(job.policies)})
-    return {
-        "run": vars(facts),
-        "recipe": job.recipe.name,
-        "policies": list(job.policies),
-        "effort": vars(job.effort),
-        "ramp": [vars(level) for level in measured.levels],
-        "tries": [vars(each) for each in measured.tries],
-        "rate": measured.rate,
-        "unfinished": measured.unfinished,
-        "verdict": [vars(bound) for bound in verdict],
-        "generator": [
-            vars(bound) for bound in statistics.generator(measured.records, measured.machines, seconds=seconds)
-        ],
-        "growth": [vars(each) for each in statistics.growths(samples, seconds=seconds)] if verdict else [],
-        "windows": [vars(each) for each in statistics.windows(measured.records, samples, seconds=seconds, every=every)],
-        "samples": [dataclasses.asdict(each) for each in samples],
-    }
+    return SoakRow(
+        recipe=job.recipe.name,
+        policies=job.policies,
+        effort=vars(job.effort),
+        ramp=tuple(measured.levels),
+        tries=tuple(measured.tries),
+        rate=measured.rate,
+        unfinished=measured.unfinished,
+        verdict=tuple(verdict),
+        generator=statistics.generator(measured.records, measured.machines, seconds=seconds),
+        growth=tuple(statistics.growths(samples, seconds=seconds)) if verdict else (),
+        windows=tuple(statistics.windows(measured.records, samples, seconds=seconds, every=every)),
+        samples=tuple(samples),
+    )
 
 
 def _say(line: str) -> None:

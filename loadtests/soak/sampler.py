@@ -10,7 +10,6 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
@@ -18,42 +17,10 @@ import psutil
 import requests
 
 from loadtests.own_server import Instance
+from report.rows.soak import JAVA, Process, Sample
 
 MIB = 2**20
-JAVA = "java"
 QUEUE, REQUESTS = "ts_queue_latency_microseconds", "ts_inference_requests_total"
-
-
-@dataclass(frozen=True)
-class Process:
-    """One process. name: "java", or a worker's "worker N", N counting from 0 by pid. cpu_s: so far."""
-
-    name: str
-    pid: int
-    rss_mb: float
-    pss_mb: float
-    cpu_s: float
-    threads: int
-    files: int
-
-
-@dataclass(frozen=True)
-class Sample:
-    """All of it once. at: seconds from the start. queue_s, requests: of TorchServe, so far. MB of the instance's
-    files: state (the store), logs, the audit log."""
-
-    at: float
-    processes: tuple[Process, ...]
-    queue_s: float
-    requests: float
-    state_mb: float
-    logs_mb: float
-    audit_mb: float
-
-    @property
-    def pss_mb(self) -> float:
-        """Of all processes together."""
-        return sum(each.pss_mb for each in self.processes)
 
 
 class Sampler:

@@ -1,9 +1,8 @@
 """A soak's records and samples in numbers, and the verdict: does anything grow, and does anything get slower?
 
 The run is cut into fifths. The first is warm-up: the second, right after it, is compared with the last. Medians, as
-garbage comes and goes; and beside them the slope after warm-up, Theil and Sen's (the median of the slopes
-between all pairs of samples), with Sen's interval at 95 percent (JASA 1968), which outliers do not move. Samples follow
-one another closely, so that the interval is narrower than it should be: it is told, not judged.
+garbage comes and goes; and beside them the slope after warm-up (report/rows/soak.py). Samples follow one another
+closely, so that its interval is narrower than it should be: it is told, not judged.
 """
 
 from __future__ import annotations
@@ -11,17 +10,15 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from assurance.faults.figures import Bound
 from loadtests.soak.records import ANSWERED, FAILED, LOST, Machine, Record
-from loadtests.soak.sampler import JAVA, Sample
 from loadtests.soak.schedule import BENIGN, Level
+from report.rows.bounds import Bound
+from report.rows.soak import FIFTHS, JAVA, Growth, Reached, Sample, Tried, Window, fifth, slope_of
 
-FIFTHS = 5
 GROWTH = 0.02
 # what p99 may rise by: it rests on the slowest hundredth, so a little is chance, and on a fast service all of it
 SLOWER, SLOWER_MS = 1.25, 5.0
@@ -30,68 +27,6 @@ LATE_MS = 20.0
 BUSY = 0.85
 # of a level in the ramp, at its start: users come, queues fill
 SETTLING_S = 2.0
-# of requests that find every user waiting for an answer: a service that keeps a rate up is not behind
-BEHIND = 0.01
-Z95 = 1.959964
-
-
-@dataclass(frozen=True)
-class Reached:
-    """A level of the ramp: so many users, and the requests a second that were answered or refused in order."""
-
-    users: int
-    per_second: float
-    p50_ms: float | None
-    p99_ms: float | None
-    client_cpu: float | None
-
-
-@dataclass(frozen=True)
-class Tried:
-    """A rate at which the open loop asked for a while, its second half. behind: the share of requests for which no user
-    was free, all of them waiting for answers; latencies are of benign requests, from when they were due."""
-
-    rate: float
-    behind: float
-    p50_ms: float | None
-    p99_ms: float | None
-    client_cpu: float | None
-
-    @property
-    def kept_up(self) -> bool:
-        """Whether the service did as much as it was asked."""
-        return self.behind <= BEHIND
-
-
-@dataclass(frozen=True)
-class Window:
-    """Some seconds of the soak, from `at` on; latencies are of benign requests, from when they were due."""
-
-    at: float
-    requests: int
-    p50_ms: float | None
-    p99_ms: float | None
-    late_p99_ms: float | None
-    queue_ms: float | None
-    outcomes: dict[str, int]
-
-
-@dataclass(frozen=True)
-class Growth:
-    """Of one amount of memory, in MB: the median of the second fifth and of the last, and the slope in between, with
-    its interval, in MB an hour (None for too few samples)."""
-
-    name: str
-    early_mb: float
-    late_mb: float
-    slope: float | None
-    slope_low: float | None
-    slope_high: float | None
-
-    @property
-    def share(self) -> float:
-        """By how much it grew."""
-        return self.late_mb / self.early_mb - 1
 
 
 def reached(records: Sequence[Record], machines: Sequence[Machine], levels: Sequence[Level]) -> list[Reached]:
@@ -183,25 +118,6 @@ def growth(name: str, times: NDArray[np.float64], values: NDArray[np.float64], *
     return Growth(
         name, round(float(np.median(values[early])), 2), round(float(np.median(values[late])), 2), slope, low, high
     )
-
-
-def fifth(times: NDArray[np.float64], number: int, seconds: float) -> NDArray[np.bool_]:
-    """Which of `times` lie in a fifth of the run, counted from 0."""
-    length = seconds / FIFTHS
-    return (times >= number * length) & (times < (number + 1) * length)
-
-
-def slope_of(times: NDArray[np.float64], values: NDArray[np.float64]) -> tuple[float, float, float] | None:
-    """Theil and Sen's slope and the ends of Sen's interval at 95 percent; None for fewer than three values."""
-    n = len(times)
-    if n < 3:
-        return None
-    first, second = np.triu_indices(n, 1)
-    slopes = np.sort((values[second] - values[first]) / (times[second] - times[first]))
-    spread = Z95 * math.sqrt(n * (n - 1) * (2 * n + 5) / 18)
-    low = int(max(0, math.floor((len(slopes) - spread) / 2)))
-    high = int(min(len(slopes) - 1, math.ceil((len(slopes) + spread) / 2)))
-    return round(float(np.median(slopes)), 2), round(float(slopes[low]), 2), round(float(slopes[high]), 2)
 
 
 def verdict(records: Sequence[Record], samples: Sequence[Sample], *, rate: float, seconds: float) -> tuple[Bound, ...]:

@@ -1,6 +1,6 @@
 """Stacks of a worker as a flame graph: a row of boxes a depth, a box's width its share of wall time.
 
-Callers stand below what they call. Colours say whose time it is (bench/profile.py), not how hot it is.
+Callers stand below what they call. Colours say whose time it is (report/rows/profile.py), not how hot it is.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from matplotlib import pyplot as plt
 from matplotlib.patches import Patch, Rectangle
 
-from bench.profile import GRAPHS, OURS, SERVER, WAITING, WHO, Profile, who
-from report.figures.charts import COLOURS, STYLE, svg
+from report.figures.style import COLOURS, STYLE, svg
+from report.rows.profile import GRAPHS, OURS, SERVER, WAITING, WHO, ProfileRow, who
 
 COLOUR = {GRAPHS: COLOURS[1], OURS: COLOURS[2], SERVER: COLOURS[6], WAITING: "#cccccc"}
 # narrower boxes are left out, and narrower ones than those have no name
@@ -59,7 +59,7 @@ def _layer(stacks: Sequence[tuple[list[str], int]], first: int, depth: int, left
         left += width
 
 
-def flame(profiles: Sequence[Profile]) -> str:
+def flame(profiles: Sequence[ProfileRow]) -> str:
     """One panel a policy, as an <svg> element."""
     drawn = [boxes(profile.stacks) for profile in profiles]
     depths = [1 + max(box.depth for box in each) for each in drawn]

@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullFormatter
 from numpy.typing import NDArray
 
-from report.figures.charts import COLOURS, MARKERS, MORE_COLOURS, STYLE, svg
+from report.figures.style import COLOURS, MARKERS, MORE_COLOURS, STYLE, svg
 from report.rows.gates import FalsePositiveRow, GateCostRow, ScoreCurveRow, WorkRow
 
 WHITE: dict[Any, Any] = {**STYLE, "figure.facecolor": "white"}

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from matplotlib import pyplot as plt
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from report.figures.charts import COLOURS, STYLE, svg
-from report.schema import FeltRow
+from report.figures.style import COLOURS, STYLE, svg
+from report.rows.impact import FeltRow
 
 LOOKS = {"before": (COLOURS[0], "o", "before the attack"), "during": (COLOURS[2], "^", "during it")}
 

@@ -8,7 +8,7 @@ from typing import Any
 from matplotlib import pyplot as plt
 from matplotlib.lines import Line2D
 
-from report.figures.charts import MARKERS, MORE_COLOURS, STYLE, svg
+from report.figures.style import MARKERS, MORE_COLOURS, STYLE, svg
 from report.rows.members import ShiftRow
 
 WHITE: dict[Any, Any] = {**STYLE, "figure.facecolor": "white"}

@@ -8,9 +8,8 @@ from typing import Any
 from matplotlib import pyplot as plt
 from matplotlib.ticker import LogLocator, NullLocator
 
-from loadtests.soak.sampler import JAVA, Sample
-from loadtests.soak.statistics import FIFTHS, Window
-from report.figures.charts import COLOURS, STYLE, svg
+from report.figures.style import COLOURS, STYLE, svg
+from report.rows.soak import FIFTHS, JAVA, Sample, Window
 
 
 def over_time(windows: Sequence[Window], samples: Sequence[Sample]) -> str:

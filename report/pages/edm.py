@@ -14,11 +14,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from evaluation.studies.hashes import entropy
-from report.figures import charts
+from report import atomic
+from report.figures import routing
 from report.headline import UNDEFENDED, Cell, cells
 from report.pages import page
-from report.schema import CoherenceRow, InvarianceRow, PolicyRow, Report, ResultError, TrainingRow, read
+from report.rows.policies import PolicyRow
+from report.rows.routing import CoherenceRow, InvarianceRow, entropy
+from report.rows.training import TrainingRow
+from report.schema import Report, ResultError, read
 
 TEMPLATE = Path(__file__).with_name("edm.md.j2")
 REGULAR, EDM = "ensemble", "edm"
@@ -187,8 +190,8 @@ def main() -> None:
         sys.exit(f"report.pages.edm: {error}")
     plots = plot(experiments)
     for name, svg in plots.items():
-        page.write(options.output.with_name(name), svg)
-    page.write(options.output, render(experiments))
+        atomic.write_text(options.output.with_name(name), svg)
+    atomic.write_text(options.output, render(experiments))
     print(", ".join(str(options.output.with_name(name)) for name in (options.output.name, *plots)))
 
 
@@ -215,7 +218,7 @@ def plot(experiments: Sequence[Experiment]) -> dict[str, str]:
         for each in experiments
         for kind, traffic in (("benign", each.traffics[0]), ("thief's", each.thief))
     }
-    return {"edm-coherence.svg": charts.coherence(thefts), "edm-invariance.svg": charts.copies(copies)}
+    return {"edm-coherence.svg": routing.coherence(thefts), "edm-invariance.svg": routing.copies(copies)}
 
 
 def render(experiments: Sequence[Experiment]) -> str:

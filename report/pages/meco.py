@@ -21,26 +21,21 @@ from pathlib import Path
 from statistics import mean, mode, stdev
 from typing import Any
 
-from attacks import registry
-from attacks.averaging import COPIES
-from attacks.clone import LABELS
-from bench.rounds import ratio
-from report.figures import charts
+from attacks.names import COPIES, LABELS, without_copies
+from report import atomic
+from report.figures.averaging import averaging
+from report.figures.gradients import cosines
+from report.figures.heat_map import heat_map
+from report.format import number, ratio
 from report.headline import UNDEFENDED, Cell, Line
-from report.html import number
 from report.pages import page
 from report.pages.thieves import Study, share, tried, who
-from report.schema import (
-    AttackRow,
-    DefenseCostRow,
-    DenoisingRow,
-    GradientRow,
-    NoiseRow,
-    PolicyRow,
-    Report,
-    ResultError,
-    read,
-)
+from report.rows.bench import DefenseCostRow
+from report.rows.clones import AttackRow
+from report.rows.gradients import GradientRow
+from report.rows.noise import DenoisingRow, NoiseRow
+from report.rows.policies import PolicyRow
+from report.schema import Report, ResultError, read
 
 TEMPLATE = Path(__file__).with_name("meco.md.j2")
 FRESH, DEFAULT = "meco", "meco-keyed"
@@ -588,8 +583,8 @@ def main() -> None:
         sys.exit(f"report.pages.meco: {error}")
     plots = plot(experiments)
     for name, svg in plots.items():
-        page.write(options.output.with_name(name), svg)
-    page.write(options.output, render(experiments))
+        atomic.write_text(options.output.with_name(name), svg)
+    atomic.write_text(options.output, render(experiments))
     print(", ".join(str(options.output.with_name(name)) for name in (options.output.name, *plots)))
 
 
@@ -606,13 +601,13 @@ def plot(experiments: Sequence[Experiment]) -> dict[str, str]:
     plots = {}
     for each in experiments:
         if each.compared.thieves:
-            plots[f"meco-{each.recipe}-heat-map.svg"] = charts.heat_map(**each.heat())
+            plots[f"meco-{each.recipe}-heat-map.svg"] = heat_map(**each.heat())
         if each.copying:
-            plots[f"meco-{each.recipe}-averaging.svg"] = charts.averaging(**each.averaging())
+            plots[f"meco-{each.recipe}-averaging.svg"] = averaging(**each.averaging())
         if each.report.gradients:
             # so that a noise has the colour that it has among copies
             rows = sorted(each.gradients, key=lambda row: row.policy not in (UNDEFENDED, *NOISES))
-            plots[f"meco-{each.recipe}-gradients.svg"] = charts.cosines(rows)
+            plots[f"meco-{each.recipe}-gradients.svg"] = cosines(rows)
     return plots
 
 
@@ -682,7 +677,7 @@ def _clearest(rows: Sequence[GradientRow]) -> GradientRow | None:
 
 def _copies(form: str | None) -> list[tuple[str, int]]:
     """[(kind of copies, how many)] of an adaptive form that copies images; otherwise []."""
-    bare = registry.without_copies(form or "")
+    bare = without_copies(form or "")
     if form is None or bare not in COPYING:
         return []
     return [(COPYING[bare], int(form.removeprefix(f"{bare}-")) if form != bare else COPIES)]

@@ -22,15 +22,17 @@ from pathlib import Path
 from statistics import mean, median
 from typing import Any
 
-from attacks.averaging import COPIES
-from attacks.clone import LABELS
-from report.figures import charts, members
+from attacks.names import COPIES, LABELS
+from report import atomic
+from report.figures import heat_map, members
+from report.format import number
 from report.headline import UNDEFENDED, Cell, Line
-from report.html import number
 from report.pages import page
 from report.pages.thieves import Averaging, Study, share, tried, who
 from report.rows.members import ROUTED_OVER_AVERAGED, ROUTED_OVER_DEAREST, EnsembleCostRow, MemberRow, ShiftRow
-from report.schema import PolicyRow, Report, ResultError, TrainingRow, read
+from report.rows.policies import PolicyRow
+from report.rows.training import TrainingRow
+from report.schema import Report, ResultError, read
 
 TEMPLATE = Path(__file__).with_name("misleader.md.j2")
 PREFIX = "misleader-"
@@ -473,8 +475,8 @@ def main() -> None:
         sys.exit(f"report.pages.misleader: {error}")
     plots = plot(experiments)
     for name, svg in plots.items():
-        page.write(options.output.with_name(name), svg)
-    page.write(options.output, render(experiments))
+        atomic.write_text(options.output.with_name(name), svg)
+    atomic.write_text(options.output, render(experiments))
     print(", ".join(str(options.output.with_name(name)) for name in (options.output.name, *plots)))
 
 
@@ -497,7 +499,7 @@ def plot(experiments: Sequence[Experiment]) -> dict[str, str]:
             rows = [row for by_policy in each.shifted.values() for row in by_policy.values()]
             plots[f"{name}-shifts.svg"] = members.shifts(rows)
         if each.plain.thieves:
-            plots[f"{name}-heat-map.svg"] = charts.heat_map(**each.heat())
+            plots[f"{name}-heat-map.svg"] = heat_map.heat_map(**each.heat())
         if each.comparisons(DRAWN):
             plots[f"{name}-changes.svg"] = members.changes(**each.changed())
     return plots

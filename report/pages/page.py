@@ -1,15 +1,14 @@
-"""What every generated page shares: the template's environment, number formats, and writing whole or not at all."""
+"""What every generated page shares: the template's environment and number formats."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import jinja2
 
-from report.html import number, percent, points, spread
+from report.format import number, percent, points, spread
 
 
 def render(template: Path, *, filters: Mapping[str, Callable[..., object]] | None = None, **values: Any) -> str:
@@ -23,11 +22,3 @@ def render(template: Path, *, filters: Mapping[str, Callable[..., object]] | Non
     )
     environment.filters.update(number=number, percent=percent, points=points, spread=spread, **(filters or {}))
     return environment.get_template(template.name).render(**values)
-
-
-def write(path: Path, text: str) -> None:
-    """Write to a temporary name beside `path`, then rename."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    unfinished.write_text(text, "utf-8")
-    unfinished.replace(path)

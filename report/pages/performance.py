@@ -10,35 +10,33 @@ out, and so is a row that was not measured.
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any, TypeVar
+from typing import Any
 
-from bench import fusing, profile
-from bench.fusing import Fusings
-from bench.profile import Profiles
-from bench.rounds import ratio, ratios
-from handlers import wire
-from report import bench_targets
-from report.bench_targets import fastest, select
-from report.figures.charts import row_time
+from report import atomic, bench_targets
+from report.bench_targets import LARGE, fastest, select
 from report.figures.flames import flame
-from report.html import number
+from report.figures.row_time import row_time
+from report.format import number, ratio, ratios
 from report.pages import page
-from report.schema import BenchRow, Report, ResultError, read
+from report.rows.bench import PNG, RAW, BenchRow
+from report.rows.fusing import FusingRow
+from report.rows.profile import WHO
+from report.schema import Report, ResultError, read
 
 TEMPLATE = Path(__file__).with_name("performance.md.j2")
-T = TypeVar("T")
 # of the handler, in their order; those that a policy lacks are left out
 STAGES = ("decode", "limit", "admit", "route", "perturb", "predict", "gate", "respond", "encode")
+# one graph takes so much less time than separate ones, or it has not won clearly
+CLEAR = 0.95
 # so many of our functions are listed
 OWN = 12
-BODIES = {wire.RAW: "raw", wire.PNG: "PNG", None: "-"}
+BODIES = {RAW: "raw", PNG: "PNG", None: "-"}
 
 
 @dataclass(frozen=True)
@@ -86,38 +84,32 @@ def main() -> None:
     options = parser.parse_args()
     beside = options.results.parent
     try:
-        report = read(options.results)
-        profiles = _found(beside / "profile.json", profile.read)
-        fusings = _found(beside / "fusing.json", fusing.read)
-    except (ResultError, profile.ProfileError, fusing.FusingError) as error:
+        report = read(options.results, measured_by="make bench")
+        profiles, fusings = (_found(beside / name) for name in ("profile.json", "fusing.json"))
+    except ResultError as error:
         sys.exit(f"report.pages.performance: {error}")
     figure = options.output.with_suffix(".svg")
-    page.write(figure, row_time(served(report.bench)))
+    atomic.write_text(figure, row_time(served(report.bench)))
     flames = options.output.with_name(f"{options.output.stem}-flames.svg")
     if profiles is not None:
-        page.write(flames, flame(profiles.profiles))
+        atomic.write_text(flames, flame(profiles.profiles))
     text = render(report, figure=figure.name, profiles=profiles, flames=flames.name, fusings=fusings)
-    page.write(options.output, text)
+    atomic.write_text(options.output, text)
     print(f"{options.output}, {figure}" + ("" if profiles is None else f", {flames}"))
 
 
-def _found(path: Path, reader: Callable[[Mapping[str, Any]], T]) -> T | None:
-    """What `reader` makes of a file that may not be there. Raises ResultError where it is not JSON."""
-    if not path.is_file():
-        return None
-    try:
-        return reader(json.loads(path.read_text("utf-8")))
-    except json.JSONDecodeError as error:
-        raise ResultError(f"{path}: not JSON: {error}") from error
+def _found(path: Path) -> Report | None:
+    """A report that may not be there. Raises ResultError."""
+    return read(path) if path.is_file() else None
 
 
 def render(
     report: Report,
     *,
     figure: str,
-    profiles: Profiles | None = None,
+    profiles: Report | None = None,
     flames: str = "",
-    fusings: Fusings | None = None,
+    fusings: Report | None = None,
 ) -> str:
     """The page as Markdown. figure, flames: the plots' file names, beside the page."""
     rows = report.bench
@@ -128,14 +120,14 @@ def render(
     stated = report.run.settings
     return page.render(
         TEMPLATE,
-        filters={"body": BODIES.__getitem__, "rates": rates, "middle": middle, "between": between},
+        filters={"body": BODIES.__getitem__, "rates": rates, "middle": middle, "between": between, "fused": fused},
         report=report,
         figure=figure,
         verdicts=bench_targets.verdicts(rows, stated.get("member_mb", {})),
         architectures=architectures,
         saturated=saturated,
         stages=[name for name in STAGES if any(name in row.stages_ms for row in saturated)],
-        alone=select(http, clients=1, backend="onnxruntime", body=wire.RAW),
+        alone=select(http, clients=1, backend="onnxruntime", body=RAW),
         singles=select(rows, study="single", path="http"),
         clients=max(row.clients for row in http),
         client_shares=sorted(row.cpu_ms["client"] / sum(row.cpu_ms.values()) for row in saturated),
@@ -150,7 +142,7 @@ def render(
         members_met=_met(stated.get("members_met", {})),
         profiles=profiles,
         flames=flames,
-        who=profile.WHO,
+        who=WHO,
         own=OWN,
         fusings=fusings,
     )
@@ -164,6 +156,45 @@ def middle(rounds: Sequence[float], digits: int = 2) -> str:
 def between(rounds: Sequence[float], digits: int = 2) -> str:
     """The lowest and the highest of what the rounds measured."""
     return f"{number(min(rounds), digits)} to {number(max(rounds), digits)}" if len(rounds) > 1 else "-"
+
+
+def fused(report: Report) -> str:
+    """What the rows of fusing say, as a paragraph."""
+    rows = report.fusing
+    policies = " and ".join(f"`{name}`" for name in dict.fromkeys(row.policy for row in rows))
+    networks = list(dict.fromkeys(row.architecture for row in rows))
+    difference = max(row.difference for row in rows)
+    return (
+        "A policy's graphs can be one ONNX file: the secret hash, the router, every member on the rows that are "
+        "its own and the gate's graph, with the key's table as an input that no file holds (`python -m "
+        f"bench.fusing`). For {policies} it answers as the separate graphs do, "
+        f"{f'to {difference:.0e}' if difference else 'bit for bit'}, and picks the same members. Its time is held "
+        "here against that of the archive's whole pipeline, though Python would still be needed around it, so it "
+        f"is flattered: {'; '.join(_fused(rows, name) for name in networks)}. "
+        f"{_worth(rows)} On a GPU, where it would save the way to the host and back, it was "
+        f"{'run for this table' if report.run.gpu else 'not run'} (`--gpu`)."
+    )
+
+
+def _fused(rows: Sequence[FusingRow], architecture: str) -> str:
+    shares = [median(row.ratios) for row in rows if row.architecture == architecture]
+    clear = sum(share <= CLEAR for share in shares)
+    return (
+        f"on {architecture} it takes {min(shares):.2f} to {max(shares):.2f} of their time, at most {CLEAR:.2f} "
+        f"of it in {clear} of {len(shares)} cells"
+    )
+
+
+def _worth(rows: Sequence[FusingRow]) -> str:
+    """Whether one graph is worth a backend: where networks are as large as those that the targets are about."""
+    saved = [(median(row.separate_ms) - median(row.fused_ms)) / row.batch for row in rows]
+    large = [median(row.ratios) for row in rows if row.architecture == LARGE]
+    most = f"The most that it saves is {max(saved):.2f} ms a row."
+    if large and max(large) <= CLEAR:
+        return (
+            f"{most} It wins in every cell of {bench_targets.LARGE}: it is worth a backend, which no archive has yet."
+        )
+    return f"{most} It does not win clearly wherever networks are large, so archives keep their graphs apart."
 
 
 def _met(stated: Mapping[str, Any]) -> dict[str, str]:
@@ -219,7 +250,7 @@ def _costs(paths: Sequence[BenchRow], architectures: Sequence[str]) -> list[dict
             if policy == "undefended":
                 continue
             mine = select(paths, architecture=architecture, backend=backend)
-            http = {row.policy: row for row in select(served(mine), body=wire.RAW)}
+            http = {row.policy: row for row in select(served(mine), body=RAW)}
             over = ratios(http[policy].rate_rounds, http["undefended"].rate_rounds) if policy in http else []
             more = [(http[name].rss_mb or math.nan) for name in (policy, "undefended")] if policy in http else []
             named = {"architecture": architecture, "policy": policy, "backend": backend}
@@ -236,7 +267,7 @@ def _throughputs(rows: Sequence[BenchRow], architectures: Sequence[str]) -> list
     for architecture in architectures:
         for policy, backend in _pairs(select(rows, study="paths"), architecture):
             mine = select(rows, architecture=architecture, backend=backend)
-            (http, *_) = select(served(mine), policy=policy, body=wire.RAW)
+            (http, *_) = select(served(mine), policy=policy, body=RAW)
             process = select(mine, study="paths", path="pipeline", policy=policy)
             out.append(
                 {
@@ -247,7 +278,7 @@ def _throughputs(rows: Sequence[BenchRow], architectures: Sequence[str]) -> list
                     "batch_size": http.batch_size,
                     "raw": bench_targets.throughputs(mine, architecture, policy),
                     "alike": bench_targets.throughputs(mine, architecture, policy, batch=http.batch_size),
-                    "png": bench_targets.throughputs(mine, architecture, policy, body=wire.PNG),
+                    "png": bench_targets.throughputs(mine, architecture, policy, body=PNG),
                     "bare": bench_targets.throughputs(mine, architecture, policy, against="onnxruntime"),
                     "cpu": sum(http.cpu_ms.values()) / fastest(process).cpu_ms["process"],
                 }

@@ -8,32 +8,25 @@ Every number on the page comes from the two files; its sentences hold whatever t
 from __future__ import annotations
 
 import argparse
-import importlib
-import json
 import sys
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any, TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
-
-from assurance.faults.clients import PAUSE_S
-from assurance.faults.figures import CUT, LOST, UNSENT, Bound, FaultRow, row_from
-from loadtests.soak.sampler import Process, Sample
-from loadtests.soak.statistics import BEHIND, FIFTHS, Growth, Reached, Tried, Window, fifth, slope_of
+from report import atomic
 from report.figures.soak import over_time
-from report.html import number
+from report.format import number
 from report.pages import page
-from report.schema import ResultError, RunInfo
+from report.pages.fault_captions import CAPTIONS
+from report.rows.bounds import Bound
+from report.rows.faults import CUT, LOST, PAUSE_S, UNSENT, FaultRow
+from report.rows.soak import BEHIND
+from report.schema import Report, ResultError, read
 
 TEMPLATE = Path(__file__).with_name("resilience.md.j2")
 SILENT = {LOST: "never answered", CUT: "connection cut", UNSENT: "no server"}
-
-Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -86,59 +79,6 @@ class Case:
         return [(name, _values([row.facts.get(name) for row in self.rows])) for name in self.rows[0].facts]
 
 
-@dataclass(frozen=True)
-class Soak:
-    """results/soak.json."""
-
-    run: RunInfo
-    recipe: str
-    policies: tuple[str, ...]
-    effort: dict[str, Any]
-    ramp: tuple[Reached, ...]
-    tries: tuple[Tried, ...]
-    rate: float
-    unfinished: str | None
-    verdict: tuple[Bound, ...]
-    generator: tuple[Bound, ...]
-    growth: tuple[Growth, ...]
-    windows: tuple[Window, ...]
-    samples: tuple[Sample, ...]
-
-    @property
-    def outcomes(self) -> Counter[str]:
-        """What became of all requests."""
-        total: Counter[str] = Counter()
-        for window in self.windows:
-            total.update(window.outcomes)
-        return total
-
-    def p99_of(self, number: int) -> float | None:
-        """The median of the windows' 99th percentiles in a fifth of the run, counted from 0; None of none."""
-        times, values = self._p99s()
-        mine = values[fifth(times, number, self._seconds)]
-        return float(np.median(mine)) if len(mine) else None
-
-    @property
-    def p99_slope(self) -> tuple[float, float, float] | None:
-        """Theil and Sen's slope of the windows' 99th percentiles after warm-up, in ms an hour, and its interval."""
-        times, values = self._p99s()
-        after = times >= self._seconds / FIFTHS
-        return slope_of(times[after] / 3600, values[after])
-
-    @property
-    def _seconds(self) -> float:
-        return 60 * float(self.effort["minutes"])
-
-    def _p99s(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        told = [(window.at, window.p99_ms) for window in self.windows if window.p99_ms is not None]
-        times, values = np.array(told, np.float64).reshape(-1, 2).T
-        return times, values
-
-    def ends(self, of: Callable[[Sample], float]) -> tuple[float, float]:
-        """A figure of the first sample and of the last."""
-        return of(self.samples[0]), of(self.samples[-1])
-
-
 def main() -> None:
     """Run the command line; a missing or malformed results file is a message and exit code 1."""
     parser = argparse.ArgumentParser(
@@ -149,52 +89,23 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("docs/resilience.md"), help="(docs/resilience.md)")
     options = parser.parse_args()
     try:
-        run, rows = read_faults(options.faults)
-        soak = read_soak(options.soak)
+        faults = _read(options.faults, "faults")
+        endurance = _read(options.soak, "soak")
     except ResultError as error:
         sys.exit(f"report.pages.resilience: {error}")
     figure = options.output.with_suffix(".svg")
-    page.write(figure, over_time(soak.windows, soak.samples))
-    page.write(options.output, render(run, rows, soak, figure=figure.name))
+    (soak,) = endurance.soak
+    atomic.write_text(figure, over_time(soak.windows, soak.samples))
+    atomic.write_text(options.output, render(faults, endurance, figure=figure.name))
     print(f"{options.output}, {figure}")
 
 
-def read_faults(path: Path) -> tuple[RunInfo, list[FaultRow]]:
-    """The run and the rows of a faults.json. Raises ResultError."""
-    content = _content(path, "run", "faults")
-    rows = [_built(path, f"faults[{n}]", row_from, fields) for n, fields in enumerate(content["faults"])]
-    if not rows:
-        raise ResultError(f"{path}: expected faults, got none; run `make faults`")
-    return _built(path, "run", lambda fields: RunInfo(**fields), content["run"]), rows
-
-
-def read_soak(path: Path) -> Soak:
-    """A soak.json. Raises ResultError."""
-    content = _content(path, *Soak.__dataclass_fields__)
-
-    def made(name: str, kind: Callable[..., Item]) -> tuple[Item, ...]:
-        return tuple(
-            _built(path, f"{name}[{n}]", lambda each: kind(**each), each) for n, each in enumerate(content[name])
-        )
-
-    def sample(**fields: Any) -> Sample:
-        return Sample(**{**fields, "processes": tuple(Process(**each) for each in fields["processes"])})
-
-    return Soak(
-        run=_built(path, "run", lambda fields: RunInfo(**fields), content["run"]),
-        recipe=content["recipe"],
-        policies=tuple(content["policies"]),
-        effort=content["effort"],
-        ramp=made("ramp", Reached),
-        tries=made("tries", Tried),
-        rate=content["rate"],
-        unfinished=content["unfinished"],
-        verdict=made("verdict", Bound),
-        generator=made("generator", Bound),
-        growth=made("growth", Growth),
-        windows=made("windows", Window),
-        samples=made("samples", sample),
-    )
+def _read(path: Path, section: str) -> Report:
+    """A report with rows in this section. Raises ResultError."""
+    report = read(path, measured_by=f"make {section}")
+    if not getattr(report, section):
+        raise ResultError(f"{path}: expected {section}, got none; run `make {section}`")
+    return report
 
 
 def cases(rows: Sequence[FaultRow]) -> list[Case]:
@@ -205,20 +116,22 @@ def cases(rows: Sequence[FaultRow]) -> list[Case]:
     return [Case(*key, rows=tuple(mine)) for key, mine in found.items()]
 
 
-def render(run: RunInfo, rows: Sequence[FaultRow], soak: Soak, *, figure: str) -> str:
-    """The page as Markdown. figure: the plot's file name, beside the page."""
-    found = cases(rows)
+def render(faults: Report, endurance: Report, *, figure: str) -> str:
+    """The page as Markdown, from a report of faults and one of a soak. figure: the plot's file name."""
+    found = cases(faults.faults)
+    (soak,) = endurance.soak
     return page.render(
         TEMPLATE,
         filters={"over_runs": over_runs, "limit": _plain, "title": title},
-        run=run,
+        run=faults.run,
         runs=max(len(case.rows) for case in found),
         cases=found,
         faults={name: [case for case in found if case.fault == name] for name in dict.fromkeys(c.fault for c in found)},
-        about=about,
+        about=CAPTIONS.__getitem__,
         broken=sum(promise.kept != promise.runs for case in found for promise in case.promises),
         promised=sum(len(case.promises) for case in found),
         soak=soak,
+        soak_run=endurance.run,
         figure=figure,
         behind=BEHIND,
         state=lambda sample: sample.state_mb,
@@ -243,13 +156,6 @@ def title(fault: str) -> str:
     return fault.replace("_", " ").capitalize()
 
 
-def about(fault: str) -> str:
-    """What a fault's module says of it, but for its first line's name: the page and the code tell one story."""
-    told = importlib.import_module(f"assurance.faults.{fault}").__doc__
-    assert told is not None, f"{fault} has a docstring"
-    return told.strip()
-
-
 def _promise(bounds: Sequence[Bound]) -> Promise:
     measured = [bound.measured for bound in bounds]
     worst = None if None in measured else max(value for value in measured if value is not None)
@@ -266,25 +172,6 @@ def _values(values: Sequence[float | str | None]) -> str:
 def _plain(value: float | None) -> str:
     """A number as short as it is; a dash for None."""
     return "-" if value is None else f"{value:.4g}"
-
-
-def _content(path: Path, *keys: str) -> dict[str, Any]:
-    try:
-        content: dict[str, Any] = json.loads(path.read_text("utf-8"))
-    except FileNotFoundError:
-        raise ResultError(f"{path}: no such file; run `make faults` and `make soak`") from None
-    except json.JSONDecodeError as error:
-        raise ResultError(f"{path}: not JSON: {error}") from error
-    if set(content) != set(keys):
-        raise ResultError(f"{path}: expected the keys {', '.join(keys)}; got {', '.join(content)}")
-    return content
-
-
-def _built(path: Path, where: str, make: Callable[[Any], Item], fields: Any) -> Item:
-    try:
-        return make(fields)
-    except (ResultError, TypeError, KeyError) as error:
-        raise ResultError(f"{path}: {where}: {error}") from error
 
 
 if __name__ == "__main__":

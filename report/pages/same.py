@@ -17,9 +17,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from report import atomic
 from report.figures import gates
+from report.format import number
 from report.headline import UNDEFENDED, Cell, Line, cells, headline
-from report.html import PICTURE, number
+from report.html import PICTURE
 from report.pages import page
 from report.pages.same_paper import ATTACKS, PAPER, PAPER_RATIOS, Paper, Ratio
 from report.pages.thieves import share, who
@@ -31,7 +33,8 @@ from report.rows.gates import (
     ScoreCurveRow,
     WorkRow,
 )
-from report.schema import PolicyRow, Report, ResultError, read
+from report.rows.policies import PolicyRow
+from report.schema import Report, ResultError, read
 
 TEMPLATE = Path(__file__).with_name("same.md.j2")
 PREFIX = "same-"
@@ -300,8 +303,8 @@ def main() -> None:
         sys.exit(f"report.pages.same: {error}")
     plots = plot(experiments)
     for name, svg in plots.items():
-        page.write(options.output.with_name(name), svg)
-    page.write(options.output, render(experiments, plots))
+        atomic.write_text(options.output.with_name(name), svg)
+    atomic.write_text(options.output, render(experiments, plots))
     print(", ".join(str(options.output.with_name(name)) for name in (options.output.name, *plots)))
 
 

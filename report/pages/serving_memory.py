@@ -13,9 +13,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.serving_memory import MemoryRow, Study, read
+from report import atomic
 from report.pages import page
-from report.schema import ResultError
+from report.rows.memory import MemoryRow
+from report.schema import Report, ResultError, read
 
 TEMPLATE = Path(__file__).with_name("serving_memory.md.j2")
 # The goal for Java and two workers of `undefended`.
@@ -64,19 +65,18 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("docs/serving-memory.md"), metavar="FILE")
     options = parser.parse_args()
     try:
-        study = read(options.results)
-        text = render(study)
+        text = render(read(options.results, measured_by="make bench-memory"))
     except ResultError as error:
         sys.exit(f"report.pages.serving_memory: {error}")
-    page.write(options.output, text)
+    atomic.write_text(options.output, text)
     print(options.output)
 
 
-def render(study: Study) -> str:
+def render(report: Report) -> str:
     """The page."""
-    archives = [_archive(study.memory, name) for name in dict.fromkeys(row.archive for row in study.memory)]
+    archives = [_archive(report.memory, name) for name in dict.fromkeys(row.archive for row in report.memory)]
     return page.render(
-        TEMPLATE, run=study.run, archives=archives, goals=goals(study.memory), environments=study.environments
+        TEMPLATE, run=report.run, archives=archives, goals=goals(report.memory), environments=report.environments
     )
 
 

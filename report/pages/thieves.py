@@ -18,16 +18,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from attacks import registry
-from attacks.averaging import COPIES
-from attacks.clone import LABELS
-from bench.attacks import AttackSpeedRow
-from report.figures import charts
+from attacks.names import ATTACKS, COPIES, FORMS, LABELS, without_copies
+from report import atomic
+from report.figures import clones, heat_map
+from report.format import number, percent, spread
 from report.headline import UNDEFENDED, Cell, Line, cells, headline
-from report.html import number, percent, spread
 from report.pages import page
 from report.pages.edm import PAPER
-from report.schema import PolicyRow, Report, ResultError, read
+from report.rows.attack_speeds import AttackSpeedRow
+from report.rows.policies import PolicyRow
+from report.schema import Report, ResultError, read
 
 TEMPLATE = Path(__file__).with_name("thieves.md.j2")
 # how the page lists attacks; others follow by name
@@ -257,8 +257,7 @@ class Study:
         """Whether there is anything to measure: a policy may tell no probabilities, a thief may read none."""
         served = self.policy(policy)
         told = labels == "hard" or served is None or served.l1 is not None
-        known = registry.ATTACKS.get(attack)
-        reads = known is None or labels in known.readings
+        reads = labels in ATTACKS.get(attack, LABELS)
         return told and reads and labels in READS.get(form or "", LABELS)
 
     def table(self, attack: str, *, final: bool) -> list[tuple[str, Cell]]:
@@ -345,8 +344,8 @@ class Study:
     @property
     def not_run(self) -> list[str]:
         """Attacks and forms of the registry that no policy met, a form with whatever number of copies."""
-        run = {attack for attack, _ in self.thieves} | {registry.without_copies(form or "") for _, form in self.thieves}
-        return [name for name in (*registry.ATTACKS, *registry.FORMS) if name not in run]
+        run = {attack for attack, _ in self.thieves} | {without_copies(form or "") for _, form in self.thieves}
+        return [name for name in (*ATTACKS, *FORMS) if name not in run]
 
     def heat(self) -> dict[str, Any]:
         """What figures.heat_map draws: a square for each thief, policy and reading."""
@@ -400,13 +399,13 @@ def main() -> None:
     )
     options = parser.parse_args()
     try:
-        studies = load(options.results)
+        studies, fast = load(options.results), speeds(options.results)
     except ResultError as error:
         sys.exit(f"report.pages.thieves: {error}")
     plots = plot(studies)
     for name, svg in plots.items():
-        page.write(options.output.with_name(name), svg)
-    page.write(options.output, render(studies, speeds(options.results)))
+        atomic.write_text(options.output.with_name(name), svg)
+    atomic.write_text(options.output, render(studies, fast))
     print(", ".join(str(options.output.with_name(name)) for name in (options.output.name, *plots)))
 
 
@@ -427,19 +426,17 @@ def plot(studies: Sequence[Study]) -> dict[str, str]:
     plots = {}
     for study in studies:
         if study.has_gaps:
-            plots[f"thieves-{study.recipe}-gaps.svg"] = charts.gaps(study.lines)
-        plots[f"thieves-{study.recipe}-heat-map.svg"] = charts.heat_map(**study.heat())
+            plots[f"thieves-{study.recipe}-gaps.svg"] = clones.gaps(study.lines)
+        plots[f"thieves-{study.recipe}-heat-map.svg"] = heat_map.heat_map(**study.heat())
         if study.has_plain:
-            plots[f"thieves-{study.recipe}-growth.svg"] = charts.growth(**study.growth())
+            plots[f"thieves-{study.recipe}-growth.svg"] = clones.growth(**study.growth())
     return plots
 
 
-def speeds(folder: Path) -> list[AttackSpeedRow]:
-    """What bench-attacks.json says, if it is there."""
+def speeds(folder: Path) -> tuple[AttackSpeedRow, ...]:
+    """What bench-attacks.json says, if it is there. Raises ResultError."""
     file = folder / "bench-attacks.json"
-    if not file.exists():
-        return []
-    return [AttackSpeedRow(**row) for row in json.loads(file.read_text("utf-8"))["attack_speeds"]]
+    return read(file).attack_speeds if file.exists() else ()
 
 
 def render(studies: Sequence[Study], speeds: Sequence[AttackSpeedRow] = ()) -> str:

@@ -1,11 +1,11 @@
-"""The rows of a report (report/schema.py) that tell what a gate sees, whom it hits and what it costs."""
+"""Rows that say what a gate sees, whom it hits and what it costs."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from report.fields import ResultError, fractions, tuples
+from report.fields import ResultError, fractions
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class DetectionRow:
     def __post_init__(self) -> None:
         fractions(self, "ratio", "auroc", "aupr", "fpr95", "fpr90", "tpr_at_1pct", "tpr_at_01pct")
         if self.kind not in self.KINDS:
-            raise ResultError(f"detection: kind: expected one of {', '.join(self.KINDS)}, got {self.kind!r}")
+            raise ResultError(f"kind: expected one of {', '.join(self.KINDS)}, got {self.kind!r}")
 
 
 @dataclass(frozen=True)
@@ -64,9 +64,8 @@ class ScoreCurveRow:
     percentiles: tuple[float, ...]
 
     def __post_init__(self) -> None:
-        tuples(self, "percentiles")
         if len(self.percentiles) != 101 or list(self.percentiles) != sorted(self.percentiles):
-            raise ResultError(f"score_curves: percentiles: expected 101 rising values, got {self.percentiles}")
+            raise ResultError(f"percentiles: expected 101 rising values, got {self.percentiles}")
 
 
 @dataclass(frozen=True)
@@ -92,7 +91,7 @@ class FalsePositiveRow:
     def __post_init__(self) -> None:
         fractions(self, "stated", "flagged", "low", "high")
         if not self.low <= self.flagged <= self.high:
-            raise ResultError(f"false_positives: expected low <= flagged <= high, got {self.low}, {self.high}")
+            raise ResultError(f"expected low <= flagged <= high, got {self.low}, {self.high}")
 
 
 @dataclass(frozen=True)
@@ -119,7 +118,7 @@ class WorkRow:
     def __post_init__(self) -> None:
         fractions(self, "charged")
         if not self.hashes_per_s > 0:
-            raise ResultError(f"work: hashes_per_s: expected above 0, got {self.hashes_per_s}")
+            raise ResultError(f"hashes_per_s: expected above 0, got {self.hashes_per_s}")
 
     def seconds(self, hashes: float) -> float:
         """The reference client's time for so many hashes."""
@@ -151,9 +150,8 @@ class GateCostRow:
     graph_bytes: int
 
     def __post_init__(self) -> None:
-        tuples(self, "ratio_rounds")
         if self.rounds < 1 or len(self.ratio_rounds) != self.rounds:
-            raise ResultError(f"gate_costs: ratio_rounds: expected one of each of {self.rounds} rounds")
+            raise ResultError(f"ratio_rounds: expected one of each of {self.rounds} rounds")
 
 
 @dataclass(frozen=True)
@@ -182,8 +180,8 @@ class GatePrecisionRow:
     def __post_init__(self) -> None:
         fractions(self, "flagged")
         if self.format not in self.FORMATS:
-            raise ResultError(f"gate_precision: format: expected one of {', '.join(self.FORMATS)}, got {self.format!r}")
+            raise ResultError(f"format: expected one of {', '.join(self.FORMATS)}, got {self.format!r}")
         if (self.us is None) != (self.failed is not None):
-            raise ResultError("gate_precision: expected a time, or a reason why there is none")
+            raise ResultError("expected a time, or a reason why there is none")
         if not all(0 <= value <= 1 for value in self.auroc.values()):
-            raise ResultError(f"gate_precision: auroc: expected fractions, got {self.auroc}")
+            raise ResultError(f"auroc: expected fractions, got {self.auroc}")

@@ -1,4 +1,4 @@
-"""The rows of a report (report/schema.py) that tell of an ensemble: its members, shifted images, and its cost."""
+"""Rows that say of an ensemble: its members, shifted images, and its cost."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import ClassVar
 
-from report.fields import ResultError, fractions, tuples
+from report.fields import ResultError, fractions
 
 # the most that a routed answer may take, of its dearest member's time alone and of the same members' averaged answer's
 ROUTED_OVER_DEAREST = 1.10
@@ -43,8 +43,7 @@ class MemberRow:
         fractions(self, "alpha", "validation_accuracy", "augmented_accuracy", "attacker_agreement")
         if not (self.temperature > 0 and self.lambda_attacker >= 0):
             raise ResultError(
-                "members: expected temperature > 0 and lambda_attacker >= 0, got "
-                f"{self.temperature} and {self.lambda_attacker}"
+                f"expected temperature > 0 and lambda_attacker >= 0, got {self.temperature} and {self.lambda_attacker}"
             )
 
 
@@ -52,7 +51,7 @@ class MemberRow:
 class ShiftRow:
     """What a policy answers to the test images after one benign shift; NONE is the images as they are.
 
-    shift: a name of evaluation/benign_shift.py, NONE, or TRAINED, the augmentation that the members were driven from
+    shift: a name of evaluation/traffic.py, NONE, or TRAINED, the augmentation that the members were driven from
     their thieves on. kept: share of labels that the policy also gives the unshifted image. accuracy counts a refused
     row as wrong. ece: None where a policy serves labels only.
     """
@@ -105,19 +104,15 @@ class EnsembleCostRow:
     held_mb: float | None = None
 
     def __post_init__(self) -> None:
-        tuples(self, "architectures", "ms_rounds", "hash_ms_rounds")
-        for name in ("members_ms_rounds", "routed_ms_rounds"):  # JSON knows no tuples
-            rounds = {member: tuple(told) for member, told in getattr(self, name).items()}
-            object.__setattr__(self, name, rounds)
         if not self.architectures or len(self.members_ms_rounds) != len(self.architectures):
             raise ResultError(
-                f"ensemble_costs: expected a time of each of {len(self.architectures)} members, got "
+                f"expected a time of each of {len(self.architectures)} members, got "
                 f"{', '.join(self.members_ms_rounds) or 'none'}"
             )
         timed = [self.ms_rounds, *self.members_ms_rounds.values(), *self.routed_ms_rounds.values()]
         timed += [self.hash_ms_rounds] if self.hash_ms_rounds else []
         if not self.ms_rounds or {len(each) for each in timed} != {len(self.ms_rounds)}:
-            raise ResultError("ensemble_costs: expected every graph's time beside the policy's in every round")
+            raise ResultError("expected every graph's time beside the policy's in every round")
 
     @property
     def dearest(self) -> str:
@@ -139,7 +134,7 @@ class EnsembleCostRow:
         """This policy's time over that of `other`, which was measured beside it: median of the rounds' ratios."""
         here, there = ((row.recipe, row.batch, len(row.ms_rounds)) for row in (self, other))
         if here != there:
-            raise ResultError(f"ensemble_costs: expected rows of one recipe, batch and run, got {here} and {there}")
+            raise ResultError(f"expected rows of one recipe, batch and run, got {here} and {there}")
         return _ratio(self.ms_rounds, other.ms_rounds)
 
 

@@ -7,6 +7,7 @@ import dataclasses
 import pytest
 import torch
 
+from attacks import names
 from attacks.clone import Cloning
 from attacks.label_only import labels_only
 from attacks.oracle import Answers, Ledger
@@ -139,6 +140,11 @@ def test_a_form_may_say_how_often_it_copies_an_image(name: str) -> None:
     assert asked_at_once(f"{name}-{MOST_COPIES}", MOST_COPIES - 1) == 0
     assert asked_at_once(f"{name}-{MOST_COPIES}", MOST_COPIES) == MOST_COPIES
     assert form(f"{name}-4").learns == form(name).learns
+
+
+def test_the_names_without_torch_are_the_registry() -> None:
+    assert {name: entry.readings for name, entry in ATTACKS.items()} == names.ATTACKS
+    assert tuple(FORMS) == names.FORMS
 
 
 def test_a_form_without_its_number_is_the_registered_one() -> None:

@@ -10,7 +10,8 @@ import pytest
 
 from bench import attacks
 from bench.attacks import AttackSpeedRow
-from report.schema import ResultError, RunInfo
+from report.rows.run import RunInfo
+from report.schema import ResultError
 from tests.conftest import RECIPE, Smoke
 
 

@@ -20,6 +20,7 @@ from handlers import wire
 from loadtests import target
 from loadtests.own_server import ServerError
 from report.bench_targets import select
+from report.rows.bench import PNG, RAW
 from tests.conftest import RECIPE, Smoke
 from tests.evaluation.stub import Stub
 from zoo import datasets
@@ -197,3 +198,7 @@ def test_a_failure_stops_the_server_and_a_wrong_answer_is_one(subject: Subject, 
         ask_the_wrong_archive()
     assert met
     assert not met[0].is_running() or met[0].status() == psutil.STATUS_ZOMBIE
+
+
+def test_rows_name_bodies_as_the_wire_does() -> None:
+    assert (RAW, PNG) == (wire.RAW, wire.PNG)

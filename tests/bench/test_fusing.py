@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 from collections.abc import Iterator
-from dataclasses import asdict
 
 import numpy as np
 import pytest
 import torch
 
 from bench import fusing
-from bench.fusing import Fused, Fusing, FusingError, Fusings
+from bench.fusing import Fused, FusingError
 from evaluation.oracles import InProcessOracle
 from tests.conftest import Smoke
-from tests.report import synthetic
 
 Images = np.ndarray
 
@@ -87,22 +83,3 @@ def test_what_cannot_be_one_graph_is_an_error(smoke: Smoke, noisy: Smoke, policy
         pytest.raises(FusingError, match=f"{policy}: expected ONNX graphs that route, answer or judge"),
     ):
         Fused(oracle)
-
-
-def rows(*shares: float) -> tuple[Fusing, ...]:
-    return tuple(Fusing("resnet18-8x", "edm", 1, 8, (10.0, 10.0), (10 * share,) * 2, 0.0) for share in shares)
-
-
-def test_the_paragraph_says_what_was_measured() -> None:
-    lost = Fusings(synthetic.RUN, rows(0.9, 1.02))
-    assert "it takes 0.90 to 1.02 of their time, at most 0.95 of it in 1 of 2 cells" in lost.told()
-    assert "so archives keep their graphs apart" in lost.told()
-    assert "was not run" in dataclasses.replace(lost, run=dataclasses.replace(lost.run, gpu=None)).told()
-    assert "it is worth a backend" in Fusings(synthetic.RUN, rows(0.9, 0.8)).told()
-
-
-def test_the_file_reads_back_and_another_one_is_an_error() -> None:
-    written = Fusings(synthetic.RUN, rows(0.9))
-    assert fusing.read(json.loads(json.dumps(asdict(written)))) == written
-    with pytest.raises(FusingError, match=r"expected what `python -m bench\.fusing` writes, got another file"):
-        fusing.read({"run": {}})

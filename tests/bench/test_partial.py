@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from bench.partial import Partial
-from report.schema import BenchRow, read
+from report.rows.bench import BenchRow
+from report.schema import read
 from tests.report.synthetic import bench_row
 
 STARTED = datetime(2026, 11, 24, 12, 0, tzinfo=timezone.utc)

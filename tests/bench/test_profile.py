@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
-from dataclasses import asdict
 from pathlib import Path
 
 import psutil
 import pytest
 
 from bench import profile
-from bench.profile import Profile, ProfileError, Profiles
+from bench.profile import ProfileError
 from report.figures import flames
-from tests.report import synthetic
+from report.rows.profile import ProfileRow
 
 START = "<module> (/opt/site-packages/ts/model_service_worker.py:252);run_server (/opt/site-packages/ts/worker.py:9)"
 HANDLE = f"{START};predict (/opt/site-packages/ts/service.py:100);TorchWarden.handle (/tmp/models/0a/handler.py)"
@@ -28,9 +26,9 @@ FOLDED = f"""\
 """
 
 
-def made() -> Profile:
+def made() -> ProfileRow:
     stacks = profile.parse(FOLDED)
-    return Profile("r", "undefended", 64, sum(stacks.values()), 100.0, stacks)
+    return ProfileRow("r", "undefended", 64, sum(stacks.values()), 100.0, stacks)
 
 
 def test_a_frames_file_has_the_name_that_it_has_everywhere() -> None:
@@ -74,13 +72,6 @@ def test_the_figure_names_wide_boxes() -> None:
     figure = flames.flame([made(), made()])
     assert figure.startswith("<svg")
     assert len(figure) < 300_000
-
-
-def test_the_file_reads_back_and_another_one_is_an_error() -> None:
-    written = Profiles(synthetic.RUN, (made(),))
-    assert profile.read(json.loads(json.dumps(asdict(written)))) == written
-    with pytest.raises(ProfileError, match=r"expected what `python -m bench\.profile` writes, got another file"):
-        profile.read({"bench": []})
 
 
 def test_a_live_process_is_seen_where_it_spends_its_time(tmp_path: Path) -> None:

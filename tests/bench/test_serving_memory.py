@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -11,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from bench import serving_memory
-from bench.serving_memory import Environment, Held, MemoryRow, Study
 from report.pages import serving_memory as document
-from report.schema import ResultError, RunInfo, write_json
+from report.rows.memory import MOMENTS, WAYS, EnvironmentRow, Held, MemoryRow
+from report.rows.run import RunInfo
+from report.schema import Report, ResultError, read
 from tests.conftest import Smoke
 
 RUN = RunInfo("abc", 0, "Linux x86_64, 2 CPUs", "a CPU", None, {}, "2026-01-01T00:00:00+00:00", 1.0)
@@ -27,28 +27,17 @@ def row(archive: str, way: str, workers: int, moment: str, *, worker: float, gra
     return MemoryRow(archive, way, workers, moment, graphs, java, held, total, 0.5, 100 if moment == "traffic" else 0)
 
 
-def study(edm: float) -> Study:
+def study(edm: float) -> Report:
     rows = [
         row(archive, way, workers, moment, worker=held + (300 if way == "imported" else 0), graphs=graphs)
         for archive, held, graphs in (("a-undefended", 80.0, 45.0), ("a-edm", edm, 225.0))
         for workers in (1, 2)
-        for way in serving_memory.WAYS
-        for moment in serving_memory.MOMENTS
+        for way in WAYS
+        for moment in MOMENTS
     ]
-    environments = (Environment("torch", 5000, 50, {"torch": 1000}), Environment("lean", 300, 20, {"numpy": 31}))
+    environments = (EnvironmentRow("torch", 5000, 50, {"torch": 1000}), EnvironmentRow("lean", 300, 20, {"numpy": 31}))
     run = dataclasses.replace(RUN, versions=VERSIONS, settings={"rows": 500, "clients": 16, "workers": [1, 2]})
-    return Study(run, environments, tuple(rows))
-
-
-def test_a_study_is_read_as_it_was_written(tmp_path: Path) -> None:
-    path = tmp_path / "memory.json"
-    write_json(path, dataclasses.asdict(study(300)))
-    assert serving_memory.read(path) == study(300)
-    with pytest.raises(ResultError, match=r"none\.json: no such file; run `python -m bench\.serving_memory`"):
-        serving_memory.read(tmp_path / "none.json")
-    path.write_text(json.dumps({"run": {}}))
-    with pytest.raises(ResultError, match=r"not what bench\.serving_memory writes"):
-        serving_memory.read(path)
+    return Report(run, environments=environments, memory=tuple(rows))
 
 
 def test_a_row_that_cannot_be_is_refused() -> None:
@@ -98,10 +87,10 @@ def test_a_real_server_is_measured_both_ways(
     command += ["--lean", sys.executable, "--torch", sys.executable, "--workers", "1", "--output", str(output)]
     monkeypatch.setattr(sys, "argv", command)
     # the sizes of this environment take long to add up, and say nothing here
-    monkeypatch.setattr(serving_memory, "_environment", lambda name, python: Environment(name, 1.0, 1, {}))
+    monkeypatch.setattr(serving_memory, "_environment", lambda name, python: EnvironmentRow(name, 1.0, 1, {}))
     serving_memory.main()
-    found = {(each.way, each.moment): each for each in serving_memory.read(output).memory}
-    assert set(found) == {(way, moment) for way in serving_memory.WAYS for moment in serving_memory.MOMENTS}
+    found = {(each.way, each.moment): each for each in read(output).memory}
+    assert set(found) == {(way, moment) for way in WAYS for moment in MOMENTS}
     imported, deferred = (found[way, "traffic"] for way in ("imported", "deferred"))
     # torch and what it brings
     assert imported.worker.uss - deferred.worker.uss > 100

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from assurance.faults import plan, start_refused
-from assurance.faults.figures import FaultRow
 from assurance.faults.plan import Effort, Subjects
 from deploy import java
 from handlers.key import make_key
+from report.rows.faults import FaultRow
 from tests.conftest import Smoke
 from zoo import datasets
 

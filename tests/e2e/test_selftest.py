@@ -15,7 +15,7 @@ import yaml
 
 from assurance.controls import read
 from assurance.selftest.__main__ import UNSEEN
-from assurance.selftest.checks import ABSENT, STOPPED, THROUGH, UNTRIED
+from report.rows.selftest import ABSENT, STOPPED, THROUGH, UNTRIED
 from tests.conftest import RECIPE, Smoke
 from tests.e2e.conftest import run
 

@@ -10,7 +10,7 @@ import torch
 from attacks.transfer import TransferSet
 from loadtests import agreement
 from loadtests.agreement import Compared, compare
-from report.schema import AgreementRow
+from report.rows.clones import AgreementRow
 from tests.attacks import victims
 from tests.report.synthetic import attack_row
 

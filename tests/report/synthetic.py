@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from report.rows.bench import BenchRow
+from report.rows.clones import AttackRow
 from report.rows.gates import (
     DetectionRow,
     FalsePositiveRow,
@@ -12,8 +14,12 @@ from report.rows.gates import (
     ScoreCurveRow,
     WorkRow,
 )
+from report.rows.impact import FeltRow
 from report.rows.members import EnsembleCostRow, MemberRow, ShiftRow
-from report.schema import AttackRow, BenchRow, FeltRow, PolicyRow, Report, RoutingRow, RunInfo
+from report.rows.policies import PolicyRow
+from report.rows.routing import RoutingRow
+from report.rows.run import RunInfo
+from report.schema import Report
 
 RUN = RunInfo(
     commit="0123456789abcdef",
@@ -136,7 +142,7 @@ def curve_row(traffic: str, start: float, **changes: Any) -> ScoreCurveRow:
         "traffic": traffic,
         "malicious": not traffic.startswith("benign"),
         "images": 1000,
-        "percentiles": [start + percent / 10 for percent in range(101)],
+        "percentiles": tuple(start + percent / 10 for percent in range(101)),
     }
     return ScoreCurveRow(**{**plain, **changes})
 
@@ -184,7 +190,7 @@ def gate_cost_row(**changes: Any) -> GateCostRow:
         "undefended_us": 110.0,
         "ratio": 10.0,
         "rounds": 3,
-        "ratio_rounds": [9.0, 10.0, 12.0],
+        "ratio_rounds": (9.0, 10.0, 12.0),
         "parameters": 123_456,
         "graph_bytes": 500_000,
     }
@@ -244,15 +250,15 @@ def ensemble_cost_row(**changes: Any) -> EnsembleCostRow:
         "recipe": "digits",
         "policy": "misleader",
         "batch": 8,
-        "architectures": ["lenet5", "lenet5-half"],
+        "architectures": ("lenet5", "lenet5-half"),
         "members_met": 2,
         "threads": 1,
         "forward_passes": 2.0,
         "ms": 5.0,
-        "ms_rounds": [5.0, 5.0, 6.0],
-        "members_ms_rounds": {"misleader-0": [2.0, 2.0, 2.0], "misleader-1": [1.0, 1.0, 1.0]},
+        "ms_rounds": (5.0, 5.0, 6.0),
+        "members_ms_rounds": {"misleader-0": (2.0, 2.0, 2.0), "misleader-1": (1.0, 1.0, 1.0)},
         "routed_ms_rounds": {},
-        "hash_ms_rounds": [],
+        "hash_ms_rounds": (),
         "peak_mb": 3.5,
         "held_mb": 2.5,
     }

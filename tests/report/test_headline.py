@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 from report.headline import Line, cells, headline
-from report.schema import AttackRow
+from report.rows.clones import AttackRow
 from tests.report import synthetic
 from tests.report.synthetic import attack_row
 

@@ -12,7 +12,10 @@ import pytest
 
 from report import html as program
 from report.headline import headline
-from report.schema import DefenseCostRow, DenoisingRow, GradientRow, NoiseRow, Report, merge
+from report.rows.bench import DefenseCostRow
+from report.rows.gradients import GradientRow
+from report.rows.noise import DenoisingRow, NoiseRow
+from report.schema import Report, merge
 from tests.report import synthetic
 from tests.report.synthetic import attack_row
 
@@ -210,5 +213,5 @@ def test_the_program_writes_the_page_and_prints_its_path(
 
 def test_without_a_report_the_program_says_what_to_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["report", str(tmp_path)])
-    with pytest.raises(SystemExit, match=r"report\.json: no such file; run `python -m loadtests\.attack` first"):
+    with pytest.raises(SystemExit, match=r"report\.json: no such file; run `make attack` first"):
         program.main()

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import socket
 from datetime import datetime, timezone
 from pathlib import Path
 
 import pytest
 
-from report.schema import Report, ResultError, merge, read, run_info, write_json
+from report.atomic import write_json
+from report.schema import Report, ResultError, commit, merge, read, run_info
 from tests.report import synthetic
 from tests.report.synthetic import attack_row, bench_row, policy_row
+from training import checkpoint
 
 
 def test_what_is_written_is_what_is_read(tmp_path: Path) -> None:
@@ -111,7 +114,7 @@ def test_a_malformed_row_is_an_error_that_names_its_place(tmp_path: Path) -> Non
 
 
 def test_a_missing_file_says_what_to_run(tmp_path: Path) -> None:
-    with pytest.raises(ResultError, match=r"no such file; run `python -m loadtests\.attack`"):
+    with pytest.raises(ResultError, match=r"no such file; run `make attack`"):
         read(tmp_path / "report.json")
 
 
@@ -122,6 +125,13 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
         write_json(path, {"not": float("nan")})
     assert json.loads(path.read_text()) == {"fine": 1}
     assert [file.name for file in tmp_path.iterdir()] == ["report.json"]
+
+
+def test_checkpoints_and_results_name_the_commit_alike() -> None:
+    named = commit()
+    assert named is not None
+    assert re.fullmatch(r"[0-9a-f]{40}(\+changes)?", named)
+    assert checkpoint.commit() == named
 
 
 def test_run_facts_hold_neither_host_nor_paths() -> None:

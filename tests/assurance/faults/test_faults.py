@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
+import importlib
+import pkgutil
 import subprocess
 import sys
 import time
@@ -10,12 +11,18 @@ from pathlib import Path
 
 import pytest
 
+from assurance import faults
 from assurance.faults.clients import FaultError
 from assurance.faults.clock import Clock
 from assurance.faults.disk_full import Ballast, mounted
-from assurance.faults.figures import CUT, LOST, RIGHT, WRONG, Bound, FaultRow, Outcome, felt, row_from
+from assurance.faults.figures import Outcome, felt
 from assurance.redis_server import RedisServer
 from report.fields import ResultError
+from report.pages.fault_captions import CAPTIONS
+from report.rows.bounds import Bound
+from report.rows.faults import CUT, LOST, RIGHT, WRONG, FaultRow
+from report.schema import Report, read, write
+from tests.report import synthetic
 
 
 def outcome(begun: float, ended: float, what: str = RIGHT) -> Outcome:
@@ -60,15 +67,29 @@ def test_a_bound_is_broken_by_more_and_by_nothing_at_all() -> None:
     ]
 
 
-def test_a_row_survives_its_file() -> None:
-    told = felt(STORY, 1.0, 5.0, clients=2)
-    row = FaultRow("worker_killed", "one worker", 0, told, None, (Bound("lost", 0, 0),), {"batch": 8.0})
-    fields = dataclasses.asdict(row)
-    assert row_from({**fields, "bounds": list(fields["bounds"])}) == row
+def test_a_row_survives_its_file(tmp_path: Path) -> None:
+    seen = felt(STORY, 1.0, 5.0, clients=2)
+    row = FaultRow("worker_killed", "one worker", 0, seen, None, (Bound("lost", 0, 0),), {"batch": 8.0, "told": None})
+    report = Report(synthetic.RUN, faults=(row,))
+    write(tmp_path / "faults.json", report)
+    assert read(tmp_path / "faults.json") == report
+
+
+def test_a_row_without_bounds_promises_nothing() -> None:
     with pytest.raises(ResultError, match="expected bounds, got none"):
-        row_from({**fields, "bounds": []})
-    with pytest.raises(ResultError, match="expected the keys fault, case"):
-        row_from({"fault": "worker_killed"})
+        FaultRow("worker_killed", "one worker", 0, None, None, ())
+
+
+def test_every_fault_has_its_caption_on_the_page() -> None:
+    found = {}
+    for module in pkgutil.iter_modules(faults.__path__):
+        if module.name != "__main__":
+            fault = importlib.import_module(f"assurance.faults.{module.name}")
+            # what measures a fault is `measure`, and its name is the row's
+            if hasattr(fault, "measure"):
+                found[module.name] = (fault.__doc__ or "").strip()
+    assert len(found) >= 9
+    assert found == CAPTIONS
 
 
 def test_a_redis_is_killed_frozen_and_comes_back_empty(tmp_path: Path) -> None:

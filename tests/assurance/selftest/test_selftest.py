@@ -12,25 +12,12 @@ import pytest
 
 from assurance.selftest import answers, limits
 from assurance.selftest.__main__ import CHECKS, FRONT, UNSEEN
-from assurance.selftest.checks import (
-    ABSENT,
-    STOPPED,
-    THROUGH,
-    UNTRIED,
-    Finding,
-    Subject,
-    absent,
-    exit_code,
-    guarded,
-    judged,
-    shown,
-    table,
-    untried,
-)
+from assurance.selftest.checks import Subject, absent, exit_code, guarded, judged, shown, table, untried
 from assurance.selftest.gateway import Gateway
 from assurance.selftest.service import Reply, Service, ServiceError, forms
 from handlers import wire
 from handlers.wire import WireError
+from report.rows.selftest import ABSENT, STOPPED, THROUGH, UNTRIED, Finding
 from tests.conftest import RECIPE
 
 CHECKOUT = Path(__file__).resolve().parents[3]

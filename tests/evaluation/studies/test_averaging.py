@@ -9,7 +9,7 @@ import torch
 
 from evaluation.oracles import InProcessOracle, OracleError
 from evaluation.studies import averaging
-from report.schema import DenoisingRow
+from report.rows.noise import DenoisingRow
 from tests.conftest import Smoke
 from tests.evaluation.studies.command import study
 from zoo import datasets

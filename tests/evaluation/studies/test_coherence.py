@@ -10,7 +10,8 @@ import torch
 
 from evaluation.oracles import InProcessOracle
 from evaluation.studies import coherence
-from report.schema import CoherenceRow, ResultError
+from report.rows.routing import CoherenceRow
+from report.schema import ResultError
 from tests.conftest import Smoke
 from tests.evaluation.studies.command import study
 from zoo import datasets

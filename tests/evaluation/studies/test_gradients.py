@@ -15,7 +15,8 @@ from attacks.oracle import REFUSED, Answers, Oracle
 from evaluation.oracles import OracleError
 from evaluation.studies import gradients
 from evaluation.studies.gradients import Probes
-from report.schema import GradientRow, Report
+from report.rows.gradients import GradientRow
+from report.schema import Report
 from tests.conftest import Smoke
 from tests.evaluation.studies.command import study
 

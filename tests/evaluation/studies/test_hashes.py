@@ -14,7 +14,8 @@ from evaluation.oracles import InProcessOracle
 from evaluation.studies import hashes
 from evaluation.studies.hashes import dct, sha1
 from export.archive import PolicyTable, Serving, archive
-from report.schema import InvarianceRow, ResultError
+from report.rows.routing import InvarianceRow
+from report.schema import ResultError
 from tests.conftest import RECIPE, Smoke
 from tests.evaluation.studies.command import study
 from zoo import datasets

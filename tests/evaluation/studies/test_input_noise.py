@@ -11,7 +11,7 @@ import torch
 import recipes
 from evaluation.oracles import InProcessOracle
 from evaluation.studies import input_noise
-from report.schema import NoiseRow
+from report.rows.noise import NoiseRow
 from tests.conftest import RECIPE, Smoke
 from tests.evaluation.studies.command import study
 from zoo import datasets

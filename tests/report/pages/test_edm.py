@@ -10,16 +10,11 @@ from typing import Any
 
 import pytest
 
+from report.atomic import write_json
 from report.pages import edm
-from report.schema import (
-    CoherenceRow,
-    HashCostRow,
-    InvarianceRow,
-    Report,
-    RoutingRow,
-    TrainingRow,
-    write_json,
-)
+from report.rows.routing import CoherenceRow, HashCostRow, InvarianceRow, RoutingRow
+from report.rows.training import TrainingRow
+from report.schema import Report
 from tests.report import synthetic
 from tests.report.synthetic import attack_row, policy_row
 

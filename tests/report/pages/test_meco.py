@@ -10,19 +10,15 @@ from typing import Any
 
 import pytest
 
+from report.atomic import write_json
 from report.pages import meco
 from report.pages.meco import Experiment, Verdict
-from report.schema import (
-    AttackRow,
-    DefenseCostRow,
-    DenoisingRow,
-    GradientRow,
-    NoiseRow,
-    Report,
-    ResultError,
-    TrainingRow,
-    write_json,
-)
+from report.rows.bench import DefenseCostRow
+from report.rows.clones import AttackRow
+from report.rows.gradients import GradientRow
+from report.rows.noise import DenoisingRow, NoiseRow
+from report.rows.training import TrainingRow
+from report.schema import Report, ResultError
 from tests.report import synthetic
 from tests.report.synthetic import attack_row, policy_row
 

@@ -10,11 +10,15 @@ from typing import Any
 
 import pytest
 
-from report.figures import charts, members
+from report.atomic import write_json
+from report.figures import heat_map, members
 from report.pages import misleader
 from report.pages.misleader import Experiment
+from report.rows.clones import AttackRow
 from report.rows.members import ShiftRow
-from report.schema import AttackRow, Report, ResultError, RoutingRow, TrainingRow, write_json
+from report.rows.routing import RoutingRow
+from report.rows.training import TrainingRow
+from report.schema import Report, ResultError
 from tests.report import synthetic
 from tests.report.synthetic import attack_row, ensemble_cost_row, member_row, policy_row, shift_row
 
@@ -160,7 +164,7 @@ TEXT = misleader.render([EXPERIMENT])
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Figures are named and not drawn."""
-    for module, name in ((members, "shifts"), (members, "changes"), (charts, "heat_map")):
+    for module, name in ((members, "shifts"), (members, "changes"), (heat_map, "heat_map")):
         monkeypatch.setattr(module, name, lambda *_, **__: "<svg>")
 
 

@@ -13,9 +13,12 @@ import pytest
 
 from handlers import wire
 from report import bench_targets
-from report.figures.charts import row_time
+from report.atomic import write_json
+from report.figures.row_time import row_time
 from report.pages import performance
-from report.schema import BenchRow, Report, ResultError, read, write_json
+from report.rows.bench import BenchRow
+from report.rows.fusing import FusingRow
+from report.schema import Report, ResultError, read
 from tests.report import synthetic
 from tests.report.synthetic import bench_row
 
@@ -236,3 +239,16 @@ def test_rows_of_an_unknown_study_cannot_be_made() -> None:
         ResultError, match="study: expected one of paths, single, settings, spinning, clocks, load, got 'x'"
     ):
         row(study="x")
+
+
+def fusing_rows(*shares: float) -> tuple[FusingRow, ...]:
+    return tuple(FusingRow("resnet18-8x", "edm", 1, 8, (10.0, 10.0), (10 * share,) * 2, 0.0) for share in shares)
+
+
+def test_one_graph_is_said_to_win_only_where_it_wins_clearly_everywhere() -> None:
+    lost = Report(synthetic.RUN, fusing=fusing_rows(0.9, 1.02))
+    text = performance.fused(lost)
+    assert "it takes 0.90 to 1.02 of their time, at most 0.95 of it in 1 of 2 cells" in text
+    assert "so archives keep their graphs apart" in text
+    assert "was not run" in performance.fused(dataclasses.replace(lost, run=dataclasses.replace(lost.run, gpu=None)))
+    assert "it is worth a backend" in performance.fused(Report(synthetic.RUN, fusing=fusing_rows(0.9, 0.8)))

@@ -11,14 +11,14 @@ from typing import Any
 
 import pytest
 
-from assurance.faults import plan
-from assurance.faults.figures import Bound, FaultRow, felt
+from assurance.faults.figures import felt
 from loadtests.soak import statistics
-from loadtests.soak.statistics import Reached, Tried
 from report.figures.soak import over_time
 from report.pages import resilience
-from report.pages.resilience import Soak
-from report.schema import ResultError, write_json
+from report.rows.bounds import Bound
+from report.rows.faults import FaultRow
+from report.rows.soak import Reached, SoakRow, Tried
+from report.schema import Report, read, write
 from tests.assurance.faults.test_faults import STORY
 from tests.loadtests.test_soak import RATE, SECONDS, good
 from tests.report import synthetic
@@ -51,17 +51,17 @@ def fault(run: int, lost: float, **changes: Any) -> FaultRow:
     return FaultRow(run=run, **{**plain, **changes})
 
 
-ROWS = [
+ROWS = (
     fault(0, 3),
     fault(1, 9),
     fault(0, 0, fault="start_refused", case="no key", struck=None, bounds=(Bound("seconds", None, 60),), facts={}),
-]
+)
+FAULTS = Report(FAULTS_RUN, faults=ROWS)
 
 
-def soak(**changes: Any) -> Soak:
+def soak(**changes: Any) -> SoakRow:
     run = good()
     plain: dict[str, Any] = {
-        "run": synthetic.RUN,
         "recipe": "digits",
         "policies": ("undefended", "same-pow"),
         "effort": EFFORT,
@@ -75,24 +75,28 @@ def soak(**changes: Any) -> Soak:
         "windows": tuple(statistics.windows(run["records"], run["samples"], seconds=SECONDS, every=10.0)),
         "samples": tuple(run["samples"]),
     }
-    return Soak(**{**plain, **changes})
+    return SoakRow(**{**plain, **changes})
+
+
+def endured(**changes: Any) -> Report:
+    return Report(synthetic.RUN, soak=(soak(**changes),))
 
 
 def written(folder: Path) -> tuple[Path, Path]:
     faults, endurance = folder / "faults.json", folder / "soak.json"
-    write_json(faults, {"run": vars(FAULTS_RUN), "faults": [dataclasses.asdict(row) for row in ROWS]})
-    write_json(endurance, dataclasses.asdict(soak()))
+    write(faults, FAULTS)
+    write(endurance, endured())
     return faults, endurance
 
 
 def test_both_files_are_read_as_they_were_written(tmp_path: Path) -> None:
     faults, endurance = written(tmp_path)
-    assert resilience.read_faults(faults) == (FAULTS_RUN, ROWS)
-    assert resilience.read_soak(endurance) == soak()
+    assert read(faults) == FAULTS
+    assert read(endurance) == endured()
 
 
 def test_the_page_shows_what_was_kept_and_what_was_not() -> None:
-    page = resilience.render(FAULTS_RUN, ROWS, soak(), figure="resilience.svg")
+    page = resilience.render(FAULTS, endured(), figure="resilience.svg")
     assert "1 of 3 promises were kept in every run" in page
     others = "2 500 of TorchServe, 2 connection cut, 2 never answered"
     assert f"| Worker killed | one worker | 12 | 6 | {others} | 2.30 | 2.80 | **broken** |" in page
@@ -119,16 +123,9 @@ def test_the_page_shows_what_was_kept_and_what_was_not() -> None:
 
 
 def test_a_run_that_was_interrupted_is_said_to_be_one() -> None:
-    page = resilience.render(
-        FAULTS_RUN, ROWS, soak(unfinished="interrupted", verdict=(), growth=(), samples=()), figure="x.svg"
-    )
+    broken = endured(unfinished="interrupted", verdict=(), growth=(), samples=())
+    page = resilience.render(FAULTS, broken, figure="x.svg")
     assert "**The run did not get to its end: interrupted.**" in page
-
-
-def test_every_fault_has_its_story() -> None:
-    for name in ("store_full", "disk_full", "redis_gone", "clock_jumped", "frontend_killed", "server_terminated"):
-        assert len(resilience.about(name)) > 100
-        assert name in dir(plan)
 
 
 def test_the_figure_tells_java_from_its_workers() -> None:
@@ -137,18 +134,24 @@ def test_the_figure_tells_java_from_its_workers() -> None:
         assert f"<!-- {name} -->" in drawn
 
 
-def test_a_broken_file_is_a_message(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "option", "report", "message"),
+    [
+        ("faults.json", "--faults", Report(FAULTS_RUN), "expected faults, got none; run `make faults`"),
+        ("soak.json", "--soak", Report(FAULTS_RUN), "expected soak, got none; run `make soak`"),
+        ("nowhere.json", "--soak", None, "no such file; run `make soak` first"),
+    ],
+)
+def test_results_without_rows_are_a_message(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, option: str, report: Report | None, message: str
+) -> None:
     faults, endurance = written(tmp_path)
-    for broken, content, message in (
-        (faults, {"run": vars(FAULTS_RUN), "faults": []}, "expected faults, got none; run `make faults`"),
-        (faults, {"run": vars(FAULTS_RUN), "faults": [{"fault": "x"}]}, r"faults\[0\]: expected the keys fault"),
-        (endurance, {"run": {}}, "expected the keys run, recipe"),
-    ):
-        write_json(broken, content)
-        with pytest.raises(ResultError, match=message):
-            (resilience.read_faults if broken is faults else resilience.read_soak)(broken)  # type: ignore[operator]
-    with pytest.raises(ResultError, match="no such file; run `make faults` and `make soak`"):
-        resilience.read_soak(tmp_path / "nowhere.json")
+    if report is not None:
+        write(tmp_path / name, report)
+    words = ["--faults", str(faults), "--soak", str(endurance), option, str(tmp_path / name)]
+    monkeypatch.setattr(sys, "argv", ["resilience", *words])
+    with pytest.raises(SystemExit, match=f"{name}: {message}"):
+        resilience.main()
 
 
 def test_the_command_writes_the_page_and_its_figure(tmp_path: Path) -> None:

@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 
+from report.atomic import write_json
 from report.figures import gates
 from report.pages import same
 from report.pages.same import Experiment
 from report.pages.same_paper import ATTACKS, PAPER, PAPER_RATIOS
-from report.schema import Report, ResultError, write_json
+from report.schema import Report, ResultError
 from tests.report import synthetic
 from tests.report.synthetic import (
     attack_row,

@@ -10,11 +10,13 @@ from typing import Any
 
 import pytest
 
-from attacks import registry
+from attacks import names
+from report.atomic import write_json
 from report.headline import cells
 from report.pages import thieves
 from report.pages.thieves import Study, Target, Verdict
-from report.schema import AgreementRow, AttackRow, Report, ResultError, write_json
+from report.rows.clones import AgreementRow, AttackRow
+from report.schema import Report, ResultError
 from tests.report import synthetic
 from tests.report.synthetic import attack_row, policy_row
 
@@ -210,8 +212,7 @@ def test_missing_squares_are_hatched_in_the_figure_and_named_on_the_page() -> No
 
 
 def test_an_attack_that_reads_labels_alone_has_no_soft_squares(monkeypatch: pytest.MonkeyPatch) -> None:
-    labels_alone = dataclasses.replace(registry.ATTACKS["knockoff"], readings=("hard",))
-    monkeypatch.setitem(registry.ATTACKS, "dfme", labels_alone)
+    monkeypatch.setitem(names.ATTACKS, "dfme", ("hard",))
     assert not STUDY.applies("edm", "dfme", None, "soft")
     assert STUDY.applies("edm", "dfme", None, "hard")
     assert ("soft labels", "dfme, 300k", "mad") in STUDY.heat()["void"]

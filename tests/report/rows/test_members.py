@@ -16,8 +16,8 @@ def cost_row(**changes: Any) -> EnsembleCostRow:
     """Averaged; in the second round the machine was twice as slow."""
     plain: dict[str, Any] = {
         "ms": 7.0,
-        "ms_rounds": [6.0, 14.0, 7.0],
-        "members_ms_rounds": {"misleader-0": [2.0, 4.0, 2.0], "misleader-1": [4.0, 8.0, 4.0]},
+        "ms_rounds": (6.0, 14.0, 7.0),
+        "members_ms_rounds": {"misleader-0": (2.0, 4.0, 2.0), "misleader-1": (4.0, 8.0, 4.0)},
     }
     return ensemble_cost_row(**{**plain, **changes})
 
@@ -27,9 +27,9 @@ def routed_row(**changes: Any) -> EnsembleCostRow:
     plain: dict[str, Any] = {
         "policy": "misleader-routed",
         "ms": 3.5,
-        "ms_rounds": [3.0, 7.0, 3.5],
-        "routed_ms_rounds": {"misleader-0": [2.5, 5.0, 2.5], "misleader-1": [4.2, 8.8, 4.4]},
-        "hash_ms_rounds": [0.1, 0.2, 0.1],
+        "ms_rounds": (3.0, 7.0, 3.5),
+        "routed_ms_rounds": {"misleader-0": (2.5, 5.0, 2.5), "misleader-1": (4.2, 8.8, 4.4)},
+        "hash_ms_rounds": (0.1, 0.2, 0.1),
     }
     return cost_row(**{**plain, **changes})
 
@@ -45,7 +45,7 @@ def test_ratios_are_taken_inside_a_round() -> None:
 
 
 def test_a_dearest_member_that_is_never_met_has_no_time_of_its_rows() -> None:
-    row = routed_row(members_met=1, routed_ms_rounds={"misleader-0": [2.5, 5.0, 2.5]})
+    row = routed_row(members_met=1, routed_ms_rounds={"misleader-0": (2.5, 5.0, 2.5)})
     assert row.dearest_times is None
 
 
@@ -63,11 +63,11 @@ def test_rows_that_were_not_measured_side_by_side_have_no_ratio(changes: dict[st
         (member_row, {"temperature": 0.0}, "expected temperature > 0 and lambda_attacker >= 0, got 0.0 and 0.05"),
         (member_row, {"lambda_attacker": -0.1}, "got 2.0 and -0.1"),
         (shift_row, {"kept": 2.0}, "kept: expected a fraction"),
-        (cost_row, {"architectures": ["small"]}, "expected a time of each of 1 members, got misleader-0, misleader-1"),
-        (cost_row, {"ms_rounds": [6.0]}, "expected every graph's time beside the policy's in every round"),
-        (cost_row, {"hash_ms_rounds": [6.0]}, "expected every graph's time"),
-        (cost_row, {"ms_rounds": [], "members_ms_rounds": {"a": [], "b": []}}, "expected every graph's time"),
-        (routed_row, {"routed_ms_rounds": {"misleader-0": [1.0]}}, "expected every graph's time"),
+        (cost_row, {"architectures": ("small",)}, "expected a time of each of 1 members, got misleader-0, misleader-1"),
+        (cost_row, {"ms_rounds": (6.0,)}, "expected every graph's time beside the policy's in every round"),
+        (cost_row, {"hash_ms_rounds": (6.0,)}, "expected every graph's time"),
+        (cost_row, {"ms_rounds": (), "members_ms_rounds": {"a": (), "b": ()}}, "expected every graph's time"),
+        (routed_row, {"routed_ms_rounds": {"misleader-0": (1.0,)}}, "expected every graph's time"),
     ],
 )
 def test_rows_out_of_range_cannot_be_made(row: Any, changes: dict[str, Any], message: str) -> None:

@@ -1,0 +1,82 @@
+"""Rows of thefts: the clones that thieves trained, and whether a theft over HTTP ends as one in process does."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from report.fields import ResultError, fractions
+
+# the readings of the answers that a clone is trained on: probabilities, or the label alone
+LABELS = ("soft", "hard")
+
+
+@dataclass(frozen=True)
+class AttackRow:
+    """One clone: the theft it was trained from, how it was trained, and how good it became.
+
+    labels: "soft" or "hard", which reading of the answers it was trained on. budget: charged queries it could use.
+    seed: of the clone's training; the run's seed is the thief's.
+    adaptive: the adaptive form of the attack, None for the plain one. held_out: its agreement with the thief's own
+    held-out answers, by which the thief chooses a recipe. agreement: with the served labels on the test set.
+    victim_accuracy: of the policy as served. rejected: charged rows without an answer. seconds: of training.
+    """
+
+    SCOPE: ClassVar = ("recipe", "policy", "attack", "adaptive")
+
+    recipe: str
+    policy: str
+    attack: str
+    adaptive: str | None
+    labels: str
+    budget: int
+    seed: int
+    clone_recipe: str
+    clone_accuracy: float
+    agreement: float
+    held_out: float
+    no_query_accuracy: float | None
+    victim_accuracy: float
+    queries: int
+    rejected: int
+    pow_hashes: int
+    seconds: float
+
+    def __post_init__(self) -> None:
+        fractions(self, "clone_accuracy", "agreement", "held_out", "no_query_accuracy", "victim_accuracy")
+        if self.labels not in LABELS:
+            raise ResultError(f"labels: expected 'soft' or 'hard', got {self.labels!r}")
+
+
+@dataclass(frozen=True)
+class AgreementRow:
+    """One clone of a theft in process beside the same of a theft over HTTP, shared by `clients` clients.
+
+    same_images: share of the images asked about that were the same, in the same order. largest_difference: between
+    probabilities told of these, None where labels alone were; label_differences: labels among them that differ.
+    in_process, over_http: clone accuracies. allowed: how far these may lie apart.
+    """
+
+    SCOPE: ClassVar = ("recipe", "policy", "attack")
+
+    recipe: str
+    policy: str
+    attack: str
+    labels: str
+    budget: int
+    clone_recipe: str
+    seed: int
+    clients: int
+    same_images: float
+    label_differences: int
+    largest_difference: float | None
+    in_process: float
+    over_http: float
+    allowed: float
+
+    def __post_init__(self) -> None:
+        fractions(self, "same_images", "in_process", "over_http")
+
+    @property
+    def agrees(self) -> bool:
+        return abs(self.in_process - self.over_http) <= self.allowed

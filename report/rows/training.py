@@ -1,0 +1,35 @@
+"""Rows of training: how a checkpoint was made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from report.fields import fractions
+
+
+@dataclass(frozen=True)
+class TrainingRow:
+    """How one checkpoint was trained, as its graphs tell.
+
+    predictor: the checkpoint. epochs of `seconds_per_epoch` on `device`, members trained together. diversity,
+    coherence: of an ensemble on auxiliary images it never saw, MISLEADER's on augmented validation images. search: the
+    steps of the search for lambda, if any.
+    """
+
+    SCOPE: ClassVar = ("recipe", "predictor")
+
+    recipe: str
+    predictor: str
+    members: int
+    lambda_diversity: float | None
+    epochs: int
+    seconds_per_epoch: float
+    device: str
+    validation_accuracy: float
+    diversity: float | None
+    coherence: float | None
+    search: tuple[dict[str, Any], ...] = ()
+
+    def __post_init__(self) -> None:
+        fractions(self, "validation_accuracy", "diversity", "coherence")

@@ -1,0 +1,80 @@
+"""Every committed results file is read by the one schema, and what is read is written and read again."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from report import older
+from report.schema import ResultError, read, write
+
+RESULTS = Path(__file__).resolve().parents[2] / "results"
+# the section that each file of a shape of its own is there for
+SECTIONS = {
+    "bench-attacks": "attack_speeds",
+    "controls": "controls",
+    "faults": "faults",
+    "fusing": "fusing",
+    "fuzz": "fuzz",
+    "profile": "profiles",
+    "selftest": "selftest",
+    "serving-memory": "memory",
+    "soak": "soak",
+}
+
+
+@pytest.mark.parametrize("path", sorted(RESULTS.glob("*.json")), ids=lambda path: path.stem)
+def test_a_committed_file_is_read_and_written_and_read(path: Path, tmp_path: Path) -> None:
+    report = read(path)
+    assert report.counts()
+    if path.stem in SECTIONS:
+        assert SECTIONS[path.stem] in report.counts()
+    write(tmp_path / path.name, report)
+    assert read(tmp_path / path.name) == report
+
+
+def test_there_are_files_of_every_older_shape() -> None:
+    for name in ("soak", "fuzz", "fusing", "selftest"):
+        content = json.loads((RESULTS / f"{name}.json").read_text("utf-8"))
+        assert SECTIONS[name] not in content
+        assert SECTIONS[name] in older.lifted(content)
+
+
+def test_the_new_shape_is_left_as_it_is(tmp_path: Path) -> None:
+    for path in RESULTS.glob("*.json"):
+        write(tmp_path / path.name, read(path))
+        content = json.loads((tmp_path / path.name).read_text("utf-8"))
+        assert older.lifted(content) == content
+
+
+def test_both_doors_of_fuzz_keep_their_runs() -> None:
+    report = read(RESULTS / "fuzz.json")
+    direct, gateway = report.fuzz
+    assert (direct.door, gateway.door) == ("direct", "gateway")
+    assert direct.run.commit != gateway.run.commit
+    assert report.run.commit == gateway.run.commit
+    assert report.run.started == direct.run.started
+    assert report.run.seconds == pytest.approx(direct.run.seconds + gateway.run.seconds)
+
+
+@pytest.mark.parametrize(
+    ("name", "edit", "message"),
+    [
+        ("soak", lambda content: content.pop("run"), "expected the sections run"),
+        ("soak", lambda content: content["samples"][2].update(at="late"), r"samples\[2\]: at: expected a number"),
+        ("fuzz", lambda content: content["direct"].pop("run"), r"fuzz\[0\]: expected the keys .*; run is missing"),
+        ("fuzz", lambda content: content["gateway"].update(cases="all"), r"fuzz\[1\]: cases: expected a whole number"),
+        ("fusing", lambda content: content["rows"][1].update(batch=None), r"fusing\[1\]: batch: expected a whole numb"),
+        ("selftest", lambda content: content["findings"][0].update(verdict="?"), r"selftest\[0\]: verdict: expected o"),
+    ],
+)
+def test_a_fault_in_an_older_file_is_named_by_its_place(name: str, edit: Any, message: str, tmp_path: Path) -> None:
+    content = json.loads((RESULTS / f"{name}.json").read_text("utf-8"))
+    edit(content)
+    path = tmp_path / f"{name}.json"
+    path.write_text(json.dumps(content))
+    with pytest.raises(ResultError, match=message):
+        read(path)
