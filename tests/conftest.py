@@ -1,9 +1,10 @@
-"""What the rooms' tests share: one small product (tests/product.py), and which tier a test belongs to."""
+"""What the rooms' tests share: one small product (tests/product.py), the tiers, and the order of tests."""
 
 from __future__ import annotations
 
+import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,53 @@ from tests import product
 from tests.product import BASELINES, GATED, LIMITED, NOISY, POLICIES, RECIPE, Smoke
 
 __all__ = ["BASELINES", "GATED", "LIMITED", "NOISY", "POLICIES", "RECIPE", "Smoke"]
+
+# A test without a marker is of the first. pyproject.toml says what each is for.
+TIERS = ("unit", "server", "drill")
+# What takes longest starts first, so that no worker of pytest-xdist is left alone with it at the end: groups by their
+# names, the rest by their files. The first needs the whole smoke product and makes it; the second needs none of it.
+FIRST = ("served",)
+
+
+def tier(name: str, markers: Sequence[str]) -> str:
+    """The tier of a test by the names of its markers. Raises pytest.UsageError where it has two."""
+    found = [each for each in TIERS if each in markers]
+    if len(found) > 1:
+        raise pytest.UsageError(f"{name}: expected a marker of one tier, got {' and '.join(found)}")
+    return found[0] if found else TIERS[0]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Every test gets its tier's marker before `-m` selects, and its file as its group where it names none."""
+    for item in items:
+        markers = {mark.name for mark in item.iter_markers()}
+        chosen = tier(item.nodeid, list(markers))
+        if chosen not in markers:
+            item.add_marker(chosen)
+        if "alone" in markers:
+            item.add_marker(pytest.mark.xdist_group("alone"))
+        elif "xdist_group" not in markers:
+            item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
+    places = {name: place for place, name in enumerate(FIRST)}
+
+    def place(item: pytest.Item) -> tuple[bool, int]:
+        group = next(item.iter_markers("xdist_group")).args[0]
+        return group == "alone", places.get(group, len(places))
+
+    items.sort(key=place)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """A test marked `alone` has a clock to keep: while it runs, no other worker runs a test."""
+    workerinput = getattr(item.config, "workerinput", None)
+    if workerinput is None:
+        return (yield)
+    lock = Path(item.config.option.basetemp).parent / "alone.lock"
+    with lock.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX if item.get_closest_marker("alone") else fcntl.LOCK_SH)
+        return (yield)
 
 
 @pytest.fixture(scope="session", autouse=True)
