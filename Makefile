@@ -11,6 +11,7 @@ CASES    ?= 10000
 MINUTES  ?= 15
 PYTHON   ?= python3
 RUN      ?= reports/$(name)
+WORKERS  ?= 2
 
 # the deployment's key: seeds the secret hash and permutes its table
 export TORCHWARDEN_KEY_FILE ?= $(CURDIR)/secrets/torchwarden.key
@@ -18,7 +19,12 @@ export ORT_DISABLE_TELEMETRY = 1
 # as the server sets it for its workers (deploy/launch.py)
 export OMP_WAIT_POLICY = PASSIVE
 
+# or every process would compile what it imports, torch above all, anew: some machines' environments ask for that
+export PYTHONDONTWRITEBYTECODE =
+
 py       = .venv/bin/python
+# tests that share a server stay in one process (xdist_group); what takes longest starts first (tests/conftest.py)
+pytest   = $(py) -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
 ready    = .venv/.installed
 # a recipe's tier is read as RECIPE@TIER and has folders of its own
 spec     = $(RECIPE)$(TIER:%=@%)
@@ -51,7 +57,7 @@ bench_policies = undefended edm meco meco-small meco-keyed same-observe same-rej
 .DELETE_ON_ERROR:
 .SECONDARY:
 .SECONDEXPANSION:
-.PHONY: help setup lock image-requirements kubernetes-check key train export calibrate archive serve client rotate status stop health dashboard loadtest attack fuzz selftest faults soak controls report demo reproduce reproduce-edm reproduce-meco reproduce-same reproduce-misleader thieves thieves-over-http documents bench bench-archives bench-profile bench-fusing bench-defenses bench-gates bench-misleader bench-memory bench-attacks check test clean
+.PHONY: help setup lock image-requirements kubernetes-check key train export calibrate archive serve client rotate status stop health dashboard loadtest attack fuzz selftest faults soak controls report demo reproduce reproduce-edm reproduce-meco reproduce-same reproduce-misleader thieves thieves-over-http documents bench bench-archives bench-profile bench-fusing bench-defenses bench-gates bench-misleader bench-memory bench-attacks check test test-all clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-19s %s\n", $$1, $$2}' Makefile
@@ -391,8 +397,11 @@ check: | $(ready) ## lint, format, types, import boundaries, results files
 	$(py) -m pytest tests/test_boundaries.py
 	$(py) -m report check results/
 
-test: | $(ready) ## every test, real servers included
-	$(py) -m pytest
+test: | $(ready) ## the tiers unit and server: all but the drills
+	$(pytest) -m "unit or server"
+
+test-all: | $(ready) ## every test, drills included
+	$(pytest)
 
 clean: ## remove what training, export and serving made (keeps .venv, secrets, data)
 	rm -rf runs build run reports model_store/*.mar

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
 Scores = NDArray[np.float64]
 
@@ -39,6 +38,9 @@ class Figures:
 def figures(benign: Scores, attack: Scores, *, ratio: float | None = None) -> Figures:
     """Of scores (B,) and (A,), both finite and not empty. ratio: share of attack rows that AUPR is weighed to; None: A
     of A + B. Raises ValueError where a score is missing."""
+    # here, because it takes seconds and most of those who import this module compute none
+    from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
+
     scores = np.concatenate([benign, attack])
     if not len(benign) or not len(attack) or not np.isfinite(scores).all():
         raise ValueError(

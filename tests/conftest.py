@@ -1,46 +1,66 @@
-"""What the rooms' tests share: one small product, trained, exported and archived once a session."""
+"""What the rooms' tests share: one small product (tests/product.py), the tiers, and the order of tests."""
 
 from __future__ import annotations
 
-import argparse
+import fcntl
 import os
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 import torch
 
-RECIPE = Path(__file__).parent / "smoke.toml"
-# what is served over HTTP, and what is archived besides
-POLICIES = ("undefended", "edm", "label", "averaged")
-BASELINES = ("randp", "mad", "grad")
-NOISY = ("meco", "meco-keyed", "meco-rotating")
-LIMITED = ("limited",)
-GATED = ("same-observe", "same-reject", "same-pow", "edm-pow", "meco-reject")
+from tests import product
+from tests.product import BASELINES, GATED, LIMITED, NOISY, POLICIES, RECIPE, Smoke
+
+__all__ = ["BASELINES", "GATED", "LIMITED", "NOISY", "POLICIES", "RECIPE", "Smoke"]
+
+# A test without a marker is of the first. pyproject.toml says what each is for.
+TIERS = ("unit", "server", "drill")
+# What takes longest starts first, so that no worker of pytest-xdist is left alone with it at the end: groups by their
+# names, the rest by their files. The first needs the whole smoke product and makes it; the second needs none of it.
+FIRST = ("served",)
 
 
-@dataclass(frozen=True)
-class Smoke:
-    """The folders of the smoke recipe's product, and the key it was made with."""
+def tier(name: str, markers: Sequence[str]) -> str:
+    """The tier of a test by the names of its markers. Raises pytest.UsageError where it has two."""
+    found = [each for each in TIERS if each in markers]
+    if len(found) > 1:
+        raise pytest.UsageError(f"{name}: expected a marker of one tier, got {' and '.join(found)}")
+    return found[0] if found else TIERS[0]
 
-    root: Path
-    key_file: Path
 
-    @property
-    def runs(self) -> Path:
-        return self.root / "runs"
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Every test gets its tier's marker before `-m` selects, and its file as its group where it names none."""
+    for item in items:
+        markers = {mark.name for mark in item.iter_markers()}
+        chosen = tier(item.nodeid, list(markers))
+        if chosen not in markers:
+            item.add_marker(chosen)
+        if "alone" in markers:
+            item.add_marker(pytest.mark.xdist_group("alone"))
+        elif "xdist_group" not in markers:
+            item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
+    places = {name: place for place, name in enumerate(FIRST)}
 
-    @property
-    def build(self) -> Path:
-        return self.root / "build"
+    def place(item: pytest.Item) -> tuple[bool, int]:
+        group = next(item.iter_markers("xdist_group")).args[0]
+        return group == "alone", places.get(group, len(places))
 
-    @property
-    def store(self) -> Path:
-        return self.root / "model_store"
+    items.sort(key=place)
 
-    def archive(self, policy: str) -> Path:
-        return self.store / f"smoke-{policy}.mar"
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """A test marked `alone` has a clock to keep: while it runs, no other worker runs a test."""
+    workerinput = getattr(item.config, "workerinput", None)
+    if workerinput is None:
+        return (yield)
+    lock = Path(item.config.option.basetemp).parent / "alone.lock"
+    with lock.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX if item.get_closest_marker("alone") else fcntl.LOCK_SH)
+        return (yield)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -54,7 +74,7 @@ def key_file(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A key of this session's own, named in the environment as the README says."""
     path = tmp_path_factory.mktemp("secrets") / "torchwarden.key"
     path.touch(mode=0o600)
-    path.write_text("5a" * 32)
+    path.write_text(product.KEY)
     before = os.environ.get("TORCHWARDEN_KEY_FILE")
     os.environ["TORCHWARDEN_KEY_FILE"] = str(path)
     yield path
@@ -65,86 +85,42 @@ def key_file(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def smoke_runs(tmp_path_factory: pytest.TempPathFactory, key_file: Path) -> Smoke:
+def smoke_runs(key_file: Path) -> Smoke:
     """The smoke recipe, trained."""
-    from training import edm, meco, perceptual_hash, same, victim
-
-    smoke = Smoke(tmp_path_factory.mktemp("smoke"), key_file)
-    for program, table in ((victim, ""), (perceptual_hash, ""), (edm, "edm"), (meco, "meco"), (same, "same")):
-        program.main(argparse.Namespace(recipe=str(RECIPE), runs=smoke.runs, data=None, seed=0, table=table))
-    return smoke
+    return product.stage("trained", key_file, product.train)
 
 
 @pytest.fixture(scope="session")
 def smoke_graphs(smoke_runs: Smoke) -> Smoke:
     """The smoke recipe, trained and exported."""
-    from export import graphs
-    from training.checkpoint import load
-
-    _write_surrogate(smoke_runs.runs / "smoke")
-    for path in sorted((smoke_runs.runs / "smoke").glob("*.safetensors")):
-        list(graphs.export(load(path), smoke_runs.build / "smoke"))
-    return smoke_runs
-
-
-def _write_surrogate(folder: Path) -> None:
-    """A checkpoint `surrogate` beside the victim's: its network before training, as MAD's is."""
-    from training import checkpoint
-
-    victim = checkpoint.load(folder / "victim.safetensors")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(7)
-        network = victim.architectures[0].network()
-    facts = {"classes": victim.facts["classes"], "graph": "redirection"}
-    checkpoint.save(folder / "surrogate.safetensors", [network], victim.architectures, facts)
+    return product.stage("exported", smoke_runs.key_file, product.export, before=smoke_runs)
 
 
 @pytest.fixture(scope="session")
 def smoke(smoke_graphs: Smoke) -> Smoke:
-    """The smoke recipe, trained, exported and archived."""
-    return _archived(smoke_graphs, POLICIES)
+    """The smoke recipe, trained, exported, calibrated and archived under every policy that tests name."""
+    return product.stage("archived", smoke_graphs.key_file, product.archive, before=smoke_graphs)
 
 
 @pytest.fixture(scope="session")
-def baselines(smoke_graphs: Smoke) -> Smoke:
-    """The same with the archives of BASELINES."""
-    return _archived(smoke_graphs, BASELINES)
+def baselines(smoke: Smoke) -> Smoke:
+    """The same, for those who ask BASELINES."""
+    return smoke
 
 
 @pytest.fixture(scope="session")
-def limited(smoke_graphs: Smoke) -> Smoke:
-    """The same with the archives of LIMITED."""
-    return _archived(smoke_graphs, LIMITED)
+def limited(smoke: Smoke) -> Smoke:
+    """The same, for those who ask LIMITED."""
+    return smoke
 
 
 @pytest.fixture(scope="session")
-def noisy(smoke_graphs: Smoke) -> Smoke:
-    """The same with the archives of NOISY."""
-    return _archived(smoke_graphs, NOISY)
+def noisy(smoke: Smoke) -> Smoke:
+    """The same, for those who ask NOISY."""
+    return smoke
 
 
 @pytest.fixture(scope="session")
-def gated(smoke_graphs: Smoke) -> Smoke:
-    """The same with the archives of GATED, and their calibrations."""
-    from training.calibration import calibrate
-
-    words = ["--runs", str(smoke_graphs.runs), "--policies", *GATED]
-    calibrate.main(calibrate.parse([str(RECIPE), *words]))
-    return _archived(smoke_graphs, GATED)
-
-
-def _archived(smoke: Smoke, policies: Iterable[str]) -> Smoke:
-    import recipes
-    from export.archive import PolicyTable, Serving, archive
-
-    recipe = recipes.read(RECIPE)
-    serving, tables = recipe.section("serving", Serving), recipe.family("policies", PolicyTable)
-    folders: dict[str, Path | None] = {
-        "runs": smoke.runs,
-        "build": smoke.build,
-        "store": smoke.store,
-        "data": None,
-    }
-    for policy in policies:
-        archive(recipe, policy, tables[policy], serving, **folders)
+def gated(smoke: Smoke) -> Smoke:
+    """The same, for those who ask GATED."""
     return smoke

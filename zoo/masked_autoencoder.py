@@ -17,7 +17,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from timm.models.vision_transformer import Block
 from torch import nn
 
 from zoo.models import Normalise
@@ -52,6 +51,8 @@ class MaskedAutoencoder(nn.Module):
         decoder_heads: int = 2,
         groups: Sequence[int] | None = None,
     ) -> None:
+        from timm.models.vision_transformer import Block  # here, because it takes seconds and no other network needs it
+
         super().__init__()
         if size % patch:
             raise ValueError(f"patch: expected a divisor of the image's side {size}, got {patch}")

@@ -6,7 +6,6 @@ from __future__ import annotations
 import ast
 import re
 import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
@@ -86,12 +85,14 @@ def test_no_removal_stands_there_twice() -> None:
 
 
 def test_every_test_that_must_fail_exists() -> None:
-    tests = sorted({test for removal in REMOVALS for test in removal.tests})
-    command = [sys.executable, "-m", "pytest", "--collect-only", "-p", "no:cacheprovider", *tests]
-    done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    collected = {line.partition("[")[0] for line in done.stdout.splitlines() if "::" in line}
-    assert collected == set(tests)
+    tests = {test for removal in REMOVALS for test in removal.tests}
+    found = {
+        f"{file}::{node.name}"
+        for file in {test.partition("::")[0] for test in tests}
+        for node in ast.parse((CHECKOUT / file).read_text("utf-8")).body
+        if isinstance(node, ast.FunctionDef)
+    }
+    assert tests <= found
 
 
 PRODUCT = {

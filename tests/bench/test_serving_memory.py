@@ -78,7 +78,7 @@ def test_torchserves_own_way_to_start_workers_is_what_java_is_told(tmp_path: Pat
     assert said.stdout == "-Dx=a b --python /some where/python -f c's\n"
 
 
-@pytest.mark.server
+@pytest.mark.drill
 def test_a_real_server_is_measured_both_ways(
     smoke: Smoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -19,7 +19,7 @@ from report.rows.faults import FaultRow
 from tests.conftest import Smoke
 from zoo import datasets
 
-pytestmark = pytest.mark.server
+pytestmark = pytest.mark.drill
 
 EFFORT = Effort(clients=8, patience_s=10.0, settle_s=1.0)
 ON_A_SERVER = (

@@ -18,6 +18,8 @@ from tests.conftest import Smoke
 from tests.deploy import lean_environment
 from tests.e2e.conftest import CHECKOUT, Served
 
+pytestmark = [pytest.mark.drill, pytest.mark.xdist_group("served")]
+
 # The goal for Java and two workers of `undefended`; here it bounds Java and one worker each of three policies.
 GOAL_MB = 900
 ONNX = ("undefended", "edm", "averaged")
@@ -74,7 +76,6 @@ def test_there_is_no_torch_in_the_environment(python: Path) -> None:
     assert found.stdout.split() == ["None", "True"]
 
 
-@pytest.mark.server
 @pytest.mark.parametrize("policy", ONNX)
 def test_answers_are_those_of_the_ordinary_server(lean: Served, served: Served, policy: str) -> None:
     rows = np.random.default_rng(0).random((16, 1, 28, 28), np.float32)
@@ -86,14 +87,12 @@ def test_answers_are_those_of_the_ordinary_server(lean: Served, served: Served, 
         assert theirs.status_code == 200
 
 
-@pytest.mark.server
 def test_only_who_uses_torch_holds_it(lean: Served, served: Served) -> None:
     assert not [policy for policy in ONNX for worker in workers(lean, policy) if maps_torch(worker)]
     held = {policy: [maps_torch(worker) for worker in workers(served, policy)] for policy in (*ONNX, "label")}
     assert held == {"undefended": [False], "edm": [False], "averaged": [False], "label": [True]}
 
 
-@pytest.mark.server
 def test_the_whole_server_keeps_to_the_goal(lean: Served) -> None:
     java = psutil.Process(lean.facts["pid"])
     family = [java, *java.children(recursive=True)]
@@ -102,7 +101,6 @@ def test_the_whole_server_keeps_to_the_goal(lean: Served) -> None:
     assert held <= GOAL_MB
 
 
-@pytest.mark.server
 def test_a_torchscript_archive_is_refused_with_the_reason(python: Path, smoke: Smoke, tmp_path: Path) -> None:
     instance = ("--instance", "torchscript", "--run-folder", tmp_path / "run")
     started = deploy(python, "start", *instance, "--store", smoke.store, "--free-ports", "--models", "smoke-label")

@@ -19,7 +19,7 @@ from report.rows.selftest import ABSENT, STOPPED, THROUGH, UNTRIED
 from tests.conftest import RECIPE, Smoke
 from tests.e2e.conftest import run
 
-pytestmark = pytest.mark.server
+pytestmark = pytest.mark.drill
 
 POLICIES = ("edm", "label", "same-reject", "same-pow", "limited")
 

@@ -412,7 +412,7 @@ def test_a_missing_calibration_says_how_to_make_it(smoke_graphs: Smoke, tmp_path
     for name in ("victim", "same"):
         shutil.copyfile(smoke_graphs.runs / f"smoke/{name}.safetensors", runs / f"smoke/{name}.safetensors")
     folders = ["--runs", str(runs), "--build", str(smoke_graphs.build), "--store", str(tmp_path / "store")]
-    message = r"same-pow\.calibration\.json: .* found none; .*python -m training\.calibrate RECIPE --policies same-pow"
+    message = r"same-pow\.calibration\.json: .* found none; .*-m training\.calibration RECIPE --policies same-pow"
     with pytest.raises(SystemExit, match=message):
         archive.main([str(RECIPE), "--policies", "same-pow", *folders])
     assert not (tmp_path / "store").exists()

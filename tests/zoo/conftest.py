@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from torchvision import datasets as torchvision
 
 from zoo import files
 from zoo.datasets import DATASETS
@@ -22,10 +21,10 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(files, "CHECKOUT", folder)
     monkeypatch.delenv(files.VARIABLE, raising=False)
     monkeypatch.setenv("no_proxy", "*")
-    for dataset in (torchvision.MNIST, torchvision.FashionMNIST, torchvision.KMNIST):
-        monkeypatch.setattr(dataset, "mirrors", [NOWHERE])
-    for dataset in (torchvision.CIFAR10, torchvision.CIFAR100):
-        monkeypatch.setattr(dataset, "url", NOWHERE + "cifar.tar.gz")
+    for name in ("MNIST", "FashionMNIST", "KMNIST"):
+        monkeypatch.setattr(f"torchvision.datasets.{name}.mirrors", [NOWHERE])
+    for name in ("CIFAR10", "CIFAR100"):
+        monkeypatch.setattr(f"torchvision.datasets.{name}.url", NOWHERE + "cifar.tar.gz")
     fashion = DATASETS["fashionmnist"]
     assert fashion.files is not None
     package = files.DebianPackage("dataset-fashion-mnist", tmp_path / "debian")

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import ExifTags, Image
-from sklearn.datasets import load_digits
 
 from tests.zoo.writers import some_bytes
 from zoo.datasets import DATASETS, DatasetError, Images, load
@@ -90,6 +89,8 @@ def test_digits_are_all_there_once_in_even_shares() -> None:
     assert (len(train), len(test)) == (1297, 500)
     assert train.labels is not None
     assert test.labels is not None
+    from sklearn.datasets import load_digits
+
     everything = np.bincount(load_digits().target)
     assert (torch.bincount(train.labels) + torch.bincount(test.labels)).tolist() == everything.tolist()
     shares = torch.bincount(test.labels) / torch.from_numpy(everything)
@@ -97,6 +98,8 @@ def test_digits_are_all_there_once_in_even_shares() -> None:
 
 
 def test_digits_keep_their_pictures_and_labels() -> None:
+    from sklearn.datasets import load_digits
+
     data = load_digits()
     pictures = convert(torch.from_numpy(data.images / 16).float()[:, None], size=28, channels=None)
     known = {picture.numpy().tobytes(): label for picture, label in zip(pictures, data.target, strict=True)}

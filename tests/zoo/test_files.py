@@ -17,7 +17,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torchvision import datasets as torchvision
 
 from tests.zoo.writers import idx_bytes, some_bytes, write_cifar_batch, write_idx
 from zoo.datasets import DatasetError, load
@@ -266,9 +265,9 @@ def test_an_absent_set_is_downloaded_into_the_first_root(
 ) -> None:
     shelf = tmp_path / "shelf"
     paths = [path for split in ("train", "test") for path in write_idx(shelf, split, gray_images(), LABELS)]
-    monkeypatch.setattr(torchvision.MNIST, "resources", [(path.name, md5(path)) for path in paths])
+    monkeypatch.setattr("torchvision.datasets.MNIST.resources", [(path.name, md5(path)) for path in paths])
     with served(shelf) as address:
-        monkeypatch.setattr(torchvision.MNIST, "mirrors", [address])
+        monkeypatch.setattr("torchvision.datasets.MNIST.mirrors", [address])
         assert_loaded("mnist", "train", gray_images(), LABELS)
     assert_loaded("mnist", "test", gray_images(), LABELS)
     assert [entry.name for entry in (checkout / "data").iterdir()] == ["MNIST"]
@@ -280,9 +279,9 @@ def test_a_broken_download_leaves_nothing_behind(
     shelf = tmp_path / "shelf"
     paths = write_idx(shelf, "train", gray_images(), LABELS)
     resources = [(paths[0].name, md5(paths[0])), (paths[1].name, "0" * 32)]
-    monkeypatch.setattr(torchvision.MNIST, "resources", resources)
+    monkeypatch.setattr("torchvision.datasets.MNIST.resources", resources)
     with served(shelf) as address:
-        monkeypatch.setattr(torchvision.MNIST, "mirrors", [address])
+        monkeypatch.setattr("torchvision.datasets.MNIST.mirrors", [address])
         with pytest.raises(DatasetError, match=r"the download failed: .*File not found or corr"):
             load("mnist", "train")
     assert list((checkout / "data").iterdir()) == []
@@ -301,13 +300,13 @@ def test_cifar_is_downloaded_without_its_archive(
     with tarfile.open(archive, "w:gz") as tar:
         tar.add(folder, folder.name)
     batches = [[path.name, md5(path)] for path in sorted(folder.glob("data_batch_*"))]
-    monkeypatch.setattr(torchvision.CIFAR10, "train_list", batches)
-    monkeypatch.setattr(torchvision.CIFAR10, "test_list", [["test_batch", md5(folder / "test_batch")]])
+    monkeypatch.setattr("torchvision.datasets.CIFAR10.train_list", batches)
+    monkeypatch.setattr("torchvision.datasets.CIFAR10.test_list", [["test_batch", md5(folder / "test_batch")]])
     meta = {"filename": "batches.meta", "key": "label_names", "md5": md5(folder / "batches.meta")}
-    monkeypatch.setattr(torchvision.CIFAR10, "meta", meta)
-    monkeypatch.setattr(torchvision.CIFAR10, "tgz_md5", md5(archive))
+    monkeypatch.setattr("torchvision.datasets.CIFAR10.meta", meta)
+    monkeypatch.setattr("torchvision.datasets.CIFAR10.tgz_md5", md5(archive))
     with served(shelf) as address:
-        monkeypatch.setattr(torchvision.CIFAR10, "url", address + archive.name)
+        monkeypatch.setattr("torchvision.datasets.CIFAR10.url", address + archive.name)
         assert_loaded("cifar10", "train", images, LABELS)
     assert [entry.name for entry in (checkout / "data").iterdir()] == ["cifar-10-batches-py"]
 
