@@ -19,7 +19,9 @@ __all__ = ["BASELINES", "GATED", "LIMITED", "NOISY", "POLICIES", "RECIPE", "Smok
 # A test without a marker is of the first. pyproject.toml says what each is for.
 TIERS = ("unit", "server", "drill")
 # files whose tests ask one server, that of tests/e2e/conftest.py: one process runs them all
-TOGETHER = {f"tests/e2e/test_{name}.py": "served" for name in ("served", "campaign", "contract", "fuzz", "lean")}
+TOGETHER = {
+    f"tests/e2e/test_{name}.py": "served" for name in ("served", "campaign", "contract", "fuzz", "secrets", "lean")
+}
 # What takes longest starts first, so that no process is left alone with it at the end. The first needs the whole smoke
 # product and makes it; the second needs none of it.
 FIRST = ("served",)
