@@ -23,8 +23,8 @@ export OMP_WAIT_POLICY = PASSIVE
 export PYTHONDONTWRITEBYTECODE =
 
 py       = .venv/bin/python
-# tests that share a server stay in one process (xdist_group); what takes longest starts first (tests/conftest.py)
-pytest   = $(py) -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
+# tests that share a server stay in one process; what takes longest starts first (tests/conftest.py)
+pytest   = $(py) -m pytest -n $(WORKERS)
 ready    = .venv/.installed
 # a recipe's tier is read as RECIPE@TIER and has folders of its own
 spec     = $(RECIPE)$(TIER:%=@%)

@@ -6,6 +6,7 @@ import fcntl
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,9 +18,19 @@ __all__ = ["BASELINES", "GATED", "LIMITED", "NOISY", "POLICIES", "RECIPE", "Smok
 
 # A test without a marker is of the first. pyproject.toml says what each is for.
 TIERS = ("unit", "server", "drill")
-# What takes longest starts first, so that no worker of pytest-xdist is left alone with it at the end: groups by their
-# names, the rest by their files. The first needs the whole smoke product and makes it; the second needs none of it.
+# files whose tests ask one server, that of tests/e2e/conftest.py: one process runs them all
+TOGETHER = {
+    f"tests/e2e/test_{name}.py": "served" for name in ("served", "campaign", "contract", "fuzz", "secrets", "lean")
+}
+# What takes longest starts first, so that no process is left alone with it at the end. The first needs the whole smoke
+# product and makes it; the second needs none of it.
 FIRST = ("served",)
+
+
+def together(nodeid: str) -> str:
+    """The name of what one process runs in a row: a test's file, or several that share a server."""
+    file = nodeid.partition("::")[0]
+    return TOGETHER.get(file, file)
 
 
 def tier(name: str, markers: Sequence[str]) -> str:
@@ -32,23 +43,35 @@ def tier(name: str, markers: Sequence[str]) -> str:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Every test gets its tier's marker before `-m` selects, and its file as its group where it names none."""
+    """Every test gets its tier's marker before `-m` selects, and its place."""
     for item in items:
         markers = {mark.name for mark in item.iter_markers()}
         chosen = tier(item.nodeid, list(markers))
         if chosen not in markers:
             item.add_marker(chosen)
-        if "alone" in markers:
-            item.add_marker(pytest.mark.xdist_group("alone"))
-        elif "xdist_group" not in markers:
-            item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
     places = {name: place for place, name in enumerate(FIRST)}
 
     def place(item: pytest.Item) -> tuple[bool, int]:
-        group = next(item.iter_markers("xdist_group")).args[0]
-        return group == "alone", places.get(group, len(places))
+        return item.get_closest_marker("alone") is not None, places.get(together(item.nodeid), len(places))
 
     items.sort(key=place)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """What belongs together goes to one process, in the order of collection.
+
+    pytest-xdist's own `--dist loadgroup` would do, but 3.8 writes a group into a test's `_nodeid`, which pytest 9.2 has
+    no more, and then shares out tests one by one without a word.
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Together(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return together(nodeid)
+
+    config.option.loadscopereorder = False
+    return Together(config, log)
 
 
 @pytest.hookimpl(wrapper=True)

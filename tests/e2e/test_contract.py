@@ -20,7 +20,7 @@ from handlers import wire
 from tests.e2e.conftest import CHECKOUT, Served
 from zoo import datasets
 
-pytestmark = [pytest.mark.server, pytest.mark.xdist_group("served")]
+pytestmark = pytest.mark.server
 
 RAW, PNG, JPEG, JSON = "application/octet-stream", "image/png", "image/jpeg", "application/json"
 API: dict[str, Any] = yaml.safe_load((CHECKOUT / "docs/api/openapi.yaml").read_text())

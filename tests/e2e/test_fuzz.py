@@ -22,7 +22,7 @@ from handlers import wire
 from tests.conftest import RECIPE, Smoke
 from tests.e2e.conftest import CHECKOUT, Served, run
 
-pytestmark = [pytest.mark.server, pytest.mark.xdist_group("served")]
+pytestmark = pytest.mark.server
 
 CORPUS = CHECKOUT / "tests" / "loadtests" / "fuzz" / "corpus"
 

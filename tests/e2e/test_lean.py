@@ -18,7 +18,7 @@ from tests.conftest import Smoke
 from tests.deploy import lean_environment
 from tests.e2e.conftest import CHECKOUT, Served
 
-pytestmark = [pytest.mark.drill, pytest.mark.xdist_group("served")]
+pytestmark = pytest.mark.drill
 
 # The goal for Java and two workers of `undefended`; here it bounds Java and one worker each of three policies.
 GOAL_MB = 900

@@ -18,7 +18,7 @@ from tests.conftest import POLICIES, RECIPE
 from tests.e2e.conftest import Served, run
 from zoo import datasets
 
-pytestmark = [pytest.mark.server, pytest.mark.xdist_group("served")]
+pytestmark = pytest.mark.server
 
 
 def over_http(served: Served, policy: str, *, content_type: str = wire.RAW) -> HttpOracle:

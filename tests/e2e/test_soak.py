@@ -10,7 +10,7 @@ from report.pages import resilience
 from tests.conftest import RECIPE, Smoke
 from tests.e2e.conftest import run
 
-pytestmark = pytest.mark.drill
+pytestmark = [pytest.mark.drill, pytest.mark.alone]
 
 SECONDS = 9.0
 # memory and p99 of so few seconds are the warm-up's

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import resource
-import subprocess
 import sys
 from pathlib import Path
 
@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from handlers.audit import AuditLog, digest
+from tests.processes import running
 
 ROOT = Path(__file__).resolve().parents[2]
 WRITER = """
@@ -48,8 +49,10 @@ def test_a_full_file_makes_room_and_the_oldest_goes(tmp_path: Path) -> None:
 
 def test_processes_that_write_and_rotate_together_lose_no_line(tmp_path: Path) -> None:
     path = tmp_path / "audit.jsonl"
-    writers = [subprocess.Popen([sys.executable, "-c", WRITER, str(path), who], cwd=ROOT) for who in "abc"]
-    assert [writer.wait(60) for writer in writers] == [0, 0, 0]
+    with contextlib.ExitStack() as stack:
+        commands = [[sys.executable, "-c", WRITER, str(path), who] for who in "abc"]
+        writers = [stack.enter_context(running(command, cwd=ROOT)) for command in commands]
+        assert [writer.wait(60) for writer in writers] == [0, 0, 0]
     found = [line for file in tmp_path.iterdir() for line in lines(file)]
     told = {(line["who"], line["number"], line["line"]) for line in found}
     assert len(found) == 1200

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import socket
 import subprocess
@@ -20,6 +21,7 @@ from defenses.limits import SLOTS
 from defenses.memory import Account, StoreError
 from handlers.errors import LoadError
 from handlers.store import FILE, GRACE_S, TIMEOUT_S, RedisStore, SqliteStore, open_store
+from tests.processes import running
 
 ROOT = Path(__file__).resolve().parents[2]
 PASSWORD = "hunter2hunter2"
@@ -84,27 +86,17 @@ print(sum(store.spend(str((first + number) % 600), 4e9, store.life()) for number
 @pytest.mark.parametrize("kind", ["sqlite", "redis"])
 def test_processes_share_what_is_spent(kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     where = str(tmp_path / FILE) if kind == "sqlite" else request.getfixturevalue("redis_server").url
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", SPENDER, where, str(first)],
-            cwd=ROOT,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for first in (0, 200, 400)
-    ]
-    lives = set()
-    for process in processes:
-        assert process.stdout is not None
-        lives.add(process.stdout.readline())
-    assert len(lives) == 1, "they opened the same store at the same time"
-    start = time.time() + 0.2
-    for process in processes:
-        assert process.stdin is not None
-        process.stdin.write(f"{start}\n")
-        process.stdin.flush()
-    spent = [int(process.communicate()[0]) for process in processes]
+    with contextlib.ExitStack() as stack:
+        pipes = {"cwd": ROOT, "stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+        commands = [[sys.executable, "-c", SPENDER, where, str(first)] for first in (0, 200, 400)]
+        processes = [stack.enter_context(running(command, **pipes)) for command in commands]
+        lives = {process.stdout.readline() for process in processes}
+        assert len(lives) == 1, "they opened the same store at the same time"
+        start = time.time() + 0.2
+        for process in processes:
+            process.stdin.write(f"{start}\n")
+            process.stdin.flush()
+        spent = [int(process.communicate()[0]) for process in processes]
     assert sum(spent) == 600
 
 
