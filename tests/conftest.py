@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 
+pytest_plugins = ["tests.reached"]
+
 RECIPE = Path(__file__).parent / "smoke.toml"
 # what is served over HTTP, and what is archived besides
 POLICIES = ("undefended", "edm", "label", "averaged")
@@ -50,11 +52,11 @@ def one_thread() -> None:
 
 
 @pytest.fixture(scope="session")
-def key_file(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def key_file(tmp_path_factory: pytest.TempPathFactory, seed: int) -> Iterator[Path]:
     """A key of this session's own, named in the environment as the README says."""
     path = tmp_path_factory.mktemp("secrets") / "torchwarden.key"
     path.touch(mode=0o600)
-    path.write_text("5a" * 32)
+    path.write_text(f"{0x5A + seed:02x}" * 32)  # it seeds the trainings that are keyed
     before = os.environ.get("TORCHWARDEN_KEY_FILE")
     os.environ["TORCHWARDEN_KEY_FILE"] = str(path)
     yield path
@@ -65,35 +67,35 @@ def key_file(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def smoke_runs(tmp_path_factory: pytest.TempPathFactory, key_file: Path) -> Smoke:
+def smoke_runs(tmp_path_factory: pytest.TempPathFactory, key_file: Path, seed: int) -> Smoke:
     """The smoke recipe, trained."""
     from training import edm, meco, perceptual_hash, same, victim
 
     smoke = Smoke(tmp_path_factory.mktemp("smoke"), key_file)
     for program, table in ((victim, ""), (perceptual_hash, ""), (edm, "edm"), (meco, "meco"), (same, "same")):
-        program.main(argparse.Namespace(recipe=str(RECIPE), runs=smoke.runs, data=None, seed=0, table=table))
+        program.main(argparse.Namespace(recipe=str(RECIPE), runs=smoke.runs, data=None, seed=seed, table=table))
     return smoke
 
 
 @pytest.fixture(scope="session")
-def smoke_graphs(smoke_runs: Smoke) -> Smoke:
+def smoke_graphs(smoke_runs: Smoke, seed: int) -> Smoke:
     """The smoke recipe, trained and exported."""
     from export import graphs
     from training.checkpoint import load
 
-    _write_surrogate(smoke_runs.runs / "smoke")
+    _write_surrogate(smoke_runs.runs / "smoke", seed)
     for path in sorted((smoke_runs.runs / "smoke").glob("*.safetensors")):
         list(graphs.export(load(path), smoke_runs.build / "smoke"))
     return smoke_runs
 
 
-def _write_surrogate(folder: Path) -> None:
+def _write_surrogate(folder: Path, seed: int) -> None:
     """A checkpoint `surrogate` beside the victim's: its network before training, as MAD's is."""
     from training import checkpoint
 
     victim = checkpoint.load(folder / "victim.safetensors")
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(7)
+        torch.manual_seed(7 + seed)
         network = victim.architectures[0].network()
     facts = {"classes": victim.facts["classes"], "graph": "redirection"}
     checkpoint.save(folder / "surrogate.safetensors", [network], victim.architectures, facts)
