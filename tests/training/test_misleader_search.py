@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Smoke
+from tests.reached import Reached
 from tests.training.test_misleader import MEMBERS, TABLE, training
 from training import checkpoint
 from training.misleader import Member, Misleader
@@ -61,10 +62,16 @@ def test_one_strength_of_diversity_for_all(tmp_path: Path, smoke_runs: Smoke) ->
     assert [step["lambda_diversity"] for step in facts["search"]] == [0.0, 0.1]
 
 
-def test_members_who_bear_nothing_are_told_of(tmp_path: Path, smoke_runs: Smoke) -> None:
+def test_members_who_bear_nothing_are_told_of(tmp_path: Path, smoke_runs: Smoke, reached: Reached, seed: int) -> None:
     # a weight that leaves nothing of the task
     with pytest.raises(ValueError, match=r"\[misleader\] lambda: a member bears none of lenet5-half .* give smaller"):
-        training(tmp_path, smoke_runs, searched(allowed=0.0001, here="[500.0]"))
+        training(tmp_path, smoke_runs, searched(allowed=0.0001, here="[500.0]"), seed=seed)
+    search = tmp_path / "runs/misled/search"
+    before, after = (
+        checkpoint.facts(search / f"misleader-{step}-step.safetensors")["metrics"]["members"][0]["validation_accuracy"]
+        for step in (0, 1)
+    )
+    reached("what the first member loses", before - after, above=0.0001)
 
 
 def test_a_search_needs_the_plain_ensemble(tmp_path: Path, smoke_runs: Smoke) -> None:
