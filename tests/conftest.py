@@ -14,6 +14,8 @@ import torch
 from tests import product
 from tests.product import BASELINES, GATED, LIMITED, NOISY, POLICIES, RECIPE, Smoke
 
+pytest_plugins = ["tests.reached"]
+
 __all__ = ["BASELINES", "GATED", "LIMITED", "NOISY", "POLICIES", "RECIPE", "Smoke"]
 
 # A test without a marker is of the first. pyproject.toml says what each is for.
@@ -93,11 +95,11 @@ def one_thread() -> None:
 
 
 @pytest.fixture(scope="session")
-def key_file(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def key_file(tmp_path_factory: pytest.TempPathFactory, seed: int) -> Iterator[Path]:
     """A key of this session's own, named in the environment as the README says."""
     path = tmp_path_factory.mktemp("secrets") / "torchwarden.key"
     path.touch(mode=0o600)
-    path.write_text(product.KEY)
+    path.write_text(product.key(seed))
     before = os.environ.get("TORCHWARDEN_KEY_FILE")
     os.environ["TORCHWARDEN_KEY_FILE"] = str(path)
     yield path
@@ -108,21 +110,21 @@ def key_file(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def smoke_runs(key_file: Path) -> Smoke:
+def smoke_runs(key_file: Path, seed: int) -> Smoke:
     """The smoke recipe, trained."""
-    return product.stage("trained", key_file, product.train)
+    return product.stage("trained", key_file, product.train, seed=seed)
 
 
 @pytest.fixture(scope="session")
-def smoke_graphs(smoke_runs: Smoke) -> Smoke:
+def smoke_graphs(smoke_runs: Smoke, seed: int) -> Smoke:
     """The smoke recipe, trained and exported."""
-    return product.stage("exported", smoke_runs.key_file, product.export, before=smoke_runs)
+    return product.stage("exported", smoke_runs.key_file, product.export, before=smoke_runs, seed=seed)
 
 
 @pytest.fixture(scope="session")
-def smoke(smoke_graphs: Smoke) -> Smoke:
+def smoke(smoke_graphs: Smoke, seed: int) -> Smoke:
     """The smoke recipe, trained, exported, calibrated and archived under every policy that tests name."""
-    return product.stage("archived", smoke_graphs.key_file, product.archive, before=smoke_graphs)
+    return product.stage("archived", smoke_graphs.key_file, product.archive, before=smoke_graphs, seed=seed)
 
 
 @pytest.fixture(scope="session")

@@ -29,7 +29,6 @@ BASELINES = ("randp", "mad", "grad")
 NOISY = ("meco", "meco-keyed", "meco-rotating")
 LIMITED = ("limited",)
 GATED = ("same-observe", "same-reject", "same-pow", "edm-pow", "meco-reject")
-KEY = "5a" * 32
 
 FOLDER = CHECKOUT / "build" / "smoke"
 ROOMS = ("recipes", "zoo", "pictures", "training", "export", "defenses", "handlers")
@@ -62,10 +61,15 @@ class Smoke:
         return self.store / f"smoke-{policy}.mar"
 
 
+def key(seed: int) -> str:
+    """The deployment's key, which seeds the trainings that are keyed."""
+    return f"{0x5A + seed:02x}" * 32
+
+
 @cache
-def state() -> str:
+def state(seed: int) -> str:
     """The hash of all that the product depends on."""
-    told = hashlib.sha256(sys.version.encode())
+    told = hashlib.sha256(f"{sys.version} {seed}".encode())
     for name in LIBRARIES:
         told.update(f"{name} {version(name)}\n".encode())
     for name in VARIABLES:
@@ -79,9 +83,14 @@ def state() -> str:
     return told.hexdigest()[:16]
 
 
-def stage(name: str, key_file: Path, make: Callable[[Smoke], None], *, before: Smoke | None = None) -> Smoke:
-    """The stage `name` of the product, made if this state of the source has none yet. before: the stage it adds to."""
-    whole = Smoke(FOLDER / state() / name, key_file)
+def stage(
+    name: str, key_file: Path, make: Callable[[Smoke, int], None], *, before: Smoke | None = None, seed: int
+) -> Smoke:
+    """The stage `name` of the product, made if this state of the source has none yet. before: the stage it adds to.
+
+    seed: of every training; 0 but where tests/margins.py measures what trainings reach.
+    """
+    whole = Smoke(FOLDER / state(seed) / name, key_file)
     whole.root.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(FOLDER / ".lock"):
         os.utime(whole.root.parent)
@@ -93,7 +102,7 @@ def stage(name: str, key_file: Path, make: Callable[[Smoke], None], *, before: S
                 part.root.mkdir()
             else:
                 shutil.copytree(before.root, part.root)
-            make(part)
+            make(part, seed)
             part.root.rename(whole.root)
     return whole
 
@@ -105,35 +114,35 @@ def _forget() -> None:
         shutil.rmtree(path)
 
 
-def train(smoke: Smoke) -> None:
+def train(smoke: Smoke, seed: int) -> None:
     from training import edm, meco, perceptual_hash, same, victim
 
     for program, table in ((victim, ""), (perceptual_hash, ""), (edm, "edm"), (meco, "meco"), (same, "same")):
-        program.main(argparse.Namespace(recipe=str(RECIPE), runs=smoke.runs, data=None, seed=0, table=table))
+        program.main(argparse.Namespace(recipe=str(RECIPE), runs=smoke.runs, data=None, seed=seed, table=table))
 
 
-def export(smoke: Smoke) -> None:
+def export(smoke: Smoke, seed: int) -> None:
     from export import graphs
     from training.checkpoint import load
 
-    _write_surrogate(smoke.runs / "smoke")
+    _write_surrogate(smoke.runs / "smoke", seed)
     for path in sorted((smoke.runs / "smoke").glob("*.safetensors")):
         list(graphs.export(load(path), smoke.build / "smoke"))
 
 
-def _write_surrogate(folder: Path) -> None:
+def _write_surrogate(folder: Path, seed: int) -> None:
     """A checkpoint `surrogate` beside the victim's: its network before training, as MAD's is."""
     from training import checkpoint
 
     victim = checkpoint.load(folder / "victim.safetensors")
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(7)
+        torch.manual_seed(7 + seed)
         network = victim.architectures[0].network()
     facts = {"classes": victim.facts["classes"], "graph": "redirection"}
     checkpoint.save(folder / "surrogate.safetensors", [network], victim.architectures, facts)
 
 
-def archive(smoke: Smoke) -> None:
+def archive(smoke: Smoke, _seed: int) -> None:
     """Every policy's archive, and the calibrations of those with a gate."""
     import recipes
     from export import archive as program

@@ -16,10 +16,13 @@ from attacks.script import ScriptedThief
 from attacks.service import Service
 from attacks.thief import steal
 from tests.attacks import victims
+from tests.reached import Reached
 
 SERVICE = Service(channels=1, size=victims.SIZE, classes=victims.CLASSES)
 CLONING = Cloning("conv3", epochs=1, options={"width": 1})
 SMALL = DFME(budget=6000, rows=100, batch=32, filters=4, lr_generator=1e-3, lr_clone=3e-3)
+# of labels alone p is a unit vector; its logits are no larger than a clone learns in so few steps
+LABELS = dataclasses.replace(SMALL, floor=0.1)
 EXAM = victims.images(400, seed=99)
 
 
@@ -43,21 +46,22 @@ def weights(thief: ScriptedThief) -> torch.Tensor:
     return torch.cat([each.flatten() for each in clone.network.parameters()])
 
 
-def test_it_copies_the_victim_without_an_image_of_its_own() -> None:
-    thief, ledger = rob(victims.oracle, SMALL)
+def test_it_copies_the_victim_without_an_image_of_its_own(reached: Reached, seed: int) -> None:
+    thief, ledger = rob(victims.oracle, SMALL, seed=seed)
     assert ledger.queries == SMALL.budget
     assert thief.own() is None
     clone = thief.clone()
     assert clone is not None
     assert not clone.network.training
-    assert clone.held_out > 0.6
-    assert agreement(thief) > 0.7
+    reached("held out", clone.held_out, above=0.6)
+    reached("agreement", agreement(thief), above=0.7)
     assert len(thief.transfer_set()) < dfme.KEEP + SMALL.rows  # however large the budget
 
 
-def test_it_copies_a_victim_that_tells_labels_only() -> None:
-    thief, _ = rob(victims.label_oracle, SMALL)
-    assert agreement(thief) > 0.6
+def test_it_copies_a_victim_that_tells_labels_only(reached: Reached, seed: int) -> None:
+    # one thief's luck is a tenth of all images
+    thieves = [rob(victims.label_oracle, LABELS, seed=2 * seed + number)[0] for number in range(2)]
+    reached("mean agreement of two", sum(map(agreement, thieves)) / 2, above=0.4)
 
 
 def test_equal_seeds_ask_the_same() -> None:
@@ -94,7 +98,7 @@ def test_a_cycle_is_charged_for_every_probe(directions: int) -> None:
     assert 0 < (step[32:64] - step[:32]).flatten(1).norm(dim=1).max() <= how.epsilon / 2 * 1.01
 
 
-def test_refused_rows_teach_nothing() -> None:
+def test_refused_rows_teach_nothing(reached: Reached, seed: int) -> None:
     def refusing(images: torch.Tensor) -> Answers:
         answers = victims.oracle(images)
         assert answers.probabilities is not None
@@ -104,11 +108,11 @@ def test_refused_rows_teach_nothing() -> None:
             torch.where(refused[:, None], torch.nan, answers.probabilities),
         )
 
-    thief, ledger = rob(refusing, dataclasses.replace(SMALL, budget=2000))
-    assert ledger.queries == 2000
-    assert ledger.refused > 600
+    thief, ledger = rob(refusing, SMALL, seed=seed)
+    assert ledger.queries == SMALL.budget
+    assert ledger.refused > 0.3 * SMALL.budget
     assert weights(thief).isfinite().all()
-    assert agreement(thief) > 0.4  # a guess is right in 1 of 4
+    reached("agreement", agreement(thief), above=0.65)  # a guess is right in 1 of 4
 
 
 def test_a_service_that_refuses_everything_leaves_the_thief_as_it_was() -> None:
@@ -123,14 +127,15 @@ def test_a_service_that_refuses_everything_leaves_the_thief_as_it_was() -> None:
     assert clone.held_out == 0.0
 
 
-def test_rounded_answers_are_finite_targets() -> None:
+def test_rounded_answers_are_finite_targets_and_tell_what_labels_do() -> None:
     def rounded(images: torch.Tensor) -> Answers:
         served = victims.probabilities(images).round()  # often (1, 0, 0, 0), now and then nothing at all
         return Answers(victims.probabilities(images).argmax(dim=1), served)
 
-    thief, _ = rob(rounded, dataclasses.replace(SMALL, budget=4000))
+    how = dataclasses.replace(SMALL, budget=500)
+    thief, deaf = (rob(oracle, how)[0] for oracle in (rounded, victims.label_oracle))
     assert weights(thief).isfinite().all()
-    assert agreement(thief) > 0.4
+    assert torch.equal(weights(thief), weights(deaf))
 
 
 def test_targets_by_hand() -> None:

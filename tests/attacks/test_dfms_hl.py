@@ -17,6 +17,7 @@ from attacks.script import ScriptedThief
 from attacks.service import Service
 from attacks.thief import steal
 from tests.attacks import victims
+from tests.reached import Reached
 
 SERVICE = Service(1, victims.SIZE, victims.CLASSES)
 CLONING = Cloning("conv3", epochs=1, options={"width": 1})
@@ -54,9 +55,9 @@ def asked(parameters: DfmsHl, oracle: object = victims.label_oracle, *, seed: in
     return torch.cat(seen)
 
 
-def test_a_clone_is_stolen_by_labels_alone() -> None:
+def test_a_clone_is_stolen_by_labels_alone(reached: Reached, seed: int) -> None:
     parameters = replace(SMALL, budget=1500, gan_epochs=6, gan_lr=1e-3, clone_epochs=6)
-    stealing = thief(parameters)
+    stealing = thief(parameters, seed=seed)
     assert stealing.own() is None
     assert stealing.clone() is None
     for _ in steal(stealing, Ledger(victims.label_oracle, parameters.budget), rows=64):
@@ -67,8 +68,9 @@ def test_a_clone_is_stolen_by_labels_alone() -> None:
     assert next(stolen.network.parameters()).device.type == "cpu"
     unseen = victims.images(1000, seed=5)
     agreement = (clone.predict(stolen.network, unseen) == victims.label_oracle(unseen).labels).float().mean()
-    assert agreement > 0.6
-    assert 0.4 < stolen.held_out < 1
+    reached("agreement", agreement, above=0.6)
+    reached("held out", stolen.held_out, above=0.4)
+    assert stolen.held_out < 1
 
 
 def test_every_image_is_charged_and_few_are_kept() -> None:
@@ -78,16 +80,16 @@ def test_every_image_is_charged_and_few_are_kept() -> None:
     assert stealing.transfer_set().charged == ledger.queries == SMALL.budget
 
 
-def test_it_asks_about_proxies_first_and_then_about_drawn_images() -> None:
-    proxies, painter = trained(DRAWING)
-    images = asked(SMALL)
+def test_it_asks_about_proxies_first_and_then_about_drawn_images(reached: Reached, seed: int) -> None:
+    proxies, painter = trained(replace(DRAWING, seed=seed))
+    images = asked(SMALL, seed=seed)
     assert len(images) == SMALL.budget
     assert 0 <= images.min() <= images.max() <= 1
     assert torch.equal(images[:40], proxies[:40])
-    generator = torch.Generator().manual_seed(1)
+    generator = torch.Generator().manual_seed(seed + 1)
     drawn = painter.draw(40, generator=generator)
     assert torch.equal(images[40:80], dfms_hl.WARP(drawn, generator=generator).clamp(0, 1))
-    assert torch.cdist(images[40:].flatten(1), proxies.flatten(1)).min() > 0.1
+    reached("distance to a proxy", torch.cdist(images[40:].flatten(1), proxies.flatten(1)).min(), above=0.1)
 
 
 def test_equal_seeds_ask_alike_and_probabilities_are_not_looked_at() -> None:
@@ -151,11 +153,11 @@ def test_a_clone_stays_as_it_was_taken() -> None:
     assert not torch.equal(before[0], next(last.network.parameters()))
 
 
-def test_foresight_counts_from_the_first_lesson_on() -> None:
+def test_foresight_counts_from_the_first_lesson_on(reached: Reached, seed: int) -> None:
     def always_two(images: torch.Tensor) -> Answers:
         return Answers(torch.full((len(images),), 2))
 
-    stealing = thief(replace(SMALL, clone_epochs=8))
+    stealing = thief(replace(SMALL, clone_epochs=8), seed=seed)
     held_out = {}
     for queries in steal(stealing, Ledger(always_two, 200), rows=64):
         taken = stealing.clone()
@@ -163,7 +165,7 @@ def test_foresight_counts_from_the_first_lesson_on() -> None:
         held_out[queries] = taken.held_out
     # 80 proxies and drawn images, then the lesson, then 80 more, all foreseen
     assert held_out[80] == held_out[144] == 0
-    assert held_out[160] == 1
+    reached("foreseen", held_out[160], above=0.99)
 
 
 def test_thefts_share_a_gan_and_leave_it_as_it_was() -> None:
@@ -195,14 +197,14 @@ class Quarters(nn.Module):
         return victims.probabilities(images).log()
 
 
-def test_the_generator_learns_to_draw_all_classes_alike_and_to_draw_like_proxies() -> None:
+def test_the_generator_learns_to_draw_all_classes_alike_and_to_draw_like_proxies(reached: Reached, seed: int) -> None:
     proxies = torch.zeros(256, 1, victims.SIZE, victims.SIZE)
     proxies[:, :, :7, :7] = 1.0
     judge = Quarters()
 
     def end(weight: float) -> tuple[float, torch.Tensor]:
-        painter = Painter(replace(DRAWING, batch=32, lr=3e-3))
-        generator = torch.Generator().manual_seed(0)
+        painter = Painter(replace(DRAWING, batch=32, lr=3e-3, seed=seed))
+        generator = torch.Generator().manual_seed(seed)
         for _ in range(8):
             for shown in painter.batches(proxies, generator=generator):
                 painter.learn(shown, painter.paint(len(shown), generator=generator), judge, weight=weight)
@@ -211,9 +213,9 @@ def test_the_generator_learns_to_draw_all_classes_alike_and_to_draw_like_proxies
 
     plain, likeness = end(0.0)
     diverse, _ = end(50.0)
-    assert likeness[:7, :7].mean() > likeness[7:].mean() + 0.3
-    assert plain > -0.1
-    assert diverse < -1.2
+    reached("likeness", likeness[:7, :7].mean() - likeness[7:].mean(), above=0.3)
+    reached("diversity loss without its weight", plain, above=-0.1)
+    reached("diversity loss", diverse, below=-1.2)
 
 
 def test_the_learning_rate_rises_and_falls() -> None:

@@ -24,6 +24,7 @@ from export.graphs import ExportError, on_onnxruntime
 from export.predictor import Predictor
 from tests.conftest import RECIPE, Smoke
 from tests.handlers.archives import weights, write_onnx
+from tests.reached import Reached
 from training.black_box import black_box
 from training.calibration import calibrate
 from training.same import Same
@@ -110,7 +111,7 @@ def own(smoke_graphs: Smoke, tmp_path_factory: pytest.TempPathFactory) -> Own:
 
 
 def test_a_user_s_classifier_answers_from_behind_a_gate_as_it_did_before(
-    own: Own, data: Images, capsys: pytest.CaptureFixture[str]
+    own: Own, data: Images, capsys: pytest.CaptureFixture[str], reached: Reached
 ) -> None:
     packed = own.archive()
     assert capsys.readouterr().out.strip() == str(packed)
@@ -120,8 +121,8 @@ def test_a_user_s_classifier_answers_from_behind_a_gate_as_it_did_before(
         assert oracle.pipeline.policy.class_names == data.classes
         answers, foreign = oracle(data.pixels[:64]), oracle(noise)
     answered = answers.labels != REFUSED
-    assert int(answered.sum()) >= 58
-    assert (foreign.labels == REFUSED).all()
+    reached("answered of 64 digits", answered.sum(), above=57.5)
+    reached("answered of 16 foreign images", (foreign.labels != REFUSED).sum(), below=0.5)
     assert answers.probabilities is not None
     before = on_onnxruntime(own.file)(data.pixels[:64].numpy())["softmax_out"]
     np.testing.assert_allclose(answers.probabilities[answered], before[answered.numpy()], atol=1e-6)

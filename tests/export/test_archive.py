@@ -24,6 +24,7 @@ from export.archive import PolicyTable, Serving
 from export.graphs import ExportError
 from export.predictor import Predictor
 from tests.conftest import GATED, NOISY, POLICIES, RECIPE, Smoke
+from tests.reached import Reached
 from training.calibration.stored import CalibrationError, GateTable
 from training.checkpoint import CheckpointError, load
 from zoo import datasets
@@ -194,7 +195,7 @@ def test_where_a_rule_moves_labels_all_members_are_proved_together(
 
 @pytest.mark.parametrize(("policy", "plain"), [("mad", "edm"), ("randp", "undefended")])
 def test_a_baseline_moves_its_predictor_s_answers_and_keeps_the_labels(
-    baselines: Smoke, smoke: Smoke, policy: str, plain: str
+    baselines: Smoke, smoke: Smoke, policy: str, plain: str, reached: Reached
 ) -> None:
     images = datasets.load("digits", "test").pixels[:64]
     with InProcessOracle(baselines.archive(policy), seed=3) as oracle, InProcessOracle(smoke.archive(plain)) as other:
@@ -203,7 +204,8 @@ def test_a_baseline_moves_its_predictor_s_answers_and_keeps_the_labels(
     assert answers.probabilities is not None
     assert clean.probabilities is not None
     moved = (answers.probabilities - clean.probabilities).abs().sum(1)
-    assert 0.3 < float(moved.max()) <= 0.5 + 1e-5
+    reached("furthest move", moved.max(), above=0.3)
+    assert float(moved.max()) <= 0.5 + 1e-5
 
 
 def test_a_seed_repeats_what_a_rule_draws(baselines: Smoke) -> None:
@@ -245,7 +247,7 @@ def test_the_key_of_noise_is_not_inside_and_the_bytes_are_the_same_twice(noisy: 
 
 
 def test_golden_answers_are_those_to_the_image_without_noise_and_under_draws_of_it(
-    noisy: Smoke, tmp_path: Path
+    noisy: Smoke, tmp_path: Path, reached: Reached
 ) -> None:
     folder = unpacked(noisy, "meco", tmp_path)
     golden = json.loads((folder / "golden.json").read_text())
@@ -254,10 +256,10 @@ def test_golden_answers_are_those_to_the_image_without_noise_and_under_draws_of_
     np.testing.assert_allclose(golden["accepted"][:1], plain, atol=1e-6)
     drawn = np.array(golden["accepted"][1:])
     assert len(np.unique(drawn, axis=0)) == archive.GOLDEN_DRAWS
-    assert set(drawn.argmax(1)) == {plain.argmax()}
+    reached("golden draws with another label", (drawn.argmax(1) != plain.argmax()).sum(), below=0.5)
     with InProcessOracle(noisy.archive("meco"), seed=1) as oracle:
         noise = oracle(torch.from_numpy(image.copy()))
-    assert noise.labels.tolist() == plain.argmax(1).tolist()
+    reached("served draws with another label", noise.labels.tolist() != plain.argmax(1).tolist(), below=0.5)
     assert noise.probabilities is not None
     assert not np.array_equal(noise.probabilities, plain)
 
@@ -341,7 +343,7 @@ def test_an_archive_holds_the_gate_and_its_calibration(gated: Smoke, policy: str
 
 @pytest.mark.parametrize("policy", GATED)
 def test_a_gate_lets_the_golden_image_and_digits_pass_and_meets_noise(
-    gated: Smoke, policy: str, tmp_path: Path
+    gated: Smoke, policy: str, tmp_path: Path, reached: Reached
 ) -> None:
     folder = unpacked(gated, policy, tmp_path)
     golden = json.loads((folder / "golden.json").read_text())
@@ -352,8 +354,11 @@ def test_a_gate_lets_the_golden_image_and_digits_pass_and_meets_noise(
         assert oracle.pipeline(image.copy()).decisions == ("answer",)
         plain, strange = oracle(digits), oracle(noise)
         decisions = set(oracle.pipeline(noise.numpy()).decisions)
-    assert int((plain.labels == REFUSED).sum()) <= 3
-    assert (strange.labels == REFUSED).all() == (policy != "same-observe")
+    reached("refused of 32 digits", (plain.labels == REFUSED).sum(), below=3.5)
+    if policy == "same-observe":
+        assert not (strange.labels == REFUSED).any()
+    else:
+        reached("answered of 32 noise images", (strange.labels != REFUSED).sum(), below=0.5)
     meets = {"reject": "reject", "pow": "proof-of-work", "observe": "observe"}
     assert decisions == {meets[policy.rpartition("-")[2]]}
     if policy.endswith("-pow"):
@@ -361,7 +366,7 @@ def test_a_gate_lets_the_golden_image_and_digits_pass_and_meets_noise(
             paid = oracle(noise)
         assert not (paid.labels == REFUSED).any()
         assert paid.work is not None
-        assert float(paid.work.min()) >= 4
+        reached("least price", paid.work.min(), above=3.9)
 
 
 def test_the_proof_fails_where_the_gate_stops_the_golden_image(gated: Smoke, tmp_path: Path) -> None:

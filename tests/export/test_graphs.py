@@ -16,6 +16,7 @@ from torch import nn
 
 from export import graphs
 from tests.conftest import Smoke
+from tests.reached import Reached
 from training.checkpoint import Architecture, load
 from zoo.models import ARCHITECTURES
 from zoo.perturbation import PERTURBATIONS, Perturbation
@@ -91,7 +92,7 @@ def test_a_hash_is_the_same_bits_on_every_backend_at_any_batch_and_with_any_thre
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit")
-def test_a_perturbation_s_graphs_add_what_the_network_adds_at_any_batch(smoke_graphs: Smoke) -> None:
+def test_a_perturbation_s_graphs_add_what_the_network_adds_at_any_batch(smoke_graphs: Smoke, reached: Reached) -> None:
     network = load(smoke_graphs.runs / "smoke/meco.safetensors").networks[1]
     path = smoke_graphs.build / "smoke/meco-perturbation.onnx"
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
@@ -100,6 +101,7 @@ def test_a_perturbation_s_graphs_add_what_the_network_adds_at_any_batch(smoke_gr
         ("noise", "tensor(float)", [1, 28, 28]),
     ]
     scripted = torch.jit.load(path.with_suffix(".ts.pt"))
+    sizes, changes = [], []
     for rows in (1, 7, 32, 64):
         pixels = images(rows)
         noise = np.random.default_rng(rows).standard_normal((rows, *SHAPE), dtype=np.float32)
@@ -114,9 +116,11 @@ def test_a_perturbation_s_graphs_add_what_the_network_adds_at_any_batch(smoke_gr
         np.testing.assert_allclose(from_onnx, expected, atol=1e-5)
         np.testing.assert_allclose(from_script["perturbed"].numpy(), expected, atol=1e-5)
         added = from_onnx - pixels.reshape(rows, -1)
-        assert np.sqrt(np.square(added).mean(1)).min() > 0.005
+        sizes.append(np.sqrt(np.square(added).mean(1)).min())
         (other,) = session.run(["perturbed"], {"images": pixels, "noise": -noise})
-        assert (np.abs(other - from_onnx).max(1) > 0.005).all(), "the noise is an input"
+        changes.append(np.abs(other - from_onnx).max(1).min())
+    reached("least size", min(sizes), above=0.005)
+    reached("least that other noise changes", min(changes), above=0.005)
 
 
 def test_a_checkpoint_s_perturbation_has_the_checkpoint_s_name_and_one_of_its_own(smoke_graphs: Smoke) -> None:

@@ -7,6 +7,7 @@ import math
 import pytest
 import torch
 
+from tests.reached import Reached
 from training.edm import EDM, coherence, diversity_loss, pair_cosines
 
 
@@ -47,8 +48,8 @@ def test_a_high_temperature_comes_near_the_largest_cosine() -> None:
     assert soft < sharp < coherence(answers)
 
 
-def test_the_gradient_drives_members_apart() -> None:
-    torch.manual_seed(0)
+def test_the_gradient_drives_members_apart(reached: Reached, seed: int) -> None:
+    torch.manual_seed(seed)
     logits = torch.randn(8, 4, 10, requires_grad=True)
     optimiser = torch.optim.SGD([logits], lr=5.0)
     before = coherence(logits.softmax(-1)).mean().item()
@@ -56,7 +57,7 @@ def test_the_gradient_drives_members_apart() -> None:
         optimiser.zero_grad()
         diversity_loss(logits.softmax(-1)).backward()
         optimiser.step()
-    assert coherence(logits.softmax(-1)).mean().item() < before / 2
+    reached("share of the coherence that is left", coherence(logits.softmax(-1)).mean().item() / before, below=0.5)
 
 
 @pytest.mark.parametrize(

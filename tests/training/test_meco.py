@@ -13,6 +13,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from tests.reached import Reached
 from training import meco, victim
 from training.checkpoint import CheckpointError, load
 from training.meco import Defended, MeCo, judge, l1, objective, spread_loss, train
@@ -42,18 +43,18 @@ PLAIN = Victim("lenet5", HOW)
 KINDS = ("benign", "shifted", "untrained_generator", "auxiliary")
 
 
-def program(recipe: Path, runs: Path, table: str = "meco") -> None:
-    meco.main(argparse.Namespace(recipe=str(recipe), runs=runs, data=None, seed=0, table=table))
+def program(recipe: Path, runs: Path, table: str = "meco", *, seed: int) -> None:
+    meco.main(argparse.Namespace(recipe=str(recipe), runs=runs, data=None, seed=seed, table=table))
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def trained(tmp_path_factory: pytest.TempPathFactory, seed: int) -> Path:
     """The checkpoints' folder of a recipe whose victim was trained, and with it T and h."""
     folder = tmp_path_factory.mktemp("meco")
     recipe = folder / "noisy.toml"
     recipe.write_text(TABLES, "utf-8")
-    victim.main(argparse.Namespace(recipe=str(recipe), runs=folder, data=None, seed=0))
-    program(recipe, folder)
+    victim.main(argparse.Namespace(recipe=str(recipe), runs=folder, data=None, seed=seed))
+    program(recipe, folder, seed=seed)
     return folder / "noisy"
 
 
@@ -63,17 +64,19 @@ def cut() -> Split:
     return split(datasets.load("digits", "train"), rows=64)
 
 
-def before(cut: Split, settings: MeCo) -> Defended:
+def before(cut: Split, settings: MeCo, *, seed: int = 0) -> Defended:
     """T and h as they are before training."""
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     perturbation: Any = settings.plan(cut).network()
     return Defended(architecture("lenet5", {}, cut).network(), perturbation)
 
 
-def few_steps(folder: Path, cut: Split, settings: MeCo, how: Optimisation = HOW) -> tuple[Defended, Defended]:
+def few_steps(
+    folder: Path, cut: Split, settings: MeCo, how: Optimisation = HOW, *, seed: int = 0
+) -> tuple[Defended, Defended]:
     """T and h before and after one short training."""
-    started = before(cut, settings)
-    session = Session("made-up", "meco", {"meco": settings, "how": how}, runs=folder, seed=0)
+    started = before(cut, settings, seed=seed)
+    session = Session("made-up", "meco", {"meco": settings, "how": how}, runs=folder, seed=seed)
     return started, train(session, cut, copy.deepcopy(started), settings, how, PLAIN)
 
 
@@ -169,14 +172,15 @@ def test_one_pass_gives_what_three_would(cut: Split) -> None:
     assert difference.abs().max() > 1e-3
 
 
-def test_the_generator_s_weights_change_and_the_victim_s(cut: Split, tmp_path: Path) -> None:
+def test_the_generator_s_weights_change_and_the_victim_s(
+    cut: Split, tmp_path: Path, reached: Reached, seed: int
+) -> None:
     # the released code trains none of its generator's
-    started, ended = few_steps(tmp_path, cut, MeCo(filters=2))
+    started, ended = few_steps(tmp_path, cut, MeCo(filters=2), seed=seed)
     assert isinstance(ended.perturbation, Learned)
     for network in (ended.perturbation, ended.victim):
         assert sum(1 for _ in network.parameters()) > 0
-    still = {name for name, share in moved(started, ended).items() if share < 1e-4}
-    assert still == set()
+    reached("the least share that a weight moves by", min(moved(started, ended).values()), above=1e-4)
 
 
 def test_particles_leave_the_statistics_as_they_are(cut: Split, tmp_path: Path) -> None:
@@ -199,8 +203,8 @@ def test_a_particle_step_that_moves_nothing_stops_the_training(cut: Split, tmp_p
 class Watched(Session):
     """A session that keeps each step's losses, and breaks off after some, as a kill would."""
 
-    def __init__(self, folder: Path, *, stop_after: int | None = None) -> None:
-        super().__init__("made-up", "meco", {}, runs=folder, seed=0)
+    def __init__(self, folder: Path, *, stop_after: int | None = None, seed: int = 0) -> None:
+        super().__init__("made-up", "meco", {}, runs=folder, seed=seed)
         self.seen: list[dict[str, float]] = []
         self.stop_after = stop_after
 
@@ -213,15 +217,19 @@ class Watched(Session):
 
 @pytest.mark.parametrize(("steps", "least", "most"), [(0, 0, 0), (1, FLOOR, 0.1), (2, 1.5 * FLOOR, 0.2)])
 def test_every_step_says_how_far_its_images_moved(
-    cut: Split, tmp_path: Path, steps: int, least: float, most: float
+    cut: Split, tmp_path: Path, steps: int, least: float, most: float, reached: Reached, seed: int
 ) -> None:
     settings = MeCo(filters=2, steps=steps)
-    session = Watched(tmp_path)
-    train(session, cut, before(cut, settings), settings, HOW, PLAIN)
+    session = Watched(tmp_path, seed=seed)
+    train(session, cut, before(cut, settings, seed=seed), settings, HOW, PLAIN)
     assert len(session.seen) == 2
     for losses in session.seen:
         assert set(losses) == {"loss", "robust", "l1", "clean", "spread", "displacement"}
-        assert least <= losses["displacement"] <= most
+    displacements = [losses["displacement"] for losses in session.seen]
+    if steps:
+        reached("mean displacement", sum(displacements) / 2, above=least, below=most)
+    else:
+        assert displacements == [0, 0]
 
 
 def test_a_resumed_training_ends_where_an_unbroken_one_does(cut: Split, tmp_path: Path) -> None:
@@ -238,19 +246,19 @@ def test_a_resumed_training_ends_where_an_unbroken_one_does(cut: Split, tmp_path
     assert all(torch.equal(value, resumed[name]) for name, value in whole.items())
 
 
-def test_the_spread_term_keeps_the_draws_apart(cut: Split, tmp_path: Path) -> None:
+def test_the_spread_term_keeps_the_draws_apart(cut: Split, tmp_path: Path, reached: Reached, seed: int) -> None:
     # a generator that has not learned to listen to its noise: without the term nothing makes it
     how = Optimisation(epochs=8, lr=1e-2, batch_size=32)
     apart = {}
     for weight in (0.0, 10.0):
         settings = MeCo(filters=4, steps=0, gamma=10.0, spread=weight)
-        _, ended = few_steps(tmp_path / str(weight), cut, settings, how)
-        noise = torch.randn(2, 32, 1, 28, 28, generator=torch.Generator().manual_seed(2))
+        _, ended = few_steps(tmp_path / str(weight), cut, settings, how, seed=seed)
+        noise = torch.randn(2, 32, 1, 28, 28, generator=torch.Generator().manual_seed(seed + 2))
         with torch.inference_mode():
             h = [ended.eval().perturbation.h(cut.images[:32], each) for each in noise]
         apart[weight] = spread_loss(h[0] - h[1], settings.rms).item()
-    assert apart[10.0] < 0.1
-    assert apart[0.0] > apart[10.0] + 0.1
+    reached("spread loss", apart[10.0], below=0.1)
+    reached("more without the term", apart[0.0] - apart[10.0], above=0.1)
 
 
 @pytest.mark.parametrize(
@@ -262,13 +270,15 @@ def test_the_spread_term_keeps_the_draws_apart(cut: Split, tmp_path: Path) -> No
         ({"perturbation": "random-filters"}, False),
     ],
 )
-def test_every_ablation_trains(cut: Split, tmp_path: Path, changes: dict[str, Any], learns: bool) -> None:
+def test_every_ablation_trains(
+    cut: Split, tmp_path: Path, changes: dict[str, Any], learns: bool, reached: Reached, seed: int
+) -> None:
     settings = MeCo(filters=2, **changes)
-    started, ended = few_steps(tmp_path, cut, settings)
+    started, ended = few_steps(tmp_path, cut, settings, seed=seed)
     assert type(ended.perturbation) is PERTURBATIONS[settings.perturbation]
     shares = moved(started, ended)
     assert any(name.startswith("perturbation.") for name in shares) == learns
-    assert min(shares.values()) > 1e-4
+    reached("the least share that a weight moves by", min(shares.values()), above=1e-4)
     judged = judge(ended, cut.validation_images, cut.validation_labels)
     assert 0 < judged["rms"] <= settings.rms + 1e-6
     assert learns or judged["rms"] == pytest.approx(settings.rms, rel=0.01)
@@ -297,7 +307,7 @@ def test_the_pair_is_judged_over_seeds_of_its_noise(cut: Split) -> None:
     assert set(judge(defended, images, None, seeds=1)) == {"l1", "rms"}
 
 
-def test_a_checkpoint_holds_both_networks_and_what_noise_does(trained: Path) -> None:
+def test_a_checkpoint_holds_both_networks_and_what_noise_does(trained: Path, reached: Reached) -> None:
     read = load(trained / "meco.safetensors")
     assert [plan.name for plan in read.architectures] == ["lenet5", "meco"]
     assert isinstance(read.networks[1], Learned)
@@ -314,28 +324,30 @@ def test_a_checkpoint_holds_both_networks_and_what_noise_does(trained: Path) -> 
         "shifted_least_accuracy",
         "clean_accuracy",
     }
-    assert metrics["clean_accuracy"] > 0.8
+    reached("clean accuracy", metrics["clean_accuracy"], above=0.8)
     assert metrics["benign_least_accuracy"] <= metrics["validation_accuracy"] <= 1
-    assert metrics["validation_accuracy"] > 0.8
+    reached("accuracy", metrics["validation_accuracy"], above=0.8)
     for kind in KINDS:
-        assert 0 < metrics[f"{kind}_l1"] < 1
-        assert 0.01 < metrics[f"{kind}_rms"] <= 0.1 + 1e-6
+        assert metrics[f"{kind}_l1"] > 0
+        assert metrics[f"{kind}_rms"] <= 0.1 + 1e-6
+    reached("largest l1", max(metrics[f"{kind}_l1"] for kind in KINDS), below=1.0)
+    reached("least rms", min(metrics[f"{kind}_rms"] for kind in KINDS), above=0.01)
     held = split(datasets.load("digits", "train"))
     again = judge(Defended(read.networks[0], read.networks[1]).eval(), held.validation_images, held.validation_labels)
     assert metrics["validation_accuracy"] == again["accuracy"]
     assert metrics["benign_l1"] == pytest.approx(again["l1"], rel=1e-3)
 
 
-def test_what_is_trained_is_not_trained_again(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_trained_is_not_trained_again(trained: Path, capsys: pytest.CaptureFixture[str], seed: int) -> None:
     path = trained / "meco.safetensors"
     made = path.stat().st_mtime_ns
-    program(trained.parent / "noisy.toml", trained.parent)
+    program(trained.parent / "noisy.toml", trained.parent, seed=seed)
     assert path.stat().st_mtime_ns == made
     assert "trained with these settings already; delete it to train anew" in capsys.readouterr().err
 
 
 def test_from_victim_starts_at_the_victim_and_another_table_is_another_checkpoint(
-    trained: Path, tmp_path: Path
+    trained: Path, tmp_path: Path, reached: Reached, seed: int
 ) -> None:
     still = '{ epochs = 1, optimiser = "sgd", lr = 1e-9, weight_decay = 0.0, batch_size = 64 }'
     gaussian = f'[meco_gaussian]\nperturbation = "gaussian"\noptimisation = {still}\nfrom_victim = '
@@ -345,14 +357,15 @@ def test_from_victim_starts_at_the_victim_and_another_table_is_another_checkpoin
         recipe.write_text(TABLES + gaussian + start, "utf-8")
         (runs / "noisy").mkdir(parents=True)
         (runs / "noisy/victim.safetensors").write_bytes((trained / "victim.safetensors").read_bytes())
-        program(recipe, runs, "meco_gaussian")
+        program(recipe, runs, "meco_gaussian", seed=seed)
         found[start] = load(runs / "noisy/meco_gaussian.safetensors")
     victim_of = load(trained / "victim.safetensors")
     for name, value in found["true"].networks[0].state_dict().items():
         torch.testing.assert_close(value, victim_of.networks[0].state_dict()[name], atol=1e-6, rtol=0)
     assert found["true"].facts["start"] == victim_of.digest
     assert "start" not in found["false"].facts
-    assert found["true"].facts["metrics"]["clean_accuracy"] > 0.8 > found["false"].facts["metrics"]["clean_accuracy"]
+    reached("accuracy from the victim on", found["true"].facts["metrics"]["clean_accuracy"], above=0.8)
+    reached("accuracy from nothing on", found["false"].facts["metrics"]["clean_accuracy"], below=0.8)
     assert "auxiliary_l1" not in found["true"].facts["metrics"]
 
 
@@ -360,7 +373,7 @@ def test_without_its_victim_there_is_none(tmp_path: Path) -> None:
     recipe = tmp_path / "noisy.toml"
     recipe.write_text(TABLES, "utf-8")
     with pytest.raises(CheckpointError, match=r"no checkpoint at .*victim\.safetensors: train it first"):
-        program(recipe, tmp_path / "runs")
+        program(recipe, tmp_path / "runs", seed=0)
     assert not (tmp_path / "runs").exists()
 
 

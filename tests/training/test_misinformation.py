@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.reached import Reached
 from training import misinformation, outlier_exposure
 from training.checkpoint import CheckpointError, load
 from training.misinformation import Misinformation, largest_tau, wrong_loss
@@ -32,13 +33,13 @@ allowed_drop = 0.02
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def trained(tmp_path_factory: pytest.TempPathFactory, seed: int) -> Path:
     """The checkpoints' folder of a recipe whose two networks were trained."""
     folder = tmp_path_factory.mktemp("misinformation")
     recipe = folder / "wrong.toml"
     recipe.write_text(TABLES, "utf-8")
     for program in (outlier_exposure, misinformation):
-        program.main(argparse.Namespace(recipe=str(recipe), runs=folder, data=None, seed=0))
+        program.main(argparse.Namespace(recipe=str(recipe), runs=folder, data=None, seed=seed))
     return folder / "wrong"
 
 
@@ -89,26 +90,27 @@ def test_the_largest_tau_by_hand() -> None:
     assert largest_tau(right, right, labels, allowed_drop=0.01, nu=1e5) == 0.999
 
 
-def test_the_network_is_wrong_inside_and_disagrees_outside(trained: Path) -> None:
+def test_the_network_is_wrong_inside_and_disagrees_outside(trained: Path, reached: Reached) -> None:
     metrics = load(trained / "misinformation.safetensors").facts["metrics"]
-    assert metrics["validation_accuracy"] < 0.05
-    assert metrics["disagreement_outside"] > 0.8
+    reached("accuracy in validation", metrics["validation_accuracy"], below=0.05)
+    reached("disagreement outside", metrics["disagreement_outside"], above=0.8)
     exposed = load(trained / "outlier_exposure.safetensors").networks[0]
     wrong = load(trained / "misinformation.safetensors").networks[0]
     images = datasets.load("digits", "test")
-    assert (answers(wrong, images.pixels).argmax(1) == images.labels).float().mean().item() < 0.05
-    assert (answers(exposed, images.pixels).argmax(1) == images.labels).float().mean().item() > 0.85
+    reached("accuracy", (answers(wrong, images.pixels).argmax(1) == images.labels).float().mean(), below=0.05)
+    reached("f's accuracy", (answers(exposed, images.pixels).argmax(1) == images.labels).float().mean(), above=0.85)
 
 
-def test_tau_keeps_benign_users_and_catches_outliers(trained: Path) -> None:
+def test_tau_keeps_benign_users_and_catches_outliers(trained: Path, reached: Reached) -> None:
     facts = load(trained / "misinformation.safetensors").facts
     tau = facts["metrics"]["tau"]
     exposed = load(trained / "outlier_exposure.safetensors").networks[0]
     inside = answers(exposed, datasets.load("digits", "test").pixels).amax(1) > tau
     outside = answers(exposed, datasets.load("china", "test").pixels).amax(1) > tau
-    assert 0.1 < tau < 1
-    assert inside.float().mean().item() > 0.85
-    assert outside.float().mean().item() < 0.3
+    reached("tau", tau, above=0.1)
+    assert tau < 1
+    reached("kept inside", inside.float().mean(), above=0.85)
+    reached("kept outside", outside.float().mean(), below=0.3)
 
 
 def test_the_network_it_started_from_is_recorded(trained: Path) -> None:

@@ -6,12 +6,14 @@ import argparse
 import hashlib
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from defenses.routing import Projection
 from handlers.key import read_key
 from tests.conftest import RECIPE, Smoke
+from tests.reached import Reached
 from training import perceptual_hash
 from training.checkpoint import load
 from training.session import Session
@@ -20,42 +22,44 @@ from zoo import datasets
 from zoo.generator import untrained
 
 
-def test_victim_and_members_learn_the_task(smoke_runs: Smoke) -> None:
+def test_victim_and_members_learn_the_task(smoke_runs: Smoke, reached: Reached) -> None:
     victim = load(smoke_runs.runs / "smoke/victim.safetensors").facts["metrics"]
     members = load(smoke_runs.runs / "smoke/edm.safetensors").facts["metrics"]
-    assert victim["validation_accuracy"] > 0.85
-    assert members["validation_accuracy_worst"] > 0.7
+    reached("victim's accuracy", victim["validation_accuracy"], above=0.85)
+    reached("worst member's accuracy", members["validation_accuracy_worst"], above=0.7)
 
 
-def test_members_disagree_outside_and_agree_inside(smoke_runs: Smoke) -> None:
+def test_members_disagree_outside_and_agree_inside(smoke_runs: Smoke, reached: Reached) -> None:
     metrics = load(smoke_runs.runs / "smoke/edm.safetensors").facts["metrics"]
     assert 0 <= metrics["diversity"] <= 1
-    assert metrics["coherence"] < metrics["coherence_inside"] - 0.2
+    reached("more coherent inside", metrics["coherence_inside"] - metrics["coherence"], above=0.2)
 
 
-def test_the_hash_network_learns_the_secret_task(smoke_runs: Smoke) -> None:
+def test_the_hash_network_learns_the_secret_task(smoke_runs: Smoke, reached: Reached) -> None:
     facts = load(smoke_runs.runs / "smoke/hash.safetensors").facts
     metrics = facts["metrics"]
-    assert metrics["validation_accuracy"] > 2 / 6  # six classes
+    reached("accuracy", metrics["validation_accuracy"], above=2 / 6)  # six classes
     # whole numbers decide a near tie the other way: two of these 60 images may fall so
-    assert abs(metrics["validation_accuracy"] - metrics["validation_accuracy_float"]) < 2.5 / 60
+    other = abs(metrics["validation_accuracy"] - metrics["validation_accuracy_float"])
+    reached("what whole numbers change of it", other, below=2.5 / 60)
 
 
-def test_the_tree_of_the_hash_network_spreads_its_own_traffic(smoke_runs: Smoke) -> None:
+def test_the_tree_of_the_hash_network_spreads_its_own_traffic(smoke_runs: Smoke, reached: Reached) -> None:
     network = load(smoke_runs.runs / "smoke/hash.safetensors").networks[0]
     generator = torch.Generator().manual_seed(1)
-    for images in (
-        datasets.load("digits", "test").pixels[:300],
-        datasets.load("china", "test").pixels[:300],
-        torch.rand(300, 1, 28, 28, generator=generator),
-        untrained(300, channels=1, size=28, seed=99),
-    ):
+    for name, images in {
+        "digits": datasets.load("digits", "test").pixels[:300],
+        "china": datasets.load("china", "test").pixels[:300],
+        "noise": torch.rand(300, 1, 28, 28, generator=generator),
+        "untrained generators": untrained(300, channels=1, size=28, seed=99),
+    }.items():
         with torch.inference_mode():
             projections = network(images)["projections"].numpy()
         leaves = Projection(depth=5)({"projections": projections})
         assert (abs(projections) >= 0.5).all(), "no row lies on a hyperplane"
-        assert len(set(leaves.tolist())) >= 3
-        assert max(leaves.tolist().count(leaf) for leaf in set(leaves.tolist())) < 200
+        counts = np.bincount(leaves)
+        reached(f"leaves of 32 with {name}", np.count_nonzero(counts), above=2.5)
+        reached(f"share of one leaf, {name}", counts.max() / len(images), below=200 / 300)
 
 
 def test_a_keyed_checkpoint_does_not_tell_its_key_or_seed(smoke_runs: Smoke) -> None:

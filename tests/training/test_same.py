@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from tests.conftest import RECIPE, Smoke
+from tests.reached import Reached
 from training import same
 from training.checkpoint import load
 from training.same import Fit, Same, benign, judge, parts, rebuilt, visible
@@ -22,25 +23,28 @@ from zoo.datasets import load as dataset
 from zoo.masked_autoencoder import MaskedAutoencoder
 
 
-def run(runs: Path, recipe: Path = RECIPE, table: str = "same") -> None:
-    same.main(argparse.Namespace(recipe=str(recipe), runs=runs, data=None, seed=0, table=table))
+def run(runs: Path, seed: int, recipe: Path = RECIPE, table: str = "same") -> None:
+    same.main(argparse.Namespace(recipe=str(recipe), runs=runs, data=None, seed=seed, table=table))
 
 
-def test_digits_are_drawn_better_than_anything_else(smoke_runs: Smoke) -> None:
+def test_digits_are_drawn_better_than_anything_else(smoke_runs: Smoke, reached: Reached) -> None:
     autoencoder, auxiliary = load(smoke_runs.runs / "smoke/same.safetensors").networks
     errors = {}
     for name in ("digits", "flower"):
         images = dataset(name, "test").pixels[:200]
         errors[name] = (rebuilt(autoencoder, images) - images).square().mean((1, 2, 3)).median()
-    assert errors["digits"] < 0.5 * errors["flower"]
+    reached("a digit's error as a share of a flower's", errors["digits"] / errors["flower"], below=0.5)
     assert isinstance(autoencoder, MaskedAutoencoder)
     assert not isinstance(auxiliary, MaskedAutoencoder)
 
 
-def test_the_auxiliary_model_says_of_reconstructions_what_the_victim_says_of_images(smoke_runs: Smoke) -> None:
+def test_the_auxiliary_model_says_of_reconstructions_what_the_victim_says_of_images(
+    smoke_runs: Smoke, reached: Reached
+) -> None:
     facts = load(smoke_runs.runs / "smoke/same.safetensors").facts
-    assert facts["metrics"]["auxiliary_agreement"] > 0.85
-    assert 0 < facts["metrics"]["reconstruction_error"] < 0.05
+    reached("agreement", facts["metrics"]["auxiliary_agreement"], above=0.85)
+    assert facts["metrics"]["reconstruction_error"] > 0
+    reached("reconstruction error", facts["metrics"]["reconstruction_error"], below=0.05)
     images = benign(split(dataset("digits", "train")))
     autoencoder, auxiliary = load(smoke_runs.runs / "smoke/same.safetensors").networks
     victim = load(smoke_runs.runs / "smoke/victim.safetensors").networks[0]
@@ -55,13 +59,13 @@ def test_benign_images_trained_nothing() -> None:
 
 
 def test_what_is_trained_is_not_trained_again_and_another_victim_trains_the_second_anew(
-    smoke_runs: Smoke, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    smoke_runs: Smoke, tmp_path: Path, capsys: pytest.CaptureFixture[str], seed: int
 ) -> None:
     runs = tmp_path / "runs"
     shutil.copytree(smoke_runs.runs, runs)
     first, whole = (runs / f"smoke/{name}.safetensors" for name in ("stages/same", "same"))
     before = first.stat().st_mtime_ns, whole.read_bytes()
-    run(runs)
+    run(runs, seed)
     assert (first.stat().st_mtime_ns, whole.read_bytes()) == before
     assert capsys.readouterr().err.count("trained with these settings already") == 2
     victim = load(runs / "smoke/victim.safetensors")
@@ -70,18 +74,20 @@ def test_what_is_trained_is_not_trained_again_and_another_victim_trains_the_seco
     from training import checkpoint
 
     checkpoint.save(victim.path, victim.networks, victim.architectures, victim.facts)
-    run(runs)
+    run(runs, seed)
     assert first.stat().st_mtime_ns == before[0]
     assert whole.read_bytes() != before[1]
 
 
-def test_hidden_groups_come_from_the_key_and_need_no_other_autoencoder(smoke_runs: Smoke, tmp_path: Path) -> None:
+def test_hidden_groups_come_from_the_key_and_need_no_other_autoencoder(
+    smoke_runs: Smoke, tmp_path: Path, seed: int
+) -> None:
     runs = tmp_path / "runs"
     shutil.copytree(smoke_runs.runs, runs)
     recipe = tmp_path / "smoke.toml"
     recipe.write_text(RECIPE.read_text().replace("[same]\n", "[same]\ngroups = 2\n", 1))
     before = (runs / "smoke/stages/same.safetensors").stat().st_mtime_ns
-    run(runs, recipe)
+    run(runs, seed, recipe)
     assert (runs / "smoke/stages/same.safetensors").stat().st_mtime_ns == before
     read = load(runs / "smoke/same.safetensors")
     dealt = read.architectures[0].arguments["groups"]

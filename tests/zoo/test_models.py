@@ -113,7 +113,8 @@ def test_a_row_s_answer_does_not_depend_on_its_neighbours(architecture: str) -> 
         together = network(images(5))
         alone = torch.cat([network(row[None]) for row in images(5)])
     assert together.std(dim=0).min() > 1e-3
-    torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-5)
+    # kernels of another batch size sum in another order: eight times what they were seen to differ by in DenseNet
+    torch.testing.assert_close(together, alone, rtol=5e-4, atol=5e-5)
 
 
 @every_architecture

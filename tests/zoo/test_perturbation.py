@@ -148,13 +148,14 @@ def test_no_row_s_perturbation_depends_on_the_rows_beside_it(kind: str, channels
     given, eps = images(7, channels, size), noise(made, 7)
     with torch.inference_mode():
         together = made(given, eps)
+        # a batch of another size may be summed in another order: twenty times what that changes
         for row in range(7):
-            torch.testing.assert_close(made(given[row, None], eps[row, None])[0], together[row], atol=1e-6, rtol=0)
+            torch.testing.assert_close(made(given[row, None], eps[row, None])[0], together[row], atol=1e-5, rtol=0)
         others = images(7, channels, size, seed=5)
         others[3] = given[3]
         other_eps = noise(made, 7, seed=6)
         other_eps[3] = eps[3]
-        torch.testing.assert_close(made(others, other_eps)[3], together[3], atol=1e-6, rtol=0)
+        torch.testing.assert_close(made(others, other_eps)[3], together[3], atol=1e-5, rtol=0)
 
 
 @every_kind
