@@ -145,6 +145,16 @@ def test_locust_is_imported_before_everything_else() -> None:
     assert names[0].split(".")[0] == "locust"
 
 
+def test_nothing_next_to_a_locustfile_hides_another_module() -> None:
+    """Locust puts its file's folder first in the search path: a `statistics.py` there would be everybody's."""
+    files = sorted((CHECKOUT / "loadtests").rglob("locustfile.py"))
+    assert len(files) == 2
+    names = {path.stem for file in files for path in file.parent.iterdir() if path.stem != "__init__"}
+    assert {"records", "target"} <= names
+    third_party = set[str]().union(*(rules.third_party for rules in ROOMS.values()))
+    assert not names & (sys.stdlib_module_names | set(ROOMS) | third_party)
+
+
 def test_the_check_can_fail() -> None:
     rules = ROOMS["defenses"]
     for module in ("torch", "zoo.models", "handlers.wire", "onnxruntime"):

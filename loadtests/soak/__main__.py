@@ -8,7 +8,7 @@ of the answers, comes down from there in steps: the first rate that the service 
 the same loop then asks for the minutes, and a clock looks at the server's processes. The mix is the same throughout:
 test images, and the surrogate images of a Knockoff thief, who pays what a gate asks up to a price.
 
-Exits with 1 where a promise of loadtests/soak/statistics.py is broken; the file is written all the same, and also where
+Exits with 1 where a promise of loadtests/soak/summary.py is broken; the file is written all the same, and also where
 the run is interrupted.
 """
 
@@ -27,7 +27,7 @@ from pathlib import Path
 import recipes
 from loadtests import locust_run
 from loadtests.own_server import Instance, ServerError, running
-from loadtests.soak import records, schedule, statistics
+from loadtests.soak import records, schedule, summary
 from loadtests.soak.records import Machine, Record
 from loadtests.soak.sampler import Sampler
 from report.rows.bounds import Bound
@@ -119,7 +119,7 @@ def main() -> None:
         sys.exit(2)
     for bound in verdict:
         print(f"{'kept  ' if bound.met else 'BROKEN'} {bound.what}: {bound.measured}, at most {bound.limit}")
-    for bound in statistics.generator(measured.records, measured.machines, seconds=job.effort.seconds):
+    for bound in summary.generator(measured.records, measured.machines, seconds=job.effort.seconds):
         if not bound.met:
             print(f"note   of the load generator, {bound.what}: {bound.measured}, at most {bound.limit} expected")
     if measured.unfinished:
@@ -136,7 +136,7 @@ def run(job: Job, measured: Measured) -> None:
         levels = schedule.levels(RAMP, warm_s=effort.warm_s, level_s=effort.level_s)
         ramp = {"ramp": ",".join(map(str, RAMP)), "warm": effort.warm_s, "level": effort.level_s}
         _locust(job, "ramp", ramp, users=max(RAMP), seconds=levels[-1].ends)
-        measured.levels = statistics.reached(*records.read(job.notes("ramp")), levels)
+        measured.levels = summary.reached(*records.read(job.notes("ramp")), levels)
         for level in measured.levels:
             _say(
                 f"  {level.users:>3} users: {level.per_second:7.1f} requests/s, p50 {level.p50_ms} ms, "
@@ -157,7 +157,7 @@ def _saturation(job: Job, measured: Measured) -> float:
     for step in STEPS:
         rate = round(step * best, 1)
         _locust(job, "try", {"rate": rate, "seconds": seconds}, users=USERS, seconds=seconds)
-        found = statistics.tried(*records.read(job.notes("try")), rate=rate, seconds=seconds)
+        found = summary.tried(*records.read(job.notes("try")), rate=rate, seconds=seconds)
         measured.tries.append(found)
         _say(
             f"  {rate:g} requests/s for {seconds:g} s: {found.behind:.1%} of them found every user waiting, "
@@ -206,11 +206,11 @@ class Progress:
         if not machines:
             return
         seconds, self._at = machines[-1].at - self._at, machines[-1].at
-        times = statistics.latencies(fresh)
+        times = summary.latencies(fresh)
         failed = sum(each.status >= 500 or each.what == records.LOST for each in fresh)
         _say(
             f"  {self._at:6.0f} s: {len(fresh) / max(seconds, 1e-9):6.1f} requests/s, "
-            f"p50 {statistics.percentile(times, 50)} ms, p99 {statistics.percentile(times, 99)} ms, {failed} failed, "
+            f"p50 {summary.percentile(times, 50)} ms, p99 {summary.percentile(times, 99)} ms, {failed} failed, "
             f"memory {sample.pss_mb:.0f} MB"
         )
 
@@ -251,7 +251,7 @@ def _locust(job: Job, name: str, options: dict[str, object], *, users: int, seco
 
 def _verdict(job: Job, measured: Measured) -> tuple[Bound, ...]:
     try:
-        return statistics.verdict(measured.records, measured.samples, rate=measured.rate, seconds=job.effort.seconds)
+        return summary.verdict(measured.records, measured.samples, rate=measured.rate, seconds=job.effort.seconds)
     except ValueError as error:
         measured.unfinished = measured.unfinished or str(error)
         return ()
@@ -270,9 +270,9 @@ def row(job: Job, measured: Measured, verdict: Sequence[Bound]) -> SoakRow:
         rate=measured.rate,
         unfinished=measured.unfinished,
         verdict=tuple(verdict),
-        generator=statistics.generator(measured.records, measured.machines, seconds=seconds),
-        growth=tuple(statistics.growths(samples, seconds=seconds)) if verdict else (),
-        windows=tuple(statistics.windows(measured.records, samples, seconds=seconds, every=every)),
+        generator=summary.generator(measured.records, measured.machines, seconds=seconds),
+        growth=tuple(summary.growths(samples, seconds=seconds)) if verdict else (),
+        windows=tuple(summary.windows(measured.records, samples, seconds=seconds, every=every)),
         samples=tuple(samples),
     )
 

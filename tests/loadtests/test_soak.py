@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from loadtests.soak import records, schedule, statistics
+from loadtests.soak import records, schedule, summary
 from loadtests.soak.records import ANSWERED, FAILED, LOST, REFUSED, Machine, Notebook, Record
 from loadtests.soak.sampler import Process, Sample
 from loadtests.soak.schedule import BENIGN, THIEF, Level, Mix, Open, Ramp
@@ -61,8 +61,8 @@ def good() -> dict[str, Any]:
 
 
 def broken(run: dict[str, Any]) -> list[str]:
-    verdict = statistics.verdict(run["records"], run["samples"], rate=RATE, seconds=SECONDS)
-    generator = statistics.generator(run["records"], run["machines"], seconds=SECONDS)
+    verdict = summary.verdict(run["records"], run["samples"], rate=RATE, seconds=SECONDS)
+    generator = summary.generator(run["records"], run["machines"], seconds=SECONDS)
     return [bound.what for bound in (*verdict, *generator) if not bound.met]
 
 
@@ -186,28 +186,28 @@ def test_a_run_that_ended_early_has_no_verdict() -> None:
     run = good()
     run["samples"] = run["samples"][:20]
     with pytest.raises(ValueError, match="fifth 5 of the run, got none"):
-        statistics.verdict(run["records"], run["samples"], rate=RATE, seconds=SECONDS)
+        summary.verdict(run["records"], run["samples"], rate=RATE, seconds=SECONDS)
 
 
 def test_a_slope_is_the_median_of_all_pairs_whatever_one_value_says() -> None:
     times = np.arange(30.0)
     values = 5 + 2 * times
     values[20] = 1000
-    told = statistics.slope_of(times, values)
+    told = summary.slope_of(times, values)
     assert told is not None
     assert told == (2.0, 2.0, 2.0)
     noise = np.random.default_rng(0).normal(0, 1, 30)
-    slope, low, high = statistics.slope_of(times, noise) or (0, 0, 0)
+    slope, low, high = summary.slope_of(times, noise) or (0, 0, 0)
     assert low < 0 < high
     assert low < slope < high
-    assert statistics.slope_of(times[:2], values[:2]) is None
+    assert summary.slope_of(times[:2], values[:2]) is None
 
 
 def test_windows_hold_latencies_from_when_requests_were_due() -> None:
     run = good()
     run["records"][2] = record(0.2, status=428, code="proof_of_work", what=REFUSED, role=THIEF, ms=5000.0)
     run["records"][4] = record(0.4, status=500, what=FAILED)
-    first, second, *_ = statistics.windows(run["records"], run["samples"], seconds=SECONDS, every=5.0)
+    first, second, *_ = summary.windows(run["records"], run["samples"], seconds=SECONDS, every=5.0)
     assert (first.at, first.requests, second.at) == (0.0, 50, 5.0)
     assert first.outcomes == {"answered": 48, "428 proof_of_work": 1, "500 of TorchServe": 1}
     assert (first.p50_ms, first.p99_ms, first.late_p99_ms) == (10.0, 10.0, 0.5)
@@ -218,7 +218,7 @@ def test_saturation_leaves_out_how_a_level_begins() -> None:
     levels = schedule.levels((2,), warm_s=10, level_s=12)
     asked = [record(at / 10, late_ms=0.0, ms=0.0) for at in range(220)]
     asked += [record(11.0 + at / 1000) for at in range(100)]  # a burst in the level's first two seconds
-    (reached,) = statistics.reached(asked, [Machine(float(at), 0.5 * at, 0.0) for at in range(22)], levels)
+    (reached,) = summary.reached(asked, [Machine(float(at), 0.5 * at, 0.0) for at in range(22)], levels)
     assert (reached.users, reached.per_second, reached.client_cpu) == (2, 10.0, 0.5)
 
 
@@ -227,18 +227,18 @@ def test_a_rate_is_kept_up_if_users_are_free_in_its_second_half() -> None:
     asked[:90] = [record(each.at, waited=False, ms=5000.0) for each in asked[:90]]
     asked.append(record(15.0, role=THIEF, hashes=16, waited=False))
     machines = [Machine(float(at), 0.5 * at, 0.0) for at in range(20)]
-    told = statistics.tried(asked, machines, rate=10.0, seconds=20.0)
-    assert told == statistics.Tried(rate=10.0, behind=0.0, p50_ms=10.0, p99_ms=10.0, client_cpu=0.5)
+    told = summary.tried(asked, machines, rate=10.0, seconds=20.0)
+    assert told == summary.Tried(rate=10.0, behind=0.0, p50_ms=10.0, p99_ms=10.0, client_cpu=0.5)
     assert told.kept_up
     asked[150:152] = [record(each.at, waited=False, ms=300.0) for each in asked[150:152]]
-    told = statistics.tried(asked, machines, rate=10.0, seconds=20.0)
+    told = summary.tried(asked, machines, rate=10.0, seconds=20.0)
     assert (told.behind, told.kept_up) == (0.02, False)
     with pytest.raises(ValueError, match=r"second half of 20 s at 10 requests/s, got none"):
-        statistics.tried(asked[:100], machines, rate=10.0, seconds=20.0)
+        summary.tried(asked[:100], machines, rate=10.0, seconds=20.0)
 
 
 def test_what_is_told_is_strict_json() -> None:
     """No NaN for what was not measured: the file of a run that went wrong is the one that is needed."""
-    bounds = statistics.generator([], [], seconds=SECONDS)
+    bounds = summary.generator([], [], seconds=SECONDS)
     assert [bound.measured for bound in bounds] == [None, None]
     json.dumps([vars(bound) for bound in bounds], allow_nan=False)

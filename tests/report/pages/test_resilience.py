@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from assurance.faults.figures import felt
-from loadtests.soak import statistics
+from loadtests.soak import summary
 from report.figures.soak import over_time
 from report.pages import resilience
 from report.rows.bounds import Bound
@@ -69,10 +69,10 @@ def soak(**changes: Any) -> SoakRow:
         "tries": (Tried(400.0, 0.3, 500.0, 900.0, 0.5), Tried(360.0, 0.002, 25.0, 60.0, None)),
         "rate": 288.0,
         "unfinished": None,
-        "verdict": statistics.verdict(run["records"], run["samples"], rate=RATE, seconds=SECONDS),
-        "generator": statistics.generator(run["records"], run["machines"], seconds=SECONDS),
-        "growth": tuple(statistics.growths(run["samples"], seconds=SECONDS)),
-        "windows": tuple(statistics.windows(run["records"], run["samples"], seconds=SECONDS, every=10.0)),
+        "verdict": summary.verdict(run["records"], run["samples"], rate=RATE, seconds=SECONDS),
+        "generator": summary.generator(run["records"], run["machines"], seconds=SECONDS),
+        "growth": tuple(summary.growths(run["samples"], seconds=SECONDS)),
+        "windows": tuple(summary.windows(run["records"], run["samples"], seconds=SECONDS, every=10.0)),
         "samples": tuple(run["samples"]),
     }
     return SoakRow(**{**plain, **changes})
