@@ -9,7 +9,7 @@ a documented code; rows get what the decoder and the same pixels, asked plainly,
 honest requests in the same batches get their known answers. Case n of a seed is the same in every run. What fails is
 made smaller and kept under --kept. With --url the same requests go through a gateway in front of the instance.
 
-Exit codes: 0 all true; 1 not; 2 refused, nothing was sent.
+Exit codes: 0 all true; 1 not; 2 refused, nothing was sent, or the results file is no such thing.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.replay:
             return replay(campaign, options.replay)
         return full(campaign, options)
-    except (target.TargetError, NotSteadyError, ReferenceFailedError) as error:
+    except (target.TargetError, NotSteadyError, ReferenceFailedError, ResultError) as error:
         print(f"fuzz: {error}", file=sys.stderr)
         return 2
 

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 
 import pytest
 
 from bench import attacks
-from bench.attacks import AttackSpeedRow
-from report.rows.run import RunInfo
-from report.schema import ResultError
+from report.schema import read
 from tests.conftest import RECIPE, Smoke
 
 
@@ -25,9 +22,9 @@ def test_the_program(
     smoke: Smoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run(monkeypatch, smoke, tmp_path, "--images", "100", "--warm-up", "1000", "--queries", "2000")
-    content = json.loads((tmp_path / "bench-attacks.json").read_text("utf-8"))
-    assert RunInfo(**content["run"]).settings == {"surrogate": "flower", "warm_up": 1000, "queries": 2000}
-    rows = {row.attack: row for row in (AttackSpeedRow(**fields) for fields in content["attack_speeds"])}
+    report = read(tmp_path / "bench-attacks.json")
+    assert report.run.settings == {"surrogate": "flower", "warm_up": 1000, "queries": 2000}
+    rows = {row.attack: row for row in report.attack_speeds}
     assert list(rows) == ["knockoff", "dfme", "maze"]
     assert (rows["knockoff"].queries, rows["dfme"].queries, rows["maze"].queries) == (100, 2000, 2000)
     assert all(row.recipe == "smoke" and row.clone == "lenet5" and row.threads == 1 for row in rows.values())
@@ -53,12 +50,3 @@ def test_a_size_of_nothing_is_a_message(
     with pytest.raises(SystemExit):
         run(monkeypatch, smoke, tmp_path, "--queries", "0")
     assert "--queries: expected at least 1, got 0" in capsys.readouterr().err
-
-
-def test_rates_follow_from_what_was_measured() -> None:
-    row = AttackSpeedRow("mnist", "undefended", "knockoff", "lenet5", 2, 0, 500, 2.0, 3.0, 1.0, 4.0)
-    assert row.queries_per_s == 250
-    assert row.of_an_epoch == 0.5
-    assert str(row).startswith("knockoff   500 queries, 250/s (6.000 ms CPU each), 0.50 of an epoch of training")
-    with pytest.raises(ResultError, match="expected queries and seconds"):
-        AttackSpeedRow("mnist", "undefended", "dfme", "lenet5", 2, 0, 0, 2.0, 3.0, 1.0, None)

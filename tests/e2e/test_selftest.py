@@ -61,7 +61,7 @@ def examined(store: Path, folder: Path, *more: str | Path, gateway: bool = False
     assert stopped.returncode == 0, stopped.stderr
     assert done.returncode in (0, 1), done.stdout + done.stderr
     assert not gateway or left.stdout == "", "the key that was made for the test is left"
-    findings = json.loads((folder / "out.json").read_text())["findings"]
+    findings = json.loads((folder / "out.json").read_text())["selftest"]
     return Examined(done, findings, tuple(entry["key"] for entry in keys.values()))
 
 

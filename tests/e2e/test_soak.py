@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from report.pages import resilience
+from report.schema import read
 from tests.conftest import RECIPE, Smoke
 from tests.e2e.conftest import run
 
@@ -29,7 +29,7 @@ def test_a_short_soak(smoke: Smoke, tmp_path: Path) -> None:
     where = ("--store", smoke.store, "--run-folder", tmp_path / "run", "--output", output)
     done = run("loadtests.soak", RECIPE, "--policies", "undefended", "edm", *map(str, short), *where)
     assert output.exists(), done.stdout + done.stderr
-    soak = resilience.read_soak(output)
+    (soak,) = read(output).soak
     assert soak.unfinished is None, done.stdout
     kept = {bound.what: bound.met for bound in soak.verdict}
     assert all(kept[what] for what in JUDGED), done.stdout

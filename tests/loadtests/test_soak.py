@@ -9,13 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from loadtests.soak import records, schedule, summary
 from loadtests.soak.records import ANSWERED, FAILED, LOST, REFUSED, Machine, Notebook, Record
-from loadtests.soak.sampler import Process, Sample
 from loadtests.soak.schedule import BENIGN, THIEF, Level, Mix, Open, Ramp
+from report.rows.soak import Process, Sample
 
 SECONDS, RATE = 100.0, 10.0
 
@@ -187,20 +186,6 @@ def test_a_run_that_ended_early_has_no_verdict() -> None:
     run["samples"] = run["samples"][:20]
     with pytest.raises(ValueError, match="fifth 5 of the run, got none"):
         summary.verdict(run["records"], run["samples"], rate=RATE, seconds=SECONDS)
-
-
-def test_a_slope_is_the_median_of_all_pairs_whatever_one_value_says() -> None:
-    times = np.arange(30.0)
-    values = 5 + 2 * times
-    values[20] = 1000
-    told = summary.slope_of(times, values)
-    assert told is not None
-    assert told == (2.0, 2.0, 2.0)
-    noise = np.random.default_rng(0).normal(0, 1, 30)
-    slope, low, high = summary.slope_of(times, noise) or (0, 0, 0)
-    assert low < 0 < high
-    assert low < slope < high
-    assert summary.slope_of(times[:2], values[:2]) is None
 
 
 def test_windows_hold_latencies_from_when_requests_were_due() -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from assurance.fuzz import program
+from report.rows.fuzz import DIRECT, GATEWAY
+from report.schema import ResultError, read
 from tests.conftest import RECIPE
+from tests.report import synthetic
 
 
 def section(**changed: Any) -> dict[str, Any]:
@@ -51,10 +53,23 @@ def test_each_thing_that_must_be_true_breaks_a_run(changed: dict[str, Any], faul
 
 def test_a_run_takes_the_place_of_the_last_one_and_leaves_the_other_door(tmp_path: Path) -> None:
     file = tmp_path / "fuzz.json"
-    program.write(file, program.DIRECT, {"cases": 1})
-    program.write(file, program.GATEWAY, {"cases": 2})
-    program.write(file, program.DIRECT, {"cases": 3})
-    assert json.loads(file.read_text()) == {"direct": {"cases": 3}, "gateway": {"cases": 2}}
+    whole = {
+        **section(front_end=[]),
+        "kinds": {"rows": {"200": 10}},
+        "ideas": {"rows": {"tiny": 10}},
+        "workers": {"count": 2, "restarts": [], "memory_mb": {"after": {"smoke-edm": 70.0}}},
+        "contract": {"schemathesis": "4.3", "requests": 5, "answers": {"image/png 200": 5}, "findings": []},
+    }
+    without_contract = {name: value for name, value in whole.items() if name != "contract"}
+    program.write(file, DIRECT, {**whole, "cases": 1}, synthetic.RUN)
+    program.write(file, GATEWAY, {**whole, "cases": 2}, synthetic.RUN)
+    program.write(file, DIRECT, {**without_contract, "cases": 3}, synthetic.RUN)
+    rows = {row.door: row for row in read(file).fuzz}
+    assert {door: row.cases for door, row in rows.items()} == {"direct": 3, "gateway": 2}
+    assert rows["direct"].contract is None
+    assert rows["gateway"].contract is not None
+    with pytest.raises(ResultError, match="fuzz: direct: cases: expected a whole number, got 'x'"):
+        program.write(file, DIRECT, {**whole, "cases": "x"}, synthetic.RUN)
 
 
 def test_an_instance_that_does_not_run_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
