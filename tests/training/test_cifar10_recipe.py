@@ -1,4 +1,8 @@
-"""recipes/cifar10*.toml, every program of them for a few steps, on made-up images in CIFAR's own files."""
+"""recipes/cifar10*.toml, every program of them for a few steps, on made-up images in CIFAR's own files.
+
+Their tier `smoke` trains LeNets: the programs are what is tested here, and tests/export that the networks of the recipes
+themselves become graphs.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +43,7 @@ def test_every_program_runs_and_the_archives_answer(data: Path, tmp_path: Path, 
     for program, table in ((victim, ""), (perceptual_hash, ""), (edm, "ensemble"), (edm, "edm")):
         program.main(argparse.Namespace(recipe=SPEC, runs=runs, data=data, seed=0, table=table))
     found = load(runs / "cifar10-smoke/edm.safetensors")
-    assert [plan.name for plan in found.architectures] == ["wrn16-4"] * 2
+    assert [plan.name for plan in found.architectures] == ["lenet5"] * 2
     assert found.facts["settings"]["edm"]["lambda_diversity"] == 0.1
 
     folders = ["--runs", str(runs), "--build", str(build)]
@@ -59,7 +63,7 @@ def test_mecos_recipe_runs_and_its_archives_answer(data: Path, tmp_path: Path, k
     runs, build, store = tmp_path / "runs", tmp_path / "build", tmp_path / "store"
     meco.main(argparse.Namespace(recipe=MECO, runs=runs, data=data, seed=0, table="meco"))
     found = load(runs / "cifar10-resnet34-smoke/meco.safetensors")
-    assert [plan.name for plan in found.architectures] == ["resnet34-8x", "meco"]
+    assert [plan.name for plan in found.architectures] == ["lenet5", "meco"]
 
     folders = ["--runs", str(runs), "--build", str(build)]
     graphs.main([MECO, *folders])
@@ -84,7 +88,7 @@ def test_misleaders_recipe_runs_and_its_archives_answer(data: Path, tmp_path: Pa
     for program, table in steps:
         program.main(argparse.Namespace(recipe=MISLEADER, runs=runs, data=data, seed=0, table=table))
     found = load(runs / "cifar10-misleader-smoke/misleader.safetensors")
-    assert [plan.name for plan in found.architectures] == ["resnet18-8x", "mobilenetv2"]
+    assert [plan.name for plan in found.architectures] == ["lenet5", "lenet5-half"]
 
     folders = ["--runs", str(runs), "--build", str(build)]
     graphs.main([MISLEADER, *folders])
