@@ -57,7 +57,7 @@ bench_policies = undefended edm meco meco-small meco-keyed same-observe same-rej
 .DELETE_ON_ERROR:
 .SECONDARY:
 .SECONDEXPANSION:
-.PHONY: help setup lock image-requirements kubernetes-check key train export calibrate archive serve client rotate status stop health dashboard loadtest attack fuzz selftest faults soak controls report demo reproduce reproduce-edm reproduce-meco reproduce-same reproduce-misleader thieves thieves-over-http documents bench bench-archives bench-profile bench-fusing bench-defenses bench-gates bench-misleader bench-memory bench-attacks check test test-all clean
+.PHONY: help setup lock audit image-requirements kubernetes-check key train export calibrate archive serve client rotate status stop health dashboard loadtest attack fuzz selftest faults soak controls report demo reproduce reproduce-edm reproduce-meco reproduce-same reproduce-misleader thieves thieves-over-http documents bench bench-archives bench-profile bench-fusing bench-defenses bench-gates bench-misleader bench-memory bench-attacks check test test-all clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-19s %s\n", $$1, $$2}' Makefile
@@ -79,6 +79,11 @@ endif
 lock: | $(ready) ## requirements.lock anew from pyproject.toml, for Python 3.10 and later
 	.venv/bin/uv pip compile --quiet --universal --python-version 3.10 --no-annotate --no-header \
 	  --extra train --extra export --extra serve --extra load --extra dev --upgrade pyproject.toml -o requirements.lock
+
+audit: ## known faults of the locked packages, by pip-audit in an environment of its own; needs the network
+	$(PYTHON) -m venv build/audit
+	build/audit/bin/python -m pip install --quiet pip-audit
+	build/audit/bin/pip-audit --disable-pip --no-deps --requirement requirements.lock
 
 image-requirements: | $(ready) ## deploy/container/requirements.txt from the lock
 	.venv/bin/uv pip compile --quiet --python-version 3.11 --no-annotate --custom-compile-command "make image-requirements" \

@@ -10,6 +10,9 @@ from PIL import Image, ImageOps
 
 from zoo.images import DatasetError, convert, from_bytes
 
+# where Pillow looks for an orientation that EXIF data do not state, as viewers do not
+ELSEWHERE = ("xmp", "XML:com.adobe.xmp", "Raw profile type exif")
+
 
 def imagefolder(
     path: Path, split: str, *, size: int | None, channels: int | None
@@ -75,10 +78,11 @@ def _read(file: Path, *, size: int | None, channels: int | None) -> torch.Tensor
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    """The picture as viewers show it, and as the server turns what it is asked about (handlers/images.py)."""
+    """The picture as viewers show it, and as the server turns what it is asked about (handlers/essence.py)."""
+    image.load()  # a PNG file may tell its orientation behind its pixels
+    for other in ELSEWHERE:
+        image.info.pop(other, None)
     try:
         return ImageOps.exif_transpose(image)
-    except (
-        Exception
-    ):  # EXIF data that cannot be read mean nothing; what is wrong with the pixels shows when they are read
+    except Exception:  # EXIF data that cannot be read mean nothing
         return image

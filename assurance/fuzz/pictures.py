@@ -59,7 +59,7 @@ def either(rng: Random, subject: Subject) -> bytes:
     return rng.choice([png, jpeg])(rng, subject)
 
 
-def _case(idea: str, rng: Random, subject: Subject, *files: bytes) -> Case:
+def posted_files(idea: str, rng: Random, subject: Subject, *files: bytes) -> Case:
     """Files under the content type of the first, or of the other format; or as rows of a JSON text."""
     draw = rng.random()
     if len(files) > 1 or draw < 0.15:
@@ -73,7 +73,7 @@ def _case(idea: str, rng: Random, subject: Subject, *files: bytes) -> Case:
 
 def intact(rng: Random, subject: Subject) -> Case:
     """Good files, one or several: what bad ones must not be mistaken for."""
-    return _case("intact", rng, subject, *(either(rng, subject) for _ in range(rng.choice([1, 1, 3]))))
+    return posted_files("intact", rng, subject, *(either(rng, subject) for _ in range(rng.choice([1, 1, 3]))))
 
 
 def cut(rng: Random, subject: Subject) -> Case:
@@ -83,13 +83,13 @@ def cut(rng: Random, subject: Subject) -> Case:
     if file.startswith(pngs.SIGNATURE):
         parts = chunks(file)
         ends += [len(joined(parts[:count])) + rng.choice([0, 4, 8]) for count in range(len(parts))]
-    return _case("cut", rng, subject, file[: rng.choice(ends)])
+    return posted_files("cut", rng, subject, file[: rng.choice(ends)])
 
 
 def cut_the_front(rng: Random, subject: Subject) -> Case:
     """The end of a file."""
     file = either(rng, subject)
-    return _case("cut-front", rng, subject, file[rng.randrange(1, len(file)) :])
+    return posted_files("cut-front", rng, subject, file[rng.randrange(1, len(file)) :])
 
 
 def flip(rng: Random, subject: Subject) -> Case:
@@ -97,7 +97,7 @@ def flip(rng: Random, subject: Subject) -> Case:
     file = bytearray(either(rng, subject))
     for _ in range(rng.choice([1, 2, 8, 64])):
         file[rng.randrange(len(file))] ^= 1 << rng.randrange(8)
-    return _case("flip", rng, subject, bytes(file))
+    return posted_files("flip", rng, subject, bytes(file))
 
 
 def overwrite(rng: Random, subject: Subject) -> Case:
@@ -115,7 +115,7 @@ def overwrite(rng: Random, subject: Subject) -> Case:
             file[place : place + length] * 2,
         ]
     )
-    return _case("overwrite", rng, subject, file[:place] + stretch + file[place + length :])
+    return posted_files("overwrite", rng, subject, file[:place] + stretch + file[place + length :])
 
 
 def shuffle_chunks(rng: Random, subject: Subject) -> Case:
@@ -133,7 +133,7 @@ def shuffle_chunks(rng: Random, subject: Subject) -> Case:
         parts[first] = Chunk(rng.choice([b"IDAT", b"PLTE", b"tRNS", b"\0\0\0\0", b"zzzz", b"IHDR"]), parts[first].data)
     else:
         parts.insert(1, END)
-    return _case(f"chunks-{act}", rng, subject, joined(parts))
+    return posted_files(f"chunks-{act}", rng, subject, joined(parts))
 
 
 def wrong_checksum(rng: Random, subject: Subject) -> Case:
@@ -146,7 +146,7 @@ def wrong_checksum(rng: Random, subject: Subject) -> Case:
     else:
         length = rng.choice([0, 1, len(parts[at].data) + 1, 2**31 - 1, 2**31, 2**32 - 1])
         whole[at] = struct.pack(">I", length) + whole[at][4:]
-    return _case("checksum-or-length", rng, subject, pngs.SIGNATURE + b"".join(whole))
+    return posted_files("checksum-or-length", rng, subject, pngs.SIGNATURE + b"".join(whole))
 
 
 def strange_header(rng: Random, subject: Subject) -> Case:
@@ -159,7 +159,7 @@ def strange_header(rng: Random, subject: Subject) -> Case:
     parts[0] = pngs.header(
         width, height, rng.choice([0, 1, 2, 4, 8, 8, 16, 32]), rng.choice([0, 1, 2, 3, 4, 6, 7]), rest=rest
     )
-    return _case("header", rng, subject, joined(parts))
+    return posted_files("header", rng, subject, joined(parts))
 
 
 @cache
@@ -182,7 +182,7 @@ def bomb(rng: Random, subject: Subject) -> Case:
     copies = rng.choice([1, 1, 20])
     at = rng.choice([1, len(parts) - 1])
     parts[at:at] = [Chunk(name, data)] * copies
-    return _case(f"bomb-{name.decode()}", rng, subject, joined(parts))
+    return posted_files(f"bomb-{name.decode()}", rng, subject, joined(parts))
 
 
 def many_chunks(rng: Random, subject: Subject) -> Case:
@@ -192,7 +192,7 @@ def many_chunks(rng: Random, subject: Subject) -> Case:
     part = Chunk(name, rng.randbytes(rng.choice([0, 0, 1, 7])))
     at = rng.choice([1, len(parts) - 1])
     parts[at:at] = [part] * (STUFFED // len(part.bytes))
-    return _case(f"many-{name.decode()}", rng, subject, joined(parts))
+    return posted_files(f"many-{name.decode()}", rng, subject, joined(parts))
 
 
 def many_segments(rng: Random, subject: Subject) -> Case:
@@ -212,9 +212,9 @@ def many_segments(rng: Random, subject: Subject) -> Case:
     name = rng.choice([*stuffing, "scans", "entropy"])
     if name in ("scans", "entropy"):
         piece = scan if name == "scans" else b"\0\x55"
-        return _case(f"many-{name}", rng, subject, file[:-2] + piece * (STUFFED // len(piece)) + file[-2:])
+        return posted_files(f"many-{name}", rng, subject, file[:-2] + piece * (STUFFED // len(piece)) + file[-2:])
     piece = stuffing[name]
-    return _case(f"many-{name}", rng, subject, file[:2] + piece * (STUFFED // len(piece)) + file[2:])
+    return posted_files(f"many-{name}", rng, subject, file[:2] + piece * (STUFFED // len(piece)) + file[2:])
 
 
 def strange_frame(rng: Random, subject: Subject) -> Case:
@@ -232,7 +232,7 @@ def strange_frame(rng: Random, subject: Subject) -> Case:
         file[at + 9] = rng.choice([0, 2, 4, 255])
     else:
         file[at + 11] = rng.choice([0, 0x14, 0x41, 0xFF])
-    return _case(f"frame-{what}", rng, subject, bytes(file))
+    return posted_files(f"frame-{what}", rng, subject, bytes(file))
 
 
 def animated(rng: Random, subject: Subject) -> Case:
@@ -243,8 +243,8 @@ def animated(rng: Random, subject: Subject) -> Case:
         parts = chunks(png(rng, subject))
         count = rng.choice([0, 1, 2, 2**31 - 1, 2**32 - 1])
         parts.insert(1 if form == "claim" else len(parts) - 1, Chunk(b"acTL", struct.pack(">II", count, 0)))
-        return _case(f"animated-{form}", rng, subject, joined(parts))
-    return _case(f"animated-{form}", rng, subject, saved(image, form, save_all=True, append_images=[other]))
+        return posted_files(f"animated-{form}", rng, subject, joined(parts))
+    return posted_files(f"animated-{form}", rng, subject, saved(image, form, save_all=True, append_images=[other]))
 
 
 def other_samples(rng: Random, subject: Subject) -> Case:
@@ -265,7 +265,7 @@ def other_samples(rng: Random, subject: Subject) -> Case:
         "progressive": lambda: saved(image, "JPEG", progressive=True),
     }
     name = rng.choice(list(kinds))
-    return _case(f"samples-{name}", rng, subject, kinds[name]())
+    return posted_files(f"samples-{name}", rng, subject, kinds[name]())
 
 
 def turned(rng: Random, subject: Subject) -> Case:
@@ -282,7 +282,7 @@ def turned(rng: Random, subject: Subject) -> Case:
             broken[rng.randrange(len(broken))] = rng.randrange(256)
         data = bytes(broken[: rng.choice([len(broken), len(broken), rng.randrange(len(broken))])])
     form = rng.choice(["PNG", "JPEG"])
-    return _case(f"orientation-{form}-{told}", rng, subject, saved(image, form, exif=data))
+    return posted_files(f"orientation-{form}-{told}", rng, subject, saved(image, form, exif=data))
 
 
 def sizes(rng: Random, subject: Subject) -> Case:
@@ -292,7 +292,7 @@ def sizes(rng: Random, subject: Subject) -> Case:
         [(width + 1, height), (width, height - 1), (height, width), (1, 1), (2 * width, 2 * height), (1500, 1500)]
     )
     form = rng.choice(["PNG", "JPEG"])
-    return _case("size", rng, subject, saved(picture(rng, subject).convert("L").resize(size), form))
+    return posted_files("size", rng, subject, saved(picture(rng, subject).convert("L").resize(size), form))
 
 
 def trailing(rng: Random, subject: Subject) -> Case:
@@ -307,7 +307,7 @@ def trailing(rng: Random, subject: Subject) -> Case:
         either(rng, subject),
     ]
     file, added = either(rng, subject), rng.choice(more)
-    return _case("polyglot", rng, subject, file + added if rng.random() < 0.8 else added + file)
+    return posted_files("polyglot", rng, subject, file + added if rng.random() < 0.8 else added + file)
 
 
 def other_formats(rng: Random, subject: Subject) -> Case:
@@ -322,7 +322,7 @@ def other_formats(rng: Random, subject: Subject) -> Case:
         "empty": b"",
         "noise": rng.randbytes(rng.randint(1, 3000)),
     }
-    return _case(f"format-{form}", rng, subject, plain[form] if form in plain else saved(image, form))
+    return posted_files(f"format-{form}", rng, subject, plain[form] if form in plain else saved(image, form))
 
 
 IDEAS: tuple[Make, ...] = (

@@ -38,6 +38,7 @@ CHECKS: tuple[tuple[Check, str], ...] = (
     (answers.serves, "gate"),
     (inputs.hostile, "bounded-input"),
     (inputs.one_row_too_many, "bounded-input"),
+    (inputs.metadata, "unread-metadata"),
     (inputs.neighbours, "row-independence"),
     (inputs.forged_lines, "silent-log"),
     (inputs.principals, "limits"),

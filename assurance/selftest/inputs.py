@@ -4,6 +4,7 @@ the server's own, headers that mean something to TorchServe, and names that are 
 from __future__ import annotations
 
 import secrets
+import zlib
 from collections.abc import Iterator
 
 import numpy as np
@@ -61,6 +62,23 @@ def one_row_too_many(subject: Subject) -> Iterator[Finding]:
         f"{TooManyRows.status} {TooManyRows.code}",
         shown(reply),
         ok=reply.code == TooManyRows.code,
+    )
+
+
+def metadata(subject: Subject) -> Iterator[Finding]:
+    """A good picture with a text whose checksum is wrong: nobody finds out who does not read it."""
+    picture = wire.encode_rows(subject.good, wire.PNG)
+    text = b"tEXtTitle\0A picture"
+    wrong = (zlib.crc32(text) ^ 1).to_bytes(4, "big")
+    sent = picture[:33] + (len(text) - 4).to_bytes(4, "big") + text + wrong + picture[33:]
+    reply = subject.service.ask(subject.name, sent, wire.PNG, principal=subject.service.principal("metadata"))
+    yield judged(
+        "unread-metadata",
+        subject.name,
+        "a good picture with a text of a wrong checksum",
+        "an answer",
+        shown(reply),
+        ok=reply.status == 200 and len(reply.answers) == 1,
     )
 
 

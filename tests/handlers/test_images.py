@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import struct
+import subprocess
+import sys
 import zlib
 from io import BytesIO
 
@@ -13,8 +15,8 @@ from hypothesis import strategies as st
 from PIL import ExifTags, Image, ImageOps
 
 from defenses.policy import Input
-from handlers.errors import BadRequest, Undecodable, UnsupportedImage, WrongShape
-from handlers.images import read_image, write_image
+from handlers.errors import BadRequest, LoadError, Undecodable, UnsupportedImage, WrongShape
+from handlers.images import OLDEST, check_pillow, read_image, write_image
 
 GRAY = Input(channels=1, height=4, width=5)
 RGB = Input(channels=3, height=4, width=5)
@@ -121,6 +123,37 @@ def test_exif_data_that_cannot_be_read_mean_nothing(exif: bytes) -> None:
     """And no warning of Pillow's comes of it, which would hold what a client sent."""
     upright = read_image(file(colours(), "JPEG"), RGB)
     np.testing.assert_array_equal(read_image(file(colours(), "JPEG", exif=exif), RGB), upright)
+
+
+def test_metadata_are_not_read_broken_or_not() -> None:
+    picture = file(colours())
+    text = bytearray(chunk(b"tEXt", b"Title\0A picture"))
+    text[-1] ^= 1
+    broken = [picture[:33] + bytes(text) + picture[33:], picture[:-12] + bytes(text) + picture[-12:]]
+    assert [pixels_or_code(data) for data in broken] == [pixels_or_code(picture)] * 2
+    assert pixels_or_code(picture) == read_image(picture, RGB).tobytes()
+
+
+def pixels_or_code(data: bytes) -> bytes | str:
+    try:
+        return read_image(data, RGB).tobytes()
+    except BadRequest as error:
+        return error.code
+
+
+@pytest.mark.parametrize("found", ["9.5.0", "11.3.0", "12.2.0"])
+def test_an_old_pillow_is_refused(found: str) -> None:
+    with pytest.raises(LoadError, match=rf"expected Pillow {OLDEST[0]}.{OLDEST[1]} or later, got {found}, which has"):
+        check_pillow(found)
+    check_pillow("{}.{}.0".format(*OLDEST))
+    check_pillow("13.1.0.dev0")
+
+
+def test_an_old_pillow_is_refused_at_the_start() -> None:
+    code = "import PIL.Image; PIL.__version__ = '11.0.0'; import handlers.images"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert ran.returncode
+    assert "LoadError: expected Pillow" in ran.stderr
 
 
 def test_a_file_of_many_parts_is_refused_before_pillow_meets_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,8 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, PngImagePlugin
 
+from defenses.policy import Input
+from handlers.images import read_image
 from tests.zoo.writers import some_bytes
 from zoo.datasets import DATASETS, DatasetError, Images, load
 from zoo.imagefolder import every_image
@@ -217,6 +219,19 @@ def test_a_picture_is_turned_as_its_orientation_says(tmp_path: Path) -> None:
     Image.fromarray(picture).save(tmp_path / "train" / "a" / "2.png", exif=b"Exif\0\0junk")
     images = load(f"imagefolder:{tmp_path}", "train")
     assert torch.equal(images.pixels, from_bytes(np.stack([np.rot90(picture, -1), picture])))
+
+
+def test_training_turns_a_picture_where_the_server_does(tmp_path: Path) -> None:
+    picture = some_bytes(9, 9, 3)
+    xmp = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
+    texts = PngImagePlugin.PngInfo()
+    texts.add_itxt("XML:com.adobe.xmp", xmp)
+    (tmp_path / "train" / "a").mkdir(parents=True)
+    Image.fromarray(picture).save(tmp_path / "train" / "a" / "1.png", pnginfo=texts)
+    Image.fromarray(picture).save(tmp_path / "train" / "a" / "2.jpg", xmp=xmp)
+    images = load(f"imagefolder:{tmp_path}", "train")
+    for path, pixels in zip(sorted((tmp_path / "train" / "a").iterdir()), images.pixels, strict=True):
+        np.testing.assert_array_equal(pixels, read_image(path.read_bytes(), Input(3, 9, 9)))
 
 
 def test_the_training_folders_number_the_classes(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from assurance.fuzz import documents, kinds, pictures, rows
+from assurance.fuzz import documents, kinds, metadata, pictures, rows
 from assurance.fuzz.case import Case, Make, Subject, load
 from assurance.fuzz.judge import CODES
 from assurance.fuzz.reference import refused
@@ -22,7 +22,7 @@ from handlers.errors import RequestError
 from tests.assurance.fuzz.subjects import GRAY, RGB
 
 CORPUS = Path(__file__).parent / "corpus"
-IDEAS = tuple(dict.fromkeys((*pictures.IDEAS, *documents.IDEAS, *rows.IDEAS)))
+IDEAS = tuple(dict.fromkeys((*pictures.IDEAS, *metadata.IDEAS, *documents.IDEAS, *rows.IDEAS)))
 # generous on a busy machine: what was found here took ten seconds and more
 SECONDS = 5.0
 
