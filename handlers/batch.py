@@ -2,7 +2,8 @@
 
 A request is counted before it is asked for, and refused as a whole where it is over a limit. A row that the gate keeps
 from the client becomes an error at its place. Where rows of a request want a proof of work, one challenge asks for the
-work of all of them; the request that comes again with its solution is answered whole.
+work of all of them; the request that comes again with its solution is answered whole. What no challenge may ask for is
+no discount: those rows are refused, and the client is told to send fewer.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from defenses.gate import OBSERVE, PROOF_OF_WORK, REJECT
 from defenses.limits import Limiter
 from defenses.memory import StoreError
 from defenses.pipeline import Answers, Pipeline, StageError
-from defenses.work import SolutionError, SolutionExpired, SolutionInvalid, SolutionSpent
+from defenses.work import SolutionError, SolutionExpired, SolutionInvalid, SolutionSpent, TooDear
 from handlers import wire
 from handlers.errors import (
     ExpiredSolution,
@@ -29,6 +30,7 @@ from handlers.errors import (
     SpentSolution,
     StageFailed,
     StoreFailed,
+    TooMuchWork,
     WorkWanted,
     for_log,
 )
@@ -37,6 +39,7 @@ from handlers.wire import Rows
 _log = logging.getLogger(__name__)
 
 _STORE_FAILED = "proof of work cannot be asked for or checked now; try again later"
+_TOO_MUCH_WORK = "the rows of this request cost more work together than one challenge may ask for; send fewer rows"
 _UNCOUNTED = "rows cannot be counted now; try again later"
 _SUSPECT = (OBSERVE, REJECT, PROOF_OF_WORK)
 _REFUSED: dict[type[SolutionError], type[SolutionRefused]] = {
@@ -195,5 +198,7 @@ def _priced(
     except StoreError as error:
         _log.error("store: %s", for_log(error))
         return None, {place: StoreFailed(_STORE_FAILED, row=place) for place in owing}
+    except TooDear:
+        return None, {place: TooMuchWork(_TOO_MUCH_WORK, row=place) for place in owing}
     wanted = "this row is answered once the request's challenge is solved"
     return challenge, {place: WorkWanted(wanted, row=place) for place in owing}

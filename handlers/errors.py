@@ -7,6 +7,7 @@
       SolutionRefused 403           a proof of work that pays for nothing
         InvalidSolution, ExpiredSolution, SpentSolution
       TooManyRows 413
+      TooMuchWork 413               the rows that must pay cost more together than one challenge may ask for
       UnsupportedContent 415
       WorkWanted 428                the row is answered for a proof of work
       RateLimited 429               enough rows were asked for now
@@ -102,6 +103,11 @@ class SpentSolution(SolutionRefused):
 class TooManyRows(RequestError):
     status = 413
     code = "too_many_rows"
+
+
+class TooMuchWork(RequestError):
+    status = 413
+    code = "too_much_work"
 
 
 class UnsupportedContent(RequestError):

@@ -44,6 +44,7 @@ CHECKS: tuple[tuple[Check, str], ...] = (
     (answers.gate, "gate"),
     (answers.proof_of_work, "proof-of-work"),
     (answers.coarse_prices, "coarse-prices"),
+    (answers.full_price, "full-price"),
     (answers.fewer_answers, "fewer-answers"),
     (answers.noise, "input-noise"),
     (answers.members, "diverse-members"),
