@@ -57,6 +57,7 @@ UNSEEN = {
     "disturbed-answers": "the answer without the disturbance is told to nobody",
     "fail-closed": "no request makes a stage fail",
     "checked-start": "the service has started",
+    "any-window": "no request holds up another at a moment of its choosing",
     "constant-time": "a request's time says little of a comparison",
     "token-rotation": "it would renew the tokens of a service at work",
     "gateway-drain": "it would stop a gateway at work",
