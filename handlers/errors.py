@@ -30,10 +30,12 @@ from typing import ClassVar
 
 
 class RequestError(Exception):
-    """`row` is the index of the row at fault in its request; None where the request as a whole is."""
+    """`row` is the index of the row at fault in its request; None where the request as a whole is. `unreadable`: it is
+    the client's fault, was found by looking at what the client sent, and counts against its limits."""
 
     status: ClassVar[int]
     code: ClassVar[str]
+    unreadable: ClassVar[bool] = False
 
     def __init__(self, message: str, *, row: int | None = None) -> None:
         super().__init__(message)
@@ -43,6 +45,7 @@ class RequestError(Exception):
 
 class BadRequest(RequestError):
     status = 400
+    unreadable = True
 
 
 class Undecodable(BadRequest):
@@ -77,6 +80,7 @@ class BadPrincipal(BadRequest):
     """A principal's header that can be none of a gateway's."""
 
     code = "bad_principal"
+    unreadable = False  # nothing was looked at, and it is nobody's
 
 
 class Rejected(RequestError):
@@ -103,6 +107,7 @@ class SpentSolution(SolutionRefused):
 class TooManyRows(RequestError):
     status = 413
     code = "too_many_rows"
+    unreadable = True
 
 
 class TooMuchWork(RequestError):
@@ -113,6 +118,7 @@ class TooMuchWork(RequestError):
 class UnsupportedContent(RequestError):
     status = 415
     code = "unsupported_content_type"
+    unreadable = True
 
 
 class WorkWanted(RequestError):

@@ -138,6 +138,19 @@ class SqliteStore:
         except sqlite3.Error as error:
             raise StoreError(f"the SQLite store failed: {type(error).__name__}: {error}") from error
 
+    def full(self, accounts: Sequence[Account], window: float) -> tuple[str, float] | None:
+        """See defenses.memory.Meter."""
+        try:
+            with self._lock:
+                for name, most in accounts:
+                    taken = self._connection.execute("SELECT slot, rows FROM taken WHERE account = ?", [name])
+                    seconds = full_for(dict(taken.fetchall()), 1, most, now=self._clock(), window=window)
+                    if seconds is not None:
+                        return name, seconds
+                return None
+        except sqlite3.Error as error:
+            raise StoreError(f"the SQLite store failed: {type(error).__name__}: {error}") from error
+
     def take(self, accounts: Sequence[Account], rows: int, window: float) -> tuple[str, float] | None:
         """See defenses.memory.Meter."""
         try:
@@ -203,6 +216,24 @@ class RedisStore:
         seconds = max(1, int(expires - self._clock()) + GRACE_S)
         told = self._together(lambda pipe: pipe.set(f"{self.PREFIX}spent:{nonce}", 1, nx=True, ex=seconds))
         return bool(told[-1]) and self._life(told) == life
+
+    def full(self, accounts: Sequence[Account], window: float) -> tuple[str, float] | None:
+        """See defenses.memory.Meter."""
+
+        def ask() -> list[Any]:
+            with self._redis.pipeline(transaction=True) as pipe:
+                pipe.time()
+                for name, _ in accounts:
+                    pipe.hgetall(f"{self.PREFIX}rows:{name}")
+                return list(pipe.execute())
+
+        (whole, millionths), *told = self._answer(ask)
+        for (name, most), rows in zip(accounts, told, strict=True):
+            taken = {int(number): int(count) for number, count in rows.items()}
+            seconds = full_for(taken, 1, most, now=whole + millionths / 1e6, window=window)
+            if seconds is not None:
+                return name, seconds
+        return None
 
     def take(self, accounts: Sequence[Account], rows: int, window: float) -> tuple[str, float] | None:
         """See defenses.memory.Meter."""

@@ -296,6 +296,20 @@ def test_rows_are_taken_in_every_account_or_in_none(store: Any) -> None:
     assert store.take([Account("other", 10)], 8, 60.0) is None, "the refused three were counted nowhere"
 
 
+def test_whether_an_account_is_full_is_told_without_counting(store: Any) -> None:
+    own, total = Account("own", 3), Account("total", 5)
+    assert store.full([own, total], 60.0) is None
+    assert store.take([own, total], 2, 60.0) is None
+    for _ in range(5):
+        assert store.full([own, total], 60.0) is None
+    assert store.take([own, total], 1, 60.0) is None
+    name, seconds = store.full([own, total], 60.0)
+    assert name == "own"
+    assert 55 < seconds <= 65
+    assert store.take([Account("other", 3), total], 2, 60.0) is None
+    assert store.full([Account("third", 3), total], 60.0)[0] == "total"
+
+
 def test_a_window_ends(store: Any) -> None:
     account = [Account("brief", 5)]
     assert store.take(account, 5, 1.0) is None
