@@ -217,6 +217,15 @@ def test_where_rows_cannot_be_counted_nobody_is_answered_unless_the_policy_says_
     assert open_.context.counts["limited_rows_total"].counted == {"unchecked": 2}
 
 
+def test_a_store_that_fails_between_the_look_and_the_count_answers_nobody(
+    made: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = made(store="redis://127.0.0.1:1/0")
+    monkeypatch.setattr(worker.handler._limiter, "full", lambda principal: None)
+    status, body = worker.ask(of("acme", images(2)))[0]
+    assert (status, body["error"]["code"]) == (503, "store_failed")
+
+
 @pytest.mark.parametrize(("action", "status"), [("observe", 200), ("reject", 403), ("proof-of-work", 428)])
 def test_every_suspected_row_leaves_a_line_and_no_image(made: Make, tmp_path: Path, action: str, status: int) -> None:
     key = "TORCHWARDEN_KEY" if action == "proof-of-work" else None
