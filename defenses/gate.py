@@ -221,6 +221,11 @@ class Gate:
             raise ValueError("work: expected a table, proof of work has a price, got null")
         if self.action != PROOF_OF_WORK and self.work is not None:
             raise ValueError(f"work: expected null, the action {self.action!r} has no price, got a table")
+        if self.work is not None:
+            try:
+                self.work.check(self.false_positive_rate)
+            except ValueError as error:
+                raise ValueError(f"work: {error}") from error
 
     def reads(self, classes: int) -> dict[str, int]:
         """The outputs of the graph that the gate reads, for K = `classes`: name -> columns."""

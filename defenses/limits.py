@@ -8,6 +8,8 @@ Any interval as long as the window touches at most S + 1 slots, so none ever hol
 or a fixed window lets twice as many through. The price is that a row is remembered up to one slot longer than the
 window. A full account has room when its oldest slots leave the sum: slot q does at (q + S + 1) window / S.
 
+What cannot be read costs work too: a bad row, and a request that holds nothing else, count as `bad_rows` rows each.
+
 The principal is whoever an authenticating gateway names in a header; requests without it share one account. Rows are
 counted by recipe, because policies of one recipe guard the same classifier.
 """
@@ -15,7 +17,7 @@ counted by recipe, because policies of one recipe guard the same classifier.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -31,17 +33,19 @@ _NAMED = re.compile(r"[A-Za-z0-9._@:-]{1,64}")
 @dataclass(frozen=True)
 class Limits:
     """The `limits` table of a policy. rows: of one principal in a window; total: of all together, or None; window:
-    seconds."""
+    seconds; bad_rows: how many rows one that cannot be read counts for, 0 for none."""
 
     rows: int
     total: int | None = None
     window: float = 60.0
+    bad_rows: int = 1
 
     def __post_init__(self) -> None:
         ranges.integer("rows", self.rows, 1, 10**12)
         if self.total is not None:
             ranges.integer("total", self.total, self.rows, 10**15)
         ranges.between("window", self.window, 1, 10**7)
+        ranges.integer("bad_rows", self.bad_rows, 0, 1000)
 
 
 class Full(NamedTuple):
@@ -60,17 +64,35 @@ class Limiter:
         self._scope = f"{recipe}/{limits.window:g}"
         self._meter = meter
 
+    def full(self, principal: str) -> Full | None:
+        """The limit that leaves no room for a single row, so that nobody need look at a request; nothing is counted.
+        Raises StoreError."""
+        accounts = self._accounts(principal)
+        return self._full(accounts, self._meter.full(accounts, self._limits.window))
+
+    def charge(self, good: int, bad: int) -> int:
+        """The rows that a request of so many good and bad ones counts for."""
+        return good + bad * self._limits.bad_rows
+
     def take(self, principal: str, rows: int) -> Full | None:
         """Count the rows of a request, or say which limit they are over; then none is counted. Raises StoreError."""
+        accounts = self._accounts(principal)
+        return self._full(accounts, self._meter.take(accounts, rows, self._limits.window))
+
+    def _accounts(self, principal: str) -> list[Account]:
+        """The principal's own, first, and that of all together where there is one."""
         own = Account(f"{self._scope}/{PRINCIPAL}/{principal}", self._limits.rows)
         accounts = [own]
         if self._limits.total is not None:
             accounts.append(Account(f"{self._scope}/{TOTAL}", self._limits.total))
-        full = self._meter.take(accounts, rows, self._limits.window)
-        if full is None:
+        return accounts
+
+    @staticmethod
+    def _full(accounts: Sequence[Account], told: tuple[str, float] | None) -> Full | None:
+        if told is None:
             return None
-        name, seconds = full
-        return Full(PRINCIPAL if name == own.name else TOTAL, max(1, int(-(-seconds // 1))))
+        name, seconds = told
+        return Full(PRINCIPAL if name == accounts[0].name else TOTAL, max(1, int(-(-seconds // 1))))
 
 
 def named(principal: str | None) -> str | None:

@@ -37,6 +37,10 @@ class Spent(Protocol):
 class Meter(Protocol):
     """How many rows were taken; see defenses/limits.py."""
 
+    def full(self, accounts: Sequence[Account], window: float) -> tuple[str, float] | None:
+        """The first account without room for one row, and seconds until it may have some; nothing is counted. Raises
+        StoreError."""
+
     def take(self, accounts: Sequence[Account], rows: int, window: float) -> tuple[str, float] | None:
         """Count `rows` in every account, or in none of them: then the account that is full, and seconds until it may
         have room. Raises StoreError."""

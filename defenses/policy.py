@@ -238,8 +238,13 @@ class Policy:
             raise ValueError(f"graph: expected one that nothing else reads, got {self.gate.graph!r}")
 
     def _check_limits(self) -> None:
-        if self.limits is not None and self.limits.rows < self.max_rows:
+        if self.limits is None:
+            return
+        if self.limits.rows < self.max_rows:
             raise ValueError(f"rows: expected at least max_rows, {self.max_rows}, got {self.limits.rows}")
+        if self.limits.bad_rows * self.max_rows > self.limits.rows:
+            most = self.limits.rows // self.max_rows
+            raise ValueError(f"bad_rows: expected at most rows / max_rows, {most}, got {self.limits.bad_rows}")
 
     @property
     def _busy(self) -> set[str]:

@@ -15,6 +15,9 @@ A price is asked as an ALTCHA challenge in its deterministic mode: a secret coun
 from 0 until its key, derived from nonce, salt and counter, begins as the secret one does. What the server does for it
 is one derivation to ask and two HMACs to check, whatever the price. A solution is bound to the request's digest, to
 the policy and to the store's life, expires, and is admitted once; the paper's own code checks none of that.
+
+Prices of a request's rows add up. altcha counts in 32 bits, so a challenge asks for MOST_HASHES at most: a policy whose
+dearest row costs more is no policy, and a request whose rows do together is refused, and told to come in parts.
 """
 
 # ruff: noqa: N818 - the names read as events, which is what clients and metrics are told of
@@ -22,6 +25,7 @@ the policy and to the store's life, expires, and is admitted once; the paper's o
 from __future__ import annotations
 
 import hmac
+import math
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -40,6 +44,10 @@ MOST_HASHES = 2**31
 LONGEST_PAYLOAD = 8192
 ALGORITHMS = ("SHA-256", "SCRYPT")
 MOST_MEMORY = 2**30
+
+
+class TooDear(Exception):
+    """More work than one challenge may ask for."""
 
 
 class SolutionError(Exception):
@@ -107,6 +115,20 @@ class Work:
         at_level = reached - np.append(reached[1:], 0)
         return float(self.mean_benign / (rate * (at_level * 2.0 ** (self.step * levels)).sum()))
 
+    def dearest(self, rate: float) -> float:
+        """Hashes at the highest level, of such a gate."""
+        return self.base(rate) * 2.0 ** (self.step * (self.most // self.step))
+
+    def check(self, rate: float) -> None:
+        """Raise ValueError where no challenge can ask for a row's highest price: it would pay less than that."""
+        dearest = self.dearest(rate)
+        if dearest > MOST_HASHES:
+            most = self.mean_benign * MOST_HASHES / dearest
+            raise ValueError(
+                f"mean_benign: expected at most {_rounded_down(most)}, or the highest price of a row, {dearest:.4g} "
+                f"hashes, is above what a challenge may ask for, {MOST_HASHES}; got {self.mean_benign!r}"
+            )
+
     def of(self, tail: NDArray[np.float64], rate: float) -> NDArray[np.float64]:
         """The expected hashes of rows with these tail probabilities: (N,) to (N,), 0 above `rate` and for NaN."""
         with np.errstate(divide="ignore"):  # a tail of 0 is at the highest level
@@ -136,9 +158,14 @@ class Toll:
         self._clock = clock
 
     def challenge(self, digest: bytes, hashes: float) -> dict[str, Any]:
-        """What a client has to solve for the request with this digest: `hashes` attempts on average, at least 1 and at
-        most MOST_HASHES. Raises StoreError."""
-        expected = min(max(round(hashes), 1), MOST_HASHES)
+        """What a client has to solve for the request with this digest: `hashes` attempts on average, at least 1.
+
+        Raises TooDear above MOST_HASHES: a request that paid less than its rows do alone would be a discount. Raises
+        StoreError.
+        """
+        expected = max(round(hashes), 1)
+        if expected > MOST_HASHES:
+            raise TooDear
         made: dict[str, Any] = create_challenge(
             self._work.algorithm,
             self._work.cost,
@@ -180,3 +207,9 @@ class Toll:
             raise SolutionExpired
         if not self._store.spend(stated.nonce, stated.expires_at, stated.data["life"]):
             raise SolutionSpent
+
+
+def _rounded_down(value: float) -> str:
+    """Four digits of a positive number, and never more than it is."""
+    digits = 3 - math.floor(math.log10(value))
+    return f"{math.floor(value * 10.0**digits) / 10.0**digits:.4g}"

@@ -1,8 +1,10 @@
 """Many requests, one pipeline call: good rows side by side, answers back to each request in order.
 
-A request is counted before it is asked for, and refused as a whole where it is over a limit. A row that the gate keeps
-from the client becomes an error at its place. Where rows of a request want a proof of work, one challenge asks for the
-work of all of them; the request that comes again with its solution is answered whole.
+A request whose principal has no room for a row is refused before it is decoded. Others are counted, bad rows as well,
+before they are asked for, and refused as a whole where they are over a limit. A row that the gate keeps from the client
+becomes an error at its place. Where rows of a request want a proof of work, one challenge asks for the
+work of all of them; the request that comes again with its solution is answered whole. What no challenge may ask for is
+no discount: those rows are refused, and the client is told to send fewer.
 """
 
 from __future__ import annotations
@@ -14,10 +16,10 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from defenses.gate import OBSERVE, PROOF_OF_WORK, REJECT
-from defenses.limits import Limiter
+from defenses.limits import Full, Limiter
 from defenses.memory import StoreError
 from defenses.pipeline import Answers, Pipeline, StageError
-from defenses.work import SolutionError, SolutionExpired, SolutionInvalid, SolutionSpent
+from defenses.work import SolutionError, SolutionExpired, SolutionInvalid, SolutionSpent, TooDear
 from handlers import wire
 from handlers.errors import (
     ExpiredSolution,
@@ -29,6 +31,7 @@ from handlers.errors import (
     SpentSolution,
     StageFailed,
     StoreFailed,
+    TooMuchWork,
     WorkWanted,
     for_log,
 )
@@ -37,6 +40,7 @@ from handlers.wire import Rows
 _log = logging.getLogger(__name__)
 
 _STORE_FAILED = "proof of work cannot be asked for or checked now; try again later"
+_TOO_MUCH_WORK = "the rows of this request cost more work together than one challenge may ask for; send fewer rows"
 _UNCOUNTED = "rows cannot be counted now; try again later"
 _SUSPECT = (OBSERVE, REJECT, PROOF_OF_WORK)
 _REFUSED: dict[type[SolutionError], type[SolutionRefused]] = {
@@ -84,22 +88,42 @@ class Reply(NamedTuple):
     suspects: tuple[Suspect, ...] = ()
 
 
+def unread(principal: str, limiter: Limiter | None, *, open_: bool) -> RequestError | None:
+    """What a principal's request is refused with before anyone looks at it: there is room for no row. open_: see
+    `limited`, which has the last word on all others."""
+    if limiter is None:
+        return None
+    try:
+        reached = limiter.full(principal)
+    except StoreError as error:
+        _log.error("store: %s", for_log(error))
+        return None if open_ else StoreFailed(_UNCOUNTED)
+    return None if reached is None else _over(reached)
+
+
 def limited(rows: Rows, principal: str, limiter: Limiter | None, *, open_: bool) -> tuple[Rows, str | None]:
     """The request as it is answered, counted for its principal or refused as a whole, and which limit that was.
 
-    open_: requests that the store cannot count pass, as "unchecked". Nothing is counted where no row is good.
+    open_: requests that the store cannot count pass, as "unchecked".
     """
-    if limiter is None or not len(rows.images):
+    if limiter is None:
+        return rows, None
+    charge = limiter.charge(len(rows.images), sum(error.unreadable for error in rows.errors.values()))
+    if not charge:
         return rows, None
     try:
-        full = limiter.take(principal, len(rows.images))
+        full = limiter.take(principal, charge)
     except StoreError as error:
         _log.error("store: %s", for_log(error))
         return (rows, "unchecked") if open_ else (rows.as_refused(StoreFailed(_UNCOUNTED)), None)
     if full is None:
         return rows, None
+    return rows.as_refused(_over(full)), full.limit
+
+
+def _over(full: Full) -> RateLimited:
     told = f"enough rows were asked for now; try again in {full.seconds} s"
-    return rows.as_refused(RateLimited(told, limit=full.limit, seconds=full.seconds)), full.limit
+    return RateLimited(told, limit=full.limit, seconds=full.seconds)
 
 
 def admitted(rows: Rows, solution: str | None, till: Till | None) -> Rows:
@@ -195,5 +219,7 @@ def _priced(
     except StoreError as error:
         _log.error("store: %s", for_log(error))
         return None, {place: StoreFailed(_STORE_FAILED, row=place) for place in owing}
+    except TooDear:
+        return None, {place: TooMuchWork(_TOO_MUCH_WORK, row=place) for place in owing}
     wanted = "this row is answered once the request's challenge is solved"
     return challenge, {place: WorkWanted(wanted, row=place) for place in owing}

@@ -7,6 +7,7 @@
       SolutionRefused 403           a proof of work that pays for nothing
         InvalidSolution, ExpiredSolution, SpentSolution
       TooManyRows 413
+      TooMuchWork 413               the rows that must pay cost more together than one challenge may ask for
       UnsupportedContent 415
       WorkWanted 428                the row is answered for a proof of work
       RateLimited 429               enough rows were asked for now
@@ -29,10 +30,12 @@ from typing import ClassVar
 
 
 class RequestError(Exception):
-    """`row` is the index of the row at fault in its request; None where the request as a whole is."""
+    """`row` is the index of the row at fault in its request; None where the request as a whole is. `unreadable`: it is
+    the client's fault, was found by looking at what the client sent, and counts against its limits."""
 
     status: ClassVar[int]
     code: ClassVar[str]
+    unreadable: ClassVar[bool] = False
 
     def __init__(self, message: str, *, row: int | None = None) -> None:
         super().__init__(message)
@@ -42,6 +45,7 @@ class RequestError(Exception):
 
 class BadRequest(RequestError):
     status = 400
+    unreadable = True
 
 
 class Undecodable(BadRequest):
@@ -76,6 +80,7 @@ class BadPrincipal(BadRequest):
     """A principal's header that can be none of a gateway's."""
 
     code = "bad_principal"
+    unreadable = False  # nothing was looked at, and it is nobody's
 
 
 class Rejected(RequestError):
@@ -102,11 +107,18 @@ class SpentSolution(SolutionRefused):
 class TooManyRows(RequestError):
     status = 413
     code = "too_many_rows"
+    unreadable = True
+
+
+class TooMuchWork(RequestError):
+    status = 413
+    code = "too_much_work"
 
 
 class UnsupportedContent(RequestError):
     status = 415
     code = "unsupported_content_type"
+    unreadable = True
 
 
 class WorkWanted(RequestError):

@@ -60,19 +60,15 @@ class TorchWarden:
         """One body for each request of the batch, in order; status and headers go through the context."""
         started = perf_counter()
         asked, described = [], set()
+        seconds = {"decode": 0.0, **({} if self._limiter is None else {"limit": 0.0})}
+        over: Counter[str] = Counter()
         for index, row in enumerate(data):
             headers, body = _headers(context, index), row.get("body")
             # TorchServe describes without a body; beside one, the header is a client's and means nothing
             if headers.get("describe") == "True" and not body:
                 described.add(index)
             else:
-                asked.append(self._read(headers, body))
-        seconds = {"decode": perf_counter() - started}
-        over: Counter[str] = Counter()
-        if self._limiter is not None:
-            begun = perf_counter()
-            asked = [self._limited(request, over) for request in asked]
-            seconds["limit"] = perf_counter() - begun
+                asked.append(self._read(headers, body, over, seconds))
         if self._toll is not None:
             begun = perf_counter()
             asked = [
@@ -111,12 +107,35 @@ class TorchWarden:
     def _description(self) -> batch.Reply:
         return batch.Reply(HTTPStatus.OK, orjson.dumps(self.describe_handle()), ())
 
-    def _read(self, headers: Mapping[str, str], body: Any) -> Request:
-        rows = self._decode(body, headers.get("content-type", ""))
+    def _read(self, headers: Mapping[str, str], body: Any, over: Counter[str], seconds: dict[str, float]) -> Request:
+        """One request, counted for its principal, and decoded only where that has room for a row.
+
+        What is over a limit is counted in `over`: its rows, or 1 where nobody looked. Times are added to `seconds`.
+        """
         principal = named(headers.get(self._policy.principal_header.lower()))
+        solution = headers.get(wire.SOLUTION.lower())
+        begun = perf_counter()
+        refusal = self._unread(principal)
+        checked = perf_counter()
+        if refusal is None:
+            decoded = self._decode(body, headers.get("content-type", ""))
+            request = Request(decoded, decoded, principal or SHARED, solution)
+        else:
+            if isinstance(refusal, RateLimited):
+                over[refusal.limit] += 1
+            request = Request(wire.Rows.refused(refusal, self._policy.input), None, principal or SHARED, solution)
+        read = perf_counter()
+        request = self._limited(request, over)
+        seconds["decode"] += read - checked
+        if self._limiter is not None:
+            seconds["limit"] += checked - begun + perf_counter() - read
+        return request
+
+    def _unread(self, principal: str | None) -> RequestError | None:
+        """What a request of `principal` is refused with before anyone looks at it."""
         if principal is None:
-            rows = rows.as_refused(BadPrincipal("the gateway's header with the principal holds no name"))
-        return Request(rows, rows, principal or SHARED, headers.get(wire.SOLUTION.lower()))
+            return BadPrincipal("the gateway's header with the principal holds no name")
+        return batch.unread(principal, self._limiter, open_=self._policy.on_stage_error == "open")
 
     def _decode(self, body: Any, content_type: str) -> wire.Rows:
         try:
@@ -136,7 +155,7 @@ class TorchWarden:
         open_ = self._policy.on_stage_error == "open"
         rows, limit = batch.limited(request.rows, request.principal, self._limiter, open_=open_)
         if limit is not None:
-            over[limit] += len(request.rows.images)
+            over[limit] += len(request.rows.images) + len(request.rows.errors)
         return request._replace(rows=rows)
 
     def _audit(
@@ -158,12 +177,14 @@ class TorchWarden:
             }
             for suspect in reply.suspects:
                 judged = {"decision": suspect.decision, "score": suspect.score, "tail": suspect.tail}
-                told = audit.digest(request.rows.images[suspect.image])
-                lines.append({**common, "row": suspect.row, "rows": 1, **judged, "digest": told})
+                image = audit.digest(request.rows.images[suspect.image])
+                lines.append({**common, "row": suspect.row, "rows": 1, **judged, "digest": image})
             for code in refusals:
                 judged = {"decision": code, "score": None, "tail": None}
-                told = request.decoded.digest.hex()
-                lines.append({**common, "row": None, "rows": len(request.decoded.images), **judged, "digest": told})
+                decoded = request.decoded
+                rows = None if decoded is None else len(decoded.images) + len(decoded.errors)
+                told = None if decoded is None else decoded.digest.hex()
+                lines.append({**common, "row": None, "rows": rows, **judged, "digest": told})
         if not lines:
             return {}
         return {"written" if self._audit_log.write(lines) else "failed": len(lines)}

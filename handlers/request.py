@@ -8,10 +8,10 @@ from handlers.wire import Rows
 
 
 class Request(NamedTuple):
-    """rows: what is to be answered. decoded: what the request held, before limits and solutions left none of it.
-    principal: who asks. solution: of a challenge, where the request brings one."""
+    """rows: what is to be answered. decoded: what the request held, before limits and solutions left none of it;
+    None where nobody looked. principal: who asks. solution: of a challenge, where the request brings one."""
 
     rows: Rows
-    decoded: Rows
+    decoded: Rows | None
     principal: str
     solution: str | None

@@ -11,7 +11,10 @@ refused. An empty store is a new life; so is a Redis process that has started an
 its last answers, and an SQLite file once the clock was set back by more than GRACE_S, since it forgets by the clock.
 Rows taken are only worth a window: what is lost of them is a limit that begins anew.
 
-Redis counts a window by its own clock, so that the machines' clocks need not agree about slots.
+A clock is read under the store's lock, never before it: whoever read it first and then waited would count its rows into
+a slot gone by, where those that others took meanwhile are not seen. SQLite's is read inside the transaction that
+writes. Redis counts a window by its own clock, inside the script, so that the machines' clocks need not agree either.
+(What Redis is told of a solution is for how long it must be remembered: time spent on the way only adds to that.)
 """
 
 from __future__ import annotations
@@ -98,11 +101,13 @@ class SqliteStore:
 
     def life(self) -> str:
         """See defenses.memory.Spent."""
-        now = self._clock()
         try:
             with self._lock, self._connection:
                 ((life, latest),) = self._connection.execute("SELECT life, latest FROM lives").fetchall()
-                return str(life) if now >= latest - GRACE_S else self._new_life(now)
+                if self._clock() >= latest - GRACE_S:
+                    return str(life)
+                self._connection.execute("BEGIN IMMEDIATE")
+                return self._new_life(self._clock())
         except sqlite3.Error as error:
             raise StoreError(f"the SQLite store failed: {type(error).__name__}: {error}") from error
 
@@ -116,10 +121,10 @@ class SqliteStore:
 
     def spend(self, nonce: str, expires: float, life: str) -> bool:
         """See defenses.memory.Spent."""
-        now = self._clock()
         try:
             with self._lock, self._connection:
                 self._connection.execute("BEGIN IMMEDIATE")
+                now = self._clock()
                 ((latest,),) = self._connection.execute("SELECT latest FROM lives").fetchall()
                 if now < latest - GRACE_S:
                     self._new_life(now)
@@ -133,14 +138,27 @@ class SqliteStore:
         except sqlite3.Error as error:
             raise StoreError(f"the SQLite store failed: {type(error).__name__}: {error}") from error
 
+    def full(self, accounts: Sequence[Account], window: float) -> tuple[str, float] | None:
+        """See defenses.memory.Meter."""
+        try:
+            with self._lock:
+                for name, most in accounts:
+                    taken = self._connection.execute("SELECT slot, rows FROM taken WHERE account = ?", [name])
+                    seconds = full_for(dict(taken.fetchall()), 1, most, now=self._clock(), window=window)
+                    if seconds is not None:
+                        return name, seconds
+                return None
+        except sqlite3.Error as error:
+            raise StoreError(f"the SQLite store failed: {type(error).__name__}: {error}") from error
+
     def take(self, accounts: Sequence[Account], rows: int, window: float) -> tuple[str, float] | None:
         """See defenses.memory.Meter."""
-        now = self._clock()
-        number = slot(now, window)
-        expires = (number + SLOTS + 1) * window / SLOTS
         try:
             with self._lock, self._connection:
                 self._connection.execute("BEGIN IMMEDIATE")
+                now = self._clock()
+                number = slot(now, window)
+                expires = (number + SLOTS + 1) * window / SLOTS
                 self._connection.execute("DELETE FROM taken WHERE expires < ?", [now])
                 for name, most in accounts:
                     taken = self._connection.execute("SELECT slot, rows FROM taken WHERE account = ?", [name])
@@ -198,6 +216,24 @@ class RedisStore:
         seconds = max(1, int(expires - self._clock()) + GRACE_S)
         told = self._together(lambda pipe: pipe.set(f"{self.PREFIX}spent:{nonce}", 1, nx=True, ex=seconds))
         return bool(told[-1]) and self._life(told) == life
+
+    def full(self, accounts: Sequence[Account], window: float) -> tuple[str, float] | None:
+        """See defenses.memory.Meter."""
+
+        def ask() -> list[Any]:
+            with self._redis.pipeline(transaction=True) as pipe:
+                pipe.time()
+                for name, _ in accounts:
+                    pipe.hgetall(f"{self.PREFIX}rows:{name}")
+                return list(pipe.execute())
+
+        (whole, millionths), *told = self._answer(ask)
+        for (name, most), rows in zip(accounts, told, strict=True):
+            taken = {int(number): int(count) for number, count in rows.items()}
+            seconds = full_for(taken, 1, most, now=whole + millionths / 1e6, window=window)
+            if seconds is not None:
+                return name, seconds
+        return None
 
     def take(self, accounts: Sequence[Account], rows: int, window: float) -> tuple[str, float] | None:
         """See defenses.memory.Meter."""

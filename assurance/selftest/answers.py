@@ -13,7 +13,7 @@ import numpy as np
 from assurance.selftest.checks import Subject, absent, judged, shown, untried
 from evaluation import payment
 from handlers import wire
-from handlers.errors import ExpiredSolution, InvalidSolution, Rejected, SpentSolution, WorkWanted
+from handlers.errors import ExpiredSolution, InvalidSolution, Rejected, SpentSolution, TooMuchWork, WorkWanted
 from report.rows.selftest import Finding
 
 # of the images that a thief would send, the share that a gate must act upon
@@ -151,6 +151,31 @@ def coarse_prices(subject: Subject) -> Iterator[Finding]:
         f"at most {levels} prices, no score",
         f"{len(prices)} prices{', ' + ', '.join(sorted(words)) if words else ''}",
         ok=0 < len(prices) <= levels and not words,
+    )
+
+
+def full_price(subject: Subject) -> Iterator[Finding]:
+    """The dearest of a thief's images, and as many copies of it as a request may hold: no discount for many."""
+    if subject.stage("gate").get("action") != "proof-of-work":
+        yield absent("full-price", subject.name, "the policy asks for no work")
+        return
+    asked = [(image[np.newaxis], _alone(subject, image[np.newaxis], "price").body) for image in subject.thieving]
+    told = [(row, challenge) for row, body in asked if (challenge := wire.decode_challenge(body)) is not None]
+    if not told:
+        yield untried("full-price", subject.name, "no image of a thief's is charged")
+        return
+    row, challenge = max(told, key=lambda charged: payment.price(charged[1]))
+    one, many = payment.price(challenge), subject.max_rows
+    reply = _alone(subject, np.repeat(row, many, axis=0), "price")
+    together = wire.decode_challenge(reply.body)
+    least = many * (one - 0.5)  # what is told of one row is rounded
+    yield judged(
+        "full-price",
+        subject.name,
+        f"{many} copies of an image that costs {one:.0f} hashes",
+        f"{least:.0f} hashes or more, or {TooMuchWork.status} {TooMuchWork.code}",
+        shown(reply) if together is None else f"{payment.price(together):.0f} hashes",
+        ok=reply.code == TooMuchWork.code or (together is not None and payment.price(together) >= least),
     )
 
 

@@ -11,10 +11,12 @@ import numpy as np
 
 from assurance.selftest.checks import Subject, absent, judged, shown, untried
 from assurance.selftest.service import Reply
+from handlers import wire
 from handlers.errors import RateLimited
 from report.rows.selftest import Finding
 
 CONTROL = "limits"
+EARLY = "limits-before-work"
 REFUSAL = f"{RateLimited.status} {RateLimited.code}"
 # rows that a limit may have for the self-test to ask for that many
 MOST_ROWS = 20_000
@@ -31,7 +33,8 @@ def limits(subject: Subject) -> Iterator[Finding]:
     """Good rows, as fast as they go, until there were enough."""
     table = subject.stage("limits")
     if not table:
-        yield absent(CONTROL, subject.name, "the policy has no limits")
+        for control in (CONTROL, EARLY):
+            yield absent(control, subject.name, "the policy has no limits")
         return
     own, total, window = int(table["rows"]), table.get("total"), float(table.get("window", 60.0))
     most = max(own, total or 0)
@@ -72,22 +75,24 @@ def limits(subject: Subject) -> Iterator[Finding]:
             ok=other.status == 200,
         )
     counted = subject.service.reached(
-        "torchwarden_limited_rows_total", before + subject.max_rows, ModelName=subject.name, limit="principal"
+        "torchwarden_limited_rows_total", before + 1, ModelName=subject.name, limit="principal"
     )
     yield judged(
         CONTROL,
         subject.name,
         "a look at the metrics",
-        f"{subject.max_rows} rows over the limit `principal`",
+        "a row or more over the limit `principal`",
         f"{counted - before:.0f}",
-        ok=counted - before >= subject.max_rows,
+        ok=counted - before >= 1,
     )
+    yield from _unread(subject, principal)
     if total is not None:
         yield from _together(subject, int(total), own, window, already=first.rows)
     wait = math.ceil(float(first.last.headers.get("Retry-After", window)))
     time.sleep(wait + (window * 13 / 12 if total is not None else 0) + 0.1)
     later = subject.service.rows(subject.name, subject.good, principal=principal, patient=False)
     yield judged(CONTROL, subject.name, "the same principal's row, later", "200", shown(later), ok=later.status == 200)
+    yield from _spoiled(subject, own, int(table.get("bad_rows", 1)), window)
 
 
 def _together(subject: Subject, total: int, own: int, window: float, *, already: int) -> Iterator[Finding]:
@@ -114,6 +119,50 @@ def _together(subject: Subject, total: int, own: int, window: float, *, already:
         f"{REFUSAL} at {total} rows at most",
         f"{shown(last)} after {taken} rows, {counted - before:.0f} over the limit `total`",
         ok=last.code == RateLimited.code and taken <= total and counted > before,
+    )
+
+
+def _unread(subject: Subject, principal: str) -> Iterator[Finding]:
+    """What no decoder could read, of a principal that is over its limit: whoever decodes first says so, with a 400."""
+    full = _filled(subject, principal)
+    reply = subject.service.ask(subject.name, b"no row", wire.RAW, principal=principal, patient=False)
+    sent = "a body without a row, of that principal"
+    yield judged(EARLY, subject.name, sent, REFUSAL, shown(reply), ok=full and reply.code == RateLimited.code)
+
+
+def _filled(subject: Subject, principal: str) -> bool:
+    """Use up what is left of a principal's limit, row by row; whether it is used up."""
+    for _ in range(subject.max_rows):
+        reply = subject.service.rows(subject.name, subject.good, principal=principal, patient=False)
+        if reply.code == RateLimited.code:
+            return True
+    return False
+
+
+def _spoiled(subject: Subject, own: int, bad_rows: int, window: float) -> Iterator[Finding]:
+    """Rows that cannot be answered, as fast as they go: they count, too."""
+    if not bad_rows:
+        yield untried(EARLY, subject.name, "bad rows count for nothing (bad_rows = 0)")
+        return
+    principal = subject.service.principal("spoiler")
+    body = wire.encode_rows(np.full_like(np.repeat(subject.good, subject.max_rows, axis=0), np.nan), wire.RAW)
+    began, rows = time.monotonic(), 0
+    reply = Reply(0)
+    while rows * bad_rows <= 2 * own:
+        reply = subject.service.ask(subject.name, body, wire.RAW, principal=principal, patient=False)
+        if reply.code == RateLimited.code:
+            break
+        rows += subject.max_rows
+    if reply.code != RateLimited.code and time.monotonic() - began > window:
+        yield untried(EARLY, subject.name, f"{rows} bad rows took longer than the limit's window, {window:g} s")
+        return
+    yield judged(
+        EARLY,
+        subject.name,
+        f"one principal's bad rows, {subject.max_rows} a request",
+        f"{REFUSAL} after {own // bad_rows} rows at most",
+        f"{shown(reply)} after {rows} rows",
+        ok=reply.code == RateLimited.code and rows * bad_rows <= own,
     )
 
 

@@ -23,6 +23,13 @@ class Memory:
         self.now = 1000.0
         self.taken: dict[str, Counter[int]] = {}
 
+    def full(self, accounts: Sequence[Account], window: float) -> tuple[str, float] | None:
+        for name, most in accounts:
+            seconds = full_for(self.taken.get(name, Counter()), 1, most, now=self.now, window=window)
+            if seconds is not None:
+                return name, seconds
+        return None
+
     def take(self, accounts: Sequence[Account], rows: int, window: float) -> tuple[str, float] | None:
         for name, most in accounts:
             seconds = full_for(self.taken.get(name, Counter()), rows, most, now=self.now, window=window)
@@ -115,6 +122,8 @@ def test_what_names_a_principal(value: str | None, principal: str | None) -> Non
         ({"rows": 15}, "limits: rows: expected at least max_rows, 16, got 15"),
         ({"rows": 20, "total": 19}, "limits: total: expected an integer from 20 .*, got 19"),
         ({"rows": 20, "window": 0.5}, "limits: window: expected a number from 1 to .*, got 0.5"),
+        ({"rows": 20, "bad_rows": -1}, "limits: bad_rows: expected an integer from 0 to 1000, got -1"),
+        ({"rows": 40, "bad_rows": 3}, "limits: bad_rows: expected at most rows / max_rows, 2, got 3"),
         ({"rows": 20, "per": 1}, "limits: unknown key 'per'"),
         ({}, "limits: missing key 'rows'"),
     ],
@@ -144,3 +153,22 @@ def test_a_store_with_credentials_is_refused_and_not_quoted() -> None:
         with pytest.raises(PolicyError, match=r"store: expected redis://HOST.*\$TORCHWARDEN_STORE") as caught:
             Policy.parse(section(store=wrong))
         assert "hunter2" not in str(caught.value)
+
+
+def test_an_account_is_full_where_no_row_fits_and_looking_counts_nothing() -> None:
+    limit = limiter(Memory())
+    assert limit.take("acme", 9) is None
+    for _ in range(20):
+        assert limit.full("acme") is None
+    assert limit.take("acme", 1) is None
+    assert limit.full("acme") == Full(PRINCIPAL, 65)
+    assert limit.take("other", 10) is None
+    assert limit.full("third") is None
+    assert limit.take("third", 5) is None
+    assert limit.full("fourth") == Full(TOTAL, 65)
+
+
+def test_bad_rows_are_charged_as_the_policy_says() -> None:
+    assert limiter(Memory()).charge(3, 2) == 5
+    assert limiter(Memory(), bad_rows=0).charge(3, 2) == 3
+    assert limiter(Memory(), bad_rows=4).charge(3, 2) == 11

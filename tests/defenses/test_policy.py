@@ -270,6 +270,10 @@ THRESHOLD = CALIBRATION["thresholds"][0]
             {"action": "proof-of-work", "work": {"mean_benign": 0}},
             r"work: mean_benign: expected a number above 0, at most .*, got 0",
         ),
+        (
+            {"action": "proof-of-work", "work": {"mean_benign": 1e5}},
+            r"work: mean_benign: expected at most 6553, or the highest price of a row, 3\.277e\+10 hashes, .* got 1000",
+        ),
         ({"form": "paper"}, r"calibration: expected centres 0 and spreads 1, 'paper' has no others, got \(\(-4\.0, "),
         ({"calibration": None}, r"calibration: expected a table, got None"),
     ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import time
 from collections.abc import Callable
 from typing import Any
@@ -21,6 +22,7 @@ from defenses.work import (
     SolutionInvalid,
     SolutionSpent,
     Toll,
+    TooDear,
     Work,
 )
 
@@ -162,8 +164,25 @@ def test_the_mean_number_of_attempts_is_the_price() -> None:
     assert free.counter == 0
 
 
-def test_a_price_beyond_the_counter_is_the_most_that_can_be_asked() -> None:
-    assert toll().challenge(DIGEST, 1e15)["parameters"]["data"]["hashes"] == MOST_HASHES
+def test_what_no_challenge_may_ask_for_is_no_discount() -> None:
+    assert toll().challenge(DIGEST, MOST_HASHES)["parameters"]["data"]["hashes"] == MOST_HASHES
+    for hashes in (MOST_HASHES + 1, 1e15):
+        with pytest.raises(TooDear):
+            toll().challenge(DIGEST, hashes)
+
+
+def test_a_row_that_costs_more_than_a_challenge_may_ask_for_is_refused_with_the_price_that_works() -> None:
+    """With the defaults and a rate of 1 %, the dearest row costs 4096 / 0.0125 times mean_benign."""
+    with pytest.raises(ValueError, match=r"mean_benign: expected at most 6553, or the highest price .* got 10000\.0"):
+        Work(mean_benign=10_000.0).check(0.01)
+    largest = Work(mean_benign=6553.0)
+    largest.check(0.01)
+    assert MOST_HASHES * 0.999 < largest.dearest(0.01) <= MOST_HASHES
+    assert largest.of(np.array([0.0]), 0.01)[0] == largest.dearest(0.01)
+    for rate in (0.5, 0.01, 1e-4, 3e-7):
+        with pytest.raises(ValueError, match="expected at most") as caught:
+            Work(mean_benign=1e9, exponent=0.9, most=30).check(rate)
+        Work(float(re.findall(r"at most ([0-9.e+-]+),", str(caught.value))[0]), exponent=0.9, most=30).check(rate)
 
 
 def test_scrypt_is_asked_with_its_memory() -> None:

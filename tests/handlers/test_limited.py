@@ -103,8 +103,67 @@ def test_workers_of_one_instance_and_policies_of_one_recipe_count_together(made:
     assert second.ask(of("acme", images(9)))[0][0] == 429
 
 
-def test_only_good_rows_are_counted(made: Make) -> None:
-    worker = made(limits={"rows": 16, "window": 60})
+def test_a_full_principal_is_refused_before_anyone_looks_at_its_request(
+    made: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = made()
+    decoded = []
+    real = wire.decode
+    monkeypatch.setattr(wire, "decode", lambda *args, **more: decoded.append(1) or real(*args, **more))
+    told = worker.ask(of("acme", images(16)), of("acme", images(4)), of("acme", images(1)), of("other", images(1)))
+    assert [status for status, _ in told] == [200, 200, 429, 200]
+    assert len(decoded) == 3, "even where the limit was reached in the same batch"
+    headers, _ = of("acme", images(1))
+    status, body = worker.ask((headers, bytearray(b"no row at all")))[0]
+    assert (status, body["error"]["code"], body["error"]["row"]) == (429, "rate_limited", None)
+    assert int(worker.context.sent[0]["Retry-After"]) > 55
+    assert len(decoded) == 3
+    assert worker.context.counts["limited_rows_total"].counted == {"principal": 2}, "1 for what nobody counted"
+    assert [(line["decision"], line["rows"], line["digest"]) for line in audited(tmp_path)] == [
+        ("rate_limited", None, None)
+    ] * 2
+
+
+def test_where_all_together_are_full_nobody_is_decoded(made: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    worker = made()
+    for name, count in (("a", 16), ("b", 14)):
+        assert worker.ask(of(name, images(count)))[0][0] == 200
+    monkeypatch.setattr(wire, "decode", None)
+    assert worker.ask(of("c", images(1)))[0][0] == 429
+    assert worker.context.counts["limited_rows_total"].counted == {"total": 1}
+
+
+def test_a_principal_that_is_none_is_not_decoded(made: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    worker = made()
+    monkeypatch.setattr(wire, "decode", None)
+    assert worker.ask(of("a b", images(1)))[0][1]["error"]["code"] == "bad_principal"
+
+
+def test_bad_rows_count_as_good_ones_do(made: Make) -> None:
+    worker = made()
+    spoiled = images(16)
+    spoiled[:12] = 7
+    assert worker.ask(of("acme", spoiled))[0][0] == 200
+    garbage = {"content-type": "image/png", "torchwarden-principal": "acme"}
+    for _ in range(2):
+        assert worker.ask((garbage, bytearray(b"none")))[0][0] == 400
+    assert worker.ask(({**garbage, "content-type": "text/html"}, bytearray(b"none")))[0][0] == 415
+    assert worker.ask(of("acme", np.zeros((17, *images(1).shape[1:]), np.float32)))[0][0] == 413
+    assert worker.ask((garbage, bytearray(b"none")))[0][0] == 429
+    assert worker.ask(of("other", images(10)))[0][0] == 200, "all of it was counted for all together as well"
+    assert worker.ask(of("third", images(1)))[0][0] == 429
+
+
+def test_bad_rows_may_count_for_more(made: Make) -> None:
+    worker = made(limits={"rows": 96, "window": 60, "bad_rows": 6})
+    spoiled = images(16)
+    spoiled[:] = 7
+    assert worker.ask(of("acme", spoiled))[0][0] == 400
+    assert worker.ask(of("acme", images(1)))[0][0] == 429
+
+
+def test_where_bad_rows_count_for_nothing_only_good_ones_do(made: Make) -> None:
+    worker = made(limits={"rows": 16, "window": 60, "bad_rows": 0})
     spoiled = images(16)
     spoiled[:12] = 7
     for _ in range(4):
@@ -156,6 +215,15 @@ def test_where_rows_cannot_be_counted_nobody_is_answered_unless_the_policy_says_
     assert body["error"]["message"] == "rows cannot be counted now; try again later"
     assert open_.ask(of("acme", images(2)))[0][0] == 200
     assert open_.context.counts["limited_rows_total"].counted == {"unchecked": 2}
+
+
+def test_a_store_that_fails_between_the_look_and_the_count_answers_nobody(
+    made: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = made(store="redis://127.0.0.1:1/0")
+    monkeypatch.setattr(worker.handler._limiter, "full", lambda principal: None)
+    status, body = worker.ask(of("acme", images(2)))[0]
+    assert (status, body["error"]["code"]) == (503, "store_failed")
 
 
 @pytest.mark.parametrize(("action", "status"), [("observe", 200), ("reject", 403), ("proof-of-work", 428)])

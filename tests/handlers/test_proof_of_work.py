@@ -17,7 +17,7 @@ from handlers import wire
 from handlers.errors import LoadError
 from handlers.store import SqliteStore
 from tests.defenses.policies import routed, section
-from tests.handlers.archives import ENVIRON, KEY, gate, write_archive
+from tests.handlers.archives import ENVIRON, KEY, WORK, gate, write_archive
 from tests.handlers.worker import SHAPE, Worker, request
 
 # distances from gray: S = 20 a^2 is 0.2, 1.25, 1.46 and 5
@@ -110,6 +110,24 @@ def test_one_challenge_asks_for_all_rows_of_a_request_and_the_rest_are_answered(
     assert worker.ask(with_solution(pixels, payload)) == [(200, everything)]
     assert worker.context.counts["rows_total"].counted == {"answer": 2, "proof-of-work": 2, "paid": 4}
     assert sum(worker.context.counts["scores_total"].counted.values()) == 4, "what is paid for is not scored"
+
+
+def test_rows_that_cost_more_together_than_can_be_asked_for_are_refused_and_none_gets_a_discount(made: Make) -> None:
+    """160 hashes the dearest in the fixture's policy; here as many as a challenge may ask for one and a half times."""
+    worker = made(work={"mean_benign": WORK["mean_benign"] * 2**31 / 160 / 1.5})
+    one, two = rows(HIGHEST), rows(HIGHEST, BENIGN, HIGHEST)
+    ((status, body),) = worker.ask(request(one))
+    assert (status, price(body["challenge"])) == (428, round(2**31 / 1.5))
+    ((status, body),) = worker.ask(request(two))
+    assert (status, "challenge" in body) == (200, False)
+    assert "label" in body["predictions"][1], "a row that is free is answered whatever stands beside it"
+    for place in (0, 2):
+        error = body["predictions"][place]["error"]
+        assert (error["code"], error["row"]) == ("too_much_work", place)
+        assert error["message"].endswith("than one challenge may ask for; send fewer rows")
+    ((status, body),) = worker.ask(request(two[[0, 2]]))
+    assert (status, set(body), body["error"]["code"]) == (413, {"error"}, "too_much_work")
+    assert worker.context.counts["work_total"].counted == {"issued": 1}
 
 
 def test_a_bad_row_beside_one_that_must_pay(made: Make) -> None:

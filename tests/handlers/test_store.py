@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import itertools
 import socket
+import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -17,7 +19,7 @@ from typing import Any
 import pytest
 
 from assurance.redis_server import RedisServer
-from defenses.limits import SLOTS
+from defenses.limits import SLOTS, slot
 from defenses.memory import Account, StoreError
 from handlers.errors import LoadError
 from handlers.store import FILE, GRACE_S, TIMEOUT_S, RedisStore, SqliteStore, open_store
@@ -286,6 +288,20 @@ def test_rows_are_taken_in_every_account_or_in_none(store: Any) -> None:
     assert store.take([Account("other", 10)], 8, 60.0) is None, "the refused three were counted nowhere"
 
 
+def test_whether_an_account_is_full_is_told_without_counting(store: Any) -> None:
+    own, total = Account("own", 3), Account("total", 5)
+    assert store.full([own, total], 60.0) is None
+    assert store.take([own, total], 2, 60.0) is None
+    for _ in range(5):
+        assert store.full([own, total], 60.0) is None
+    assert store.take([own, total], 1, 60.0) is None
+    name, seconds = store.full([own, total], 60.0)
+    assert name == "own"
+    assert 55 < seconds <= 65
+    assert store.take([Account("other", 3), total], 2, 60.0) is None
+    assert store.full([Account("third", 3), total], 60.0)[0] == "total"
+
+
 def test_a_window_ends(store: Any) -> None:
     account = [Account("brief", 5)]
     assert store.take(account, 5, 1.0) is None
@@ -299,6 +315,111 @@ def test_many_threads_take_no_more_than_there_is(store: Any) -> None:
     with ThreadPoolExecutor(16) as pool:
         told = list(pool.map(lambda _: store.take([Account("own", 100)], 3, 60.0), range(100)))
     assert sum(each is None for each in told) == 33
+
+
+def holding(path: Path, seconds: float) -> threading.Thread:
+    """Hold the file's lock, as a process does that has been put to sleep within its transaction."""
+    held = threading.Event()
+
+    def hold() -> None:
+        connection = sqlite3.connect(path)
+        connection.execute("BEGIN IMMEDIATE")
+        held.set()
+        time.sleep(seconds)
+        connection.rollback()
+        connection.close()
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    assert held.wait(5)
+    return thread
+
+
+def test_sqlite_reads_the_clock_when_it_has_the_lock_and_not_before(tmp_path: Path) -> None:
+    """Rows that waited for the lock are counted when they are taken: a window that begins there holds no more."""
+    clock = Clock()
+    store = SqliteStore(tmp_path / FILE, clock=lambda: clock.now)
+    life = store.life()
+    for ask in (lambda: store.take([Account("own", 5)], 5, 60.0), lambda: store.spend("a", 1300.0, life)):
+        thread = holding(tmp_path / FILE, 0.2)
+        with ThreadPoolExecutor(1) as pool:
+            asked = pool.submit(ask)
+            time.sleep(0.1)
+            clock.now += 30.0  # while it waits
+            asked.result(5)
+        thread.join()
+    assert store._connection.execute("SELECT slot FROM taken").fetchone() == (slot(1030.0, 60.0),)
+    assert store._connection.execute("SELECT latest FROM lives").fetchone() == (1060.0,)
+    store.close()
+
+
+TAKER = """
+import random
+import sqlite3
+import sys
+import time
+from pathlib import Path
+from defenses.memory import Account
+from handlers.store import RedisStore, SqliteStore
+where, seed, window, most = sys.argv[1], int(sys.argv[2]), float(sys.argv[3]), int(sys.argv[4])
+chance, read = random.Random(seed), [0.0]
+def clock():
+    read[0] = time.time()
+    return read[0]
+sqlite = not where.startswith("redis://")
+store = SqliteStore(Path(where), clock=clock) if sqlite else RedisStore(where)
+other = sqlite3.connect(where, timeout=5) if sqlite else None
+print("ready", flush=True)
+end = float(sys.stdin.readline())
+while time.time() < end:
+    if other is not None and chance.random() < 0.1:
+        other.execute("BEGIN IMMEDIATE")
+        time.sleep(chance.uniform(0, window / 2))
+        other.rollback()
+    rows, began = chance.randint(1, 7), time.time()
+    if store.take([Account("own", most)], rows, window) is None:
+        print(began, read[0], time.time(), rows, flush=True)
+    time.sleep(chance.uniform(0, window / 2))
+"""
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "redis"])
+def test_no_window_holds_more_than_the_limit_whoever_waits_for_whom(
+    kind: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """Eight processes ask for all they can get, and hold the file up at random; then every window is looked at."""
+    where = str(tmp_path / FILE) if kind == "sqlite" else request.getfixturevalue("redis_server").url
+    window, most = 0.6, 60
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", TAKER, where, str(seed), str(window), str(most)],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for seed in range(8)
+    ]
+    for process in processes:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    end = time.time() + 3.0
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write(f"{end}\n")
+        process.stdin.flush()
+    told = [process.communicate()[0] for process in processes]
+    taken = [tuple(map(float, line.split())) for lines in told for line in lines.splitlines()]
+    assert sum(rows for *_, rows in taken) > 2 * most, "several windows were filled"
+    for began, read, done, _ in taken:
+        assert kind == "redis" or began <= read <= done
+    # certain to lie within a window: by the clock that was read, or, of Redis, what began and was answered within it
+    spans = [(read, read, rows) if kind == "sqlite" else (began, done, rows) for began, read, done, rows in taken]
+    windows = {
+        first: sum(rows for began, done, rows in spans if first <= began and done < first + window)
+        for first in {began for began, _, _ in spans}
+    }
+    assert max(windows.values()) <= most
 
 
 def test_sqlite_forgets_rows_of_windows_gone_by_and_of_a_clock_set_back(tmp_path: Path) -> None:
