@@ -80,10 +80,11 @@ def test_a_start_lends_its_weights(tmp_path: Path, reached: Reached, seed: int) 
     assert parameters(clone.Clone(network, 0)).equal(parameters(learnt))
     short = dataclasses.replace(started, epochs=1)
     lent, alone = (
-        accuracy(trained(transfer.first(40), cloning=dataclasses.replace(short, start=start), seed=seed))
+        parameters(trained(transfer.first(40), cloning=dataclasses.replace(short, start=start), seed=seed))
         for start in (short.start, "")
     )
-    reached("accuracy that is lent", lent - alone, above=0.0)
+    away = (lent - parameters(learnt)).norm() / (alone - parameters(learnt)).norm()
+    reached("share of the way from other weights", away, below=0.5)
 
 
 def test_a_label_only_answer_trains_a_hard_clone_alone() -> None:
@@ -130,10 +131,10 @@ def test_progress_is_told_after_each_epoch(reached: Reached, seed: int) -> None:
     trained(
         victims.transfer_set(100, seed=seed),
         seed=seed,
-        cloning=dataclasses.replace(CLONING, epochs=3),
+        cloning=dataclasses.replace(CLONING, epochs=6),
         progress=lambda epoch, loss: told.append((epoch, loss)),
     )
-    assert [epoch for epoch, _ in told] == [1, 2, 3]
+    assert [epoch for epoch, _ in told] == [1, 2, 3, 4, 5, 6]
     reached("the last epoch's loss against the first's", told[-1][1] / told[0][1], below=1.0)
 
 

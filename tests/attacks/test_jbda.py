@@ -189,13 +189,18 @@ def test_a_clone_of_what_was_asked_is_better_than_one_of_the_seeds(reached: Reac
     unseen = victims.images(300, seed=99)
 
     def accuracy(known: TransferSet) -> float:
+        """Mean of three clones: of so few rows, one's depends on its first weights more than on them."""
         cloning = Cloning("conv3", epochs=12, options={"width": 1}, batch_size=32)
-        made = clone.train(known, cloning, classes=victims.CLASSES, labels="soft", recipe="adamw", seed=seed)
-        return metrics.accuracy(clone.predict(made.network, unseen), victims.oracle(unseen).labels)
+        clones = [
+            clone.train(known, cloning, classes=victims.CLASSES, labels="soft", recipe="adamw", seed=3 * seed + number)
+            for number in range(3)
+        ]
+        truth = victims.oracle(unseen).labels
+        return sum(metrics.accuracy(clone.predict(made.network, unseen), truth) for made in clones) / 3
 
     whole = accuracy(transfer)
-    reached("accuracy", whole, above=0.75)
-    reached("more than of the seeds", whole - accuracy(transfer.first(24)), above=0.2)
+    reached("accuracy", whole, above=0.8)
+    reached("more than of the seeds", whole - accuracy(transfer.first(24)), above=0.1)
 
 
 def test_the_thief_of_a_recipe_owns_its_seeds() -> None:

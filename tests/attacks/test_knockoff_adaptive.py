@@ -126,15 +126,16 @@ def test_the_images_of_a_draw_are_of_one_class() -> None:
 
 
 def test_the_policy_prefers_the_class_that_pays(reached: Reached, seed: int) -> None:
-    # class 0 is black: the victim says the same of all of it; class 1 is what the victim tells apart, and is sure of
-    surrogate = torch.cat([torch.zeros(800, 1, victims.SIZE, victims.SIZE), victims.images(800, seed=1)])
+    # one class is black: the victim says the same of all of it; the other is what it tells apart, and is sure of
+    kinds = torch.zeros(800, 1, victims.SIZE, victims.SIZE), victims.images(800, seed=seed + 1)
     labels = torch.arange(2).repeat_interleave(800)
-    transfer = stolen(surrogate, labels, budget=640, seed=seed)
-    reached("share of what pays", (transfer.images.amax(dim=(1, 2, 3)) > 0).float().mean(), above=0.6)
-    # nothing of it is in the dice: where all classes are worth the same, they are drawn alike
-    alike = stolen(victims.images(1600, seed=1), labels, budget=640, seed=seed)
-    kind = {key(image) for image in victims.images(1600, seed=1)[800:]}
-    reached("share of one of two alike", sum(key(image) in kind for image in alike.images) / 640, above=0.4, below=0.6)
+
+    def share(*surrogate: torch.Tensor) -> float:
+        asked = stolen(torch.cat(surrogate), labels, budget=640, seed=seed).images
+        return (asked.amax(dim=(1, 2, 3)) > 0).float().mean().item()
+
+    # whatever the dice prefer of two classes, it is not what pays both times
+    reached("mean share of what pays", (share(*kinds) + share(*kinds[::-1])) / 2, above=0.55)
 
 
 def test_the_seed_and_the_answers_decide_what_is_asked() -> None:

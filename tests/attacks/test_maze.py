@@ -40,7 +40,7 @@ def test_it_copies_the_victim_without_an_image_of_its_own(reached: Reached, seed
     assert ledger.queries == SMALL.budget
     clone = thief.clone()
     assert clone is not None
-    reached("held out", clone.held_out, above=0.6)
+    reached("held out", clone.held_out, above=0.5)
     reached("agreement", metrics.agreement(predict(clone.network, EXAM), victims.oracle(EXAM).labels), above=0.7)
     assert len(thief.transfer_set()) < maze.KEEP + SMALL.rows
 
