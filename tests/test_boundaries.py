@@ -149,7 +149,7 @@ def test_nothing_next_to_a_locustfile_hides_another_module() -> None:
     """Locust puts its file's folder first in the search path: a `statistics.py` there would be everybody's."""
     files = sorted((CHECKOUT / "loadtests").rglob("locustfile.py"))
     assert len(files) == 2
-    names = {path.stem for file in files for path in file.parent.iterdir() if path.stem != "__init__"}
+    names = {Path(name).stem for file in files for name in entries(file.parent)} - {"__init__"}
     assert {"records", "target"} <= names
     third_party = set[str]().union(*(rules.third_party for rules in ROOMS.values()))
     assert not names & (sys.stdlib_module_names | set(ROOMS) | third_party)
