@@ -83,7 +83,7 @@ lock: | $(ready) ## requirements.lock anew from pyproject.toml, for Python 3.10 
 audit: ## known faults of the locked packages, by pip-audit in an environment of its own; needs the network
 	$(PYTHON) -m venv build/audit
 	build/audit/bin/python -m pip install --quiet pip-audit
-	build/audit/bin/pip-audit --disable-pip --no-deps --requirement requirements.lock
+	build/audit/bin/pip-audit --strict --disable-pip --no-deps --requirement requirements.lock
 
 image-requirements: | $(ready) ## deploy/container/requirements.txt from the lock
 	.venv/bin/uv pip compile --quiet --python-version 3.11 --no-annotate --custom-compile-command "make image-requirements" \
