@@ -24,7 +24,7 @@ from tests.e2e.conftest import CHECKOUT, Served, run
 
 pytestmark = pytest.mark.server
 
-CORPUS = CHECKOUT / "tests" / "loadtests" / "fuzz" / "corpus"
+CORPUS = CHECKOUT / "tests" / "assurance" / "fuzz" / "corpus"
 
 
 def options(served: Served, folder: Path, *words: str) -> argparse.Namespace:
