@@ -1,7 +1,7 @@
 """recipes/cifar10*.toml, every program of them for a few steps, on made-up images in CIFAR's own files.
 
-Their tier `smoke` trains LeNets: the programs are what is tested here, and tests/export that the networks of the recipes
-themselves become graphs.
+Their tier `smoke` trains LeNets: the programs are what is tested here, and in tests/export that the recipes' own
+networks become graphs.
 """
 
 from __future__ import annotations
