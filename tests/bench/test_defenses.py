@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,10 @@ from tests.conftest import RECIPE, Smoke
 from tests.reached import Reached
 from zoo import datasets
 
-IMAGES = np.ascontiguousarray(datasets.load("digits", "test").pixels[:16].numpy())
+
+@cache
+def some_images() -> np.ndarray:
+    return np.ascontiguousarray(datasets.load("digits", "test").pixels[:16].numpy())
 
 
 def compared(smoke: Smoke, *policies: str) -> list[defenses.Defense]:
@@ -32,11 +36,11 @@ def test_the_naive_forms_show_what_the_rules_make_of_the_undefended_answers(
 ) -> None:
     rules = {"mad": Mad(0.5), "grad": GradientRedirection(1.5)}  # as tests/smoke.toml has them
     with InProcessOracle(baselines.archive("grad")) as oracle:
-        told = oracle.pipeline.graphs["surrogate"](IMAGES)
+        told = oracle.pipeline.graphs["surrogate"](some_images())
     with InProcessOracle(smoke.archive("undefended")) as oracle:
-        y = oracle.pipeline(IMAGES).probabilities
+        y = oracle.pipeline(some_images()).probabilities
         naive = {each.name: each.naive for each in compared(baselines, "mad", "grad") if each.naive}
-        shown = {name: each.behind(oracle)(IMAGES) for name, each in naive.items()}
+        shown = {name: each.behind(oracle)(some_images()) for name, each in naive.items()}
     assert y is not None
     assert set(shown) == set(rules)
     for name, rule in rules.items():

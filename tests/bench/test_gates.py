@@ -14,9 +14,7 @@ from evaluation.oracles import InProcessOracle, OracleError
 from report.schema import Report
 from tests.bench.command import cost
 from tests.evaluation import gated
-from zoo import datasets
-
-TEST = datasets.load("digits", "test")
+from tests.pictures import digits_test
 
 
 def measured(name: str, folder: Path, *policies: str, batches: str = "8") -> Report:
@@ -89,7 +87,7 @@ def test_a_format_that_cannot_be_used_is_told_with_the_reason(tmp_path: Path, mo
 
 
 def test_the_pipeline_wears_another_graph_for_a_while(tmp_path: Path) -> None:
-    images = TEST.pixels[:20]
+    images = digits_test().pixels[:20]
     with InProcessOracle(gated.archive(tmp_path, "same", gate=gated.GATE)) as oracle:
         path = tmp_path / "doubled.onnx"
         model = onnx.load(gates.gate_file(oracle))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -15,13 +16,17 @@ from evaluation.oracles import InProcessOracle, OracleError
 from tests.evaluation import gated
 from zoo import datasets
 
-IMAGES = datasets.load("digits", "test").pixels[:150]  # more than the archives take in one request
+
+@cache
+def some_images() -> torch.Tensor:
+    # more than the archives take in one request
+    return datasets.load("digits", "test").pixels[:150]
 
 
 def test_a_gate_s_score_is_the_policy_s_own(tmp_path: Path) -> None:
     with InProcessOracle(gated.archive(tmp_path, "same", gate=gated.GATE)) as oracle:
-        scores = Detector("same", "gate").score(oracle, IMAGES)
-    by_hand = np.square(IMAGES.numpy() - gated.reconstructed(IMAGES.numpy())).sum((1, 2, 3))
+        scores = Detector("same", "gate").score(oracle, some_images())
+    by_hand = np.square(some_images().numpy() - gated.reconstructed(some_images().numpy())).sum((1, 2, 3))
     assert scores.shape == (150,)
     assert np.allclose(scores, by_hand, rtol=1e-4)
 
@@ -31,7 +36,7 @@ def test_a_policy_without_a_gate_has_no_score(tmp_path: Path) -> None:
         InProcessOracle(gated.archive(tmp_path, "undefended")) as oracle,
         pytest.raises(OracleError, match="made-up-undefended: expected a policy with a gate that scores every row"),
     ):
-        Detector("undefended", "gate").score(oracle, IMAGES)
+        Detector("undefended", "gate").score(oracle, some_images())
 
 
 class Told:
@@ -46,7 +51,7 @@ class Told:
 
 def test_an_answer_that_is_less_sure_is_more_suspicious() -> None:
     told = Told([[[0.9, 0.06, 0.04]], [[0.2, 0.3, 0.5]], [[1.0, 3e-12, 1e-12]], [[1.0, 0.0, 0.0]]])
-    scores = detectors.unsureness(told, IMAGES)  # type: ignore[arg-type]
+    scores = detectors.unsureness(told, some_images())  # type: ignore[arg-type]
     # float32's 1 twice, and still not the same
     assert scores == pytest.approx([0.1, 0.5, 4e-12, 0.0], rel=1e-5)
     assert scores[2] > scores[3]
@@ -61,7 +66,7 @@ def test_members_that_point_apart_are_suspicious() -> None:
             [[1.0, 0.0], [0.0, 1.0], [0.0, 1.0]],
         ]
     )
-    scores = detectors.disagreement(told, IMAGES)  # type: ignore[arg-type]
+    scores = detectors.disagreement(told, some_images())  # type: ignore[arg-type]
     assert scores == pytest.approx([0.0, 1 - (0.6 + 1 + 0.6) / 3, 1 - 1 / 3], abs=1e-7)
     with pytest.raises(OracleError, match="disagreement is between members; this policy has one"):
         detectors.apart(np.ones((5, 1, 2)))

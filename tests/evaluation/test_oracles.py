@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import zipfile
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,10 @@ from tests.conftest import POLICIES, Smoke
 from tests.evaluation.stub import TOKEN, Stub
 from zoo import datasets
 
-IMAGES = datasets.load("digits", "test").pixels[:40]
+
+@cache
+def some_images() -> torch.Tensor:
+    return datasets.load("digits", "test").pixels[:40]
 
 
 @pytest.fixture(scope="module")
@@ -44,25 +48,25 @@ def over_http(stub: Stub, model: str, *, rows: int, content_type: str = wire.RAW
 @pytest.mark.parametrize("content_type", [wire.RAW, wire.JSON])
 def test_both_oracles_give_equal_answers(smoke: Smoke, stub: Stub, policy: str, content_type: str) -> None:
     with InProcessOracle(smoke.archive(policy)) as oracle:
-        inside = oracle(IMAGES)
-    outside = over_http(stub, f"smoke-{policy}", rows=16, content_type=content_type)(IMAGES)
+        inside = oracle(some_images())
+    outside = over_http(stub, f"smoke-{policy}", rows=16, content_type=content_type)(some_images())
     assert torch.equal(inside.labels, outside.labels)
     if policy == "label":
         assert inside.probabilities is outside.probabilities is None
     else:
         assert inside.probabilities is not None
         assert outside.probabilities is not None
-        assert inside.probabilities.shape == (len(IMAGES), 10)
+        assert inside.probabilities.shape == (len(some_images()), 10)
         # not bit for bit: a row's last bits may depend on how many rows the runtime was given at once
         assert torch.allclose(inside.probabilities, outside.probabilities, rtol=0, atol=1e-6)
 
 
 def test_a_refused_row_is_refused_and_its_neighbours_are_not(smoke: Smoke) -> None:
-    images = IMAGES[:3].clone()
+    images = some_images()[:3].clone()
     images[1, 0, 5, 5] = torch.nan
     with InProcessOracle(smoke.archive("undefended")) as oracle:
         answers, alone = oracle(images), oracle(images[1:2])
-        good = oracle(IMAGES[:3])
+        good = oracle(some_images()[:3])
     assert answers.labels.tolist() == [good.labels[0], REFUSED, good.labels[2]]
     assert answers.probabilities is not None
     assert answers.probabilities.isnan().all(dim=1).tolist() == [False, True, False]
@@ -70,7 +74,7 @@ def test_a_refused_row_is_refused_and_its_neighbours_are_not(smoke: Smoke) -> No
 
 
 def test_a_request_of_refused_rows_beside_good_requests(smoke: Smoke) -> None:
-    images = IMAGES[:4].clone()
+    images = some_images()[:4].clone()
     images[2:] = 2.0
     with InProcessOracle(smoke.archive("undefended")) as oracle:
         answers = HttpOracle(oracle.post, rows=2)(images)
@@ -87,7 +91,7 @@ def test_images_are_sent_at_most_so_many_at_a_time() -> None:
         sent.append(rows)
         return 200, wire.encode_answers(np.zeros(rows, np.int64), None, {})
 
-    assert HttpOracle(post, rows=16)(IMAGES).labels.tolist() == [0] * 40
+    assert HttpOracle(post, rows=16)(some_images()).labels.tolist() == [0] * 40
     assert sent == [16, 16, 8]
 
 
@@ -100,25 +104,25 @@ def test_images_are_sent_at_most_so_many_at_a_time() -> None:
 )
 def test_a_request_at_fault_as_a_whole_is_no_refusal(status: int, body: bytes, message: str) -> None:
     with pytest.raises(OracleError, match=message):
-        HttpOracle(lambda *_: (status, body), rows=8)(IMAGES)
+        HttpOracle(lambda *_: (status, body), rows=8)(some_images())
 
 
 def test_a_wrong_token_is_no_refusal(stub: Stub) -> None:
     with pytest.raises(OracleError, match="the service answered 400, expected"):
-        over_http(stub, "smoke-undefended", rows=8, token="wrong")(IMAGES)
+        over_http(stub, "smoke-undefended", rows=8, token="wrong")(some_images())
 
 
 def test_members_are_the_routers(smoke: Smoke) -> None:
     with InProcessOracle(smoke.archive("edm")) as oracle:
-        members = oracle.members(IMAGES)
-        assert members.tolist() == oracle.pipeline(IMAGES.numpy()).members.tolist()
+        members = oracle.members(some_images())
+        assert members.tolist() == oracle.pipeline(some_images().numpy()).members.tolist()
     assert len(members.unique()) > 1
 
 
 def test_an_average_is_nobody_s_own_answer(smoke: Smoke) -> None:
     with InProcessOracle(smoke.archive("averaged")) as oracle:
-        assert oracle.members(IMAGES).tolist() == [EVERY] * len(IMAGES)
-        told, everyone = oracle(IMAGES).probabilities, oracle.everyone(IMAGES)
+        assert oracle.members(some_images()).tolist() == [EVERY] * len(some_images())
+        told, everyone = oracle(some_images()).probabilities, oracle.everyone(some_images())
     assert told is not None
     np.testing.assert_allclose(told, everyone.mean(1), atol=1e-6)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,21 @@ from tests.handlers.archives import ENVIRON
 from zoo import datasets
 
 MODEL = "made-up-same"
-DIGITS = datasets.load("digits", "test").pixels[:24]
-FLOWERS = datasets.load("flower", "train", size=28, channels=1).pixels[:24]
-MIXED = torch.cat([DIGITS, FLOWERS])
+
+
+@cache
+def some_digits() -> torch.Tensor:
+    return datasets.load("digits", "test").pixels[:24]
+
+
+@cache
+def some_flowers() -> torch.Tensor:
+    return datasets.load("flower", "train", size=28, channels=1).pixels[:24]
+
+
+@cache
+def mixed() -> torch.Tensor:
+    return torch.cat([some_digits(), some_flowers()])
 
 
 @pytest.fixture(scope="module")
@@ -68,14 +81,14 @@ def post(stub: Stub) -> Any:
 @pytest.fixture(scope="module")
 def everything(archives: dict[str, Path]) -> Answers:
     with InProcessOracle(archives["observing"]) as oracle:
-        return oracle(MIXED)
+        return oracle(mixed())
 
 
 @pytest.fixture(scope="module")
 def prices(archives: dict[str, Path], environ: None) -> torch.Tensor:
     """float64 (N,): what the policy asks for each image."""
     with InProcessOracle(archives["charging"]) as oracle:
-        work = torch.from_numpy(oracle.pipeline(MIXED.numpy()).work)
+        work = torch.from_numpy(oracle.pipeline(mixed().numpy()).work)
     assert (work[:24] > 0).sum() < 3 < 12 < (work[24:] > 0).sum() < 24, "most flowers are suspicious, and few digits"
     return work
 
@@ -84,8 +97,8 @@ def test_without_a_purse_charged_rows_are_refused(
     archives: dict[str, Path], environ: None, prices: torch.Tensor, everything: Answers, stub: Stub
 ) -> None:
     with InProcessOracle(archives["charging"]) as oracle:
-        inside = oracle(MIXED)
-    for answers in (inside, HttpOracle(post(stub), rows=16)(MIXED)):
+        inside = oracle(mixed())
+    for answers in (inside, HttpOracle(post(stub), rows=16)(mixed())):
         assert torch.equal(answers.refused, prices > 0)
         assert torch.equal(answers.labels[prices == 0], everything.labels[prices == 0])
         assert answers.work is None
@@ -95,9 +108,9 @@ def test_on_credit_every_row_is_answered_and_its_price_noted(
     archives: dict[str, Path], environ: None, prices: torch.Tensor, everything: Answers
 ) -> None:
     with InProcessOracle(archives["charging"], pay=True) as oracle:
-        together = oracle(MIXED)
-        alone = [oracle(image[None]) for image in FLOWERS[:8]]
-        free = oracle(DIGITS[:4])
+        together = oracle(mixed())
+        alone = [oracle(image[None]) for image in some_flowers()[:8]]
+        free = oracle(some_digits()[:4])
     assert torch.equal(together.labels, everything.labels)
     assert together.probabilities is not None
     assert everything.probabilities is not None
@@ -115,7 +128,7 @@ def test_in_earnest_the_same_is_answered_and_hashes_are_made(
     stub: Stub, prices: torch.Tensor, everything: Answers
 ) -> None:
     oracle = HttpOracle(post(stub), rows=16, solver=payment.solve)
-    answers = oracle(MIXED)
+    answers = oracle(mixed())
     assert torch.equal(answers.labels, everything.labels)
     assert answers.work is not None
     assert torch.equal(answers.work > 0, prices > 0)
@@ -127,7 +140,7 @@ def test_in_earnest_the_same_is_answered_and_hashes_are_made(
 
 def test_a_client_that_gives_up_is_refused(stub: Stub, prices: torch.Tensor) -> None:
     oracle = HttpOracle(post(stub), rows=16, solver=lambda challenge: None)
-    answers = oracle(MIXED)
+    answers = oracle(mixed())
     assert torch.equal(answers.refused, prices > 0)
     assert (answers.work, oracle.paid, oracle.attempts) == (None, 0, 0)
 
@@ -135,7 +148,7 @@ def test_a_client_that_gives_up_is_refused(stub: Stub, prices: torch.Tensor) -> 
 def test_a_payment_that_is_refused_is_no_refusal_of_rows(stub: Stub) -> None:
     oracle = HttpOracle(post(stub), rows=16, solver=lambda challenge: payment.Paid("AAAA", 1))
     with pytest.raises(OracleError, match="the service answered 403 solution_invalid: this solves no challenge"):
-        oracle(FLOWERS)
+        oracle(some_flowers())
 
 
 def test_a_request_of_which_nothing_is_answered_is_charged_for_all_its_rows() -> None:
@@ -149,7 +162,7 @@ def test_a_request_of_which_nothing_is_answered_is_charged_for_all_its_rows() ->
         return 428, wire.encode_error(Rejected("of whatever code", row=0), challenge)
 
     oracle = HttpOracle(answer, rows=8, solver=lambda asked: payment.Paid("solved", 7))
-    answers = oracle(DIGITS[:3])
+    answers = oracle(some_digits()[:3])
     assert sent == [{}, {wire.SOLUTION: "solved"}]
     assert answers.labels.tolist() == [0, 0, 0]
     assert answers.work is not None
@@ -178,8 +191,8 @@ def test_what_is_too_dear_is_not_solved() -> None:
 def test_a_ledger_adds_up_what_was_paid(archives: dict[str, Path], environ: None, prices: torch.Tensor) -> None:
     with InProcessOracle(archives["charging"], pay=True) as oracle:
         ledger = Ledger(oracle, 100)
-        ledger(MIXED)
-        ledger(DIGITS)
+        ledger(mixed())
+        ledger(some_digits())
     assert ledger.work == pytest.approx(float(prices.sum() + prices[:24].sum()))
     assert ledger.refused == 0
 

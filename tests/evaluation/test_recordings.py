@@ -14,9 +14,8 @@ from evaluation import recordings
 from evaluation.matrix import Job
 from evaluation.recordings import Asked, Recorder, Stream
 from tests.evaluation import gated
+from tests.pictures import digits_test
 from zoo import datasets
-
-TEST = datasets.load("digits", "test")
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +27,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def job(store: Path, folder: Path, text: str = gated.RECIPE) -> Job:
     folder.mkdir(exist_ok=True)
-    return Job(recipes.read(gated.recipe(folder, text)), TEST, folder, store, None)
+    return Job(recipes.read(gated.recipe(folder, text)), digits_test(), folder, store, None)
 
 
 def test_a_recorder_keeps_every_image_and_changes_no_answer() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import pytest
 import torch
 
@@ -9,7 +11,10 @@ from evaluation import traffic
 from evaluation.traffic import SHIFTS
 from zoo import datasets
 
-DIGITS = datasets.load("digits", "test").pixels[:8]
+
+@cache
+def some_digits() -> torch.Tensor:
+    return datasets.load("digits", "test").pixels[:8]
 
 
 def dot(row: int, column: int) -> torch.Tensor:
@@ -21,15 +26,15 @@ def dot(row: int, column: int) -> torch.Tensor:
 @pytest.mark.parametrize("name", SHIFTS)
 def test_every_shift_changes_images_a_little_and_always_alike(name: str) -> None:
     shift = SHIFTS[name]
-    given = DIGITS.clone()
-    once = shift(DIGITS)
-    assert torch.equal(given, DIGITS)
-    assert torch.equal(once, shift(DIGITS))
-    assert (once.shape, once.dtype) == (DIGITS.shape, torch.float32)
+    given = some_digits().clone()
+    once = shift(some_digits())
+    assert torch.equal(given, some_digits())
+    assert torch.equal(once, shift(some_digits()))
+    assert (once.shape, once.dtype) == (some_digits().shape, torch.float32)
     assert 0 <= once.min() <= once.max() <= 1
-    assert 0.01 < (once - DIGITS).abs().mean() < 0.25
+    assert 0.01 < (once - some_digits()).abs().mean() < 0.25
     # of every image by itself, but for its place among those that take turns
-    assert name == "Gaussian noise 0.1" or torch.equal(once[4:], shift(DIGITS[4:]))
+    assert name == "Gaussian noise 0.1" or torch.equal(once[4:], shift(some_digits()[4:]))
 
 
 def test_images_move_right_left_down_and_up_in_turn() -> None:
@@ -44,7 +49,7 @@ def test_images_turn_about_their_middle_by_turns() -> None:
     turned = traffic.rotated(dot(3, 5).expand(2, -1, -1, -1), 90)
     places = {tuple(image[0].flatten().argmax().unsqueeze(0).tolist()) for image in turned}
     assert places == {(1 * 7 + 3,), (5 * 7 + 3,)}
-    assert torch.allclose(traffic.rotated(DIGITS, 0), DIGITS, atol=1e-5)
+    assert torch.allclose(traffic.rotated(some_digits(), 0), some_digits(), atol=1e-5)
     middle = traffic.rotated(dot(3, 3)[None], 30)
     assert middle[0, 0, 3, 3] == pytest.approx(1, abs=1e-5)
 

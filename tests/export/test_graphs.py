@@ -267,7 +267,13 @@ def test_every_perturbation_exports(name: str, tmp_path: Path) -> None:
     assert len(list(tmp_path.iterdir())) == 4
 
 
-@pytest.mark.parametrize("name", sorted(ARCHITECTURES))
+# a quarter of a minute each on an idle machine
+DEEP = ("densenet121", "mobilenetv2", "resnet34-8x")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.drill) if name in DEEP else name for name in sorted(ARCHITECTURES)]
+)
 def test_every_architecture_exports(name: str, tmp_path: Path) -> None:
     size, channels = (28, 1) if name.startswith(("conv3", "lenet5")) else (32, 3)
     plan = Architecture(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -16,12 +17,16 @@ from tests.reached import Reached
 from zoo import datasets
 
 # at once the traffic of a thief: the smoke victim's digits, upside down
-IMAGES = datasets.load("digits", "test").pixels[:30].flip(2)
+
+
+@cache
+def some_images() -> torch.Tensor:
+    return datasets.load("digits", "test").pixels[:30].flip(2)
 
 
 def left(noisy: Smoke, policy: str) -> dict[tuple[str, int], DenoisingRow]:
     with InProcessOracle(noisy.archive(policy), seed=0) as oracle:
-        rows = list(averaging.measure(oracle, {"thief (digits)": IMAGES}, recipe="smoke", policy=policy))
+        rows = list(averaging.measure(oracle, {"thief (digits)": some_images()}, recipe="smoke", policy=policy))
     return {(row.copying, row.copies): row for row in rows}
 
 
@@ -38,8 +43,8 @@ def test_fresh_noise_goes_with_identical_copies_and_keyed_noise_stays(noisy: Smo
 def test_the_mean_is_of_the_first_copies_and_is_held_against_the_answer_without_noise(noisy: Smoke) -> None:
     row = left(noisy, "meco")["identical", 2]
     with InProcessOracle(noisy.archive("meco"), seed=0) as oracle:
-        clean = oracle.everyone(IMAGES)[:, 0]
-        told = oracle(IMAGES.repeat_interleave(16, dim=0)).probabilities
+        clean = oracle.everyone(some_images())[:, 0]
+        told = oracle(some_images().repeat_interleave(16, dim=0)).probabilities
     assert told is not None
     mean = (told[0::16] + told[1::16]) / 2
     assert row.l1 == pytest.approx((mean - clean).abs().sum(1).mean().item(), rel=1e-5)

@@ -14,10 +14,8 @@ from report.rows.routing import CoherenceRow
 from report.schema import ResultError
 from tests.conftest import Smoke
 from tests.evaluation.studies.command import study
+from tests.pictures import digits_test
 from tests.reached import Reached
-from zoo import datasets
-
-TEST = datasets.load("digits", "test")
 
 
 def test_the_largest_cosine_of_any_pair() -> None:
@@ -28,7 +26,7 @@ def test_the_largest_cosine_of_any_pair() -> None:
 
 
 def test_everyone_answers_and_one_of_them_is_served(smoke: Smoke) -> None:
-    images = TEST.pixels[:70]  # more than the archive takes in one request
+    images = digits_test().pixels[:70]  # more than the archive takes in one request
     with InProcessOracle(smoke.archive("edm")) as oracle:
         told, members, served = oracle.everyone(images), oracle.members(images), oracle(images).probabilities
     assert told.shape == (70, 3, 10)

@@ -17,10 +17,9 @@ from report.schema import Report
 from tests.defenses.policies import PAID_GATE, section
 from tests.evaluation import gated
 from tests.evaluation.studies.command import study
+from tests.pictures import digits_test
 from tests.reached import Reached
 from zoo import datasets
-
-TEST = datasets.load("digits", "test")
 
 
 def detected(folder: Path, *words: str) -> Report:
@@ -58,7 +57,7 @@ def test_every_detector_meets_every_thief_at_every_budget(measured: tuple[Path, 
         ("steps", 100, False, 100),
         ("steps", 100, True, 60),
     ]
-    assert {(row.n_benign, row.ratio) for row in rows} == {(len(TEST), 0.5)}
+    assert {(row.n_benign, row.ratio) for row in rows} == {(len(digits_test()), 0.5)}
     assert len(rows) == 4 * 6
 
 
@@ -70,7 +69,7 @@ def test_the_figures_are_those_of_the_scores(measured: tuple[Path, Report]) -> N
     assert len(flowers) > len(asked) == 400
     benign, attack = (
         np.square(images - gated.reconstructed(images)).sum((1, 2, 3), dtype=np.float64)
-        for images in (TEST.pixels.numpy(), asked[:200])
+        for images in (digits_test().pixels.numpy(), asked[:200])
     )
     (row,) = [row for row in report.detection if (row.detector, row.budget) == ("same-observe", 200)]
     by_hand = roc.figures(benign, attack, ratio=0.5)
@@ -79,7 +78,7 @@ def test_the_figures_are_those_of_the_scores(measured: tuple[Path, Report]) -> N
     assert row.fpr95 == pytest.approx(by_hand.fpr95, abs=5e-3)
     assert row.auroc > 0.7
     (curve,) = [row for row in report.score_curves if (row.detector, row.malicious) == ("same-observe", False)]
-    assert (curve.traffic, curve.images) == ("benign (digits)", len(TEST))
+    assert (curve.traffic, curve.images) == ("benign (digits)", len(digits_test()))
     assert curve.percentiles[50] == pytest.approx(np.median(benign), rel=1e-4)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 import altcha
@@ -14,10 +15,15 @@ from evaluation.studies import false_positives, utility
 from evaluation.studies.false_positives import Traffic
 from tests.evaluation import gated
 from tests.evaluation.studies.command import study
+from tests.pictures import digits_test
 from zoo import datasets
 
-TEST = datasets.load("digits", "test")
-FLOWERS = datasets.load("flower", "train").pixels[:150]
+
+@cache
+def some_flowers() -> torch.Tensor:
+    return datasets.load("flower", "train").pixels[:150]
+
+
 BENIGN = "benign (digits)"
 
 
@@ -34,25 +40,30 @@ def charging(tmp_path: Path, key_file: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.mark.parametrize("gate", [gated.GATE, gated.REJECTING])
 def test_a_row_above_the_threshold_is_flagged_whatever_becomes_of_it(tmp_path: Path, gate: dict[str, object]) -> None:
-    met = [Traffic(BENIGN, lambda: TEST.pixels, False), Traffic("flowers", lambda: FLOWERS, True)]
+    met = [Traffic(BENIGN, lambda: digits_test().pixels, False), Traffic("flowers", lambda: some_flowers(), True)]
     with InProcessOracle(gated.archive(tmp_path, "same", gate=gate)) as oracle:
         (benign, flowers), paid = false_positives.measure(oracle, met)
-        accuracy = utility.measure(oracle, TEST, oracle(TEST.pixels), recipe="made-up", policy="same")
+        accuracy = utility.measure(oracle, digits_test(), oracle(digits_test().pixels), recipe="made-up", policy="same")
     assert paid == []
-    assert benign.flagged == above(TEST.pixels).mean()
-    assert flowers.flagged == above(FLOWERS).mean()
+    assert benign.flagged == above(digits_test().pixels).mean()
+    assert flowers.flagged == above(some_flowers()).mean()
     assert 0 < benign.flagged < 0.05 < 0.5 < flowers.flagged < 1
-    assert (benign.malicious, flowers.malicious, benign.stated, benign.images) == (False, True, 0.01, len(TEST))
+    assert (benign.malicious, flowers.malicious, benign.stated, benign.images) == (
+        False,
+        True,
+        0.01,
+        len(digits_test()),
+    )
     assert benign.low < benign.flagged < benign.high
     assert accuracy.false_positive_rate == benign.flagged
 
 
 def test_prices_are_those_of_the_rows(charging: Path) -> None:
     with InProcessOracle(charging) as oracle:
-        _, (row,) = false_positives.measure(oracle, [Traffic("flowers", lambda: FLOWERS, True)])
-        work = np.concatenate([oracle.pipeline(part.numpy()).work for part in FLOWERS.split(64)])
-    assert ((work > 0) == above(FLOWERS)).all()
-    assert row.charged == above(FLOWERS).mean()
+        _, (row,) = false_positives.measure(oracle, [Traffic("flowers", lambda: some_flowers(), True)])
+        work = np.concatenate([oracle.pipeline(part.numpy()).work for part in some_flowers().split(64)])
+    assert ((work > 0) == above(some_flowers())).all()
+    assert row.charged == above(some_flowers()).mean()
     assert (row.mean, row.median, row.largest) == (work.mean(), np.median(work), work.max())
     assert row.p99 == np.percentile(work, 99)
     assert row.seconds(row.mean) == row.mean / 1000
@@ -116,17 +127,17 @@ def test_a_policy_without_a_gate_hits_nobody(tmp_path: Path) -> None:
 
 def test_the_utility_of_a_policy_that_refuses(tmp_path: Path) -> None:
     with InProcessOracle(gated.archive(tmp_path, "undefended")) as oracle:
-        clean = oracle(TEST.pixels)
-        row = utility.measure(oracle, TEST, clean, recipe="made-up", policy="undefended")
+        clean = oracle(digits_test().pixels)
+        row = utility.measure(oracle, digits_test(), clean, recipe="made-up", policy="undefended")
     assert row.false_positive_rate is None
     with InProcessOracle(gated.archive(tmp_path, "same", gate=gated.REJECTING)) as oracle:
-        row = utility.measure(oracle, TEST, clean, recipe="made-up", policy="same")
+        row = utility.measure(oracle, digits_test(), clean, recipe="made-up", policy="same")
     # refused rows are wrong, and have no distance
-    assert row.label_flips == row.false_positive_rate == above(TEST.pixels).mean()
+    assert row.label_flips == row.false_positive_rate == above(digits_test().pixels).mean()
     assert row.l1 == pytest.approx(0, abs=1e-5)
     everyone = {**gated.REJECTING, "calibration": _refusing(gated.REJECTING["calibration"])}
     with InProcessOracle(gated.archive(tmp_path, "closed", gate=everyone)) as oracle:
-        row = utility.measure(oracle, TEST, clean, recipe="made-up", policy="closed")
+        row = utility.measure(oracle, digits_test(), clean, recipe="made-up", policy="closed")
     assert (row.accuracy, row.l1, row.ece, row.false_positive_rate) == (0.0, None, None, 1.0)
 
 

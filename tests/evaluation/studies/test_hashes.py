@@ -18,10 +18,8 @@ from report.rows.routing import InvarianceRow
 from report.schema import ResultError
 from tests.conftest import RECIPE, Smoke
 from tests.evaluation.studies.command import study
+from tests.pictures import digits_test
 from tests.reached import Reached
-from zoo import datasets
-
-TEST = datasets.load("digits", "test")
 
 
 def halves(images: torch.Tensor) -> torch.Tensor:
@@ -75,7 +73,7 @@ def test_sha1_is_the_library_s_and_changes_with_a_grey_level() -> None:
 
 
 def test_dct_is_blind_to_brightness_and_small_changes_and_sees_the_picture() -> None:
-    digits = TEST.pixels[:50]
+    digits = digits_test().pixels[:50]
     assert torch.equal(dct(digits, 10**9), dct(0.5 * digits + 0.1, 10**9))
     assert len(set(dct(digits, 10**9).tolist())) > 45
     noisy = (digits + 1e-4 * torch.randn(digits.shape, generator=torch.Generator().manual_seed(0))).clamp(0, 1)
@@ -88,7 +86,7 @@ def test_counts_that_do_not_add_up_are_refused() -> None:
 
 
 def test_a_row_has_one_member_however_it_is_batched(smoke: Smoke, reached: Reached) -> None:
-    images = TEST.pixels[:64]
+    images = digits_test().pixels[:64]
     with InProcessOracle(smoke.archive("edm")) as oracle:
         alone = torch.cat([oracle.members(image[None]) for image in images])
         for rows in (7, 32, 64):

@@ -14,10 +14,9 @@ from evaluation.studies import input_noise
 from report.rows.noise import NoiseRow
 from tests.conftest import RECIPE, Smoke
 from tests.evaluation.studies.command import study
+from tests.pictures import digits_test
 from tests.reached import Reached
-from zoo import datasets
 
-TEST = datasets.load("digits", "test")
 BENIGN, SHIFTED = "benign (digits)", "shifted benign (digits)"
 RMS = 0.05  # of the smoke recipe's generator
 
@@ -30,8 +29,11 @@ def measured(noisy: Smoke, policy: str, met: input_noise.Traffic) -> NoiseRow:
 
 
 def test_a_draw_is_what_a_client_is_told_against_what_no_client_sees(noisy: Smoke, reached: Reached) -> None:
-    assert TEST.labels is not None
-    images, labels = TEST.pixels[:70], TEST.labels[:70]  # more than the archive takes in one request
+    assert digits_test().labels is not None
+    images, labels = (
+        digits_test().pixels[:70],
+        digits_test().labels[:70],
+    )  # more than the archive takes in one request
     with InProcessOracle(noisy.archive("meco"), seed=3) as oracle:
         clean = oracle.everyone(images)[:, 0]
         told = oracle(images)
@@ -53,11 +55,13 @@ def test_a_draw_is_what_a_client_is_told_against_what_no_client_sees(noisy: Smok
 
 def test_images_without_labels_have_no_accuracy(noisy: Smoke) -> None:
     with InProcessOracle(noisy.archive("meco"), seed=3) as oracle:
-        assert input_noise.drawn(oracle, TEST.pixels[:5], None).accuracy is None
+        assert input_noise.drawn(oracle, digits_test().pixels[:5], None).accuracy is None
 
 
 def test_fresh_noise_is_drawn_five_times_and_keyed_noise_once(noisy: Smoke) -> None:
-    met: input_noise.Traffic = {BENIGN: (TEST.pixels[:40], TEST.labels[:40] if TEST.labels is not None else None)}
+    test = digits_test()
+    assert test.labels is not None
+    met: input_noise.Traffic = {BENIGN: (test.pixels[:40], test.labels[:40])}
     fresh, keyed = measured(noisy, "meco", met), measured(noisy, "meco-keyed", met)
     assert (len(set(fresh.l1)), len(fresh.accuracy), fresh.images) == (5, 5, 40)
     assert (len(keyed.l1), len(keyed.label_flips), len(keyed.accuracy)) == (1, 1, 1)
@@ -67,12 +71,12 @@ def test_fresh_noise_is_drawn_five_times_and_keyed_noise_once(noisy: Smoke) -> N
 
 def test_the_traffic_and_who_has_labels(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(input_noise, "ROWS", 25)
-    met = input_noise.traffic(recipes.read(RECIPE), TEST, None)
+    met = input_noise.traffic(recipes.read(RECIPE), digits_test(), None)
     assert set(met) == {BENIGN, SHIFTED, "thief (flower)", "uniform noise", "untrained generators"}
     assert {name for name, (_, labels) in met.items() if labels is not None} == {BENIGN, SHIFTED}
     assert {len(images) for images, _ in met.values()} == {25}
-    assert torch.equal(met[BENIGN][0], TEST.pixels[:25])
-    assert not torch.equal(met[SHIFTED][0], TEST.pixels[:25])
+    assert torch.equal(met[BENIGN][0], digits_test().pixels[:25])
+    assert not torch.equal(met[SHIFTED][0], digits_test().pixels[:25])
 
 
 def test_the_program(noisy: Smoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

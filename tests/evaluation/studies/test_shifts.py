@@ -15,10 +15,9 @@ from evaluation.traffic import SHIFTS
 from report.rows.members import ShiftRow
 from tests.evaluation import gated
 from tests.evaluation.studies.command import study
-from zoo import datasets
+from tests.pictures import digits_test
 from zoo.datasets import Images
 
-TEST = datasets.load("digits", "test")
 AUGMENT = "{ affine = { degrees = 15.0, shift = 0.1, scale = 0.1 }, crop = 0.8, light = { brightness = 0.4 } }"
 MISLEADER = f"[misleader]\naugment = {AUGMENT}\n"
 
@@ -26,7 +25,7 @@ MISLEADER = f"[misleader]\naugment = {AUGMENT}\n"
 def test_the_members_own_augmentation_is_the_recipe_s(tmp_path: Path) -> None:
     every = shifts.shifts(recipes.read(gated.recipe(tmp_path, gated.RECIPE + MISLEADER)))
     assert list(every) == [ShiftRow.NONE, *SHIFTS, ShiftRow.TRAINED]
-    images = TEST.pixels[:20]
+    images = digits_test().pixels[:20]
     assert torch.equal(every[ShiftRow.NONE](images), images)
     once, again = every[ShiftRow.TRAINED](images), every[ShiftRow.TRAINED](images)
     assert torch.equal(once, again)
@@ -45,10 +44,15 @@ def test_a_mistaken_augmentation_names_its_key(tmp_path: Path) -> None:
 
 
 def test_kept_is_the_share_of_a_policy_s_own_labels(tmp_path: Path) -> None:
-    images = TEST.pixels[:60]
+    images = digits_test().pixels[:60]
     with InProcessOracle(gated.archive(tmp_path, "undefended")) as oracle:
         own, upside_down = (oracle(each) for each in (images, images.flip(2)))
-        test = Images("digits", images, TEST.labels[:60] if TEST.labels is not None else None, TEST.classes)
+        test = Images(
+            "digits",
+            images,
+            digits_test().labels[:60] if digits_test().labels is not None else None,
+            digits_test().classes,
+        )
         every = {ShiftRow.NONE: lambda images: images, "upside down": lambda images: images.flip(2)}
         plain, turned = shifts.measure(oracle, test, every, recipe="made-up", policy="undefended")
     assert test.labels is not None
@@ -61,10 +65,10 @@ def test_kept_is_the_share_of_a_policy_s_own_labels(tmp_path: Path) -> None:
 
 def test_rows_that_a_gate_refuses_are_neither_right_nor_kept(tmp_path: Path) -> None:
     with InProcessOracle(gated.archive(tmp_path, "strict", gate=gated.REJECTING)) as oracle:
-        stripes = torch.zeros_like(TEST.pixels)
+        stripes = torch.zeros_like(digits_test().pixels)
         stripes[..., ::2] = 1
         every = {"stripes": lambda images: stripes[: len(images)]}
-        (row,) = shifts.measure(oracle, TEST, every, recipe="made-up", policy="strict")
+        (row,) = shifts.measure(oracle, digits_test(), every, recipe="made-up", policy="strict")
     assert (row.accuracy, row.kept, row.ece) == (0.0, 0.0, None)
 
 

@@ -11,16 +11,15 @@ from evaluation.oracles import InProcessOracle
 from evaluation.studies import utility
 from tests.conftest import Smoke
 from tests.evaluation.studies.command import study
+from tests.pictures import digits_test
 from tests.reached import Reached
-from zoo import datasets
 
-TEST = datasets.load("digits", "test")
 TRAFFIC = ("benign (digits)", "thief (flower)", "uniform noise", "untrained generators")
 
 
 def test_the_undefended_policy_costs_nothing_against_itself(smoke: Smoke, reached: Reached) -> None:
     with InProcessOracle(smoke.archive("undefended")) as oracle:
-        row = utility.measure(oracle, TEST, oracle(TEST.pixels), recipe="smoke", policy="undefended")
+        row = utility.measure(oracle, digits_test(), oracle(digits_test().pixels), recipe="smoke", policy="undefended")
     assert (row.accuracy_drop, row.label_flips, row.l1, row.forward_passes) == (0.0, 0.0, 0.0, 1.0)
     reached("accuracy", row.accuracy, above=0.8)
     reached("accuracy that a shift costs", row.accuracy - row.shifted_accuracy, above=0.0)
@@ -30,7 +29,7 @@ def test_the_undefended_policy_costs_nothing_against_itself(smoke: Smoke, reache
 
 def test_a_label_only_policy_has_neither_l1_nor_ece(smoke: Smoke) -> None:
     with InProcessOracle(smoke.archive("undefended")) as clean, InProcessOracle(smoke.archive("label")) as oracle:
-        row = utility.measure(oracle, TEST, clean(TEST.pixels), recipe="smoke", policy="label")
+        row = utility.measure(oracle, digits_test(), clean(digits_test().pixels), recipe="smoke", policy="label")
     assert (row.l1, row.ece, row.label_flips) == (None, None, 0.0)
 
 
@@ -49,10 +48,10 @@ def test_where_all_members_answer_no_row_is_routed(smoke: Smoke, tmp_path: Path)
 
 
 def test_the_shift_is_small_and_always_the_same() -> None:
-    once, again = utility.shifted(TEST.pixels[:20]), utility.shifted(TEST.pixels[:20])
+    once, again = utility.shifted(digits_test().pixels[:20]), utility.shifted(digits_test().pixels[:20])
     assert torch.equal(once, again)
     assert 0 <= once.min() <= once.max() <= 1
-    assert 0 < (once - TEST.pixels[:20]).abs().mean() < 0.2
+    assert 0 < (once - digits_test().pixels[:20]).abs().mean() < 0.2
 
 
 def test_the_program(smoke: Smoke, tmp_path: Path) -> None:
@@ -60,7 +59,7 @@ def test_the_program(smoke: Smoke, tmp_path: Path) -> None:
     assert [row.policy for row in report.policies] == ["edm"]
     assert report.policies[0].forward_passes == 2.0
     counted = {traffic: sum(row.rows for row in report.routing if row.traffic == traffic) for traffic in TRAFFIC}
-    assert counted == dict.fromkeys(TRAFFIC, len(TEST))
+    assert counted == dict.fromkeys(TRAFFIC, len(digits_test()))
     assert {row.traffic for row in report.routing} == set(TRAFFIC)
 
 

@@ -16,10 +16,8 @@ from evaluation.studies import reconstructions
 from evaluation.studies.study import StudyError, Task
 from report.figures import gates
 from tests.evaluation import gated
+from tests.pictures import digits_test
 from tests.report.synthetic import curve_row
-from zoo import datasets
-
-TEST = datasets.load("digits", "test")
 
 
 def area(benign: float, attack: float) -> float:
@@ -74,7 +72,7 @@ def test_the_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for images, made in drawn.values():
         assert images.shape == (8, 1, 28, 28)
         assert np.allclose(made, gated.reconstructed(images), atol=1e-6)
-    assert (drawn["benign (digits)"][0][-1] == TEST.pixels[-1].numpy()).all()
+    assert (drawn["benign (digits)"][0][-1] == digits_test().pixels[-1].numpy()).all()
     with pytest.raises(OracleError, match="made-up-undefended: expected a policy with a gate, got none"):
         list(reconstructions.study(dataclasses.replace(task, policies=("undefended",))))
     with pytest.raises(StudyError, match="expected one policy, whose gate is pictured, got same, undefended"):
