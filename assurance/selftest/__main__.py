@@ -66,7 +66,7 @@ UNSEEN = {
     "self-test": "this is it",
 }
 # and those that only a gateway can show
-FRONT = ("gateway-tls", "gateway-keys", "gateway-way", "gateway-limits")
+FRONT = ("gateway-tls", "gateway-keys", "gateway-way", "gateway-limits", "gateway-shares")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
