@@ -15,7 +15,16 @@ from deploy.errors import RefusedError
 
 # What the launcher reads and Java is not told.
 LAUNCHERS = frozenset(
-    ("vmargs", "gateway_address", "gateway_status_address", "health_address", "gateway_rate", "gateway_health")
+    (
+        "vmargs",
+        "gateway_address",
+        "gateway_status_address",
+        "health_address",
+        "gateway_rate",
+        "gateway_principal_rate",
+        "gateway_principal_share",
+        "gateway_health",
+    )
 )
 
 

@@ -1,10 +1,19 @@
 """The audit log: a line of JSON for every row that was suspected, refused or charged, and for every refused request.
 
     {"time": "2026-11-24T12:00:00.123Z", "request": "...", "principal": "acme", "policy": "digits-same-pow", "row": 3,
-     "rows": 1, "decision": "proof-of-work", "score": 4.25, "tail": 0.0041, "digest": "..."}
+     "rows": 1, "decision": "proof-of-work", "score": 4.25, "tail": 0.0041, "digest": "...", "count": 1}
 
 A row's digest is the SHA-256 of its pixels, never the pixels; row is null where the request as a whole was refused, for
-its rate or its solution, and the digest then is the request's. The file, $TORCHWARDEN_AUDIT, outlives the server's run.
+its rate or its solution, and the digest then is the request's (null where nobody decoded it).
+
+Floods must not push out what else there is to know. Each kind of line has a file and a bound of its own (KINDS): the
+file that $TORCHWARDEN_AUDIT names, X.audit.jsonl, for suspected rows, X.audit.limited.jsonl and X.audit.solutions.jsonl
+for refused requests. Of refused requests that are alike in principal, policy, decision and minute, the first has its
+line and the others are counted; their one line follows with the first batch after that minute, with their number in
+`count`. The counts stand in an SQLite file that all workers share, so none is lost with a worker; one that dies while
+it writes them may leave them there, to be written twice.
+
+The files outlive the server's run.
 All workers of a machine append to it under a lock, so lines are whole, and whoever finds it full renames it to .1 and
 older ones on. A line that cannot be written is counted (torchwarden_audit_total) and costs no client the answer.
 """
@@ -15,22 +24,170 @@ import fcntl
 import hashlib
 import logging
 import os
-from collections.abc import Mapping, Sequence
+import sqlite3
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import orjson
 from numpy.typing import NDArray
 
+from handlers.errors import ExpiredSolution, InvalidSolution, RateLimited, SpentSolution
+
+Record = Mapping[str, object]
+Clock = Callable[[], float]
+
 AUDIT = "TORCHWARDEN_AUDIT"
 LARGEST = 64 * 2**20
 KEPT = 5
+MINUTE = 60.0
+# of refused requests, by their decision: what the name of their file has more, and how large it gets
+SMALL = 8 * 2**20
+KINDS = {
+    RateLimited.code: "limited",
+    **{error.code: "solutions" for error in (InvalidSolution, ExpiredSolution, SpentSolution)},
+}
+COUNTS = "counts.sqlite3"
+
+# seconds for other workers to leave the counts
+PATIENCE_S = 1.0
 
 _log = logging.getLogger(__name__)
 
 
 class AuditLog:
+    """The files beside `path`, and the counts of what repeats itself. clock: seconds since the epoch."""
+
+    def __init__(self, path: Path, *, largest: int = LARGEST, kept: int = KEPT, clock: Clock = time.time) -> None:
+        self._files: dict[str | None, File] = {None: File(path, largest=largest, kept=kept)}
+        for kind in sorted(set(KINDS.values())):
+            self._files[kind] = File(beside(path, kind), largest=min(largest, SMALL), kept=kept)
+        self._path = path
+        self._counts: sqlite3.Connection | None = None
+        self._inode = -1
+        self._clock = clock
+        self._minute = -1
+
+    def write(self, records: Sequence[Record]) -> bool:
+        """Append a line for each record that is no repetition, count the others, and write what was counted in minutes
+        gone by; whether all that was done."""
+        minute = int(self._clock() // MINUTE)
+        done = self._settle(minute)
+        lines: dict[str | None, list[Record]] = {} if records else {None: []}
+        for record in records:
+            kind = KINDS.get(str(record.get("decision")))
+            if kind is None or self._is_first(record, minute):
+                lines.setdefault(kind, []).append({**record, "count": 1})
+        for kind, each in lines.items():
+            done = self._files[kind].write(each) and done
+        return done
+
+    def settle(self) -> bool:
+        """Write what was counted in minutes gone by, once in each minute."""
+        return self._settle(int(self._clock() // MINUTE))
+
+    def _settle(self, minute: int) -> bool:
+        if minute == self._minute:
+            return True
+        self._minute = minute
+        try:
+            with self._connected() as counts:
+                counts.execute("BEGIN IMMEDIATE")
+                gone = "WHERE minute < ? OR minute > ? + 1"  # or of a clock that was set back
+                repeats = _repeats(counts.execute(f"{_SELECT} {gone}", [minute, minute]).fetchall())
+                for kind in set(KINDS.values()):
+                    mine = [record for record in repeats if KINDS[str(record["decision"])] == kind]
+                    if mine and not self._files[kind].write(mine):
+                        counts.rollback()
+                        self._minute = -1
+                        return False
+                counts.execute(f"DELETE FROM repeats {gone}", [minute, minute])
+        except (OSError, sqlite3.Error) as error:
+            _log.error("audit: repeated refusals cannot be counted: %s", type(error).__name__)
+        return True
+
+    def _connected(self) -> sqlite3.Connection:
+        """The file of the counts that is there now: somebody may have moved an earlier one away."""
+        path = beside(self._path, COUNTS)
+        if self._counts is None or not path.exists() or path.stat().st_ino != self._inode:
+            if self._counts is not None:
+                self._counts.close()
+            self._counts = _connected(path)
+            self._inode = path.stat().st_ino
+        return self._counts
+
+    def _is_first(self, record: Record, minute: int) -> bool:
+        """Whether none like this one was written in the minute; otherwise it is counted. Where that cannot be done,
+        each has its line."""
+        alike = [record["policy"], record["principal"], record["decision"], minute]
+        rows = record["rows"] or 0
+        try:
+            with self._connected() as counts:
+                counts.execute("BEGIN IMMEDIATE")
+                found = counts.execute(
+                    "UPDATE repeats SET count = count + 1, rows = rows + ?, time = ? "
+                    "WHERE policy = ? AND principal = ? AND decision = ? AND minute = ?",
+                    [rows, record["time"], *alike],
+                )
+                if found.rowcount:
+                    return False
+                counts.execute("INSERT INTO repeats VALUES (?, ?, ?, ?, 0, 0, ?)", [*alike, record["time"]])
+        except (OSError, sqlite3.Error) as error:
+            _log.error("audit: repeated refusals cannot be counted: %s", type(error).__name__)
+        return True
+
+
+_SELECT = "SELECT policy, principal, decision, count, rows, time FROM repeats"
+
+
+def beside(path: Path, kind: str) -> Path:
+    """The file of a kind, or of the counts, beside the log at `path`."""
+    return path.with_name(f"{path.stem}.{kind}" if kind == COUNTS else f"{path.stem}.{kind}{path.suffix}")
+
+
+def counted(path: Path) -> list[Record]:
+    """The repetitions beside the log at `path` that have no line yet."""
+    with closing(_connected(beside(path, COUNTS))) as counts:
+        return _repeats(counts.execute(_SELECT).fetchall())
+
+
+def _connected(path: Path) -> sqlite3.Connection:
+    path.touch(mode=0o600)
+    connection = sqlite3.connect(path, timeout=PATIENCE_S, isolation_level=None, check_same_thread=False)
+    connection.execute("PRAGMA synchronous=OFF")
+    connection.execute(
+        "CREATE TABLE IF NOT EXISTS repeats (policy TEXT, principal TEXT, decision TEXT, minute INTEGER, "
+        "count INTEGER, rows INTEGER, time TEXT, PRIMARY KEY (policy, principal, decision, minute)) WITHOUT ROWID"
+    )
+    return connection
+
+
+def _repeats(found: Sequence[Sequence[Any]]) -> list[Record]:
+    """Lines of those that repeated others; the first of their kind has its own. rows: of all, as far as decoded."""
+    return [
+        {
+            "time": time,
+            "request": None,
+            "principal": principal,
+            "policy": policy,
+            "row": None,
+            "rows": rows,
+            "decision": decision,
+            "score": None,
+            "tail": None,
+            "digest": None,
+            "count": count,
+        }
+        for policy, principal, decision, count, rows, time in found
+        if count
+    ]
+
+
+class File:
     """The file at `path`, made with mode 0600; rotated, with `kept` older ones, where another line would make it larger
     than `largest` bytes."""
 
@@ -39,7 +196,7 @@ class AuditLog:
         self._largest = largest
         self._kept = kept
 
-    def write(self, records: Sequence[Mapping[str, object]]) -> bool:
+    def write(self, records: Sequence[Record]) -> bool:
         """Append a line for each record, all or none; whether that was done."""
         lines = b"".join(orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE) for record in records)
         try:

@@ -23,12 +23,9 @@ from defenses.limits import SHARED, named
 from handlers import audit, batch, wire
 from handlers.errors import (
     BadPrincipal,
-    ExpiredSolution,
     Internal,
-    InvalidSolution,
     RateLimited,
     RequestError,
-    SpentSolution,
     for_log,
 )
 from handlers.loading import load, open_audit_log, open_limiter, open_toll
@@ -36,7 +33,7 @@ from handlers.metrics import Metrics
 from handlers.request import Request
 
 # what refuses a request as a whole and goes to the audit log
-REFUSED = frozenset(error.code for error in (RateLimited, InvalidSolution, ExpiredSolution, SpentSolution))
+REFUSED = frozenset(audit.KINDS)
 
 _log = logging.getLogger(__name__)
 
@@ -186,6 +183,7 @@ class TorchWarden:
                 told = None if decoded is None else decoded.digest.hex()
                 lines.append({**common, "row": None, "rows": rows, **judged, "digest": told})
         if not lines:
+            self._audit_log.settle()
             return {}
         return {"written" if self._audit_log.write(lines) else "failed": len(lines)}
 

@@ -100,7 +100,7 @@ def test_what_it_looks_for_in_the_log_is_what_the_handler_says() -> None:
 def test_fields_of_logs_are_those_that_are_written() -> None:
     """jq finds nothing, and says nothing, where a field has another name."""
     sources = {
-        "run/default.audit.jsonl": "".join(path.read_text() for path in (ROOT / "handlers").glob("*.py")),
+        "run/default.audit.": "".join(path.read_text() for path in (ROOT / "handlers").glob("*.py")),
         "run/default.gateway/logs/access.log": (ROOT / "deploy/nginx/nginx.conf.in").read_text(),
     }
     for line in COMMANDS:
@@ -119,6 +119,10 @@ def test_figures_are_those_of_the_code() -> None:
     assert "within a minute, or the server started less than five minutes ago" in TEXT
     assert (audit.LARGEST, audit.KEPT) == (64 * 2**20, 5)
     assert "at 64 MB it becomes `.1`, and five older ones are kept" in " ".join(TEXT.split())
+    assert audit.SMALL == 8 * 2**20
+    assert "are rotated by themselves, at 8 MB" in " ".join(TEXT.split())
+    assert (audit.LARGEST + 2 * audit.SMALL) * (audit.KEPT + 1) == 480 * 2**20
+    assert "the audit log 480 MB" in " ".join(TEXT.split())
     assert store.GRACE_S == 60
     assert "stay spent for a minute past their end" in " ".join(TEXT.split())
 

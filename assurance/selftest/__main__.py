@@ -59,6 +59,7 @@ UNSEEN = {
     "fail-closed": "no request makes a stage fail",
     "checked-start": "the service has started",
     "any-window": "no request holds up another at a moment of its choosing",
+    "audit-flood": "it would push out what the log holds, if it could",
     "constant-time": "a request's time says little of a comparison",
     "token-rotation": "it would renew the tokens of a service at work",
     "gateway-drain": "it would stop a gateway at work",
@@ -67,7 +68,7 @@ UNSEEN = {
     "self-test": "this is it",
 }
 # and those that only a gateway can show
-FRONT = ("gateway-tls", "gateway-keys", "gateway-way", "gateway-limits")
+FRONT = ("gateway-tls", "gateway-keys", "gateway-way", "gateway-limits", "gateway-shares")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

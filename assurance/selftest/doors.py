@@ -98,8 +98,7 @@ def private_files(service: Service) -> Iterator[Finding]:
     named = {"key_file.json": Path(service.facts["key_file"]), "server.json": service.folder / "server.json"}
     if os.environ.get("TORCHWARDEN_KEY_FILE"):
         named["the key's file"] = Path(os.environ["TORCHWARDEN_KEY_FILE"])
-    if service.audit_file.exists():
-        named["the audit log"] = service.audit_file
+    named |= {path.name: path for path in service.audit_files}
     for name, path in named.items():
         mode = path.stat().st_mode & 0o777
         yield judged(

@@ -8,6 +8,7 @@ No process list shows a key.
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import re
@@ -25,7 +26,7 @@ from urllib.parse import urlsplit
 
 import requests
 
-from assurance.selftest.checks import GATEWAY, Subject, judged, shown
+from assurance.selftest.checks import GATEWAY, Subject, absent, judged, shown
 from assurance.selftest.service import SECONDS, Reply, Service, ServiceError
 from handlers import wire
 from report.rows.selftest import Finding
@@ -36,6 +37,9 @@ TRANSPORT = "gateway-tls"
 KEYS = "gateway-keys"
 WAY = "gateway-way"
 LIMITS = "gateway-limits"
+SHARES = "gateway-shares"
+# requests of one client that are begun at once
+MOST_BEGUN = 400
 # connections, and requests that each sends at once
 CROWD, BURST = 12, 900
 # without another answer, until there are none left
@@ -139,7 +143,7 @@ def _keys(*arguments: str) -> str:
 
 def run(gateway: Gateway, subject: Subject) -> Iterator[Finding]:
     """All checks of the gateway, with one model behind it."""
-    for check in (transport, keys, only_inference, headers, size, slow_clients, rate):
+    for check in (transport, keys, only_inference, headers, size, slow_clients, places, rate):
         try:
             yield from check(gateway, subject)
         except (ServiceError, OSError, requests.RequestException) as error:
@@ -285,6 +289,40 @@ def slow_clients(gateway: Gateway, subject: Subject) -> Iterator[Finding]:
             "not cut off" if seconds is None else f"cut off after {seconds:.0f} s",
             ok=seconds is not None,
         )
+
+
+def places(gateway: Gateway, subject: Subject) -> Iterator[Finding]:
+    """Requests of one client that are begun and not ended: they may not hold all the places there are."""
+    body = wire.encode_rows(subject.good, wire.RAW)
+    path = subject.service.target.path(subject.name)
+    basic = base64.b64encode(f"{gateway.user}:{gateway.key}".encode()).decode()
+    head = f"POST {path} HTTP/1.1\r\nHost: selftest\r\nAuthorization: Basic {basic}\r\nContent-Length: 1000\r\n\r\n"
+    host, port = gateway.address
+    begun, refused = 0, False
+    with contextlib.ExitStack() as stack:
+        while begun < MOST_BEGUN and not refused:
+            plain = stack.enter_context(socket.create_connection((host, port), timeout=SECONDS))
+            tls = stack.enter_context(gateway.context().wrap_socket(plain, server_hostname=host))
+            tls.sendall(head.encode())
+            tls.settimeout(0.05)
+            with contextlib.suppress(TimeoutError):
+                refused = tls.recv(64).startswith(b"HTTP/1.1 429")
+                break
+            begun += 1
+        held = gateway.ask(subject.service, "POST", path, body, headers={"Content-Type": wire.RAW})
+    told = re.search(r"at most (\d+) requests at once from one address, (\d+) of one client", held.text)
+    if told is not None and told[1] == told[2]:
+        yield absent(SHARES, GATEWAY, "one client may hold all places (gateway_principal_share=100)")
+        return
+    share = "" if told is None else f", of {told[1]} places {told[2]}"
+    yield judged(
+        SHARES,
+        GATEWAY,
+        "requests of one client that are begun and not ended",
+        "429, with places left for others",
+        f"{shown(held)} after {begun} requests{share}",
+        ok=refused and told is not None and begun <= int(told[2]) < int(told[1]),
+    )
 
 
 def _until_closed(gateway: Gateway, head: bytes) -> float | None:

@@ -26,7 +26,7 @@ import yaml
 from numpy.typing import NDArray
 
 from handlers import wire
-from handlers.audit import AUDIT, digest
+from handlers.audit import AUDIT, KINDS, beside, digest
 from handlers.errors import KeyMissing, KeyUnusable, RateLimited
 from handlers.key import read_key
 from loadtests import target
@@ -112,6 +112,12 @@ class Service:
             raise TargetError(
                 f"{self.folder}/expected.json: no such file; is the instance running? (make serve)"
             ) from None
+
+    @property
+    def audit_files(self) -> list[Path]:
+        """Those that are there: of suspected rows, and of each kind of refused request."""
+        kinds = sorted(set(KINDS.values()))
+        return [path for path in (self.audit_file, *(beside(self.audit_file, kind) for kind in kinds)) if path.exists()]
 
     @property
     def keys(self) -> dict[str, str]:

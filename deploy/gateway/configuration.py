@@ -32,7 +32,9 @@ UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 @dataclass(frozen=True)
 class Limits:
     """large, small: requests that one TorchServe is asked at once, with bodies from 1 MB up and below. address: at once
-    from one address. rate: a second from one address. burst: at once above the rate. body: bytes."""
+    from one address. rate: a second from one address. burst: at once above the rate. body: bytes. principal,
+    principal_large: at once of one principal, and those of them with large bodies. principal_rate: a second of one
+    principal."""
 
     large: int
     small: int
@@ -40,6 +42,9 @@ class Limits:
     rate: int
     burst: int
     body: int
+    principal: int
+    principal_large: int
+    principal_rate: int
 
     @classmethod
     def of(cls, settings: Mapping[str, str], upstreams: Sequence[Upstream]) -> Limits:
@@ -50,8 +55,21 @@ class Limits:
         large = max(1, min(direct_memory(settings) // (2 * body), queue // 2))
         small = max(1, queue - large)
         both = len(upstreams) * (large + small)
+        share = number(settings, "gateway_principal_share")
+        if share > 100:
+            raise RefusedError(f"config.properties: gateway_principal_share: expected at most 100 percent, got {share}")
         # Those whose bodies are still on their way count as well, so this is no share of what TorchServe holds.
-        return cls(large, small, both, rate, both, body)
+        return cls(
+            large,
+            small,
+            address=both,
+            rate=rate,
+            burst=both,
+            body=body,
+            principal=max(1, both * share // 100),
+            principal_large=max(1, len(upstreams) * large * share // 100),
+            principal_rate=number(settings, "gateway_principal_rate"),
+        )
 
 
 def number(settings: Mapping[str, str], key: str) -> int:
@@ -124,7 +142,7 @@ def write(
             "OTHERS": _lines(f"{name} {names[(place + 1) % len(names)]};" for place, name in enumerate(names)),
             "UPSTREAMS": "".join(blocks),
             "PRINCIPALS": _lines(f"proxy_set_header {header} $principal;" for header in headers),
-            "HEALTH": _filled("health.conf.in", common) if health else "",
+            "HEALTH": _filled("health.conf.in", common | {"BURST": str(limits.burst)}) if health else "",
             "LISTEN": listen,
             "STATUS": status,
             "CERTIFICATE": str(certificate),
@@ -132,6 +150,9 @@ def write(
             "RATE": str(limits.rate),
             "BURST": str(limits.burst),
             "ADDRESS": str(limits.address),
+            "PRINCIPAL": str(limits.principal),
+            "PRINCIPAL_LARGE": str(limits.principal_large),
+            "PRINCIPAL_RATE": str(limits.principal_rate),
             "MAX_BODY": str(limits.body),
         },
     )

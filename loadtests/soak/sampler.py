@@ -70,7 +70,7 @@ def take(served: Instance, at: float) -> Sample:
         state_mb=_size(served.folder.glob("state/*")),
         logs_mb=_size(served.folder.glob("logs/*")),
         # beside the folder: it outlives the run
-        audit_mb=_size(served.run_folder.glob(f"{served.name}.audit.jsonl*")),
+        audit_mb=_size(served.run_folder.glob(f"{served.name}.audit.*")),
     )
 
 

@@ -67,7 +67,7 @@ def test_over_http_a_principal_waits_as_told_and_others_do_not(server: Server) -
     assert server.ask(32, "third").status_code == 200
     assert server.ask(32, "fourth").status_code == 429, "of all together"
     assert (server.counted("principal"), server.counted("total")) == (1, 32)
-    lines = [json.loads(line) for line in (server.runs / "limits.audit.jsonl").read_text().splitlines()]
+    lines = [json.loads(line) for line in (server.runs / "limits.audit.limited.jsonl").read_text().splitlines()]
     assert [(line["principal"], line["decision"], line["rows"]) for line in lines] == [
         ("acme", "rate_limited", 1),
         ("fourth", "rate_limited", 32),

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from handlers import wire
+from handlers import audit, wire
 from handlers.errors import LoadError
 from handlers.store import SqliteStore
 from tests.defenses.policies import section
@@ -52,7 +52,8 @@ def of(principal: str | None, pixels: np.ndarray, content_type: str = wire.RAW) 
 
 
 def audited(tmp_path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (tmp_path / "audit.jsonl").read_text().splitlines()]
+    files = [tmp_path / name for name in ("audit.jsonl", "audit.limited.jsonl", "audit.solutions.jsonl")]
+    return [json.loads(line) for file in files if file.exists() for line in file.read_text().splitlines()]
 
 
 def test_a_principal_over_its_limit_is_refused_and_others_are_not(made: Make, tmp_path: Path) -> None:
@@ -85,6 +86,7 @@ def test_a_principal_over_its_limit_is_refused_and_others_are_not(made: Make, tm
         "score": None,
         "tail": None,
         "digest": digest,
+        "count": 1,
     }
 
 
@@ -121,7 +123,8 @@ def test_a_full_principal_is_refused_before_anyone_looks_at_its_request(
     assert worker.context.counts["limited_rows_total"].counted == {"principal": 2}, "1 for what nobody counted"
     assert [(line["decision"], line["rows"], line["digest"]) for line in audited(tmp_path)] == [
         ("rate_limited", None, None)
-    ] * 2
+    ], "and the second is counted"
+    assert [record["count"] for record in audit.counted(tmp_path / "audit.jsonl")] == [1]
 
 
 def test_where_all_together_are_full_nobody_is_decoded(made: Make, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -255,6 +258,7 @@ def test_every_suspected_row_leaves_a_line_and_no_image(made: Make, tmp_path: Pa
             "score",
             "tail",
             "digest",
+            "count",
         }
     assert worker.context.counts["audit_total"].counted == {"written": 3}
 

@@ -120,7 +120,21 @@ def test_keys_that_others_can_read_or_that_are_none_are_refused(tmp_path: Path) 
 def test_the_numbers_are_those_of_the_settings_and_the_archives() -> None:
     given = COMMITTED | {"max_request_size": "1000", "gateway_rate": "7", "vmargs": "-XX:MaxDirectMemorySize=10k"}
     found = Limits.of(given, [upstream(queue=100), upstream("peer2", queue=40)])
-    assert found == Limits(large=5, small=35, address=80, rate=7, burst=80, body=1000)
+    assert found == Limits(
+        large=5,
+        small=35,
+        address=80,
+        rate=7,
+        burst=80,
+        body=1000,
+        principal=40,
+        principal_large=5,
+        principal_rate=1000,
+    )
+    all_of_it = Limits.of(given | {"gateway_principal_share": "100"}, [upstream(queue=100)])
+    assert (all_of_it.principal, all_of_it.principal_large) == (100, 5)
+    little = Limits.of(given | {"gateway_principal_share": "1"}, [upstream(queue=2)])
+    assert (little.principal, little.principal_large) == (1, 1), "nobody is kept out"
     assert Limits.of(given, [upstream(queue=4)]).large == 2, "half the queue at most"
     assert Limits.of(given, [upstream(queue=1)]).small == 1
     now = Limits.of(COMMITTED, [upstream(queue=200)])
@@ -132,6 +146,8 @@ def test_the_numbers_are_those_of_the_settings_and_the_archives() -> None:
     ("change", "message"),
     [
         ({"gateway_rate": "fast"}, "gateway_rate: expected a whole number from 1 up, got 'fast'"),
+        ({"gateway_principal_rate": "0"}, "gateway_principal_rate: expected a whole number from 1 up, got '0'"),
+        ({"gateway_principal_share": "101"}, "gateway_principal_share: expected at most 100 percent, got 101"),
         ({"max_request_size": "0"}, "max_request_size: expected a whole number"),
         ({"vmargs": "-Xmx1g"}, r"vmargs: expected -XX:MaxDirectMemorySize=.*got '-Xmx1g'"),
     ],
