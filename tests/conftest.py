@@ -24,9 +24,20 @@ TIERS = ("unit", "server", "drill")
 TOGETHER = {
     f"tests/e2e/test_{name}.py": "served" for name in ("served", "campaign", "contract", "fuzz", "secrets", "lean")
 }
-# What takes longest starts first, so that no process is left alone with it at the end. The first needs the whole smoke
-# product and makes it; the second needs none of it.
-FIRST = ("served",)
+# What takes longest starts first, so that no process is left alone with it at the end.
+LONG = (
+    "served",
+    "tests/e2e/test_faults.py",
+    "tests/e2e/test_selftest.py",
+    "tests/e2e/test_keyed_noise.py",
+    "tests/e2e/test_gateway.py",
+    "tests/export/test_graphs.py",
+    "tests/loadtests/test_locust_run.py",
+    "tests/bench/test_bench.py",
+    "tests/training/test_cifar10_recipe.py",
+    "tests/training/test_search.py",
+    "tests/evaluation/test_matrix.py",
+)
 
 
 def together(nodeid: str) -> str:
@@ -51,10 +62,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         chosen = tier(item.nodeid, list(markers))
         if chosen not in markers:
             item.add_marker(chosen)
-    places = {name: place for place, name in enumerate(FIRST)}
+    # one process makes the smoke product while others run what needs none
+    needing = {together(item.nodeid) for item in items if "smoke_runs" in getattr(item, "fixturenames", ())}
+    places = {name: place for place, name in enumerate(LONG)}
+    maker = min(needing, key=lambda name: (places.get(name, len(places)), name), default="")
 
-    def place(item: pytest.Item) -> tuple[bool, int]:
-        return item.get_closest_marker("alone") is not None, places.get(together(item.nodeid), len(places))
+    def place(item: pytest.Item) -> tuple[bool, bool, bool, int]:
+        name = together(item.nodeid)
+        alone = item.get_closest_marker("alone") is not None
+        return alone, name != maker, name in needing, places.get(name, len(places))
 
     items.sort(key=place)
 

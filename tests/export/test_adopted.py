@@ -135,7 +135,9 @@ def test_another_file_wants_another_calibration(own: Own) -> None:
     changed.doc_string = "trained for longer"
     own.file.write_bytes(changed.SerializeToString())
     try:
-        with pytest.raises(SystemExit, match=r"of another predictor: .* calibrate it \(python -m training\.calibrate"):
+        with pytest.raises(
+            SystemExit, match=r"of another predictor: .* calibrate it \(python -m training\.calibration"
+        ):
             own.archive()
     finally:
         own.file.write_bytes(kept)

@@ -94,7 +94,7 @@ def test_a_rate_that_nobody_calibrated_is_refused(folder: Path) -> None:
 
 def test_a_missing_calibration_names_the_command(folder: Path) -> None:
     message = (
-        r"other\.calibration\.json: a gate needs a calibration, found none; .*training\.calibrate RECIPE --pol.*other"
+        r"other\.calibration\.json: a gate needs a calibration, found none; .*training\.calibration RECIPE --pol.*other"
     )
     with pytest.raises(CalibrationError, match=message):
         calibrated("other", TABLE, folder, predictor="abc")
