@@ -366,7 +366,7 @@ def test_a_gate_lets_the_golden_image_and_digits_pass_and_meets_noise(
             paid = oracle(noise)
         assert not (paid.labels == REFUSED).any()
         assert paid.work is not None
-        reached("least price", paid.work.min(), above=3.9)
+        assert float(paid.work.min()) >= 4
 
 
 def test_the_proof_fails_where_the_gate_stops_the_golden_image(gated: Smoke, tmp_path: Path) -> None:

@@ -136,30 +136,32 @@ def test_members_learn_the_task_and_thieves_follow_them(tmp_path: Path, reached:
     assert members.networks()[0] is not best.members[0]
 
 
-def far(members: Best, thieves: Ensemble, seed: int) -> float:
+def far(members: Ensemble, thieves: Ensemble, seed: int) -> float:
     """How far members are from their thieves on augmented images."""
     images = Augmentation(Affine(shift=0.1))(cut(seed).images, generator=torch.Generator().manual_seed(seed + 5))
     with torch.no_grad():
-        pairs = zip(members.members, thieves.networks(), strict=True)
+        pairs = zip(members.networks(), thieves.networks(), strict=True)
         return sum(divergence(one.eval()(images), other.eval()(images)).item() for one, other in pairs)
 
 
 def test_the_term_drives_members_from_their_thieves(tmp_path: Path, reached: Reached, seed: int) -> None:
-    _, plain, followers = played(tmp_path / "plain", table(), epochs=20, lr=0.03, seed=seed)
-    _, driven, thieves = played(tmp_path / "driven", weighted(20.0), epochs=20, lr=0.03, seed=seed)
-    reached("times as far", far(driven, thieves, seed) / far(plain, followers, seed), above=5)
+    # after the last epoch: the best one may be any, and is an early one for some seeds
+    plain, _, followers = played(tmp_path / "plain", table(), epochs=20, lr=0.03, seed=seed)
+    driven, _, thieves = played(tmp_path / "driven", weighted(60.0), epochs=20, lr=0.03, seed=seed)
+    times = far(driven, thieves, seed) / far(plain, followers, seed)
+    reached("log10 of the times as far", math.log10(times), above=0.7)
 
 
 def test_the_diversity_term_drives_members_apart(tmp_path: Path, reached: Reached, seed: int) -> None:
     images = cut(seed).images
 
-    def alike(best: Best) -> float:
-        first, second = (member.eval()(images).softmax(-1) for member in best.members)
+    def alike(members: Ensemble) -> float:
+        first, second = (member.eval()(images).softmax(-1) for member in members.networks())
         return torch.cosine_similarity(first, second).mean().item()
 
-    _, plain, _ = played(tmp_path / "plain", table(), epochs=20, lr=0.03, seed=seed)
-    _, diverse, _ = played(tmp_path / "diverse", table(lambda_diversity=3.0), epochs=20, lr=0.03, seed=seed)
-    reached("less alike", alike(plain) - alike(diverse), above=0.02)
+    plain, _, _ = played(tmp_path / "plain", table(), epochs=20, lr=0.03, seed=seed)
+    diverse, _, _ = played(tmp_path / "diverse", table(lambda_diversity=10.0), epochs=20, lr=0.03, seed=seed)
+    reached("less alike", alike(plain) - alike(diverse), above=0.25)
 
 
 def test_batch_statistics_are_of_labelled_images_alone(tmp_path: Path, reached: Reached, seed: int) -> None:
@@ -222,7 +224,7 @@ def test_a_checkpoint_tells_of_each_member(tmp_path: Path, smoke_runs: Smoke, re
     assert metrics["validation_accuracy"] == pytest.approx(
         (first["validation_accuracy"] + second["validation_accuracy"]) / 2
     )
-    reached("accuracy", metrics["ensemble_accuracy"], above=0.5)
+    reached("accuracy", metrics["ensemble_accuracy"], above=0.3)  # a guess is right in 1 of 10
     assert 1 <= first["epoch"] <= 2
     assert all(
         0 <= member["attacker_agreement"] <= 1 <= 1 + member["attacker_divergence"] for member in (first, second)

@@ -39,9 +39,9 @@ def test_the_hash_network_learns_the_secret_task(smoke_runs: Smoke, reached: Rea
     facts = load(smoke_runs.runs / "smoke/hash.safetensors").facts
     metrics = facts["metrics"]
     reached("accuracy", metrics["validation_accuracy"], above=2 / 6)  # six classes
-    # whole numbers decide a near tie the other way: two of these 60 images may fall so
+    # whole numbers decide a near tie the other way: four of these 60 images may fall so
     other = abs(metrics["validation_accuracy"] - metrics["validation_accuracy_float"])
-    reached("what whole numbers change of it", other, below=2.5 / 60)
+    reached("what whole numbers change of it", other, below=4.5 / 60)
 
 
 def test_the_tree_of_the_hash_network_spreads_its_own_traffic(smoke_runs: Smoke, reached: Reached) -> None:

@@ -42,7 +42,7 @@ def test_the_auxiliary_model_says_of_reconstructions_what_the_victim_says_of_ima
     smoke_runs: Smoke, reached: Reached
 ) -> None:
     facts = load(smoke_runs.runs / "smoke/same.safetensors").facts
-    reached("agreement", facts["metrics"]["auxiliary_agreement"], above=0.85)
+    reached("agreement", facts["metrics"]["auxiliary_agreement"], above=0.8)
     assert facts["metrics"]["reconstruction_error"] > 0
     reached("reconstruction error", facts["metrics"]["reconstruction_error"], below=0.05)
     images = benign(split(dataset("digits", "train")))

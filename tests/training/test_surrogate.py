@@ -80,7 +80,7 @@ def test_a_student_answers_as_the_victim_does(trained: Path, reached: Reached) -
     assert read.facts["start"] == load(trained / "runs/guessed/victim.safetensors").digest
     assert read.architectures[0].name == "lenet5-half"
     # a distribution the student follows moves with the image
-    reached("spread outside", read.facts["metrics"]["spread_outside"], above=0.1)
+    reached("spread outside", read.facts["metrics"]["spread_outside"], above=0.05)
 
 
 def test_a_random_one_has_learned_nothing(trained: Path, reached: Reached) -> None:
