@@ -69,7 +69,7 @@ def test_over_http_a_principal_waits_as_told_and_others_do_not(server: Server) -
     assert (server.counted("principal"), server.counted("total")) == (1, 32)
     lines = [json.loads(line) for line in (server.runs / "limits.audit.limited.jsonl").read_text().splitlines()]
     assert [(line["principal"], line["decision"], line["rows"]) for line in lines] == [
-        ("acme", "rate_limited", 1),
+        ("acme", "rate_limited", None),  # refused before its rows were read
         ("fourth", "rate_limited", 32),
     ]
     assert lines[0]["request"] == refused.headers["x-request-id"]
