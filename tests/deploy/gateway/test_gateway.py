@@ -129,7 +129,7 @@ def test_the_numbers_are_those_of_the_settings_and_the_archives() -> None:
         body=1000,
         principal=40,
         principal_large=5,
-        principal_rate=1000,
+        principal_rate=2000,
     )
     all_of_it = Limits.of(given | {"gateway_principal_share": "100"}, [upstream(queue=100)])
     assert (all_of_it.principal, all_of_it.principal_large) == (100, 5)
