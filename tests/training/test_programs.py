@@ -38,7 +38,7 @@ def test_members_disagree_outside_and_agree_inside(smoke_runs: Smoke, reached: R
 def test_the_hash_network_learns_the_secret_task(smoke_runs: Smoke, reached: Reached) -> None:
     facts = load(smoke_runs.runs / "smoke/hash.safetensors").facts
     metrics = facts["metrics"]
-    reached("accuracy", metrics["validation_accuracy"], above=2 / 6)  # six classes
+    reached("accuracy", metrics["validation_accuracy"], above=0.6)  # six classes
     # whole numbers decide a near tie the other way: four of these 60 images may fall so
     other = abs(metrics["validation_accuracy"] - metrics["validation_accuracy_float"])
     reached("what whole numbers change of it", other, below=4.5 / 60)
