@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +16,6 @@ from loadtests.soak.records import ANSWERED, FAILED, LOST, REFUSED, Machine, Not
 from loadtests.soak.schedule import BENIGN, THIEF, Level, Mix, Open, Ramp
 from report.rows.soak import Process, Sample
 
-CHECKOUT = Path(__file__).resolve().parents[2]
 SECONDS, RATE = 100.0, 10.0
 
 
@@ -229,13 +227,3 @@ def test_what_is_told_is_strict_json() -> None:
     bounds = summary.generator([], [], seconds=SECONDS)
     assert [bound.measured for bound in bounds] == [None, None]
     json.dumps([vars(bound) for bound in bounds], allow_nan=False)
-
-
-@pytest.mark.parametrize(
-    "locustfile", sorted(CHECKOUT.glob("loadtests/**/locustfile.py")), ids=lambda path: path.parent.name
-)
-def test_no_file_next_to_a_locustfile_hides_the_standard_library(locustfile: Path) -> None:
-    """Locust puts the folder of its locustfile before everything else that Python searches."""
-    neighbours = {path.stem for path in locustfile.parent.iterdir()}
-    assert "locustfile" in neighbours
-    assert not neighbours & set(sys.stdlib_module_names)
