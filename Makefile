@@ -57,7 +57,7 @@ bench_policies = undefended edm meco meco-small meco-keyed same-observe same-rej
 .DELETE_ON_ERROR:
 .SECONDARY:
 .SECONDEXPANSION:
-.PHONY: help setup lock audit image-requirements kubernetes-check key train export calibrate archive serve client rotate status stop health dashboard loadtest attack fuzz selftest faults soak controls report demo reproduce reproduce-edm reproduce-meco reproduce-same reproduce-misleader thieves thieves-over-http documents bench bench-archives bench-profile bench-fusing bench-defenses bench-gates bench-misleader bench-memory bench-attacks check test test-all clean
+.PHONY: help setup lock audit sbom kubernetes-check key train export calibrate archive serve client rotate status stop health dashboard loadtest attack fuzz selftest faults soak controls report demo reproduce reproduce-edm reproduce-meco reproduce-same reproduce-misleader thieves thieves-over-http documents bench bench-archives bench-profile bench-fusing bench-defenses bench-gates bench-misleader bench-memory bench-attacks check test test-all clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-19s %s\n", $$1, $$2}' Makefile
@@ -65,29 +65,42 @@ help: ## this list
 
 setup: $(ready) ## .venv with the locked packages (GPU=1: onnxruntime-gpu)
 
+# every file that is installed is one that the lock knows by its hash
+hashed   = .venv/bin/uv pip install --quiet --python $(py) --require-hashes
+images   = deploy/container
+
 $(ready): requirements.lock
 	$(PYTHON) -m venv .venv
-	$(py) -m pip install --quiet "$$(grep '^uv==' requirements.lock)"
-	.venv/bin/uv pip install --quiet --python $(py) -r requirements.lock
+	sed -n '/^uv==/,/[^\\]$$/p' requirements.lock | $(py) -m pip install --quiet --require-hashes -r /dev/stdin
+	$(hashed) -r requirements.lock
 ifdef GPU
-	.venv/bin/uv pip install --quiet --python $(py) "onnxruntime-gpu==$$($(py) -c 'from importlib.metadata import version; print(version("onnxruntime"))')"
 	.venv/bin/uv pip uninstall --quiet --python $(py) onnxruntime
-	.venv/bin/uv pip install --quiet --python $(py) --reinstall onnxruntime-gpu
+	$(hashed) --no-deps -r requirements-gpu.lock
 endif
 	touch $@
 
-lock: | $(ready) ## requirements.lock anew from pyproject.toml, for Python 3.10 and later
-	.venv/bin/uv pip compile --quiet --universal --python-version 3.10 --no-annotate --no-header \
-	  --extra train --extra export --extra serve --extra load --extra dev --upgrade pyproject.toml -o requirements.lock
+resolved = .venv/bin/uv pip compile --quiet --generate-hashes --no-annotate --custom-compile-command "make lock"
+anywhere = $(resolved) --universal --python-version 3.10
+image    = $(resolved) --python-version 3.11 --constraint requirements.lock --extra serve pyproject.toml
 
-audit: ## known faults of the locked packages, by pip-audit in an environment of its own; needs the network
-	$(PYTHON) -m venv build/audit
-	build/audit/bin/python -m pip install --quiet pip-audit
-	build/audit/bin/pip-audit --strict --disable-pip --no-deps --requirement requirements.lock
+lock: | $(ready) ## requirements.lock and the images' from pyproject.toml; UPGRADE=1 takes the newest versions
+	$(anywhere) $(UPGRADE:%=--upgrade) --extra train --extra export --extra serve --extra load --extra dev pyproject.toml \
+	  -o requirements.lock
+	sed -n 's/^onnxruntime==\([^\\]*\).*/onnxruntime-gpu==\1/p' requirements.lock \
+	  | $(anywhere) --no-deps - -o requirements-gpu.lock
+	$(image) -o $(images)/requirements.txt
+	echo torch | $(image) - -o $(images)/requirements-torch.txt
+	echo 'onnxruntime-gpu[cuda,cudnn]' | $(image) --constraint requirements-gpu.lock --no-emit-package onnxruntime - \
+	  -o $(images)/requirements-gpu.txt
 
-image-requirements: | $(ready) ## deploy/container/requirements.txt from the lock
-	.venv/bin/uv pip compile --quiet --python-version 3.11 --no-annotate --custom-compile-command "make image-requirements" \
-	  --generate-hashes --extra serve --constraint requirements.lock pyproject.toml -o deploy/container/requirements.txt
+audit: | $(ready) ## known faults of the locked packages; needs the network
+	.venv/bin/pip-audit --strict --disable-pip --requirement requirements.lock
+
+sbom: | $(ready) ## what is installed, with hashes, as CycloneDX: build/sbom/
+	mkdir -p build/sbom
+	# an index's files are known to the lists, what needs what is not: the warning says so
+	export PYTHONWARNINGS=ignore; for each in requirements.lock requirements-gpu.lock $(wildcard $(images)/requirements*.txt); do \
+	  .venv/bin/cyclonedx-py requirements $$each --pyproject pyproject.toml --output-reproducible --spec-version 1.6 -o build/sbom/$$(basename $$each).cdx.json || exit 1; done
 
 kubernetes-check: | $(ready) ## the manifests, combined by a real kubectl
 	KUBECTL=$$($(py) -m tests.deploy.kubectl build/kubectl) $(py) -m pytest tests/deploy/test_kubernetes.py
@@ -384,11 +397,10 @@ bench-misleader: key ## what an averaged and a routed ensemble cost beside their
 bench-memory: key ## what a server holds in memory with torch, and without: results/serving-memory.json
 	$(MAKE) archive RECIPE=mnist POLICIES=undefended
 	$(MAKE) archive RECIPE=bench-resnet18 POLICIES="undefended edm"
-	for each in lean torch; do .venv/bin/uv venv --quiet --clear --python $(py) build/serving-$$each && .venv/bin/uv pip install --quiet \
-	  --python build/serving-$$each/bin/python --require-hashes -r deploy/container/requirements.txt || exit 1; done
-	.venv/bin/uv pip install --quiet --python build/serving-torch/bin/python --constraint requirements.lock torch
+	for each in "" -torch; do .venv/bin/uv venv --quiet --clear --python $(py) build/serving$$each && .venv/bin/uv pip install --quiet \
+	  --python build/serving$$each/bin/python --require-hashes -r $(images)/requirements$$each.txt || exit 1; done
 	$(py) -m bench.serving_memory mnist-undefended bench-resnet18-undefended bench-resnet18-edm \
-	  --lean build/serving-lean/bin/python --torch build/serving-torch/bin/python
+	  --lean build/serving/bin/python --torch build/serving-torch/bin/python
 	$(py) -m report.pages.serving_memory
 
 bench-attacks: key ## how fast thieves query in process: results/bench-attacks.json (on an idle machine)

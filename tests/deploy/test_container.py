@@ -1,8 +1,9 @@
-"""What the image is built from: requirements that are the lock's and hold no torch, and files that are let in."""
+"""What the image is built from: requirements that are the lock's and hold no torch, images by digest, files by hash."""
 
 from __future__ import annotations
 
 import fnmatch
+import json
 import re
 import subprocess
 import sys
@@ -28,15 +29,23 @@ DOCKERFILE = CHECKOUT / "deploy" / "container" / "Dockerfile"
 MARKERS = {"python_version": "3.11", "python_full_version": "3.11.2", "extra": ""}
 
 
+LISTS = {target: REQUIREMENTS.with_name(f"requirements{target}.txt") for target in ("", "-torch", "-gpu")}
+LOCKS = [CHECKOUT / "requirements.lock", CHECKOUT / "requirements-gpu.lock"]
+
+
+def blocks(path: Path) -> list[str]:
+    """A list's packages, each with the lines of its hashes."""
+    return [block for block in re.split(r"\n(?=\S)", path.read_text("utf-8")) if not block.startswith("#")]
+
+
 def locked() -> dict[str, str]:
-    """The lock's versions for the image's interpreter."""
+    """The locks' versions for the image's interpreter."""
     found = {}
-    for line in (CHECKOUT / "requirements.lock").read_text("utf-8").splitlines():
-        if line and not line.startswith("#"):
-            requirement = Requirement(line)
-            if requirement.marker is None or requirement.marker.evaluate(MARKERS):
-                (specifier,) = requirement.specifier
-                found[canonical(requirement.name)] = specifier.version
+    for block in [block for path in LOCKS for block in blocks(path)]:
+        requirement = Requirement(block.partition(" \\")[0])
+        if requirement.marker is None or requirement.marker.evaluate(MARKERS):
+            (specifier,) = requirement.specifier
+            found[canonical(requirement.name)] = specifier.version
     return found
 
 
@@ -56,15 +65,29 @@ def wanted(names: list[str]) -> Iterator[str]:
             assert name == "async-timeout", f"{name} is in the image and not installed here"
 
 
-def test_every_pin_is_the_locks() -> None:
-    assert pins()
-    assert pins().items() <= locked().items(), "make image-requirements"
+@pytest.mark.parametrize("target", LISTS)
+def test_every_pin_is_the_locks(target: str) -> None:
+    pinned = pins(LISTS[target])
+    # NVIDIA's packages that onnxruntime-gpu alone asks for are in no lock: a checkout has torch's
+    pinned = {name: version for name, version in pinned.items() if name in locked() or not name.startswith("nvidia-")}
+    assert len(pinned) > 15
+    assert pinned.items() <= locked().items(), "make lock"
+
+
+def test_a_target_has_what_the_others_have_and_its_own() -> None:
+    lean, torch, gpu = (set(pins(path)) for path in LISTS.values())
+    assert lean < torch
+    assert "torch" in torch - lean
+    assert lean - {"onnxruntime"} < gpu
+    # both packages hold the same module
+    assert "onnxruntime" not in gpu
+    assert "onnxruntime-gpu" in gpu - lean
 
 
 def test_the_pins_are_what_serving_needs_and_no_more() -> None:
     extras = tomllib.loads((CHECKOUT / "pyproject.toml").read_text("utf-8"))["project"]
     named = [*extras["dependencies"], *extras["optional-dependencies"]["serve"]]
-    assert set(pins()) == set(wanted(named)), "make image-requirements"
+    assert set(pins()) == set(wanted(named)), "make lock"
 
 
 def test_there_is_no_torch_in_it() -> None:
@@ -72,10 +95,39 @@ def test_there_is_no_torch_in_it() -> None:
     assert not heavy
 
 
-def test_every_file_of_a_package_is_known_by_its_hash() -> None:
-    for block in re.split(r"\n(?=\S)", REQUIREMENTS.read_text("utf-8")):
-        if not block.startswith("#"):
-            assert "--hash=sha256:" in block, block.splitlines()[0]
+@pytest.mark.parametrize("path", [*LISTS.values(), *LOCKS], ids=lambda path: path.name)
+def test_every_file_of_a_package_is_known_by_its_hash(path: Path) -> None:
+    assert blocks(path)
+    for block in blocks(path):
+        assert "--hash=sha256:" in block, block.splitlines()[0]
+
+
+def test_nothing_is_installed_without_its_hash() -> None:
+    for path in (DOCKERFILE, CHECKOUT / "Makefile"):
+        commands = path.read_text("utf-8").replace("\\\n", " ").splitlines()
+        installs = [line for line in commands if re.search(r"\bpip install\b", line)]
+        assert installs, path
+        assert [line for line in installs if "--require-hashes" not in line] == [], path
+
+
+def test_other_people_s_images_are_named_by_digest() -> None:
+    named = re.findall(r"^FROM (\S*[:/]\S*)", DOCKERFILE.read_text("utf-8"), re.MULTILINE)
+    for manifest in sorted((CHECKOUT / "deploy").glob("k*/**/*.yaml")):
+        named += re.findall(r"^\s*image: (?!torchwarden$)(\S+)$", manifest.read_text("utf-8"), re.MULTILINE)
+    assert len(named) >= 3
+    assert [name for name in named if not re.search(r"^[a-z]+:[\w.-]+@sha256:[0-9a-f]{64}$", name)] == []
+
+
+def test_the_bill_of_materials_names_what_the_image_installs(tmp_path: Path) -> None:
+    program = Path(sys.executable).with_name("cyclonedx-py")
+    words = ["requirements", REQUIREMENTS, "--pyproject", CHECKOUT / "pyproject.toml", "-o", tmp_path / "bom.json"]
+    subprocess.run([program, *words], check=True, capture_output=True)
+    bill = json.loads((tmp_path / "bom.json").read_text("utf-8"))
+    assert {canonical(part["name"]): part["version"] for part in bill["components"]} == pins()
+    assert bill["metadata"]["component"]["name"] == "torchwarden"
+    for part in bill["components"]:
+        hashes = [each for reference in part["externalReferences"] for each in reference.get("hashes", [])]
+        assert hashes, part["name"]
 
 
 def test_the_dockerfile_is_clean() -> None:
