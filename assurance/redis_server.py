@@ -5,11 +5,13 @@ that."""
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import signal
 import socket
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import redis
@@ -98,6 +100,16 @@ class RedisServer:
     def _running(self) -> subprocess.Popen[bytes]:
         assert self._process is not None, "it was started"
         return self._process
+
+
+@contextlib.contextmanager
+def replica_of(primary: RedisServer, folder: Path) -> Iterator[RedisServer]:
+    """A replica that has all that a primary without a password has; ended at the end, wherever it is by then. folder:
+    its own. Raises ServerError."""
+    with contextlib.closing(RedisServer(folder)) as replica:
+        replica.start()
+        replica.follow(primary)
+        yield replica
 
 
 def free_port() -> int:
