@@ -1,13 +1,17 @@
 """A redis-server of our own on a free loopback port: killed, frozen as a network that swallows packets would, and
-brought back. It writes nothing to disk unless a client asks for a dump (SAVE), so it comes back empty or with that."""
+brought back; made another's replica, promoted, and moved to another port, as an operator moves the service's address.
+It writes nothing to disk unless a client asks for a dump (SAVE) or it becomes a replica, so it comes back empty or with
+that."""
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import signal
 import socket
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import redis
@@ -18,18 +22,21 @@ ANSWER_S = 10.0
 
 
 class RedisServer:
-    """Nothing is running until `start`. folder: of its dump. password: "" for none. client: one with the password."""
+    """Nothing is running until `start`. folder: of its dump, its own. password: "" for none, one for all that replicate
+    each other. options: more of the command line, a configuration file first. client: one with the password."""
 
-    def __init__(self, folder: Path, *, password: str = "") -> None:
+    def __init__(self, folder: Path, *, password: str = "", options: tuple[str, ...] = ()) -> None:
         self._folder = folder
         self._password = password
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = int(free.getsockname()[1])
-        login = f":{password}@" if password else ""
-        self.url = f"redis://{login}127.0.0.1:{self.port}/0"
-        self.client = redis.Redis.from_url(self.url)
+        self._options = options
+        self._at(free_port())
         self._process: subprocess.Popen[bytes] | None = None
+
+    def _at(self, port: int) -> None:
+        self.port = port
+        login = f":{self._password}@" if self._password else ""
+        self.url = f"redis://{login}127.0.0.1:{port}/0"
+        self.client = redis.Redis.from_url(self.url)
 
     def start(self) -> None:
         """Start it; returns when it answers. Raises ServerError."""
@@ -37,8 +44,9 @@ class RedisServer:
         if program is None:
             raise ServerError("redis-server is not installed: `apt-get install redis-server`")
         words = ["--port", str(self.port), "--bind", "127.0.0.1", "--requirepass", self._password]
-        words += ["--save", "", "--appendonly", "no", "--dir", str(self._folder)]
-        self._process = subprocess.Popen([program, *words], stdout=subprocess.DEVNULL)
+        words += ["--save", "", "--appendonly", "no", "--dir", str(self._folder), "--masterauth", self._password]
+        words += ["--repl-diskless-sync-delay", "0"]
+        self._process = subprocess.Popen([program, *self._options, *words], stdout=subprocess.DEVNULL)
         deadline = time.monotonic() + ANSWER_S
         while time.monotonic() < deadline:
             try:
@@ -62,6 +70,26 @@ class RedisServer:
         """It goes on where it was."""
         self._running.send_signal(signal.SIGCONT)
 
+    def follow(self, primary: RedisServer) -> None:
+        """Become a replica; returns when it has all that `primary` had. Raises ServerError."""
+        self.client.replicaof("127.0.0.1", primary.port)
+        deadline = time.monotonic() + ANSWER_S
+        while self.client.info("replication").get("master_link_status") != "up":
+            if time.monotonic() > deadline:
+                raise ServerError(f"redis-server was no replica within {ANSWER_S:g} s")
+            time.sleep(0.02)
+
+    def promote(self) -> None:
+        """A replica no longer: it takes writes."""
+        self.client.replicaof("NO", "ONE")
+
+    def move(self, port: int) -> None:
+        """Be found at another port, and no longer where it was: who was connected is cut off."""
+        self.client.config_set("port", port)  # since Redis 7
+        self.client.client_kill_filter(_type="normal", skipme=True)
+        self.client.close()
+        self._at(port)
+
     def close(self) -> None:
         """Kill it if it runs, even frozen, and close the client."""
         if self._process is not None and self._process.poll() is None:
@@ -72,3 +100,20 @@ class RedisServer:
     def _running(self) -> subprocess.Popen[bytes]:
         assert self._process is not None, "it was started"
         return self._process
+
+
+@contextlib.contextmanager
+def replica_of(primary: RedisServer, folder: Path) -> Iterator[RedisServer]:
+    """A replica that has all that a primary without a password has; ended at the end, wherever it is by then. folder:
+    its own. Raises ServerError."""
+    with contextlib.closing(RedisServer(folder)) as replica:
+        replica.start()
+        replica.follow(primary)
+        yield replica
+
+
+def free_port() -> int:
+    """A port of this machine that nobody has now."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])

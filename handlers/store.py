@@ -3,13 +3,20 @@ or in Redis.
 
 SQLite serves the workers of one machine and is the default: a file in the folder $TORCHWARDEN_STATE, which
 deploy.server makes anew for each run. Several machines behind one address need Redis: $TORCHWARDEN_STORE, whose URL may
-hold a password, or the policy's own `store`. Redis must not evict keys (maxmemory-policy noeviction): a solution
-forgotten before it expires would pay twice.
+hold a password, or the policy's own `store`. It must be one primary that evicts no keys: a solution forgotten before it
+expires would pay twice, a replica says nothing of what was spent a moment ago, and a cluster has no one place for a
+transaction. What kind it is gets looked at when the store is opened, or with its first answer, and whenever another
+memory answers at its address.
 
 A store that may have forgotten something begins a new life, and solutions of challenges from an earlier one are
-refused. An empty store is a new life; so is a Redis process that has started anew, since its files may be older than
-its last answers, and an SQLite file once the clock was set back by more than GRACE_S, since it forgets by the clock.
-Rows taken are only worth a window: what is lost of them is a limit that begins anew.
+refused. An empty store is a new life, and so is an SQLite file once the clock was set back by more than GRACE_S, since
+it forgets by the clock. Redis names the history of its memory itself, for its replicas (master_replid), and draws
+another name where that history may part from what was answered: when a process starts, since its files may be older
+than its last answers; when a replica is promoted, since the primary answered more than it was sent; and when a primary
+that was made a replica, and took another's memory for its own, is promoted again. That last one is the same process as
+before: the process's name (run_id) would not do. A primary that comes back as it was has its old life, whose solutions
+were spent with it and nowhere else. Rows taken are only worth a window: what is lost of them is a limit that begins
+anew.
 
 A clock is read under the store's lock, never before it: whoever read it first and then waited would count its rows into
 a slot gone by, where those that others took meanwhile are not seen. SQLite's is read inside the transaction that
@@ -43,6 +50,17 @@ PATIENCE_S = 5.0
 # refuses connections says so at once.
 PAUSE_S = 5.0
 
+# INFO's name for the history of what a Redis remembers.
+_MEMORY = "master_replid"
+
+# What INFO tells of a Redis that can be a store, and the way to one. A policy that evicts is refused even where no
+# maxmemory is set: whoever set one later, while Redis runs, would begin to lose keys, and nobody would look again.
+_KIND: tuple[tuple[str, str | int, str], ...] = (
+    ("role", "master", "name the primary itself, not a replica or a Sentinel, or promote this one: `REPLICAOF NO ONE`"),
+    ("cluster_enabled", 0, "name a Redis of its own whose redis.conf says `cluster-enabled no`"),
+    ("maxmemory_policy", "noeviction", "`CONFIG SET maxmemory-policy noeviction`, and in redis.conf the same"),
+)
+
 # Rows are counted in every account or in none: KEYS are the accounts, ARGV the window, its slots, the rows, and each
 # account's most. Gives 0, or the place of the first account that is full, the time, and what it took by slot.
 _TAKE = """
@@ -69,6 +87,10 @@ for _, key in ipairs(KEYS) do
 end
 return {0}
 """
+
+
+class WrongRedisError(StoreError):
+    """A Redis answers, and it is of a kind that would let solutions pay twice."""
 
 
 class SqliteStore:
@@ -192,6 +214,7 @@ class RedisStore:
         self._clock = clock
         self._error, self._silence = redis.RedisError, redis.TimeoutError
         self._silent_until = 0.0
+        self._checked: str | None = None  # the memory whose kind was looked at last, and found right
         try:
             self._redis: Any = redis.Redis.from_url(
                 url,
@@ -207,6 +230,30 @@ class RedisStore:
         except (ValueError, TypeError):
             raise ValueError("expected redis://[USER:PASSWORD@]HOST[:PORT][/NUMBER], got another text") from None
 
+    def check(self) -> str:
+        """Look at what kind of Redis it is; returns the name of its memory. Raises WrongRedisError for a wrong one,
+        StoreError where none answers."""
+
+        def ask() -> dict[str, Any]:
+            # no transaction: a Sentinel knows none, and a connection leads to one process
+            with self._redis.pipeline(transaction=False) as pipe:
+                for section in ("memory", "cluster", "replication"):
+                    pipe.info(section)
+                return {fact: value for told in pipe.execute() for fact, value in told.items()}
+
+        told = self._answer(ask)
+        wrong = [
+            f"{fact}: expected {wanted}, got {told.get(fact, 'nothing')}: {mend}"
+            for fact, wanted, mend in _KIND
+            if told.get(fact) != wanted
+        ]
+        if not wrong and not told.get(_MEMORY):
+            wrong.append(f"{_MEMORY}: expected a name, got nothing: use Redis 4 or later")
+        if wrong:
+            raise WrongRedisError(f"this Redis cannot be the store: {'; '.join(wrong)}")
+        self._checked = str(told[_MEMORY])
+        return self._checked
+
     def life(self) -> str:
         """See defenses.memory.Spent."""
         return self._life(self._together(lambda pipe: None))
@@ -220,14 +267,12 @@ class RedisStore:
     def full(self, accounts: Sequence[Account], window: float) -> tuple[str, float] | None:
         """See defenses.memory.Meter."""
 
-        def ask() -> list[Any]:
-            with self._redis.pipeline(transaction=True) as pipe:
-                pipe.time()
-                for name, _ in accounts:
-                    pipe.hgetall(f"{self.PREFIX}rows:{name}")
-                return list(pipe.execute())
+        def rows_of_all(pipe: Any) -> None:
+            pipe.time()
+            for name, _ in accounts:
+                pipe.hgetall(f"{self.PREFIX}rows:{name}")
 
-        (whole, millionths), *told = self._answer(ask)
+        _, (whole, millionths), *told = self._transaction(rows_of_all)
         for (name, most), rows in zip(accounts, told, strict=True):
             taken = {int(number): int(count) for number, count in rows.items()}
             seconds = full_for(taken, 1, most, now=whole + millionths / 1e6, window=window)
@@ -236,7 +281,8 @@ class RedisStore:
         return None
 
     def take(self, accounts: Sequence[Account], rows: int, window: float) -> tuple[str, float] | None:
-        """See defenses.memory.Meter."""
+        """See defenses.memory.Meter. Which memory counts is not asked here: `full` has asked it for the same
+        request, and a replica or a cluster refuses the script."""
         keys = [f"{self.PREFIX}rows:{name}" for name, _ in accounts]
         args: list[str | int] = [repr(window), SLOTS, rows, *(most for _, most in accounts)]
         told = self._answer(lambda: self._take(keys=keys, args=args))
@@ -250,15 +296,29 @@ class RedisStore:
     def _together(self, more: Callable[[Any], object]) -> list[Any]:
         """The answers of one transaction: of what tells the life, and of what `more` adds."""
 
+        def commands(pipe: Any) -> None:
+            pipe.set(f"{self.PREFIX}life", secrets.token_hex(8), nx=True)
+            pipe.get(f"{self.PREFIX}life")
+            more(pipe)
+
+        return self._transaction(commands)
+
+    def _transaction(self, commands: Callable[[Any], object]) -> list[Any]:
+        """The answers of one transaction: INFO's, which names the memory that gave them, and those of `commands`. The
+        kind of a Redis is asked only where its memory is another than the last time."""
+
         def ask() -> list[Any]:
             with self._redis.pipeline(transaction=True) as pipe:
-                pipe.info("server")
-                pipe.set(f"{self.PREFIX}life", secrets.token_hex(8), nx=True)
-                pipe.get(f"{self.PREFIX}life")
-                more(pipe)
+                pipe.info("replication")
+                commands(pipe)
                 return list(pipe.execute())
 
+        # before anything is written, and so that a replica is told by its kind and not by the command that it refuses
+        checked = self._checked or self.check()
         told: list[Any] = self._answer(ask)
+        memory = told[0].get(_MEMORY)
+        if memory != checked and memory != self.check():
+            raise StoreError("Redis was replaced by another while it was asked")
         return told
 
     def _answer(self, ask: Callable[[], Any]) -> Any:
@@ -268,6 +328,7 @@ class RedisStore:
         try:
             return ask()
         except self._error as error:
+            self._checked = None  # who answers next may be another
             if isinstance(error, self._silence):
                 self._silent_until = time.monotonic() + PAUSE_S
             # its text is left out: it may quote a command with its password
@@ -275,7 +336,7 @@ class RedisStore:
 
     @staticmethod
     def _life(told: list[Any]) -> str:
-        return f"{told[0].get('run_id')}-{told[2]}"
+        return f"{told[0][_MEMORY]}-{told[2]}"
 
 
 class Store(Spent, Meter, Protocol):
@@ -286,12 +347,7 @@ def open_store(url: str | None, environ: Mapping[str, str]) -> Store:
     """The store of a policy that names `url`, or none, as it is used here. Raises LoadError."""
     url, named_by = (environ[STORE], f"${STORE}") if environ.get(STORE) else (url, "the policy's store")
     if url:
-        try:
-            return RedisStore(url)
-        except ImportError as error:
-            raise LoadError(f"{named_by} is a Redis, and its client is not installed: `pip install redis`") from error
-        except ValueError as error:
-            raise LoadError(f"{named_by}: {error}") from None
+        return _open_redis(url, named_by)
     if not environ.get(STATE):
         raise LoadError(
             f"the policy remembers what was spent or taken, and neither ${STATE} (a folder of this machine) nor "
@@ -301,3 +357,20 @@ def open_store(url: str | None, environ: Mapping[str, str]) -> Store:
         return SqliteStore(Path(environ[STATE]) / FILE)
     except StoreError as error:
         raise LoadError(f"${STATE}: {error}. Name a folder that the server may write to") from error
+
+
+def _open_redis(url: str, named_by: str) -> RedisStore:
+    """The Redis at `url`; one that does not answer may come later. Raises LoadError, which never quotes the URL."""
+    try:
+        store = RedisStore(url)
+    except ImportError as error:
+        raise LoadError(f"{named_by} is a Redis, and its client is not installed: `pip install redis`") from error
+    except ValueError as error:
+        raise LoadError(f"{named_by}: {error}") from None
+    try:
+        store.check()
+    except WrongRedisError as error:
+        raise LoadError(f"{named_by}: {error}") from error
+    except StoreError:
+        pass  # it is asked again, and looked at when it answers
+    return store

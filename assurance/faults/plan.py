@@ -21,6 +21,7 @@ from assurance.faults import (
     clock_jumped,
     disk_full,
     frontend_killed,
+    redis_failover,
     redis_gone,
     server_terminated,
     start_refused,
@@ -104,6 +105,8 @@ class Stage:
         yield store_full.measure(scene, GATED, (PLAIN, ON_REDIS), run=run)
         yield redis_gone.measure(scene, redis, ON_REDIS, (PLAIN, GATED), redis_gone.KILLED, run=run)
         yield redis_gone.measure(scene, redis, ON_REDIS, (PLAIN, GATED), redis_gone.FROZEN, run=run)
+        for case in redis_failover.CASES:
+            yield redis_failover.measure(scene, redis, ON_REDIS, (PLAIN, GATED), case, run=run)
         yield frontend_killed.measure(scene, PLAIN, GATED, ON_REDIS, run=run)
         yield server_terminated.measure(scene, PLAIN, run=run)
         scene.served.start()

@@ -31,6 +31,13 @@ A Redis that was killed refuses connections, and the answer comes at once. One t
 swallows packets, keeps a worker waiting for its time-out, and with it whatever else the worker would answer; then it is
 not asked for some seconds (handlers/store.py). A Redis that comes back empty begins a new life: solutions from before
 pay for nothing, spent or not.""",
+    "redis_failover": """\
+Redis fails over and back: a replica is promoted and gets the address, and the old primary returns to it.
+
+A replica may have missed what was spent last, so its promotion begins a new life: solutions from before pay for
+nothing, spent or not (handlers/store.py). A primary that was killed comes back empty, which is a new life again. One
+that was only cut off comes back with the life and the memory that it had, and unspent solutions of that life pay, once.
+Made a replica meanwhile and promoted again it is the same process with another's memory: one more new life.""",
     "frontend_killed": """\
 kill -9 of TorchServe's Java process: its workers end by themselves, and the next start serves at once.
 

@@ -5,6 +5,7 @@ No cluster is asked.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -19,9 +20,11 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from assurance.redis_server import RedisServer
 from deploy import ports, settings
 from deploy.container import front
 from deploy.gateway import certificates, client_keys
+from handlers.store import open_store
 from tests.deploy import kustomize
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -245,6 +248,22 @@ def test_redis_forgets_nothing() -> None:
     assert re.search(r"^maxmemory-policy noeviction$", configuration, re.MULTILINE)
     assert re.search(r"^appendonly yes$", configuration, re.MULTILINE)
     assert re.search(rf"^port {REDIS}$", configuration, re.MULTILINE)
+    # two would not be one memory
+    (redis,) = (each for each in objects("kubernetes/redis") if each["kind"] == "StatefulSet")
+    assert redis["spec"]["replicas"] == 1
+
+
+def test_redis_as_it_is_configured_is_a_store(tmp_path: Path) -> None:
+    (configuration,) = (
+        each["data"]["redis.conf"] for each in objects("kubernetes/redis") if each["kind"] == "ConfigMap"
+    )
+    path = tmp_path / "redis.conf"
+    # folders of the pod
+    path.write_text(re.sub(r"^(include|dir) .*", "", configuration, flags=re.MULTILINE))
+    with contextlib.closing(RedisServer(tmp_path, options=(str(path),))) as server:
+        server.start()
+        assert server.client.config_get("maxmemory")["maxmemory"] == str(256 * 2**20), "it was read"
+        assert open_store(server.url, {}).life()
 
 
 def test_all_selectors_find_their_pods() -> None:

@@ -30,6 +30,8 @@ ON_A_SERVER = (
     ("store_full", "no write succeeds"),
     ("redis_gone", "killed"),
     ("redis_gone", "frozen"),
+    ("redis_failover", "primary killed"),
+    ("redis_failover", "primary cut off"),
     ("frontend_killed", "and started again"),
     ("server_terminated", "without a gateway"),
     ("server_terminated", "behind the gateway"),
@@ -74,6 +76,13 @@ def test_requests_of_a_batch_that_was_being_gathered_are_never_answered(on_a_ser
     assert row.struck is not None
     assert row.struck.count("lost") == row.facts["batch"] - 1  # type: ignore[operator]
     assert row.struck.right == row.facts["batch"] - 1  # type: ignore[operator]
+
+
+def test_solutions_of_a_life_pay_where_it_goes_on_and_nowhere_else(on_a_server: Measured) -> None:
+    spent, paid = "403 solution_spent", "200"
+    fact = "the first life's unspent one, after each change"
+    assert on_a_server["redis_failover", "primary killed"].facts[fact] == f"{spent}, {spent}"
+    assert on_a_server["redis_failover", "primary cut off"].facts[fact] == f"{spent}, {paid}, {spent}"
 
 
 def test_the_audit_log_says_so_when_it_cannot_be_written(on_a_server: Measured) -> None:

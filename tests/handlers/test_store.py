@@ -18,11 +18,11 @@ from typing import Any
 
 import pytest
 
-from assurance.redis_server import RedisServer
+from assurance.redis_server import RedisServer, free_port
 from defenses.limits import SLOTS, slot
 from defenses.memory import Account, StoreError
 from handlers.errors import LoadError
-from handlers.store import FILE, GRACE_S, TIMEOUT_S, RedisStore, SqliteStore, open_store
+from handlers.store import FILE, GRACE_S, STORE, TIMEOUT_S, RedisStore, SqliteStore, open_store
 from tests.processes import running
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -40,6 +40,15 @@ class Clock:
 @pytest.fixture
 def redis_server(tmp_path: Path) -> Iterator[RedisServer]:
     server = RedisServer(tmp_path, password=PASSWORD)
+    server.start()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def other_redis(tmp_path: Path) -> Iterator[RedisServer]:
+    (tmp_path / "other").mkdir()
+    server = RedisServer(tmp_path / "other", password=PASSWORD)
     server.start()
     yield server
     server.close()
@@ -268,6 +277,154 @@ def test_the_environment_goes_before_the_policy_and_sqlite_is_the_default(
     with pytest.raises(StoreError, match="Redis did not answer"):
         open_store(absent, environ).life()
     assert open_store(absent, {**environ, "TORCHWARDEN_STORE": redis_server.url}).life()
+
+
+EVICTING = ("--maxmemory", "64mb", "--maxmemory-policy", "allkeys-lru")
+WRONG = {
+    "evicting": (
+        EVICTING,
+        r"maxmemory_policy: expected noeviction, got allkeys-lru: `CONFIG SET maxmemory-policy noevi",
+    ),
+    "that would evict": (("--maxmemory-policy", "volatile-ttl"), "maxmemory_policy: expected noeviction, got volatile"),
+    "cluster": (("--cluster-enabled", "yes"), r"cluster_enabled: expected 0, got 1: .*`cluster-enabled no`"),
+    "replica": (("--replicaof", "127.0.0.1 1"), r"role: expected master, got slave: .*`REPLICAOF NO ONE`"),
+}
+
+
+@contextlib.contextmanager
+def wrong_redis(folder: Path, kind: str) -> Iterator[RedisServer]:
+    """Not yet started."""
+    # the port that a cluster's members talk at would else be 10000 higher, and there may be none
+    port = ("--cluster-port", str(free_port())) if kind == "cluster" else ()
+    server = RedisServer(folder, password=PASSWORD, options=(*WRONG[kind][0], *port))
+    try:
+        yield server
+    finally:
+        server.close()
+
+
+@pytest.mark.parametrize("kind", WRONG)
+def test_a_redis_of_the_wrong_kind_is_refused_when_the_store_opens(kind: str, tmp_path: Path) -> None:
+    with wrong_redis(tmp_path, kind) as server:
+        server.start()
+        for named_by, url, environ in (("policy's store", server.url, {}), (f"${STORE}", None, {STORE: server.url})):
+            with pytest.raises(LoadError, match=WRONG[kind][1]) as caught:
+                open_store(url, environ)
+            assert f"{named_by}: this Redis cannot be the store: " in str(caught.value)
+            assert PASSWORD not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", WRONG)
+def test_a_redis_of_the_wrong_kind_that_comes_later_is_a_store_error_at_every_question(
+    kind: str, tmp_path: Path
+) -> None:
+    with wrong_redis(tmp_path, kind) as server:
+        store = open_store(server.url, {})  # nobody answers yet
+        server.start()
+        asked = (store.life, lambda: store.spend("a", LATER, "b"), lambda: store.full([Account("own", 5)], 60.0))
+        for ask in (*asked, *asked):
+            with pytest.raises(StoreError, match=WRONG[kind][1]):
+                ask()
+
+
+def test_all_that_is_wrong_with_a_redis_is_said_at_once_and_a_mended_one_serves(redis_server: RedisServer) -> None:
+    redis_server.client.config_set("maxmemory-policy", "allkeys-random")
+    redis_server.client.replicaof("127.0.0.1", 1)
+    store = RedisStore(redis_server.url)
+    with pytest.raises(StoreError, match=r"role: .*; maxmemory_policy: "):
+        store.life()
+    redis_server.promote()
+    redis_server.client.config_set("maxmemory-policy", "noeviction")
+    assert store.spend("a", LATER, store.life())
+
+
+def test_a_sentinel_is_no_store(tmp_path: Path) -> None:
+    path = tmp_path / "sentinel.conf"
+    path.touch()
+    with contextlib.closing(RedisServer(tmp_path, options=(str(path), "--sentinel"))) as server:
+        server.start()
+        with pytest.raises(LoadError, match=r"role: expected master, got nothing: name the primary itself.*a Sentinel"):
+            open_store(server.url, {})
+
+
+@pytest.mark.parametrize("question", ["life", "full"])
+def test_another_process_at_the_address_is_looked_at_and_the_same_one_is_not(
+    question: str, redis_server: RedisServer, other_redis: RedisServer
+) -> None:
+    store = RedisStore(redis_server.url)
+    asks = {"life": store.life, "full": lambda: store.full([Account("own", 5)], 60.0)}
+    asks[question]()
+    seen = redis_server.client.info("commandstats")["cmdstat_info"]["calls"]
+    for _ in range(5):
+        asks[question]()
+    asked = redis_server.client.info("commandstats")["cmdstat_info"]["calls"] - seen
+    assert asked == 5 + 1, "one INFO within each transaction, and this test's own"
+    address = redis_server.port
+    other_redis.client.config_set("maxmemory-policy", "allkeys-lru")
+    redis_server.move(free_port())
+    other_redis.move(address)
+    for _ in range(2):
+        with pytest.raises(StoreError, match="maxmemory_policy: expected noeviction, got allkeys-lru"):
+            asks[question]()
+    other_redis.client.config_set("maxmemory-policy", "noeviction")
+    asks[question]()
+
+
+def test_a_promoted_replica_has_another_life_and_an_old_primary_that_comes_back_its_own(
+    redis_server: RedisServer, other_redis: RedisServer
+) -> None:
+    """The primary lives on where nobody reaches it, and its replica serves; then it comes back as it was."""
+    other_redis.follow(redis_server)
+    store, address = RedisStore(redis_server.url), redis_server.port
+    first = store.life()
+    assert store.spend("before", LATER, first)
+    redis_server.move(free_port())
+    other_redis.promote()
+    other_redis.move(address)
+    second = store.life()
+    assert second != first
+    assert not any(store.spend(nonce, LATER, first) for nonce in ("before", "unspent"))
+    assert store.spend("between", LATER, second)
+    other_redis.move(free_port())
+    redis_server.move(address)
+    assert store.life() == first
+    assert [store.spend(nonce, LATER, first) for nonce in ("before", "after", "after")] == [False, True, False]
+    assert not store.spend("between", LATER, second)
+
+
+def test_a_primary_that_took_another_memory_for_its_own_has_another_life(
+    redis_server: RedisServer, other_redis: RedisServer
+) -> None:
+    """The same process throughout, and the mark of its life is the same; what was spent is not there any more."""
+    other_redis.follow(redis_server)
+    store = RedisStore(redis_server.url)
+    life = store.life()
+    other_redis.promote()
+    assert store.spend("a", LATER, life), "the other does not know"
+    redis_server.follow(other_redis)
+    with pytest.raises(StoreError):
+        store.spend("a", LATER, life)
+    with pytest.raises(StoreError, match="role: expected master, got slave"):
+        store.spend("a", LATER, life)
+    redis_server.promote()
+    assert not redis_server.client.exists("torchwarden:spent:a")
+    assert not store.spend("a", LATER, life)
+    assert store.life() != life
+
+
+def test_a_primary_restored_from_a_dump_that_names_its_history_has_another_life(
+    redis_server: RedisServer, other_redis: RedisServer
+) -> None:
+    """A primary with a replica writes that name into its dump, so that replicas need not begin anew."""
+    other_redis.follow(redis_server)
+    store = RedisStore(redis_server.url)
+    life = store.life()
+    redis_server.client.save()
+    assert store.spend("a", LATER, life)
+    redis_server.kill()
+    redis_server.start()
+    assert redis_server.client.info("replication")["master_replid2"] in life, "the dump did name it"
+    assert not store.spend("a", LATER, life)
 
 
 def test_without_a_place_for_it_the_load_error_says_what_to_do(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import pkgutil
 import subprocess
@@ -9,14 +10,18 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+import redis
 
 from assurance import faults
-from assurance.faults.clients import FaultError
+from assurance.faults import redis_failover
+from assurance.faults.clients import Answer, Client, Door, FaultError
 from assurance.faults.clock import Clock
 from assurance.faults.disk_full import Ballast, mounted
 from assurance.faults.figures import Outcome, felt
-from assurance.redis_server import RedisServer
+from assurance.faults.payers import Payer, Solved
+from assurance.redis_server import RedisServer, free_port, replica_of
 from report.fields import ResultError
 from report.pages.fault_captions import CAPTIONS
 from report.rows.bounds import Bound
@@ -88,13 +93,11 @@ def test_every_fault_has_its_caption_on_the_page() -> None:
             # what measures a fault is `measure`, and its name is the row's
             if hasattr(fault, "measure"):
                 found[module.name] = (fault.__doc__ or "").strip()
-    assert len(found) >= 9
+    assert len(found) >= 10
     assert found == CAPTIONS
 
 
 def test_a_redis_is_killed_frozen_and_comes_back_empty(tmp_path: Path) -> None:
-    import redis
-
     server = RedisServer(tmp_path)
     server.start()
     client = redis.Redis.from_url(server.url, socket_timeout=0.3)
@@ -113,6 +116,47 @@ def test_a_redis_is_killed_frozen_and_comes_back_empty(tmp_path: Path) -> None:
     finally:
         client.close()
         server.close()
+
+
+def test_a_replica_takes_its_primary_s_place_and_gives_it_back(tmp_path: Path) -> None:
+    with contextlib.closing(RedisServer(tmp_path)) as primary:
+        primary.start()
+        address, client = primary.port, redis.Redis.from_url(primary.url)
+        primary.client.set("a", 1)
+        (tmp_path / "replica").mkdir()
+        with contextlib.closing(client), replica_of(primary, tmp_path / "replica") as replica:
+            with pytest.raises(redis.ReadOnlyError):
+                replica.client.set("a", 2)
+            replica.promote()
+            primary.move(free_port())
+            replica.move(address)
+            client.set("a", 2)
+            assert (primary.client.get("a"), replica.client.get("a")) == (b"1", b"2")
+            replica.move(free_port())
+            primary.move(address)
+            assert client.get("a") == b"1"
+
+
+def test_every_time_that_a_solution_pays_is_counted() -> None:
+    """A model that takes each solution three times; only the client is a stand-in."""
+
+    class Gullible(Payer):
+        tries = 0
+
+        def solved(self) -> Solved:
+            return Solved(np.zeros((1, 2, 2), np.float32), "", 0.0)
+
+        def spend(self, solved: Solved) -> Answer:
+            self.tries += 1
+            return Answer(200, b"", "", 0.0)
+
+    client = Client(Door("http://127.0.0.1:1", {}), patience_s=1.0)
+    purse = redis_failover.Purse(Gullible(client, "digits", np.zeros((1, 1, 2, 2), np.float32)))
+    saved = purse.fill()
+    assert sorted(purse.paid.values()) == [0, 1]
+    purse.spend_all()
+    assert sorted(purse.paid.values()) == [2, 3]
+    assert purse.paid[saved] == 2
 
 
 def test_a_clock_moves_for_who_was_started_under_it_and_for_nobody_else(tmp_path: Path) -> None:
