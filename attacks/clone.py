@@ -1,13 +1,8 @@
 """Clone training: what a thief does with a transfer set once the queries are paid for.
 
-Soft labels: mean over the batch of sum_k -y_k log p_k against the served probabilities, renormalised where they do
-not sum to 1. Hard labels: the same loss against the served label. A "log-p" recipe takes the served logits back from
-the probabilities y, up to the shift that a softmax forgets, and draws the clone's own logits s towards them:
-
-    loss = mean over batch and classes of |s_k - t_k|,   t = l - mean_k l,   l = log max(y, LOG_FLOOR)
-
-(DFME: Truong et al., "Data-Free Model Extraction", CVPR 2021, sec. 3.3.) It weighs every class of an answer where the
-cross entropy hears the likely ones alone, and needs soft labels.
+Soft labels are the served probabilities, renormalised where they do not sum to 1; hard labels the served label. What
+the clone is drawn to is a recipe's loss (attacks/losses.py). Those of attacks/unmixing.py are for ensembles. Held-out
+answers cannot choose them, since they are after what the answers hide: each is a thief of its own.
 
 The learning rate follows a cosine to zero, the network is always a fresh one (`Cloning.start` may lend it weights), and
 its last state counts, never the best one on a test set.
@@ -26,9 +21,10 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 from attacks import metrics
+from attacks.losses import LOSSES, Distance
+from attacks.losses import centred_log as centred_log
 from attacks.names import LABELS as LABELS
 from attacks.names import best as best
 from attacks.seeded import from_seed
@@ -40,16 +36,13 @@ from zoo.augment import Affine
 HELD_OUT = 0.1
 # so that two rows are held out, the least one can choose by
 LEAST_ROWS = 20
-LOSSES = ("p", "log-p")
 OPTIMISERS = ("sgd", "adamw")
-# The smallest probability whose logarithm is believed.
-LOG_FLOOR = 1e-7
 
 
 @dataclass(frozen=True)
 class CloneRecipe:
     """How a clone is fitted: optimiser ("sgd", "adamw"), its constants, the random copies it sees in place of each
-    image, and the loss: "p", the cross entropy, or "log-p", the distance of logits."""
+    image, and the loss, one of losses.LOSSES."""
 
     optimiser: str
     lr: float
@@ -70,18 +63,13 @@ class CloneRecipe:
             )
         return torch.optim.AdamW(network.parameters(), self.lr, weight_decay=self.weight_decay, fused=True)
 
-    def aims(self, targets: torch.Tensor) -> torch.Tensor:
-        """What `distance` compares logits with, row for row: from labels int64 (n,) or probabilities float32 (n, K).
-        Raises ValueError where "log-p" is given labels."""
-        if self.loss == "p":
-            return targets
-        if not targets.is_floating_point():
-            raise ValueError("log-p: expected probabilities, got labels; this loss needs soft labels")
-        return centred_log(targets)
-
-    def distance(self, logits: torch.Tensor, aims: torch.Tensor) -> torch.Tensor:
-        """The loss of a batch of logits (n, K), a scalar."""
-        return F.cross_entropy(logits, aims) if self.loss == "p" else F.l1_loss(logits.float(), aims)
+    def distance(self, targets: torch.Tensor) -> Distance:
+        """The loss of a batch against `targets`, labels int64 (n,) or probabilities float32 (n, K).
+        Raises ValueError where the loss cannot read them."""
+        labels, reads = "soft" if targets.is_floating_point() else "hard", LOSSES[self.loss].reads
+        if labels not in reads:
+            raise ValueError(f"{self.loss}: expected {' or '.join(reads)} labels, got {labels} ones")
+        return LOSSES[self.loss].make(targets)
 
 
 # The papers' thieves use SGD at 0.1, which collapses now and then on networks without batch normalisation (Conv3,
@@ -95,6 +83,11 @@ RECIPES = {
     ),
     "adamw-log-p": CloneRecipe("adamw", lr=3e-3, weight_decay=5e-4, loss="log-p"),
 }
+# what a thief tries whatever the victim
+USUAL = tuple(RECIPES)
+# what a thief tries who takes it for an ensemble
+UNMIXING = ("centred", "mixture", "masked", "masked-log-p", "second-label", "prior-adjusted")
+RECIPES |= {name: CloneRecipe("adamw", lr=3e-3, weight_decay=5e-4, loss=name) for name in UNMIXING}
 
 
 @dataclass(frozen=True)
@@ -112,7 +105,7 @@ class Cloning:
     epochs: int
     options: dict[str, Any] = field(default_factory=dict)
     batch_size: int = 128
-    recipes: tuple[str, ...] = tuple(RECIPES)
+    recipes: tuple[str, ...] = USUAL
     seeds: tuple[int, ...] = (0, 1, 2)
     fractions: tuple[float, ...] = (0.25, 0.5, 1.0)
     start: str = ""
@@ -140,13 +133,7 @@ def clone_recipe(name: str) -> CloneRecipe:
 
 def recipe_reads(name: str, labels: str) -> bool:
     """Whether the recipe called `name` can be trained on such labels, "soft" or "hard"."""
-    return labels == "soft" or clone_recipe(name).loss == "p"
-
-
-def centred_log(probabilities: torch.Tensor, floor: float = LOG_FLOOR) -> torch.Tensor:
-    """The logits behind `probabilities`, float (n, K), with mean 0 in every row; those below `floor` count as it."""
-    logs = probabilities.clamp(min=floor).log()
-    return logs - logs.mean(dim=1, keepdim=True)
+    return labels in LOSSES[clone_recipe(name).loss].reads
 
 
 @dataclass(frozen=True)
@@ -255,7 +242,7 @@ def fit(
     the network's device. generator: a CPU one, owns the order of batches and augmentation.
     """
     network.train()
-    aims = how.aims(targets)
+    distance = how.distance(targets)
     optimiser = how.start(network)
     batches = math.ceil(len(images) / batch_size)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, T_max=epochs * batches)
@@ -266,7 +253,7 @@ def fit(
         for rows in torch.randperm(len(images), generator=generator).to(images.device).tensor_split(batches):
             batch = images[rows] if how.augment is None else how.augment(images[rows], generator=generator)
             with torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=bf16):
-                loss = how.distance(network(batch), aims[rows])
+                loss = distance(network(batch), rows)
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
             optimiser.step()

@@ -125,9 +125,10 @@ class OwnNoiseThief:
 
     def _learn(self, originals: torch.Tensor, noise: torch.Tensor, aims: torch.Tensor) -> None:
         self._network.train()
+        distance, rows = LEARNING.distance(aims), torch.arange(len(aims), device=aims.device)
         with from_seed(int(torch.randint(2**62, (), generator=self._draws)), self._device):
             for _ in range(self._steps):
-                loss = LEARNING.distance(self._network(self._perturbed(originals, noise)), aims)
+                loss = distance(self._network(self._perturbed(originals, noise)), rows)
                 for optimiser in self._optimisers:
                     optimiser.zero_grad(set_to_none=True)
                 loss.backward()
