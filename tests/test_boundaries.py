@@ -38,7 +38,7 @@ ROOMS = {
     ),
     "defenses": room("", "numpy altcha"),
     "handlers": room("defenses", "numpy onnxruntime PIL orjson redis yaml"),
-    "attacks": room("zoo", "torch numpy"),
+    "attacks": room("zoo", "torch numpy sklearn"),
     # pages are printed from results files alone, without torch; attacks.names holds names and nothing else
     "report": room("attacks.names", "numpy matplotlib jinja2"),
     "evaluation": room(

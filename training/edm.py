@@ -112,6 +112,22 @@ def diversity_loss(probabilities: torch.Tensor, *, temperature: float = 1.0) -> 
     return spread.mean() / temperature
 
 
+def signatures(probabilities: torch.Tensor) -> list[dict[str, Any]]:
+    """Each member's most frequent label, and the share of the images that get it, of (B,N,K) probabilities."""
+    counts = F.one_hot(probabilities.argmax(-1), probabilities.shape[-1]).sum(dim=0)
+    return [{"class": int(row.argmax()), "share": int(row.max()) / len(probabilities)} for row in counts]
+
+
+def leak(probabilities: torch.Tensor) -> float:
+    """How far a label names the member that gave it: I(label; member) / log N over (B,N,K) probabilities, members being
+    equally likely. 0 where all members answer alike, 1 where no two ever give the same label."""
+    members, classes = probabilities.shape[1:]
+    told = F.one_hot(probabilities.argmax(-1), classes).double().mean(dim=0)
+    entropy = torch.special.entr
+    information = entropy(told.mean(dim=0)).sum() - entropy(told).sum(dim=1).mean()
+    return float(information) / math.log(members)
+
+
 @torch.inference_mode()
 def answers(ensemble: nn.Module, images: torch.Tensor) -> torch.Tensor:
     """Every member's probabilities, (B,N,K) float32, the ensemble in evaluation mode."""
@@ -209,11 +225,14 @@ class Training:
 
         ensemble = session.accelerator.unwrap_model(network)
         reached = self._judge(ensemble, session, session.move(unseen))
+        own = ", ".join(f"{each['class']} ({each['share']:.0%})" for each in reached["signatures"])
+        session.say(f"off the task the members' most frequent classes are {own}")
         session.finish(ensemble.networks(), [plan] * edm.members, reached)
         return session.path
 
-    def _judge(self, ensemble: Ensemble | Stacked, session: Session, unseen: torch.Tensor) -> dict[str, float]:
-        """Accuracy of the members on the validation split, and how far apart they are on unseen auxiliary images."""
+    def _judge(self, ensemble: Ensemble | Stacked, session: Session, unseen: torch.Tensor) -> dict[str, Any]:
+        """Accuracy of the members on the validation split; how far apart they are on unseen auxiliary images, and how
+        far each gives itself away there."""
         held, truth = session.move(self.cut.validation_images), self.cut.validation_labels.to(session.device)
         each = [accuracy(member, held, truth) for member in ensemble.networks()]
         apart = answers(ensemble, unseen)
@@ -223,6 +242,8 @@ class Training:
             "diversity": diversity_loss(apart).item(),
             "coherence": coherence(apart).mean().item(),
             "coherence_inside": coherence(answers(ensemble, held)).mean().item(),
+            "leak": leak(apart),
+            "signatures": signatures(apart),
         }
 
 

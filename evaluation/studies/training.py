@@ -28,7 +28,7 @@ def study(task: Task) -> Iterator[Found]:
         row = training(task.recipe.name, predictor, len(members), facts)
         yield Found(
             [row, *each(task.recipe.name, predictor, facts)],
-            says=f"{row.recipe}/{predictor}: {row.epochs} epochs of {row.seconds_per_epoch:.0f} s on {row.device}",
+            says=line(row),
             settings={f"trained.{predictor}": table(facts)},
         )
 
@@ -65,7 +65,18 @@ def training(recipe: str, predictor: str, members: int, facts: Mapping[str, Any]
         diversity=metrics.get("diversity"),
         coherence=metrics.get("coherence"),
         search=tuple(facts.get("search", ())),
+        leak=metrics.get("leak"),
+        signatures=tuple(metrics.get("signatures", ())),
     )
+
+
+def line(row: TrainingRow) -> str:
+    """A row's line on the terminal."""
+    said = f"{row.recipe}/{row.predictor}: {row.epochs} epochs of {row.seconds_per_epoch:.0f} s on {row.device}"
+    if row.leak is None:
+        return said
+    own = ", ".join(f"{each['class']} ({each['share']:.0%})" for each in row.signatures)
+    return f"{said}; off the task the members mostly answer {own}: a label tells {row.leak:.0%} of its member"
 
 
 def each(recipe: str, predictor: str, facts: Mapping[str, Any]) -> list[MemberRow]:

@@ -14,7 +14,8 @@ class TrainingRow:
 
     predictor: the checkpoint. epochs of `seconds_per_epoch` on `device`, members trained together. diversity,
     coherence: of an ensemble on auxiliary images it never saw, MISLEADER's on augmented validation images. search: the
-    steps of the search for lambda, if any.
+    steps of the search for lambda, if any. leak: how far a label names its member there, I(label; member) / log N.
+    signatures: each member's most frequent class there and its share.
     """
 
     SCOPE: ClassVar = ("recipe", "predictor")
@@ -30,6 +31,8 @@ class TrainingRow:
     diversity: float | None
     coherence: float | None
     search: tuple[dict[str, Any], ...] = ()
+    leak: float | None = None
+    signatures: tuple[dict[str, Any], ...] = ()
 
     def __post_init__(self) -> None:
-        fractions(self, "validation_accuracy", "diversity", "coherence")
+        fractions(self, "validation_accuracy", "diversity", "coherence", "leak")

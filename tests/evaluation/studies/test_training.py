@@ -66,6 +66,16 @@ def test_what_was_not_searched_or_told_is_absent() -> None:
     assert training.each("mnist", "misleader", facts) == []
 
 
+def test_what_members_give_away_is_said() -> None:
+    facts = misleader(
+        metrics={"validation_accuracy": 0.97, "leak": 0.5, "signatures": [{"class": 3, "share": 0.78}]},
+        settings={"edm": {"optimisation": {"epochs": 6}}},
+    )
+    row = training.training("mnist", "edm", 2, facts)
+    assert (row.leak, row.signatures) == (0.5, ({"class": 3, "share": 0.78},))
+    assert "off the task the members mostly answer 3 (78%): a label tells 50% of its member" in training.line(row)
+
+
 def test_the_program(smoke: Smoke, tmp_path: Path) -> None:
     report = study("training", "--policies", "undefended", "edm", "label", run=tmp_path, store=smoke.store)
     rows = {row.predictor: row for row in report.training}
