@@ -22,6 +22,7 @@ LAUNCHERS = frozenset(
         "health_address",
         "gateway_rate",
         "gateway_principal_rate",
+        "gateway_principal_bytes",
         "gateway_principal_share",
         "gateway_health",
     )

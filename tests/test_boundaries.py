@@ -65,6 +65,7 @@ LONG_FOLDERS = {
     "attacks": "an attack or a form of one in each file, all of them in registry.py",
     "zoo": "a data set's format or a network in each file, all of them in datasets.py and models.py",
     "deploy": "a step of starting, watching or stopping a server in each file",
+    "assurance/faults": "a fault in each file, all of them in plan.py, and what all of them use",
     "report/rows": "the rows of one kind of result in each file, all of them in schema.py",
     "report/pages": "a page's program with its template beside it",
 }

@@ -1,6 +1,7 @@
 """Every fault on servers of its own, several rounds of them: results/faults.json.
 
     python -m assurance.faults RECIPE --store model_store --plain undefended --gated same-pow
+    python -m assurance.faults RECIPE --parts hostile --runs 1 --output build/hostile.json      # one part of them alone
 
 Nothing is mocked: workers are killed, disks are filled, Redis is stopped, the clock is moved. Prints a line for each
 fault and, for each promise that was not kept, another; the exit code is 1 if there was one, and the file is written all
@@ -12,13 +13,14 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 
 import recipes
 from assurance.faults import plan
 from assurance.faults.clients import FaultError
+from assurance.faults.hostile_client import Pace
 from assurance.faults.plan import Effort, Subjects
 from loadtests import own_server
 from loadtests.own_server import ServerError
@@ -29,6 +31,8 @@ from zoo import datasets
 # enough for the answers of neighbours in a batch to differ
 IMAGES = 24
 SUSPECT = 100
+# each on a server of its own, or on none
+PARTS = ("server", "clock", "disk", "hostile", "start")
 
 
 def main() -> None:
@@ -39,7 +43,8 @@ def main() -> None:
     effort = Effort(options.clients, options.patience, options.settle)
     try:
         recipe = recipes.read(options.recipe)
-        for row in measured(subjects(recipe, options), options.run_folder, effort, runs=options.runs):
+        asked = subjects(recipe, options)
+        for row in measured(asked, options.run_folder, effort, runs=options.runs, parts=options.parts):
             rows.append(row)
             print(line(row), flush=True)
             for broken in row.broken:
@@ -75,18 +80,26 @@ def subjects(recipe: recipes.Recipe, options: argparse.Namespace) -> Subjects:
     )
 
 
-def measured(subjects: Subjects, run_folder: Path, effort: Effort, *, runs: int) -> Iterator[FaultRow]:
-    """The rows of so many rounds, as they are measured."""
+def measured(
+    subjects: Subjects, run_folder: Path, effort: Effort, *, runs: int, parts: Sequence[str] = PARTS
+) -> Iterator[FaultRow]:
+    """The rows of so many rounds, as they are measured. parts: those of PARTS that are wanted."""
     run_folder = run_folder.absolute()
     with (
         tempfile.TemporaryDirectory(prefix="torchwarden-") as folder,
         plan.stage(subjects, Path(folder), run_folder, effort) as start,
     ):
         for run in range(runs):
-            yield from start().rows(run)
-            yield from plan.with_a_clock(subjects, run_folder, effort, run=run)
-            yield from plan.on_a_small_disk(subjects, run_folder, effort, run=run)
-            yield from plan.refused(subjects, run_folder, run=run)
+            if "server" in parts:
+                yield from start().rows(run)
+            if "clock" in parts:
+                yield from plan.with_a_clock(subjects, run_folder, effort, run=run)
+            if "disk" in parts:
+                yield from plan.on_a_small_disk(subjects, run_folder, effort, run=run)
+            if "hostile" in parts:
+                yield from plan.with_a_hostile_client(subjects, run_folder, effort, Pace(), run=run)
+            if "start" in parts:
+                yield from plan.refused(subjects, run_folder, run=run)
 
 
 def line(row: FaultRow) -> str:
@@ -110,6 +123,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--gated", default="same-pow", help="one whose gate asks for proof of work (same-pow)")
     parser.add_argument("--surrogate", default="flower", help="data set that the gate suspects (flower)")
     parser.add_argument("--runs", type=int, default=3, help="rounds (3)")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="what is measured (all)")
     parser.add_argument("--clients", type=int, default=Effort.clients, help=f"of each model ({Effort.clients})")
     parser.add_argument(
         "--patience",

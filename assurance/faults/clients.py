@@ -26,6 +26,7 @@ from report.rows.faults import CUT, LOST, PAUSE_S, RIGHT, UNSENT, WRONG
 
 # of a probability: batches differ, so sums are rounded differently
 TOLERANCE = 1e-4
+NOTHING: Mapping[str, str] = {}
 
 
 class FaultError(RuntimeError):
@@ -70,13 +71,16 @@ class Client:
     def ask(self, model: str, image: NDArray[np.float32], solution: str | None = None) -> Answer:
         """The answer to one image (C, H, W)."""
         more = {} if solution is None else {wire.SOLUTION: solution}
-        headers = {**self._door.authorization, "Content-Type": wire.RAW, **more}
+        return self.post(model, wire.encode_rows(image[np.newaxis], wire.RAW), wire.RAW, more)
+
+    def post(self, model: str, body: bytes, content_type: str, more: Mapping[str, str] = NOTHING) -> Answer:
+        """The answer to a body of this content type. more: further headers."""
+        headers = {**self._door.authorization, "Content-Type": content_type, **more}
         begun, what = perf_counter(), UNSENT
         try:
             if self._connection.sock is None:
                 self._connection.connect()
             what = CUT
-            body = wire.encode_rows(image[np.newaxis], wire.RAW)
             self._connection.request("POST", f"/predictions/{model}", body, headers)
             response = self._connection.getresponse()
             content = response.read()

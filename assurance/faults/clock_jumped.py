@@ -1,15 +1,18 @@
-"""The clock jumps past the expiry of challenges, and back: no solution pays twice, and the service goes on.
+"""The clock of a live server jumps past the expiry of challenges, either way, and is set right: no solution pays twice.
 
-Forward, challenges expire early and their clients ask for new ones. Backward is the dangerous way: a store forgets a
-spent solution some time after its expiry, so a clock that was ahead has made it forget solutions that the clock, set
-right again, takes for good. A limit of rows begins anew at a jump; what must not be is a client locked out by rows that
-were counted in what is now the future.
+Ahead, challenges expire early and their clients ask for new ones. Being set back is what is dangerous: a store forgets
+a spent solution some time after its expiry, so a clock that was ahead has made it forget solutions that the clock, set
+right again, takes for good. A store cannot tell this from a clock that was right and is wrong now, so in both cases it
+takes none from before. A limit of rows begins anew at a jump; what must not be is a client locked out by rows that were
+counted in what is now the future.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from time import perf_counter
 
+from assurance.faults.clients import Client
 from assurance.faults.clock import Clock
 from assurance.faults.payers import ANSWERED, Payer, suspects, told
 from assurance.faults.scene import BACK_S, Scene, no_wrong_answer, unharmed
@@ -17,6 +20,8 @@ from loadtests.own_server import wait_for
 from report.rows.bounds import Bound
 from report.rows.faults import FaultRow
 
+AHEAD, BEHIND = "forward and back", "back and forward"
+WHERE = {AHEAD: "ahead", BEHIND: "behind"}
 GAP_S = 2.0
 # past a challenge's lifetime, by more than a store remembers a solution after its expiry (handlers/store.py: GRACE_S)
 PAST_S = 300.0
@@ -26,71 +31,98 @@ LIMITED = "429 rate_limited"
 ROWS, WINDOW_S = 40, 20.0
 
 
-def measure(
-    scene: Scene, clock: Clock, model: str, limited: str, neighbours: tuple[str, ...], *, lifetime: float, run: int
-) -> FaultRow:
-    """Move the clock under load. lifetime: seconds, of the challenges of the model. limited: one that answers ROWS rows
-    in WINDOW_S."""
-    client = scene.client()
+@dataclass(frozen=True)
+class Allowance:
+    """A client of a model that answers ROWS rows in WINDOW_S."""
 
-    def fill() -> int:
+    client: Client
+    model: str
+    scene: Scene
+
+    def used_up(self) -> int:
         """Rows that are answered until the limit is reached, or many more."""
-        for number in range(2 * ROWS):
-            if told(client.ask(limited, scene.benign[number % len(scene.benign)])) == LIMITED:
-                return number
-        return 2 * ROWS
+        return next((number for number in range(2 * ROWS) if self._asked(number) == LIMITED), 2 * ROWS)
 
-    def answered_again() -> float | None:
-        return wait_for(lambda: told(client.ask(limited, scene.benign[0])) == ANSWERED, seconds=4 * WINDOW_S)
+    def back_after(self) -> float | None:
+        """Seconds until a row is answered, which is one of the next ROWS; None where that takes too long."""
+        return wait_for(lambda: self._asked(0) == ANSWERED, seconds=4 * WINDOW_S)
 
+    def _asked(self, number: int) -> str:
+        return told(self.client.ask(self.model, self.scene.benign[number % len(self.scene.benign)]))
+
+
+def measure(
+    scene: Scene,
+    clock: Clock,
+    model: str,
+    limited: str,
+    neighbours: tuple[str, ...],
+    case: str,
+    *,
+    lifetime: float,
+    run: int,
+) -> FaultRow:
+    """Move the clock under load, and back. lifetime: seconds, of the challenges of the model. limited: one that answers
+    ROWS rows in WINDOW_S."""
+    client = scene.client()
+    allowance = Allowance(client, limited, scene)
     payer = Payer(client, model, suspects(client, model, scene.suspect, enough=5))
+    where, jump = WHERE[case], lifetime + PAST_S
     with scene.crowd(model, *neighbours) as crowd:
         scene.settle()
         spent, saved = payer.solved(), payer.solved()
         assert told(payer.spend(spent)) == ANSWERED, "the clock is right"
-        filled = [fill()]
+        filled = [allowance.used_up()]
         struck_at = perf_counter()
-        clock.jump(lifetime + PAST_S)
+        clock.jump(jump if case == AHEAD else -jump)
         try:
-            ahead = {"saved": told(payer.spend(saved)), "new": told(payer.spend(late := payer.solved()))}
-            locked_out = [answered_again()]
-            filled.append(1 + fill())
+            unspent = [told(payer.spend(saved))]
+            twice_away = [told(payer.spend(each)) for each in (spent, saved)]
+            new = told(payer.spend(late := payer.solved()))
+            twice_away.append(told(payer.spend(late)))
+            locked_out = [allowance.back_after()]
+            filled.append(1 + allowance.used_up())
         finally:
             clock.jump(0)
         given_at = perf_counter()
         twice = [told(payer.spend(each)) for each in (spent, late)]
-        unspent = told(payer.spend(saved))
+        unspent.append(told(payer.spend(saved)))
         twice.append(told(payer.spend(saved)))
         wait_for(lambda: payer.pays() == ANSWERED, seconds=60)
         back_s = perf_counter() - given_at
-        locked_out.append(answered_again())
+        locked_out.append(allowance.back_after())
         scene.settle()
     client.close()
     struck = scene.felt(crowd, model, since=struck_at)
     beside = scene.felt(crowd, *neighbours, since=struck_at)
+    expired = Bound("solutions not refused as expired, ahead", float(unspent[0] != EXPIRED), 0)
     return FaultRow(
         "clock_jumped",
-        "forward and back",
+        case,
         run,
         struck,
         beside,
         bounds=(
             no_wrong_answer(struck),
-            Bound("solutions not refused as expired, ahead", float(ahead["saved"] != EXPIRED), 0),
-            Bound("new solutions that did not pay, ahead", float(ahead["new"] != ANSWERED), 0),
-            Bound("solutions that paid twice, back", twice.count(ANSWERED), 0),
-            Bound("seconds until a new solution pays, back", back_s, BACK_S),
+            *((expired,) if case == AHEAD else ()),
+            Bound(f"solutions that paid twice, {where}", twice_away.count(ANSWERED), 0),
+            Bound(f"new solutions that did not pay, {where}", float(new != ANSWERED), 0),
+            Bound("solutions that paid twice, set right", twice.count(ANSWERED), 0),
+            Bound("solutions saved from before that paid twice", max(0, unspent.count(ANSWERED) - 1), 0),
+            Bound("seconds until a new solution pays, set right", back_s, BACK_S),
             Bound("rows beyond the limit", max(filled) - ROWS, 0),
-            Bound("seconds until the limit lets rows pass, ahead", locked_out[0], WINDOW_S / 4),
-            Bound("seconds until the limit lets rows pass, back", locked_out[1], WINDOW_S),
+            Bound(f"seconds until the limit lets rows pass, {where}", locked_out[0], WINDOW_S / 4),
+            Bound("seconds until the limit lets rows pass, set right", locked_out[1], WINDOW_S),
             Bound("other requests of the model without the right answer", struck.sent - struck.right, 0),
             Bound("their longest time without an answer, seconds", struck.gap_s, GAP_S),
             *unharmed(beside, gap_s=GAP_S),
         ),
         facts={
-            "jump, s": lifetime + PAST_S,
-            "spent solution, back": twice[0],
-            "solution spent ahead, back": twice[1],
-            "unspent solution, back": unspent,
+            "jump, s": jump if case == AHEAD else -jump,
+            f"spent solution, {where}": twice_away[0],
+            f"unspent solution, {where}": unspent[0],
+            "spent solution, set right": twice[0],
+            f"solution spent {where}, set right": twice[1],
+            "unspent solution, set right": unspent[1],
         },
     )

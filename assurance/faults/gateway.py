@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from assurance.faults.clients import Door, FaultError
@@ -22,10 +22,15 @@ CLIENT = "faults"
 
 @dataclass(frozen=True)
 class Gateway:
-    """A gateway that runs. door: for a client with its key."""
+    """A gateway that runs. door: for a client with its key. secrets: folder of the keys."""
 
     served: Instance
     door: Door
+    secrets: str
+
+    def another(self, name: str) -> Door:
+        """The door for one client more, whose principal has that name. Raises FaultError."""
+        return replace(self.door, authorization=_key(self.served, name, self.secrets))
 
     def stop(self) -> None:
         """Stop it as an operator does: it lets answers under way finish. One that does not run is left as it is."""
@@ -39,17 +44,21 @@ def fronting(served: Instance) -> Iterator[Gateway]:
     with tempfile.TemporaryDirectory(prefix="torchwarden-") as secrets:
         try:
             _command(served, "start", "--free-ports", "--secrets", secrets)
-            login_and_key = _command(served, "add", CLIENT, "--secrets", secrets).strip()
             facts = json.loads((folder / "gateway.json").read_text("utf-8"))
-            words = base64.b64encode(login_and_key.encode()).decode()
-            door = Door(facts["url"], {"Authorization": f"Basic {words}"}, Path(facts["certificate"]))
-            yield Gateway(served, door)
+            door = Door(facts["url"], _key(served, CLIENT, secrets), Path(facts["certificate"]))
+            yield Gateway(served, door, secrets)
         finally:
             _command(served, "stop")
             # where root's nginx cannot enter the run folder, this is a link to one that it can
             shutil.rmtree(folder.resolve(), ignore_errors=True)
             if folder.is_symlink():
                 folder.unlink()
+
+
+def _key(served: Instance, name: str, secrets: str) -> dict[str, str]:
+    """The header of a new client's key. Raises FaultError."""
+    login_and_key = _command(served, "add", name, "--secrets", secrets).strip()
+    return {"Authorization": f"Basic {base64.b64encode(login_and_key.encode()).decode()}"}
 
 
 def _command(served: Instance, action: str, *words: str) -> str:

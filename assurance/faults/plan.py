@@ -1,8 +1,8 @@
 """Every fault in turn, on a server of the measurement's own: which archives it needs, and in which order they strike.
 
-Three servers: one for what a running server survives and what it does not, one whose clock can be moved, and one on a
-small disk; and none for starts that must be refused. The clock's is another one because the library that moves clocks
-has locks that a killed process would keep.
+Four servers: one for what a running server survives and what it does not, one whose clock can be moved, one on a small
+disk, and one for a hostile client, whose neighbours' latency nothing else may touch; and none for starts that must be
+refused. The clock's is another one because the library that moves clocks has locks that a killed process would keep.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from assurance.faults import (
     clock_jumped,
     disk_full,
     frontend_killed,
+    hostile_client,
+    one_solution_twice,
     redis_failover,
     redis_gone,
     server_terminated,
@@ -28,15 +30,18 @@ from assurance.faults import (
     store_full,
     waiting_worker_killed,
     worker_killed,
+    worker_stalled,
 )
 from assurance.faults.clock import Clock
+from assurance.faults.hostile_client import Pace
 from assurance.faults.scene import Scene
 from assurance.redis_server import RedisServer
 from loadtests.own_server import Instance, config, repack, running
 from report.rows.faults import FaultRow
 
-PLAIN, PAIR, SLOW, LIMITED = "plain", "plain-pair", "plain-slow", "plain-limited"
-GATED, ON_REDIS = "gated", "gated-redis"
+PLAIN, PAIR, SLOW, HASTY, LIMITED = "plain", "plain-pair", "plain-slow", "plain-hasty", "plain-limited"
+OPEN, GUARDED = "plain-open", "plain-guarded"
+GATED, GATED_PAIR, ON_REDIS = "gated", "gated-pair", "gated-redis"
 # so that a worker is gathering its batch when it is struck
 SLOW_MS = 1500
 # of a challenge, where a policy does not say (defenses/work.py)
@@ -75,6 +80,9 @@ def archives(subjects: Subjects, folder: Path, redis: RedisServer) -> dict[str, 
     def slow(config: dict[str, Any]) -> None:
         config.update(maxBatchDelay=SLOW_MS)
 
+    def hasty(config: dict[str, Any]) -> None:
+        config.update(responseTimeout=worker_stalled.TIMEOUT_S)
+
     def on_redis(config: dict[str, Any]) -> None:
         config["handler"]["store"] = redis.url
 
@@ -82,7 +90,9 @@ def archives(subjects: Subjects, folder: Path, redis: RedisServer) -> dict[str, 
         (PLAIN, subjects.plain, lambda config: None),
         (PAIR, subjects.plain, pair),
         (SLOW, subjects.plain, slow),
+        (HASTY, subjects.plain, hasty),
         (GATED, subjects.gated, lambda config: None),
+        (GATED_PAIR, subjects.gated, pair),
         (ON_REDIS, subjects.gated, on_redis),
     )
     return {model: repack(archive, folder / f"{model}.mar", change) for model, archive, change in made}
@@ -102,6 +112,8 @@ class Stage:
         yield worker_killed.measure(scene, PAIR, (PLAIN, GATED), run=run)
         yield waiting_worker_killed.measure(scene, PLAIN, waiting_worker_killed.IDLE, run=run)
         yield waiting_worker_killed.measure(scene, SLOW, waiting_worker_killed.GATHERING, run=run)
+        yield worker_stalled.measure(scene, HASTY, (PLAIN, GATED), run=run)
+        yield one_solution_twice.measure(scene, GATED_PAIR, (PLAIN,), run=run)
         yield store_full.measure(scene, GATED, (PLAIN, ON_REDIS), run=run)
         yield redis_gone.measure(scene, redis, ON_REDIS, (PLAIN, GATED), redis_gone.KILLED, run=run)
         yield redis_gone.measure(scene, redis, ON_REDIS, (PLAIN, GATED), redis_gone.FROZEN, run=run)
@@ -125,13 +137,39 @@ def with_a_clock(subjects: Subjects, run_folder: Path, effort: Effort, *, run: i
         )
         with running(Instance("clock", run_folder, made, java=clock.java)) as instance:
             scene = Scene(instance, subjects.benign, subjects.suspect, **vars(effort))
-            yield clock_jumped.measure(scene, clock, GATED, LIMITED, (PLAIN,), lifetime=lifetime, run=run)
+            for case in (clock_jumped.AHEAD, clock_jumped.BEHIND):
+                yield clock_jumped.measure(scene, clock, GATED, LIMITED, (PLAIN,), case, lifetime=lifetime, run=run)
 
 
 def _limited(config: dict[str, Any]) -> None:
     """Takes so many rows in a window; a policy must allow a whole request."""
     config["handler"]["max_rows"] = min(config["handler"]["max_rows"], clock_jumped.ROWS)
     config["handler"]["limits"] = {"rows": clock_jumped.ROWS, "total": None, "window": clock_jumped.WINDOW_S}
+
+
+def with_a_hostile_client(
+    subjects: Subjects, run_folder: Path, effort: Effort, pace: Pace, *, run: int
+) -> Iterator[FaultRow]:
+    """A hostile client of a policy with a limit of rows; and of one without, for comparison."""
+    with tempfile.TemporaryDirectory(prefix="torchwarden-") as folder:
+        made = {
+            model: repack(subjects.plain, Path(folder) / f"{model}.mar", change)
+            for model, change in (
+                (OPEN, hostile_client.unguarded),
+                (GUARDED, hostile_client.guarded),
+                (PLAIN, lambda config: None),
+            )
+        }
+        with running(Instance("hostile", run_folder, tuple(made.values()))) as instance:
+            scene = Scene(instance, subjects.benign, subjects.suspect, **vars(effort))
+            most = instance.target.max_request_size
+            dear = hostile_client.dearest(made[OPEN], subjects.benign, most_bytes=most)
+            measured = [(GUARDED, size, "limit") for size in dear]
+            # without a limit, one is enough to see what it is for
+            measured.append((OPEN, hostile_client.SHORT, "no limit"))
+            for model, size, word in measured:
+                case, promised = f"{size}, {word}", model == GUARDED
+                yield hostile_client.measure(scene, model, PLAIN, dear[size], case, pace, promised=promised, run=run)
 
 
 def on_a_small_disk(subjects: Subjects, run_folder: Path, effort: Effort, *, run: int) -> Iterator[FaultRow]:

@@ -26,6 +26,8 @@ PLACE = re.compile(r"@([A-Z_]+)@")
 # for a batch comes from a server that is in trouble.
 PATIENCE = 2
 MOST_CONNECTIONS = 4096
+# bytes, of the longest body that is not large
+MIDDLE = 1_000_000
 UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 
 
@@ -34,7 +36,8 @@ class Limits:
     """large, small: requests that one TorchServe is asked at once, with bodies from 1 MB up and below. address: at once
     from one address. rate: a second from one address. burst: at once above the rate. body: bytes. principal,
     principal_large: at once of one principal, and those of them with large bodies. principal_rate: a second of one
-    principal."""
+    principal; principal_middle_rate, principal_large_rate: a minute, of those with bodies from 100 kB, and from
+    1 MB up."""
 
     large: int
     small: int
@@ -45,6 +48,8 @@ class Limits:
     principal: int
     principal_large: int
     principal_rate: int
+    principal_middle_rate: int
+    principal_large_rate: int
 
     @classmethod
     def of(cls, settings: Mapping[str, str], upstreams: Sequence[Upstream]) -> Limits:
@@ -56,6 +61,7 @@ class Limits:
         small = max(1, queue - large)
         both = len(upstreams) * (large + small)
         share = number(settings, "gateway_principal_share")
+        sent = number(settings, "gateway_principal_bytes")
         if share > 100:
             raise RefusedError(f"config.properties: gateway_principal_share: expected at most 100 percent, got {share}")
         # Those whose bodies are still on their way count as well, so this is no share of what TorchServe holds.
@@ -69,6 +75,8 @@ class Limits:
             principal=max(1, both * share // 100),
             principal_large=max(1, len(upstreams) * large * share // 100),
             principal_rate=number(settings, "gateway_principal_rate"),
+            principal_middle_rate=max(1, 60 * sent // MIDDLE),
+            principal_large_rate=max(1, 60 * sent // body),
         )
 
 
@@ -153,6 +161,8 @@ def write(
             "PRINCIPAL": str(limits.principal),
             "PRINCIPAL_LARGE": str(limits.principal_large),
             "PRINCIPAL_RATE": str(limits.principal_rate),
+            "PRINCIPAL_MIDDLE_RATE": str(limits.principal_middle_rate),
+            "PRINCIPAL_LARGE_RATE": str(limits.principal_large_rate),
             "MAX_BODY": str(limits.body),
         },
     )

@@ -18,6 +18,19 @@ A worker with nothing to do is missed at once and replaced. Where TorchServe is 
 for as long as maxBatchDelay from the batch's first request on, it drops what it has gathered: those requests are not
 answered nor put back, and their clients would wait for ever. So at most one batch is lost, in a window of milliseconds,
 and patience that ends, a client's or a gateway's, is the remedy: asked again, the same request is answered.""",
+    "worker_stalled": """\
+A worker that hangs, longer than responseTimeout: TorchServe kills it and starts another one in its place.
+
+SIGSTOP hangs it, as a graph that never returns or a disk that does not answer would. Until responseTimeout has passed,
+counted from the batch that it has, its model is silent; then that batch gets an error, and what waits in the queue is
+answered by the next worker. Other models notice nothing but the processor that a starting worker takes. So
+responseTimeout is how long a model with one worker may be silent, and belongs near the slowest batch.""",
+    "one_solution_twice": """\
+One solution, brought by many requests at once, to two workers and in one batch: it pays for one of them.
+
+Whether a solution is spent is asked of the store, which all workers share, and remembered in the step that asks: so it
+matters neither which worker a request meets, nor what stands beside it in a batch. All others are told 403
+solution_spent, and other clients notice nothing.""",
     "store_full": """\
 No space for the store: what must be remembered cannot be, so nobody is answered for a solution, and others go on.
 
@@ -49,12 +62,26 @@ A stop under load: SIGTERM to TorchServe alone, and the gateway's stop before it
 TorchServe does not drain: it cuts off whatever is under way. The gateway does: it takes no new request, those under way
 finish, and then the server behind it can be stopped; who comes meanwhile finds nobody, and has sent nothing.""",
     "clock_jumped": """\
-The clock jumps past the expiry of challenges, and back: no solution pays twice, and the service goes on.
+The clock of a live server jumps past the expiry of challenges, either way, and is set right: no solution pays twice.
 
-Forward, challenges expire early and their clients ask for new ones. Backward is the dangerous way: a store forgets a
-spent solution some time after its expiry, so a clock that was ahead has made it forget solutions that the clock, set
-right again, takes for good. A limit of rows begins anew at a jump; what must not be is a client locked out by rows that
-were counted in what is now the future.""",
+Ahead, challenges expire early and their clients ask for new ones. Being set back is what is dangerous: a store forgets
+a spent solution some time after its expiry, so a clock that was ahead has made it forget solutions that the clock, set
+right again, takes for good. A store cannot tell this from a clock that was right and is wrong now, so in both cases it
+takes none from before. A limit of rows begins anew at a jump; what must not be is a client locked out by rows that were
+counted in what is now the future.""",
+    "hostile_client": """\
+A client with one key sends 100 requests a second, each as dear as it may be: how much longer others wait.
+
+Others come through the gateway as it does, each with a key of its own, to the same model and to a neighbour. Quiet and
+hostile phases take turns, and each hostile one is compared with the quiet one before it, so that what else the machine
+does falls on both. The hostile client works on the machine that is measured: what others wait is too long rather than
+too short. Which request is dearest is measured before, in process (dear_requests.py): as many rows as may be, each a
+file with all the metadata that there is room for.
+
+Two limits hold such a client back. What answering costs is counted in rows, and only a policy knows what a row of its
+is worth: once its limit is reached, nobody reads what this client sends. What carrying costs comes before any handler,
+and is the gateway's: so many bytes a second in long bodies, and a large one beyond is not read to its end. A policy
+without a limit is measured as well, and nothing is promised of it.""",
     "disk_full": """\
 A full disk: the store, the audit log and TorchServe's own log have no space left, and the service goes on.
 

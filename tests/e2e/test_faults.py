@@ -5,13 +5,15 @@ Each fault states what it promises (assurance/faults); here every promise must b
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from assurance.faults import plan, start_refused
+from assurance.faults import clock_jumped, plan, start_refused
+from assurance.faults.hostile_client import Pace
 from assurance.faults.plan import Effort, Subjects
 from deploy import java
 from handlers.key import make_key
@@ -27,6 +29,8 @@ ON_A_SERVER = (
     ("worker_killed", "one of two workers"),
     ("waiting_worker_killed", "nothing to do"),
     ("waiting_worker_killed", "gathering a batch"),
+    ("worker_stalled", "one worker"),
+    ("one_solution_twice", "two workers"),
     ("store_full", "no write succeeds"),
     ("redis_gone", "killed"),
     ("redis_gone", "frozen"),
@@ -92,8 +96,36 @@ def test_the_audit_log_says_so_when_it_cannot_be_written(on_a_server: Measured) 
 def test_a_clock_that_jumps_lets_no_solution_pay_twice(
     subjects: Subjects, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    (row,) = plan.with_a_clock(subjects, tmp_path_factory.mktemp("clock"), EFFORT, run=0)
-    assert not row.broken
+    rows = list(plan.with_a_clock(subjects, tmp_path_factory.mktemp("clock"), EFFORT, run=0))
+    assert [row.case for row in rows] == [clock_jumped.AHEAD, clock_jumped.BEHIND]
+    assert not [line for row in rows for line in row.broken]
+
+
+def test_of_many_at_once_one_solution_pays_for_one(on_a_server: Measured) -> None:
+    facts = on_a_server["one_solution_twice", "two workers"].facts
+    assert facts["workers"] == 2
+    assert facts["refused as spent"] == facts["rounds"] * (facts["requests a round"] - 1)  # type: ignore[operator]
+
+
+def test_what_a_worker_had_that_hangs_is_told_so(on_a_server: Measured) -> None:
+    """TorchServe kills it, which answers its batch; a worker that woke up again by itself would answer it right."""
+    assert on_a_server["worker_stalled", "one worker"].facts["answered with an error"] > 0  # type: ignore[operator]
+
+
+def test_a_hostile_client_costs_others_no_answer(subjects: Subjects, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What it costs them in time is measured where nothing else runs; that it is held back is seen here."""
+    folder = tmp_path_factory.mktemp("hostile")
+    with contextlib.closing(
+        plan.with_a_hostile_client(subjects, folder, EFFORT, Pace(rounds=1, phase_s=5.0), run=0)
+    ) as rows:
+        limited = next(rows)
+    promised = {bound.what: bound for bound in limited.bounds}
+    slower = [what for what in promised if what.startswith("median latency")]
+    assert [promised.pop(what).limit for what in slower] == [1.25, 1.25]
+    assert all(bound.met for bound in promised.values())
+    assert limited.facts["hostile requests a second"] > 50  # type: ignore[operator]
+    told = str(limited.facts["hostile requests"])
+    assert "cut" in told or "429 too_many_requests" in told
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a small disk")

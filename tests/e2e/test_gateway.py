@@ -552,6 +552,38 @@ def test_a_flood_of_one_client_gets_429_and_a_stranger_uses_up_nobodys_rate(serv
     assert conf.read_text() == whole
 
 
+def test_a_flood_of_large_bodies_is_refused_unread(served: Served) -> None:
+    flooder, other = (served.gateway.add(name) for name in ("large", "little"))
+    large = bytes(1_000_000)
+
+    def asked(auth: tuple[str, str], body: bytes) -> int:
+        try:
+            return served.gateway.ask(auth, "frank", body).status_code
+        except requests.ConnectionError:
+            return 0  # cut off before it had sent all
+
+    found = Counter(asked(flooder, large) for _ in range(40))
+    assert set(found) <= {200, 429, 0}
+    assert 1 <= found[200] < 20
+    # who waits for leave to send, as curl does, is told why
+    waiting = [authorization(flooder), ("Content-Length", "1000000"), ("Expect", "100-continue")]
+    status, told = served.gateway.raw("POST", "/predictions/frank", waiting)
+    assert status == 429
+    assert "31 from 1 MB up" in told["error"]["message"]
+    assert asked(flooder, b"{}") == 200, "its others are not large"
+    assert asked(other, large) == 200
+
+
+def test_a_flood_of_long_bodies_gets_429(served: Served) -> None:
+    flooder = served.gateway.add("long")
+    begun = time.monotonic()
+    found = Counter(served.gateway.ask(flooder, "frank", bytes(100_000)).status_code for _ in range(60))
+    assert set(found) <= {200, 429}, "read to their ends, refused or not"
+    # 600 a minute, and as many at once as its places
+    assert found[200] <= OWN + 2 + 10 * (time.monotonic() - begun)
+    assert served.gateway.ask(flooder, "frank", bytes(99_996)).status_code == 200
+
+
 def test_a_gateway_drains_before_it_stops(served: Served) -> None:
     with fronting(served.gateway.runs, served.gateway.secrets, "second", "one") as gateway:
         facts = gateway.facts

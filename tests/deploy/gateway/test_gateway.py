@@ -130,6 +130,8 @@ def test_the_numbers_are_those_of_the_settings_and_the_archives() -> None:
         principal=40,
         principal_large=5,
         principal_rate=2000,
+        principal_middle_rate=600,
+        principal_large_rate=600_000,
     )
     all_of_it = Limits.of(given | {"gateway_principal_share": "100"}, [upstream(queue=100)])
     assert (all_of_it.principal, all_of_it.principal_large) == (100, 5)
@@ -139,6 +141,9 @@ def test_the_numbers_are_those_of_the_settings_and_the_archives() -> None:
     assert Limits.of(given, [upstream(queue=1)]).small == 1
     now = Limits.of(COMMITTED, [upstream(queue=200)])
     assert now.large + now.small == 200
+    assert (now.principal_middle_rate, now.principal_large_rate) == (600, 31)
+    slow = Limits.of(COMMITTED | {"gateway_principal_bytes": "1"}, [upstream()])
+    assert (slow.principal_middle_rate, slow.principal_large_rate) == (1, 1), "nobody is kept out"
     assert now.large * now.body * 2 <= 512 << 20
 
 
@@ -147,6 +152,7 @@ def test_the_numbers_are_those_of_the_settings_and_the_archives() -> None:
     [
         ({"gateway_rate": "fast"}, "gateway_rate: expected a whole number from 1 up, got 'fast'"),
         ({"gateway_principal_rate": "0"}, "gateway_principal_rate: expected a whole number from 1 up, got '0'"),
+        ({"gateway_principal_bytes": "0"}, "gateway_principal_bytes: expected a whole number from 1 up, got '0'"),
         ({"gateway_principal_share": "101"}, "gateway_principal_share: expected at most 100 percent, got 101"),
         ({"max_request_size": "0"}, "max_request_size: expected a whole number"),
         ({"vmargs": "-Xmx1g"}, r"vmargs: expected -XX:MaxDirectMemorySize=.*got '-Xmx1g'"),
@@ -205,7 +211,7 @@ def test_nginx_says_what_is_wrong_with_settings(folder: GatewayFolder, certifica
 def test_the_errors_have_the_services_body() -> None:
     text = (ROOT / "deploy/nginx/nginx.conf.in").read_text()
     told = re.findall(r"return (\d{3}) '(\{.*\})'", text)
-    assert len(told) == 16
+    assert len(told) == 18
     for status, body in told:
         error = json.loads(body)["error"]
         assert list(error) == ["code", "message", "row"]

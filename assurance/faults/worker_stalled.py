@@ -1,0 +1,62 @@
+"""A worker that hangs, longer than responseTimeout: TorchServe kills it and starts another one in its place.
+
+SIGSTOP hangs it, as a graph that never returns or a disk that does not answer would. Until responseTimeout has passed,
+counted from the batch that it has, its model is silent; then that batch gets an error, and what waits in the queue is
+answered by the next worker. Other models notice nothing but the processor that a starting worker takes. So
+responseTimeout is how long a model with one worker may be silent, and belongs near the slowest batch.
+"""
+
+from __future__ import annotations
+
+from time import perf_counter
+
+from assurance.faults.scene import BACK_S, Scene, no_wrong_answer, unanswered, unharmed
+from loadtests.own_server import batch_size, config, wait_for
+from report.rows.bounds import Bound
+from report.rows.faults import CUT, LOST, FaultRow
+
+NEIGHBOURS_GAP_S = 2.0
+# of the archive that this is measured on, seconds: less than clients' patience, so that each is told what became of its
+# request
+TIMEOUT_S = 4
+
+
+def measure(scene: Scene, model: str, neighbours: tuple[str, ...], *, run: int) -> FaultRow:
+    """Stop a model's only worker under load, and leave the rest to TorchServe."""
+    served = scene.served
+    (worker,) = served.workers(model)
+    archive = served.archive(model)
+    batch, timeout = batch_size(archive), float(config(archive)["responseTimeout"])
+    most = timeout + BACK_S
+    with scene.crowd(model, *neighbours) as crowd:
+        scene.settle()
+        struck_at = perf_counter()
+        worker.suspend()
+        killed = wait_for(lambda: not worker.is_running(), seconds=4 * most)
+        ready = wait_for(lambda: len(served.workers(model)) == 1, seconds=4 * most)
+        ready_at = perf_counter()
+        scene.settle()
+    struck = scene.felt(crowd, model, since=struck_at)
+    beside = scene.felt(crowd, *neighbours, since=struck_at)
+    return FaultRow(
+        "worker_stalled",
+        "one worker",
+        run,
+        struck,
+        beside,
+        bounds=(
+            no_wrong_answer(struck),
+            Bound("requests without an answer", unanswered(struck), batch),
+            Bound("seconds until the worker was killed", killed, most),
+            Bound("seconds until its model has a worker again", ready and ready_at - struck_at, most),
+            Bound("seconds until requests are answered again", struck.back_s, most),
+            Bound("longest time without an answer, seconds", struck.gap_s, most),
+            *unharmed(beside, gap_s=NEIGHBOURS_GAP_S),
+        ),
+        facts={
+            "responseTimeout, s": timeout,
+            "batch": float(batch),
+            "answered with an error": float(unanswered(struck) - struck.count(LOST, CUT)),
+            "never answered": float(struck.count(LOST, CUT)),
+        },
+    )
