@@ -2,8 +2,8 @@
 one in attacks/names.py.
 
 An attack's file holds a frozen dataclass of hyper-parameters (its table [attacks.NAME] in a recipe) and a `prepare`
-function that makes the thief from them. An adaptive form's file holds a thief that wraps another. A form that copies
-images may say after its name how often: "repeats-16" asks about every image 16 times.
+function that makes the thief from them. An adaptive form's file, in attacks/forms/, holds a thief that wraps another. A
+form that copies images may say after its name how often: "repeats-16" asks about every image 16 times.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from functools import partial
 from typing import Any, Protocol
 
 from attacks import dfme, dfms_hl, in_distribution, jbda, jbda_tr, knockoff, knockoff_adaptive, maze
-from attacks.averaging import AveragingThief
 from attacks.clone import LABELS, Cloning
-from attacks.consensus import ConsensusThief
-from attacks.jittered import JitteredThief
+from attacks.forms.averaging import AveragingThief
+from attacks.forms.consensus import ConsensusThief
+from attacks.forms.jittered import JitteredThief
+from attacks.forms.own_noise import OwnNoiseThief
+from attacks.forms.repeats import RepeatsThief
 from attacks.names import without_copies as without_copies
-from attacks.own_noise import OwnNoiseThief
-from attacks.repeats import RepeatsThief
 from attacks.service import Service
 from attacks.thief import Thief
 
