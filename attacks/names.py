@@ -16,6 +16,9 @@ ATTACKS: dict[str, tuple[str, ...]] = {
     "knockoff": LABELS,
     "knockoff-adaptive": LABELS,
     "in-distribution": LABELS,
+    "near": LABELS,
+    "augmented-seeds": LABELS,
+    "mixed": LABELS,
     "jbda": LABELS,
     "jbda-tr": LABELS,
     "dfme": LABELS,
@@ -24,6 +27,8 @@ ATTACKS: dict[str, tuple[str, ...]] = {
 }
 # the adaptive forms
 FORMS = ("averaging", "repeats", "jittered", "consensus", "own-noise")
+# made against a gate: a matrix without one does not miss them
+GATE_AWARE = ("near", "augmented-seeds", "mixed")
 # of an image, by a form that copies images and says no number
 COPIES = 5
 

@@ -14,7 +14,19 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Protocol
 
-from attacks import dfme, dfms_hl, in_distribution, jbda, jbda_tr, knockoff, knockoff_adaptive, maze
+from attacks import (
+    augmented_seeds,
+    dfme,
+    dfms_hl,
+    in_distribution,
+    jbda,
+    jbda_tr,
+    knockoff,
+    knockoff_adaptive,
+    maze,
+    mixed,
+    near,
+)
 from attacks.clone import LABELS, Cloning
 from attacks.forms.averaging import AveragingThief
 from attacks.forms.consensus import ConsensusThief
@@ -82,6 +94,9 @@ ATTACKS = {
     "knockoff": Attack(knockoff.Knockoff, knockoff.prepare),
     "knockoff-adaptive": Attack(knockoff_adaptive.KnockoffAdaptive, knockoff_adaptive.prepare, learns=True),
     "in-distribution": Attack(in_distribution.InDistribution, in_distribution.prepare),
+    "near": Attack(near.Near, near.prepare),
+    "augmented-seeds": Attack(augmented_seeds.AugmentedSeeds, augmented_seeds.prepare),
+    "mixed": Attack(mixed.Mixed, mixed.prepare),
     "jbda": Attack(jbda.JBDA, jbda.prepare, learns=True),
     "jbda-tr": Attack(jbda_tr.JBDATR, jbda_tr.prepare, learns=True),
     "dfme": Attack(dfme.DFME, dfme.prepare, learns=True, ends_with_clone=True),
