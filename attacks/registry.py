@@ -30,8 +30,11 @@ from attacks import (
 from attacks.clone import LABELS, Cloning
 from attacks.forms.averaging import AveragingThief
 from attacks.forms.consensus import ConsensusThief
+from attacks.forms.filtered import FilteredThief
 from attacks.forms.jittered import JitteredThief
+from attacks.forms.matched import MatchedThief
 from attacks.forms.own_noise import OwnNoiseThief
+from attacks.forms.reconstructed import ReconstructedThief
 from attacks.forms.repeats import RepeatsThief
 from attacks.names import without_copies as without_copies
 from attacks.service import Service
@@ -78,8 +81,8 @@ class Wrap(Protocol):
 
 @dataclass(frozen=True)
 class Form:
-    """One adaptive form: what it wraps thieves in. learns: as of an attack. copies: whether `wrap` takes a number of
-    `copies` besides."""
+    """One adaptive form: what it wraps thieves in. learns: as of an attack (from more than refusals). copies: whether
+    `wrap` takes a number of `copies` besides."""
 
     wrap: Wrap
     learns: bool = False
@@ -110,6 +113,10 @@ FORMS = {
     "jittered": Form(JitteredThief, learns=True, copies=True),
     "consensus": Form(ConsensusThief, learns=True, copies=True),
     "own-noise": Form(OwnNoiseThief, learns=True),
+    # learn of answers no more than whether they are refusals, which labels tell as well as probabilities
+    "matched": Form(MatchedThief),
+    "filtered": Form(FilteredThief),
+    "reconstructed": Form(ReconstructedThief),
 }
 
 

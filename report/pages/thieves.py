@@ -343,8 +343,8 @@ class Study:
 
     @property
     def not_run(self) -> list[str]:
-        """Attacks and forms of the registry that no policy met, a form with whatever number of copies; those made against
-        gates aside, which are for pages about gates."""
+        """Attacks and forms of the registry that no policy met, a form with whatever number of copies; but those
+        made against gates, which are for pages about gates."""
         run = {attack for attack, _ in self.thieves} | {without_copies(form or "") for _, form in self.thieves}
         return [name for name in (*ATTACKS, *FORMS) if name not in {*run, *GATE_AWARE}]
 
