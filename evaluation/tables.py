@@ -12,6 +12,8 @@ from typing import Any
 import recipes
 from attacks import registry
 from attacks.clone import LABELS, Cloning
+from zoo.augment import Variation
+from zoo.writing import Writing
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,8 @@ class Evaluation:
     adaptive: forms of attacks.registry; none: the attacks as they are. labels: what the thief reads. seeds: of the
     clones; an attack that trains its own clone is carried out once a seed, of the others the thief's seed is the run's.
     clone: keys of [clone] that are different here; overrides: of [attacks.NAME]. called: the name of this form in
-    reports, which tells it from the plain attack where either is different.
+    reports, which tells it from the plain attack where either is different. own_strength: at which the baseline without
+    a query varies labelled images that the thief owns (zoo.writing.Writing); 0: as the attack itself does, if it does.
     """
 
     policies: tuple[str, ...]
@@ -34,6 +37,7 @@ class Evaluation:
     clone: dict[str, Any] = field(default_factory=dict)
     overrides: dict[str, Any] = field(default_factory=dict)
     called: str | None = None
+    own_strength: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("policies", "budgets", "attacks", "labels", "seeds"):
@@ -46,6 +50,8 @@ class Evaluation:
                 raise ValueError(f"labels: expected some of {', '.join(LABELS)}, got {label!r}")
         for name in self.attacks:
             registry.attack(name)
+        if not 0 <= self.own_strength <= 1:
+            raise ValueError(f"own_strength: expected 0 to 1, got {self.own_strength}")
         for name in self.adaptive:
             registry.form(name)
         if "budget" in self.overrides:
@@ -54,6 +60,13 @@ class Evaluation:
             raise ValueError(f"called: expected a name for the attack with {self.overrides}, got none")
         if self.called is not None and self.adaptive:
             raise ValueError(f"called: expected no other name of the form, got adaptive {self.adaptive} too")
+
+    def variation(self, how: Any) -> Variation | None:
+        """What makes copies of the labelled images that a thief with the parameters `how` owns; None: nothing does."""
+        if self.own_strength:
+            return Writing(self.own_strength)
+        found: Variation | None = getattr(how, "variation", None)
+        return found
 
     def parameters(self, recipe: recipes.Recipe, attack: str) -> Any:
         """[attacks.NAME] with the largest budget, and whatever else is different here."""
