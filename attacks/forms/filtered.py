@@ -15,15 +15,17 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from attacks.clone import Clone, Cloning, here
+from attacks.clone import Cloning, here
 from attacks.oracle import REFUSED, Answers
+from attacks.script import Script, ScriptedThief
 from attacks.seeded import from_seed
 from attacks.service import Service
 from attacks.thief import Thief
-from attacks.transfer import Collector, TransferSet
 
 PROBES = 500
 CANDIDATES = 4
+# images sent between two looks at candidates
+BLOCK = 256
 # of the network, after the probes and each time that so many more images were judged
 EVERY = 500
 STEPS = 100
@@ -55,7 +57,7 @@ class Guess(nn.Module):
         return logits[:, 0]
 
 
-class FilteredThief:
+class FilteredThief(ScriptedThief):
     """Of `thief`'s images those that are likely to pass the service's gate.
 
     probes: images that go out unfiltered. candidates: how many are looked at for each one that is sent, at least 1.
@@ -77,70 +79,63 @@ class FilteredThief:
         for name, value in (("probes", probes), ("candidates", candidates), ("steps", steps)):
             if value < 1:
                 raise ValueError(f"{name}: expected at least 1, got {value}")
-        self._thief = thief
-        self._candidates = candidates
+        judge = Judge(service, steps=steps, seed=seed)
+        super().__init__(
+            _chosen(thief, judge, probes=probes, candidates=candidates), clone=thief.clone, own=thief.own()
+        )
+
+
+def _chosen(thief: Thief, judge: Judge, *, probes: int, candidates: int) -> Script:
+    judged, following = 0, probes
+    while True:
+        factor = candidates if judge.knows else 1
+        proposed = thief.propose(min(BLOCK, following - judged) * factor)
+        if proposed is None:
+            return
+        chosen = torch.arange(len(proposed))
+        if judge.knows:
+            chosen = judge.logits(proposed).argsort(descending=True, stable=True)[: math.ceil(len(proposed) / factor)]
+        answers = yield proposed[chosen]
+        judge.add(proposed[chosen], ~answers.refused)
+        judged += len(chosen)
+        if judged >= following:
+            following += EVERY
+            judge.learn()
+        thief.observe(proposed, _spread(answers, chosen, len(proposed)))
+
+
+class Judge:
+    """The network, and all that it has seen pass or fail. knows: whether it has seen enough of both to learn."""
+
+    def __init__(self, service: Service, *, steps: int, seed: int) -> None:
+        self.knows = False
         self._steps = steps
-        self._next = probes  # images judged, when the network learns again
         self._device = here()
         self._draws = torch.Generator().manual_seed(seed)
         with from_seed(seed, self._device):
             self._network = Guess(service.channels).to(self._device)
         self._optimiser = torch.optim.AdamW(self._network.parameters(), LR)
-        self._knows = False
-        self._judged: list[torch.Tensor] = []
+        self._images: list[torch.Tensor] = []
         self._passed: list[torch.Tensor] = []
-        self._sent = Collector()
-        self._proposed: tuple[torch.Tensor, torch.Tensor] | None = None
 
-    def propose(self, rows: int) -> torch.Tensor | None:
-        """As many of the wrapped thief's next images as are sent, likely ones; None when its attack is over."""
-        factor = self._candidates if self._knows else 1
-        images = self._thief.propose(rows * factor)
-        if images is None:
-            return None
-        chosen = torch.arange(len(images))
-        if self._knows:
-            chosen = self._logits(images).argsort(descending=True, stable=True)[: math.ceil(len(images) / factor)]
-        self._proposed = images, chosen
-        return images[chosen]
-
-    def observe(self, images: torch.Tensor, answers: Answers) -> None:
-        """Learn from who was refused, now and then, and tell the wrapped thief, of candidates too that were not
-        sent."""
-        assert self._proposed is not None, "observe follows propose"
-        self._sent.add(images, answers)
-        self._judged.append(images)
-        self._passed.append(~answers.refused)
-        if sum(map(len, self._judged)) >= self._next:
-            self._next += EVERY
-            self._learn()
-        proposed, chosen = self._proposed
-        self._thief.observe(proposed, _spread(answers, chosen, len(proposed)))
-
-    def transfer_set(self) -> TransferSet:
-        """The images that were sent, whatever the wrapped thief makes of them."""
-        return self._sent.transfer_set()
-
-    def clone(self) -> Clone | None:
-        """The wrapped thief's."""
-        return self._thief.clone()
-
-    def own(self) -> TransferSet | None:
-        """The wrapped thief's."""
-        return self._thief.own()
+    def add(self, images: torch.Tensor, passed: torch.Tensor) -> None:
+        """Remember images (N, C, S, S), and which of them passed, bool (N,)."""
+        self._images.append(images)
+        self._passed.append(passed)
 
     @torch.no_grad()
-    def _logits(self, images: torch.Tensor) -> torch.Tensor:
+    def logits(self, images: torch.Tensor) -> torch.Tensor:
+        """float32 (N,): the higher, the likelier the image is to pass."""
         logits: torch.Tensor = self._network(images.to(self._device)).cpu()
         return logits
 
-    def _learn(self) -> None:
+    def learn(self) -> None:
         """Steps over all that was judged, as many accepted as refused images in each."""
-        images, passed = torch.cat(self._judged), torch.cat(self._passed)
+        images, passed = torch.cat(self._images), torch.cat(self._passed)
         kinds = [passed.nonzero()[:, 0], (~passed).nonzero()[:, 0]]
         if min(map(len, kinds)) < LEAST:
             return
-        self._knows = True
+        self.knows = True
         signs = torch.tensor([1.0, 0.0]).repeat_interleave(BATCH // 2).to(self._device)
         with from_seed(int(torch.randint(2**62, (), generator=self._draws)), self._device):
             for _ in range(self._steps):

@@ -9,7 +9,7 @@ one that is left. With b a binomial blur, variants are
     sharper     clip(x + a (x - b(x)), 0, 1)
     contrast    clip((x - 1/2) k + 1/2, 0, 1), at double size too, where the edges it makes can be averaged down
     softer      b(x)
-    smaller     resized to a part of the side and back, as scikit-learn's digits were made
+    smaller     resized to a part of the side and back, as scikit-learn's digits were made; with contrast in between
 
 A probe is an image of the wrapped thief like any other: charged, and where it is answered, kept as it was sent.
 """
@@ -59,11 +59,11 @@ def fine_contrast(images: torch.Tensor, factor: float) -> torch.Tensor:
     return F.avg_pool2d(contrast(doubled, factor), 2)
 
 
-def smaller(images: torch.Tensor, part: float) -> torch.Tensor:
-    """Down to `part` of the side, and back."""
+def smaller(images: torch.Tensor, part: float, factor: float = 1.0) -> torch.Tensor:
+    """Down to `part` of the side, and back; with contrast in between."""
     size = images.shape[-1]
     down = F.interpolate(images, size=max(1, round(part * size)), mode="bilinear", antialias=True)
-    return F.interpolate(down, size=size, mode="bilinear").clamp(0, 1)
+    return F.interpolate(contrast(down, factor), size=size, mode="bilinear")
 
 
 def same(images: torch.Tensor) -> torch.Tensor:
@@ -85,13 +85,15 @@ VARIANTS: dict[str, Variant] = {
     "softer": blurred,
     "smaller-1/2": partial(smaller, part=1 / 2),
     "smaller-2/7": partial(smaller, part=2 / 7),
+    "smaller-1/2-contrast-2": partial(smaller, part=1 / 2, factor=2.0),
+    "smaller-2/7-contrast-2": partial(smaller, part=2 / 7, factor=2.0),
 }
 
 
 class MatchedThief:
     """`thief`'s images, each sent in a variant that the service was seen to refuse least.
 
-    probes: images in each round, divided among the variants that are left; four rounds leave one of twelve. Draws
+    probes: images in each round, divided among the variants that are left; four rounds leave one of fourteen. Draws
     nothing: `seed` is there as for every form.
     """
 

@@ -115,6 +115,16 @@ def test_an_attacks_own_clone_is_a_copy_that_later_steps_leave_alone(name: str) 
     assert all(map(torch.equal, kept, first.network.state_dict().values()))
 
 
+@pytest.mark.parametrize("name", ["matched", "filtered", "reconstructed"])
+def test_what_a_form_against_gates_asks_does_not_depend_on_what_a_request_holds(name: str) -> None:
+    assert name in names.GATE_AWARE
+    shown = []
+    for rows in (16, 7):
+        thief = form(name).wrap(prepared("knockoff"), service=SERVICE, cloning=CLONING, seed=0)
+        shown.append(asked(thief, "knockoff", rows=rows, labels="soft"))
+    assert torch.equal(*shown)
+
+
 COPYING = [name for name in FORMS if FORMS[name].copies]
 
 

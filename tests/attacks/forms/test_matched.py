@@ -107,5 +107,5 @@ def test_the_choice_is_the_variant_refused_least() -> None:
 
 
 def test_ranges() -> None:
-    with pytest.raises(ValueError, match="probes: expected at least one for each of 12 variants, got 11"):
+    with pytest.raises(ValueError, match="probes: expected at least one for each of 14 variants, got 11"):
         matched(KnockoffThief(blurry(6), seed=1), probes=11)
