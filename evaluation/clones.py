@@ -128,6 +128,7 @@ class Score:
 
 def row(recipe: str, cell: Cell, score: Score, exam: Exam, *, no_query_accuracy: float) -> AttackRow:
     """What a report says of a finished cell; `exam` is the one of its policy."""
+    known = _transfer(cell.transfer).first(cell.budget)
     return AttackRow(
         recipe=recipe,
         policy=cell.policy,
@@ -142,10 +143,10 @@ def row(recipe: str, cell: Cell, score: Score, exam: Exam, *, no_query_accuracy:
         held_out=score.held_out,
         no_query_accuracy=no_query_accuracy,
         victim_accuracy=metrics.accuracy(exam.served, exam.truth),
-        queries=score.queries,
-        rejected=score.rejected,
-        # not of the score: policies that tell the same share it, and may ask other prices
-        pow_hashes=round(_transfer(cell.transfer).first(cell.budget).paid),
+        # not of the score: who is told the same shares it, and may have been refused more, or asked another price
+        queries=known.charged,
+        rejected=known.charged - len(known),
+        pow_hashes=round(known.paid),
         seconds=score.seconds,
     )
 

@@ -274,8 +274,8 @@ def _baseline(plan: Plan, folder: Path, classes: int, budget: int) -> Iterator[C
         return
     # its images have labels, no probabilities: a thief whose recipes need those falls back on the plain one
     readable = tuple(name for name in plan.theft.cloning.recipes if clone.recipe_reads(name, "hard"))
-    # as they are, and varied: the better one on what was held out counts
-    for variation in dict.fromkeys([None, plan.evaluation.variation(plan.theft.how)]):
+    # varied and as they are: the better one on what was held out counts, the first where a few images cannot tell
+    for variation in dict.fromkeys([plan.evaluation.variation(plan.theft.how), None]):
         yield from clones.plan(
             folder / "own.npz",
             plan.victim.path,
