@@ -4,7 +4,8 @@
 
 The refusal bit is all that f is taught. The first images go out as the wrapped thief proposes them; from then on it is
 asked for more candidates than a request holds, and those that f believes in most are sent. Only these are charged.
-Towards the wrapped thief a candidate that was not sent was refused. A set of images that ends is spent sooner so.
+Towards the wrapped thief a candidate that was not sent was refused. A thief whose images end, or who counts
+them, ends sooner so.
 """
 
 from __future__ import annotations
