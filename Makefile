@@ -4,6 +4,7 @@ RECIPE   ?= digits
 TIER     ?=
 POLICIES ?= undefended edm
 ATTACKS  ?=
+ADAPTIVE ?=
 CLIENTS  ?= 1
 DILUTION ?= 0
 INSTANCE ?= default
@@ -213,9 +214,9 @@ dashboard: | $(ready) ## deploy/grafana's dashboard anew from deploy/dashboard.p
 loadtest: | $(ready) ## benign and hostile users against the running server
 	$(py) -m loadtests.load $(spec) --instance $(INSTANCE) --policies $(POLICIES) --run $(RUN)
 
-attack: | $(ready) ## thieves (ATTACKS, CLIENTS, DILUTION) against the running server, then their clones
+attack: | $(ready) ## thieves (ATTACKS, ADAPTIVE, CLIENTS, DILUTION) against the running server, then their clones
 	$(py) -m loadtests.attack $(spec) --instance $(INSTANCE) --policies $(POLICIES) --run $(RUN) \
-	  $(if $(ATTACKS),--attacks $(ATTACKS)) --clients $(CLIENTS) --dilution $(DILUTION)
+	  $(if $(ATTACKS),--attacks $(ATTACKS)) $(if $(ADAPTIVE),--adaptive $(ADAPTIVE)) --clients $(CLIENTS) --dilution $(DILUTION)
 
 report: | $(ready) ## utility figures and the report of RUN
 	$(py) -m evaluation.studies utility $(spec) --policies $(POLICIES) --run $(RUN)

@@ -31,7 +31,7 @@ from attacks.seeded import from_seed
 from attacks.service import Service
 from attacks.transfer import TransferSet
 from zoo import models, pretrained
-from zoo.augment import Affine
+from zoo.augment import Affine, Variation
 
 HELD_OUT = 0.1
 # so that two rows are held out, the least one can choose by
@@ -47,7 +47,7 @@ class CloneRecipe:
     optimiser: str
     lr: float
     weight_decay: float
-    augment: Affine | None = None
+    augment: Variation | None = None
     loss: str = "p"
 
     def __post_init__(self) -> None:

@@ -83,8 +83,7 @@ class Augmentation:
 
     def __post_init__(self) -> None:
         check(self)
-        if self.seeds < 2:
-            raise ValueError(f"seeds: expected at least 2 images, got {self.seeds}")
+        owned.check_seeds(self.seeds)
         if not 0 < self.step <= 1:
             raise ValueError(f"step: expected above 0 and up to 1, got {self.step}")
         if self.fit not in FITS:
@@ -111,8 +110,7 @@ def prepare(
 
     generator: a CPU one of the thief's own, for the seeds, the clones, and the order of queries.
     """
-    images = owned.load(parameters.dataset, service, root)
-    seeds = images.rows(owned.balanced(images.labels, parameters.seeds, generator=generator))
+    seeds = owned.seeds(parameters.dataset, parameters.seeds, service, root, generator=generator)
     script = augmenting(seeds.pixels, parameters, move, service, cloning=cloning, generator=generator)
     return ScriptedThief(script, own=seeds.as_transfer_set())
 

@@ -16,6 +16,9 @@ ATTACKS: dict[str, tuple[str, ...]] = {
     "knockoff": LABELS,
     "knockoff-adaptive": LABELS,
     "in-distribution": LABELS,
+    "near": LABELS,
+    "augmented-seeds": LABELS,
+    "mixed": LABELS,
     "jbda": LABELS,
     "jbda-tr": LABELS,
     "dfme": LABELS,
@@ -23,7 +26,9 @@ ATTACKS: dict[str, tuple[str, ...]] = {
     "dfms-hl": ("hard",),
 }
 # the adaptive forms
-FORMS = ("averaging", "repeats", "jittered", "consensus", "own-noise")
+FORMS = ("averaging", "repeats", "jittered", "consensus", "own-noise", "matched", "filtered", "reconstructed")
+# made against a gate: a matrix without one does not miss them
+GATE_AWARE = ("near", "augmented-seeds", "mixed", "matched", "filtered", "reconstructed")
 # of an image, by a form that copies images and says no number
 COPIES = 5
 

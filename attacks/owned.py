@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -37,14 +38,43 @@ def load(dataset: str, service: Service, root: str | os.PathLike[str] | None) ->
     Raises ValueError for images without labels, or with labels of another task.
     """
     images = datasets.load(dataset, "train", root=root, size=service.size, channels=service.channels)
+    return Labelled(images.pixels, task_labels(images, service))
+
+
+def task_labels(images: datasets.Images, service: Service) -> torch.Tensor:
+    """The labels of `images`, int64 (N,). Raises ValueError where they have none, or some of another task."""
     if images.labels is None:
-        raise ValueError(f"dataset: expected labelled images of the victim's task, got {dataset!r} without labels")
+        raise ValueError(f"dataset: expected labelled images of the victim's task, got {images.name!r} without labels")
     if len(images) and int(images.labels.max()) >= service.classes:
         raise ValueError(
             f"dataset: expected labels of the victim's task, 0 to {service.classes - 1}, "
-            f"got {int(images.labels.max())} in {dataset!r}"
+            f"got {int(images.labels.max())} in {images.name!r}"
         )
-    return Labelled(images.pixels, images.labels)
+    return images.labels
+
+
+def joined(parts: Sequence[Labelled]) -> Labelled:
+    """All rows of at least one part, in their order."""
+    return Labelled(torch.cat([part.pixels for part in parts]), torch.cat([part.labels for part in parts]))
+
+
+def check_seeds(count: int) -> None:
+    """Raises ValueError for fewer seeds than an attack can start from."""
+    if count < 2:
+        raise ValueError(f"seeds: expected at least 2 images, got {count}")
+
+
+def seeds(
+    dataset: str,
+    count: int,
+    service: Service,
+    root: str | os.PathLike[str] | None,
+    *,
+    generator: torch.Generator,
+) -> Labelled:
+    """`count` images of `dataset`, as `load` gives it, as many of each class as there can be; see `balanced`."""
+    images = load(dataset, service, root)
+    return images.rows(balanced(images.labels, count, generator=generator))
 
 
 def balanced(labels: torch.Tensor, count: int, *, generator: torch.Generator) -> torch.Tensor:

@@ -2,8 +2,8 @@
 one in attacks/names.py.
 
 An attack's file holds a frozen dataclass of hyper-parameters (its table [attacks.NAME] in a recipe) and a `prepare`
-function that makes the thief from them. An adaptive form's file holds a thief that wraps another. A form that copies
-images may say after its name how often: "repeats-16" asks about every image 16 times.
+function that makes the thief from them. An adaptive form's file, in attacks/forms/, holds a thief that wraps another. A
+form that copies images may say after its name how often: "repeats-16" asks about every image 16 times.
 """
 
 from __future__ import annotations
@@ -14,14 +14,29 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Protocol
 
-from attacks import dfme, dfms_hl, in_distribution, jbda, jbda_tr, knockoff, knockoff_adaptive, maze
-from attacks.averaging import AveragingThief
+from attacks import (
+    augmented_seeds,
+    dfme,
+    dfms_hl,
+    in_distribution,
+    jbda,
+    jbda_tr,
+    knockoff,
+    knockoff_adaptive,
+    maze,
+    mixed,
+    near,
+)
 from attacks.clone import LABELS, Cloning
-from attacks.consensus import ConsensusThief
-from attacks.jittered import JitteredThief
+from attacks.forms.averaging import AveragingThief
+from attacks.forms.consensus import ConsensusThief
+from attacks.forms.filtered import FilteredThief
+from attacks.forms.jittered import JitteredThief
+from attacks.forms.matched import MatchedThief
+from attacks.forms.own_noise import OwnNoiseThief
+from attacks.forms.reconstructed import ReconstructedThief
+from attacks.forms.repeats import RepeatsThief
 from attacks.names import without_copies as without_copies
-from attacks.own_noise import OwnNoiseThief
-from attacks.repeats import RepeatsThief
 from attacks.service import Service
 from attacks.thief import Thief
 
@@ -66,8 +81,8 @@ class Wrap(Protocol):
 
 @dataclass(frozen=True)
 class Form:
-    """One adaptive form: what it wraps thieves in. learns: as of an attack. copies: whether `wrap` takes a number of
-    `copies` besides."""
+    """One adaptive form: what it wraps thieves in. learns: as of an attack (from more than refusals). copies: whether
+    `wrap` takes a number of `copies` besides."""
 
     wrap: Wrap
     learns: bool = False
@@ -82,6 +97,9 @@ ATTACKS = {
     "knockoff": Attack(knockoff.Knockoff, knockoff.prepare),
     "knockoff-adaptive": Attack(knockoff_adaptive.KnockoffAdaptive, knockoff_adaptive.prepare, learns=True),
     "in-distribution": Attack(in_distribution.InDistribution, in_distribution.prepare),
+    "near": Attack(near.Near, near.prepare),
+    "augmented-seeds": Attack(augmented_seeds.AugmentedSeeds, augmented_seeds.prepare),
+    "mixed": Attack(mixed.Mixed, mixed.prepare),
     "jbda": Attack(jbda.JBDA, jbda.prepare, learns=True),
     "jbda-tr": Attack(jbda_tr.JBDATR, jbda_tr.prepare, learns=True),
     "dfme": Attack(dfme.DFME, dfme.prepare, learns=True, ends_with_clone=True),
@@ -95,6 +113,10 @@ FORMS = {
     "jittered": Form(JitteredThief, learns=True, copies=True),
     "consensus": Form(ConsensusThief, learns=True, copies=True),
     "own-noise": Form(OwnNoiseThief, learns=True),
+    # learn of answers no more than whether they are refusals, which labels tell as well as probabilities
+    "matched": Form(MatchedThief),
+    "filtered": Form(FilteredThief),
+    "reconstructed": Form(ReconstructedThief),
 }
 
 

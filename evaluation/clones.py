@@ -20,13 +20,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from attacks import clone, metrics
+from attacks import clone, metrics, unasked
 from attacks.clone import LABELS, Cloning
 from attacks.oracle import Oracle
 from attacks.transfer import TransferSet
 from evaluation import pool
 from report.atomic import replacing, write_json
 from report.rows.clones import AttackRow
+from zoo.augment import Variation
 from zoo.datasets import Images
 
 
@@ -61,7 +62,11 @@ class Exam:
 
 @dataclass(frozen=True)
 class Cell:
-    """One clone to train: on the first `budget` queries of a transfer set, with one reading, recipe and seed."""
+    """One clone to train: on the first `budget` queries of a transfer set, with one reading, recipe and seed.
+
+    variation: of what a thief has without a query, which is then trained on as attacks.unasked says, with `budget`
+    copies in an epoch; None: the images as they are.
+    """
 
     policy: str
     attack: str
@@ -74,10 +79,18 @@ class Cell:
     recipe: str
     seed: int
     cloning: Cloning
+    variation: Variation | None = None
 
     def __str__(self) -> str:
         attack = self.attack if self.adaptive is None else f"{self.attack} ({self.adaptive})"
-        return f"{self.policy} {attack} {self.budget} queries, {self.labels} labels, {self.recipe}, seed {self.seed}"
+        return (
+            f"{self.policy} {attack} {self.budget} queries, {self.labels} labels, {self.recipe_name}, seed {self.seed}"
+        )
+
+    @property
+    def recipe_name(self) -> str:
+        """Of the recipe, and whether it trains on copies."""
+        return self.recipe if self.variation is None else f"{self.recipe}, augmented"
 
     @property
     def key(self) -> str:
@@ -96,6 +109,8 @@ class Cell:
             "fit": {name: getattr(self.cloning, name) for name in fit},
             **{name: getattr(self, name) for name in ("classes", "labels", "seed")},
         }
+        if self.variation is not None:
+            facts["unasked"] = [repr(self.variation), self.budget]
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:24]
 
 
@@ -113,6 +128,7 @@ class Score:
 
 def row(recipe: str, cell: Cell, score: Score, exam: Exam, *, no_query_accuracy: float) -> AttackRow:
     """What a report says of a finished cell; `exam` is the one of its policy."""
+    known = _transfer(cell.transfer).first(cell.budget)
     return AttackRow(
         recipe=recipe,
         policy=cell.policy,
@@ -127,10 +143,10 @@ def row(recipe: str, cell: Cell, score: Score, exam: Exam, *, no_query_accuracy:
         held_out=score.held_out,
         no_query_accuracy=no_query_accuracy,
         victim_accuracy=metrics.accuracy(exam.served, exam.truth),
-        queries=score.queries,
-        rejected=score.rejected,
-        # not of the score: policies that tell the same share it, and may ask other prices
-        pow_hashes=round(_transfer(cell.transfer).first(cell.budget).paid),
+        # not of the score: who is told the same shares it, and may have been refused more, or asked another price
+        queries=known.charged,
+        rejected=known.charged - len(known),
+        pow_hashes=round(known.paid),
         seconds=score.seconds,
     )
 
@@ -147,29 +163,45 @@ def plan(
     budgets: Sequence[int],
     seeds: Sequence[int],
     labels: Sequence[str] = LABELS,
+    variation: Variation | None = None,
 ) -> Iterator[Cell]:
     """Every clone to train from one transfer set: each of `labels` that was told, each budget, each recipe of `cloning`
-    that can read such labels, each seed. None from fewer than clone.LEAST_ROWS answers."""
+    that can read such labels, each seed. None from fewer than clone.LEAST_ROWS answers, or, where a `variation` makes
+    copies of them, than unasked.FEWEST."""
     transfer = _transfer(theft)
     told = LABELS if transfer.probabilities is not None else ("hard",)
     known = {budget: len(transfer.first(budget)) for budget in budgets}
+    least = clone.LEAST_ROWS if variation is None else unasked.FEWEST
     for reading, budget, recipe, seed in itertools.product(told, budgets, cloning.recipes, seeds):
-        if reading in labels and clone.recipe_reads(recipe, reading) and known[budget] >= clone.LEAST_ROWS:
-            yield Cell(policy, attack, adaptive, theft, exam, classes, reading, budget, recipe, seed, cloning)
+        if reading in labels and clone.recipe_reads(recipe, reading) and known[budget] >= least:
+            yield Cell(
+                policy, attack, adaptive, theft, exam, classes, reading, budget, recipe, seed, cloning, variation
+            )
 
 
 def train(cell: Cell) -> Score:
     """Train and judge one cell, on the GPU where there is one."""
     started = time.perf_counter()
     transfer, exam = _transfer(cell.transfer).first(cell.budget), _exam(cell.exam)
-    trained = clone.train(
-        transfer,
-        cell.cloning,
-        classes=cell.classes,
-        labels=cell.labels,
-        recipe=cell.recipe,
-        seed=cell.seed,
-    )
+    if cell.variation is None:
+        trained = clone.train(
+            transfer,
+            cell.cloning,
+            classes=cell.classes,
+            labels=cell.labels,
+            recipe=cell.recipe,
+            seed=cell.seed,
+        )
+    else:
+        trained = unasked.train(
+            transfer,
+            cell.cloning,
+            classes=cell.classes,
+            recipe=cell.recipe,
+            variation=cell.variation,
+            images=cell.budget,
+            seed=cell.seed,
+        )
     labels = clone.predict(trained.network, exam.images)
     return Score(
         clone_accuracy=metrics.accuracy(labels, exam.truth),

@@ -10,7 +10,8 @@ new answers; after a change of the attacks' own code, delete the run's folder.
 
 What the thief had before its first query is measured too: `no_query_accuracy` is the accuracy of the clone trained on
 the thief's own labelled images alone, of the recipe that does best on what the thief held out of them; without such
-images it is a guess, one class in K.
+images it is a guess, one class in K. An attack that varies its own images varies them here too (attacks/unasked.py),
+and any other does so where its table says `own_strength`.
 """
 
 from __future__ import annotations
@@ -273,18 +274,21 @@ def _baseline(plan: Plan, folder: Path, classes: int, budget: int) -> Iterator[C
         return
     # its images have labels, no probabilities: a thief whose recipes need those falls back on the plain one
     readable = tuple(name for name in plan.theft.cloning.recipes if clone.recipe_reads(name, "hard"))
-    yield from clones.plan(
-        folder / "own.npz",
-        plan.victim.path,
-        dataclasses.replace(plan.theft.cloning, recipes=readable or (PLAIN,)),
-        policy=plan.victim.policy,
-        attack=f"{plan.theft.attack}, without a query",
-        adaptive=None,
-        classes=classes,
-        budgets=[budget],
-        seeds=plan.evaluation.seeds,
-        labels=("hard",),
-    )
+    # varied and as they are: the better one on what was held out counts, the first where a few images cannot tell
+    for variation in dict.fromkeys([plan.evaluation.variation(plan.theft.how), None]):
+        yield from clones.plan(
+            folder / "own.npz",
+            plan.victim.path,
+            dataclasses.replace(plan.theft.cloning, recipes=readable or (PLAIN,)),
+            policy=plan.victim.policy,
+            attack=f"{plan.theft.attack}, without a query",
+            adaptive=None,
+            classes=classes,
+            budgets=[budget],
+            seeds=plan.evaluation.seeds,
+            labels=("hard",),
+            variation=variation,
+        )
 
 
 def _rows(job: Job, outcome: Outcome, scores: Mapping[str, Score]) -> Iterator[AttackRow]:
@@ -307,8 +311,8 @@ def _best(trained: Sequence[tuple[Cell, Score]], guess: float) -> float:
         return guess
     held_out, accuracy = defaultdict(list), defaultdict(list)
     for cell, score in trained:
-        held_out[cell.recipe].append(score.held_out)
-        accuracy[cell.recipe].append(score.clone_accuracy)
+        held_out[cell.recipe_name].append(score.held_out)
+        accuracy[cell.recipe_name].append(score.clone_accuracy)
     return mean(accuracy[clone.best(held_out)])
 
 

@@ -12,6 +12,8 @@ from typing import Any
 import recipes
 from attacks import registry
 from attacks.clone import LABELS, Cloning
+from zoo.augment import Variation
+from zoo.writing import Writing
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,9 @@ class Evaluation:
     clones; an attack that trains its own clone is carried out once a seed, of the others the thief's seed is the run's.
     clone: keys of [clone] that are different here; overrides: of [attacks.NAME]. called: the name of this form in
     reports, which tells it from the plain attack where either is different. apart: every recipe of `clone` is a form of
-    its own, called as the recipe: for those that held-out answers cannot choose among.
+    its own, called as the recipe: for those that held-out answers cannot choose among. own_strength: at which the
+    baseline without a query varies labelled images that the thief owns (zoo.writing.Writing); 0: as the attack itself
+    does, if it does.
     """
 
     policies: tuple[str, ...]
@@ -36,6 +40,7 @@ class Evaluation:
     overrides: dict[str, Any] = field(default_factory=dict)
     called: str | None = None
     apart: bool = False
+    own_strength: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("policies", "budgets", "attacks", "labels", "seeds"):
@@ -48,6 +53,8 @@ class Evaluation:
                 raise ValueError(f"labels: expected some of {', '.join(LABELS)}, got {label!r}")
         for name in self.attacks:
             registry.attack(name)
+        if not 0 <= self.own_strength <= 1:
+            raise ValueError(f"own_strength: expected 0 to 1, got {self.own_strength}")
         for name in self.adaptive:
             registry.form(name)
         if "budget" in self.overrides:
@@ -58,6 +65,13 @@ class Evaluation:
             raise ValueError("apart: expected clone = { recipes = [...] }, whose names are the forms', and no `called`")
         if (self.called is not None or self.apart) and self.adaptive:
             raise ValueError(f"called, apart: expected no other name of the form, got adaptive {self.adaptive} too")
+
+    def variation(self, how: Any) -> Variation | None:
+        """What makes copies of the labelled images that a thief with the parameters `how` owns; None: nothing does."""
+        if self.own_strength:
+            return Writing(self.own_strength)
+        found: Variation | None = getattr(how, "variation", None)
+        return found
 
     def parameters(self, recipe: recipes.Recipe, attack: str) -> Any:
         """[attacks.NAME] with the largest budget, and whatever else is different here."""

@@ -2,6 +2,7 @@
 
     python -m loadtests.attack RECIPE --instance default --policies undefended edm --run reports/RECIPE
     python -m loadtests.attack RECIPE --policies edm --attacks knockoff jbda --clients 10 --dilution 50 --run ...
+    python -m loadtests.attack RECIPE --policies same-reject --attacks augmented-seeds --adaptive matched --run ...
 
 For each policy and attack a headless Locust run sends a campaign of clients, which share the attack, and a few benign
 users beside them, until the attack's budget is spent (docs/loadtests.md). Afterwards, with nothing left to disturb,
@@ -30,7 +31,7 @@ import torch
 
 import recipes
 from attacks import registry
-from attacks.clone import LABELS
+from attacks.names import FORMS, GATE_AWARE, LABELS
 from attacks.transfer import TransferSet
 from evaluation import matrix, payment, tables
 from evaluation.matrix import Plan, Victim
@@ -44,6 +45,8 @@ from report.schema import Report, merge, run_info
 from zoo import datasets
 
 BENIGN_BESIDE = 2
+# forms that ask the same however many clients share an attack; the others draw anew for each exchange
+ADAPTIVE = tuple(name for name in FORMS if name in GATE_AWARE)
 TIMEOUT_S = (5, 30)
 # answers that are equal but for the batches they were computed in
 SAME = 1e-4
@@ -53,8 +56,8 @@ MISTAKES = (*matrix.MISTAKES, TargetError, TrafficError)
 
 @dataclass(frozen=True)
 class Job:
-    """The command line, read. work: recipe and folders, as for thefts in process. See loadtests.users.plan.Theft for
-    clients, dilution and quiet_s."""
+    """The command line, read. work: recipe and folders, as for thefts in process. adaptive: the form that all attacks
+    take, if any. See loadtests.users.plan.Theft for clients, dilution and quiet_s."""
 
     work: matrix.Job
     server: Target
@@ -67,6 +70,7 @@ class Job:
     clients: int
     dilution: int
     quiet_s: float
+    adaptive: str | None = None
 
     def model(self, policy: str) -> str:
         return f"{self.work.recipe.name}-{policy}"
@@ -91,6 +95,7 @@ def main() -> None:
                 run_folder=options.run_folder,
                 policies=tuple(options.policies),
                 attacks=tuple(options.attacks or [tables.first_attack(recipe)]),
+                adaptive=options.adaptive,
                 labels=tuple(options.labels),
                 seed=options.seed,
                 clients=options.clients,
@@ -136,6 +141,7 @@ def _plans(job: Job, name: str, victims: dict[str, Victim]) -> Iterator[Plan]:
         policies=job.policies,
         budgets=tuple(round(fraction * budget) for fraction in cloning.fractions),
         attacks=(name,),
+        adaptive=(job.adaptive,) if job.adaptive else (),
         labels=job.labels,
         seeds=(job.seed,) if registry.attack(name).ends_with_clone else cloning.seeds,
     )
@@ -166,6 +172,7 @@ def steal(job: Job, plan: Plan) -> Path:
             "run_folder": job.run_folder,
             "data": job.work.data,
             "attack": theft.attack,
+            "adaptive": theft.form,
             "labels": theft.labels,
             "seed": theft.seed,
             "budgets": ",".join(map(str, theft.budgets)),
@@ -193,7 +200,7 @@ def impact(job: Job, plan: Plan) -> tuple[FeltRow, ...]:
         FeltRow(
             recipe=job.work.recipe.name,
             policy=plan.victim.policy,
-            attack=plan.theft.attack,
+            attack=plan.theft.attack if plan.adaptive is None else f"{plan.theft.attack} ({plan.adaptive})",
             labels=plan.theft.labels,
             stretch=stretch,
             users=BENIGN_BESIDE,
@@ -239,6 +246,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--policies", nargs="+", required=True, help="policies that the instance serves")
     parser.add_argument("--run", type=Path, required=True, help="folder of the report, such as reports/digits")
     parser.add_argument("--attacks", nargs="+", metavar="NAME", help="tables [attacks.NAME] (the recipe's first)")
+    parser.add_argument("--adaptive", choices=ADAPTIVE, help="a form that the attacks take, made against a gate (none)")
     parser.add_argument("--clients", type=at_least_one, default=1, help="that share an attack (1)")
     parser.add_argument("--dilution", type=_percent, default=0, help="percent of benign images among theirs (0)")
     parser.add_argument(

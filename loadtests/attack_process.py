@@ -111,6 +111,7 @@ def command(
     outcome: Path,
     data: Path | None,
     socket_number: int,
+    adaptive: str = "",
 ) -> list[str]:
     """The command line that starts a mind; see `_options`."""
     words = [
@@ -126,6 +127,7 @@ def command(
     ]
     words += ["--seed", str(seed), "--rows", str(rows), "--outcome", str(outcome), "--socket", str(socket_number)]
     words += ["--data", str(data)] if data else []
+    words += ["--adaptive", adaptive] if adaptive else []
     return [*words, "--budgets", *map(str, budgets)]
 
 
@@ -152,13 +154,11 @@ def _think(options: argparse.Namespace, channel: Channel) -> None:
     _, channels, size, _ = test.pixels.shape
     budgets = tuple(sorted(options.budgets))
     how = dataclasses.replace(tables.parameters(recipe, options.attack), budget=budgets[-1])
-    thief = registry.attack(options.attack).prepare(
-        how,
-        Service(channels, size, len(test.classes)),
-        cloning=tables.cloning(recipe),
-        seed=options.seed,
-        root=options.data,
-    )
+    service, cloning = Service(channels, size, len(test.classes)), tables.cloning(recipe)
+    thief = registry.attack(options.attack).prepare(how, service, cloning=cloning, seed=options.seed, root=options.data)
+    if options.adaptive:
+        wrap = registry.form(options.adaptive).wrap
+        thief = wrap(thief, service=service, cloning=cloning, seed=options.seed)
 
     def oracle(images: torch.Tensor) -> Answers:
         channel.send({"say": "ask"}, images.numpy())
@@ -181,6 +181,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m loadtests.attack_process", description="started by a Locust run")
     parser.add_argument("--recipe", required=True, help="as loadtests.attack takes it")
     parser.add_argument("--attack", required=True, help="a table [attacks.NAME]")
+    parser.add_argument("--adaptive", default="", metavar="FORM", help="a form of attacks.registry (none)")
     parser.add_argument("--labels", choices=READINGS, required=True, help="what the thief reads")
     parser.add_argument("--seed", type=int, required=True, help="of the thief's choices")
     parser.add_argument("--budgets", type=int, nargs="+", required=True, help="charged images to stop at, for a look")

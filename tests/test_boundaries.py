@@ -62,7 +62,7 @@ ROOMS = {
 MOST_ENTRIES = 20
 # folders with more entries at their top, and why nobody has to look for anything there
 LONG_FOLDERS = {
-    "attacks": "an attack or a form of one in each file, all of them in registry.py",
+    "attacks": "an attack in each file, all of them in registry.py; what they share beside them",
     "zoo": "a data set's format or a network in each file, all of them in datasets.py and models.py",
     "deploy": "a step of starting, watching or stopping a server in each file",
     "assurance/faults": "a fault in each file, all of them in plan.py, and what all of them use",

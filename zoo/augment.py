@@ -9,9 +9,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import torch
 from torch.nn import functional as F
+
+
+class Variation(Protocol):
+    """Makes of every image of a batch (N, C, H, W) another one much like it; the CPU `generator` owns the randomness.
+    Values may leave [0, 1]."""
+
+    def __call__(self, images: torch.Tensor, *, generator: torch.Generator) -> torch.Tensor: ...
 
 
 @dataclass(frozen=True)

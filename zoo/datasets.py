@@ -17,10 +17,11 @@ import torch
 from zoo.cifar_pickles import CifarPickles
 from zoo.embedded import crops, digits
 from zoo.files import DebianPackage, Files
+from zoo.fonts import characters
 from zoo.idx import Idx
 from zoo.imagefolder import imagefolder
 from zoo.images import DatasetError, Images, convert, from_bytes
-from zoo.names import CIFAR10, CIFAR100, DIGITS, FASHION, KUZUSHIJI
+from zoo.names import CIFAR10, CIFAR100, DIGITS, FASHION, KUZUSHIJI, LETTERS
 
 __all__ = ["DATASETS", "Data", "Dataset", "DatasetError", "Images", "load"]
 
@@ -79,6 +80,26 @@ _ENTRIES = (
         licence="CC BY 2.0",
         about="6,000 + 1,000 gray crops of a dahlia: a thief's surrogate set",
         embedded=partial(crops, "flower.jpg"),
+    ),
+    Dataset(
+        name="font-digits",
+        channels=1,
+        size=28,
+        classes=DIGITS,
+        source="DejaVu, STIX and BaKoMa fonts, in matplotlib",
+        licence="those of the fonts, all free",
+        about="6,000 + 1,000 digits drawn from fonts: a thief's images of the task's kind",
+        embedded=partial(characters, "".join(DIGITS)),
+    ),
+    Dataset(
+        name="font-letters",
+        channels=1,
+        size=28,
+        classes=LETTERS,
+        source="DejaVu, STIX and BaKoMa fonts, in matplotlib",
+        licence="those of the fonts, all free",
+        about="6,000 + 1,000 Latin letters, large and small, drawn from fonts",
+        embedded=partial(characters, "".join(LETTERS)),
     ),
     Dataset(
         name="mnist",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 DIGITS = tuple("0123456789")
+LETTERS = tuple("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz")
 FASHION = (
     "T-shirt/top",
     "Trouser",

@@ -2,7 +2,7 @@
 
     python -m evaluation.studies averaging RECIPE --policies meco meco-keyed --run reports/RECIPE
 
-A thief asks about an image x in K copies, identical or jittered by a grey level or two (attacks/jittered.py), and
+A thief asks about an image x in K copies, identical or jittered by a grey level or two (attacks/forms/jittered.py), and
 believes the mean answer. Here that mean is held against T(x), which no client sees: what the draws do not have in
 common goes with 1 / sqrt(K), what they have in common, E[T(x + h)] - T(x), stays. Of keyed noise identical copies have
 all in common. The first K of one set of copies are averaged, so a line over K is one thief who goes on asking.
@@ -14,12 +14,12 @@ from collections.abc import Iterator
 
 import torch
 
-from attacks.averaging import Variation
-from attacks.jittered import STRENGTH
+from attacks.forms.jittered import STRENGTH
 from evaluation.oracles import InProcessOracle, OracleError
 from evaluation.studies.study import Found, Study, Task
 from evaluation.traffic import SEED, kinds
 from report.rows.noise import DenoisingRow
+from zoo.augment import Variation
 
 COPIES = (1, 2, 4, 8, 16)
 IMAGES = 500

@@ -114,6 +114,7 @@ class Campaign:
         words = attack_process.command(
             recipe=plan.recipe.spec,
             attack=theft.attack,
+            adaptive=theft.adaptive,
             labels=theft.labels,
             seed=theft.seed,
             budgets=theft.budgets,

@@ -25,8 +25,9 @@ from zoo.datasets import Images
 class Theft:
     """What the thieving clients of a run do together.
 
-    attack: by its name. labels: what the attack reads, "soft" or "hard", or "both" where what it asks does not depend
-    on the answers. budgets: charged images at which it is looked at, the largest last. rows: images in one request.
+    attack: by its name. adaptive: the form that it takes, or "". labels: what the attack reads, "soft" or "hard", or
+    "both" where what it asks does not depend on the answers. budgets: charged images at which it is looked at, the
+    largest last. rows: images in one request.
     clients: that share the attack. dilution: percent of benign images among all they send. quiet_s: seconds that
     benign users have for themselves before it begins. outcome: folder for what comes of it (evaluation.thefts).
     """
@@ -40,6 +41,7 @@ class Theft:
     dilution: int
     quiet_s: float
     outcome: Path
+    adaptive: str = ""
 
     def __post_init__(self) -> None:
         if self.clients < 1:
@@ -78,6 +80,7 @@ def add_options(parser: Any) -> None:
     parser.add_argument("--data", default="", help="folder of the data sets, searched first")
     parser.add_argument("--summary", default="", help="file for counts, latencies and verdict (JSON)")
     parser.add_argument("--attack", default="", help="what thieves do: a table [attacks.NAME] (the recipe's first)")
+    parser.add_argument("--adaptive", default="", help="an adaptive form of the attack (none)")
     parser.add_argument("--labels", default="both", choices=("soft", "hard", "both"), help="what thieves read (both)")
     parser.add_argument("--seed", type=int, default=0, help="of the thief's choices (0)")
     parser.add_argument("--budgets", default="", help="comma-separated images to stop at for a look (its budget)")
@@ -118,6 +121,7 @@ def _theft(recipe: recipes.Recipe, options: argparse.Namespace) -> Theft:
     how: Parameters = tables.parameters(recipe, name)
     return Theft(
         attack=name,
+        adaptive=options.adaptive,
         labels=options.labels,
         seed=options.seed,
         budgets=tuple(sorted(map(int, options.budgets.split(",")))) if options.budgets else (how.budget,),

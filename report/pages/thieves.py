@@ -18,7 +18,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from attacks.names import ATTACKS, COPIES, FORMS, LABELS, without_copies
+from attacks.names import ATTACKS, COPIES, FORMS, GATE_AWARE, LABELS, without_copies
 from report import atomic
 from report.figures import clones, heat_map
 from report.format import number, percent, spread
@@ -343,9 +343,10 @@ class Study:
 
     @property
     def not_run(self) -> list[str]:
-        """Attacks and forms of the registry that no policy met, a form with whatever number of copies."""
+        """Attacks and forms of the registry that no policy met, a form with whatever number of copies; but those
+        made against gates, which are for pages about gates."""
         run = {attack for attack, _ in self.thieves} | {without_copies(form or "") for _, form in self.thieves}
-        return [name for name in (*ATTACKS, *FORMS) if name not in run]
+        return [name for name in (*ATTACKS, *FORMS) if name not in {*run, *GATE_AWARE}]
 
     def heat(self) -> dict[str, Any]:
         """What figures.heat_map draws: a square for each thief, policy and reading."""

@@ -22,6 +22,9 @@ SMALL = {
     "knockoff": {"surrogate": "flower", "budget": 50, "rows": 16},
     "knockoff-adaptive": {"surrogate": "digits", "budget": 50, "rows": 16, "per_action": 8},
     "in-distribution": {"dataset": "digits", "budget": 50, "rows": 16},
+    "near": {"corpora": ("digits:test",), "budget": 50, "rows": 16, "boxed": ("digits:test",)},
+    "augmented-seeds": {"dataset": "digits", "budget": 50, "rows": 16, "seeds": 12},
+    "mixed": {"dataset": "digits", "budget": 50, "rows": 16, "seeds": 12},
     "jbda": {"dataset": "digits", "budget": 50, "rows": 16, "seeds": 12, "rounds": 3, "epochs": 1},
     "jbda-tr": {"dataset": "digits", "budget": 50, "rows": 16, "seeds": 12, "rounds": 3, "epochs": 1},
     "dfme": {"budget": 100, "rows": 16, "batch": 8, "filters": 4},
@@ -110,6 +113,16 @@ def test_an_attacks_own_clone_is_a_copy_that_later_steps_leave_alone(name: str) 
     for _ in steps:
         pass
     assert all(map(torch.equal, kept, first.network.state_dict().values()))
+
+
+@pytest.mark.parametrize("name", ["matched", "filtered", "reconstructed"])
+def test_what_a_form_against_gates_asks_does_not_depend_on_what_a_request_holds(name: str) -> None:
+    assert name in names.GATE_AWARE
+    shown = []
+    for rows in (16, 7):
+        thief = form(name).wrap(prepared("knockoff"), service=SERVICE, cloning=CLONING, seed=0)
+        shown.append(asked(thief, "knockoff", rows=rows, labels="soft"))
+    assert torch.equal(*shown)
 
 
 COPYING = [name for name in FORMS if FORMS[name].copies]

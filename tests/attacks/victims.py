@@ -5,11 +5,13 @@ from __future__ import annotations
 import torch
 from torch.nn import functional as F
 
-from attacks.oracle import Answers
+from attacks.oracle import REFUSED, Answers
 from attacks.transfer import Collector, TransferSet
 
 SIZE = 14
 CLASSES = 4
+# least mean square of a step, for `gated`
+SHARP = 0.21
 
 
 def probabilities(images: torch.Tensor) -> torch.Tensor:
@@ -32,6 +34,19 @@ def images(count: int, *, seed: int) -> torch.Tensor:
     """Four even quarters of random brightness: float32 (count, 1, 14, 14) in [0, 1]."""
     coarse = torch.rand(count, 1, 2, 2, generator=torch.Generator().manual_seed(seed))
     return F.interpolate(coarse, size=(SIZE, SIZE))
+
+
+def crisp(count: int, *, seed: int) -> torch.Tensor:
+    """Black and white blocks, as sharp as can be: float32 (count, 1, 14, 14)."""
+    coarse = torch.rand(count, 1, 7, 7, generator=torch.Generator().manual_seed(seed))
+    return F.interpolate((coarse > 0.5).float(), size=(SIZE, SIZE))
+
+
+def gated(images: torch.Tensor) -> Answers:
+    """Soft answers to sharp images; blurred ones are refused, by the mean square of the step to the next pixel."""
+    steps = images.diff(dim=3).square().mean(dim=(1, 2, 3)) + images.diff(dim=2).square().mean(dim=(1, 2, 3))
+    told, refused = probabilities(images), steps < SHARP
+    return Answers(torch.where(refused, REFUSED, told.argmax(dim=1)), torch.where(refused[:, None], torch.nan, told))
 
 
 def transfer_set(count: int, *, seed: int = 0) -> TransferSet:

@@ -16,6 +16,8 @@ from attacks.oracle import REFUSED
 from evaluation import clones
 from evaluation.clones import Cell, Exam
 from tests.attacks import victims
+from tests.reached import Reached
+from zoo.writing import Writing
 
 CLONING = Cloning("conv3", epochs=3, options={"width": 1}, batch_size=32)
 
@@ -63,6 +65,7 @@ def test_a_cell_is_trained_on_its_prefix_and_judged_on_the_exam(cell: Cell) -> N
         {"recipe": "sgd"},
         {"seed": 1},
         {"classes": 5},
+        {"variation": Writing(0.5)},
         {"cloning": dataclasses.replace(CLONING, epochs=4)},
         {"cloning": dataclasses.replace(CLONING, options={"width": 2})},
     ],
@@ -116,6 +119,28 @@ def test_a_row_tells_what_its_own_thief_has_paid(cell: Cell, tmp_path: Path) -> 
     rows = [clones.row("digits", each, score, exam(), no_query_accuracy=0.1) for each in (cell, paid)]
     assert [row.pow_hashes for row in rows] == [0, 150]
     assert dataclasses.replace(rows[1], pow_hashes=0) == rows[0]
+
+
+def test_a_row_tells_how_often_its_own_thief_was_refused(cell: Cell, tmp_path: Path) -> None:
+    """Where one policy tells another's answers after more queries, both share a trained cell but not the refusals."""
+    known = victims.transfer_set(60)
+    dataclasses.replace(known, places=torch.arange(60) + 20, charged=80).save(tmp_path / "refused.npz")
+    refused = dataclasses.replace(cell, transfer=tmp_path / "refused.npz", budget=80)
+    known.save(cell.transfer)
+    score = clones.train(cell)
+    assert refused.key == cell.key
+    rows = [clones.row("digits", each, score, exam(), no_query_accuracy=0.1) for each in (cell, refused)]
+    assert [(row.queries, row.rejected) for row in rows] == [(60, 0), (80, 20)]
+
+
+def test_a_cell_on_varied_images_is_trained_as_long_as_its_budget_says(cell: Cell, reached: Reached, seed: int) -> None:
+    varied = dataclasses.replace(cell, labels="hard", variation=Writing(0.3), budget=800, seed=seed)
+    assert str(varied) == f"edm knockoff 800 queries, hard labels, adamw, augmented, seed {seed}"
+    shorter = dataclasses.replace(varied, budget=80)
+    assert varied.key != shorter.key
+    # of the same eighty images
+    gain = clones.train(varied).clone_accuracy - clones.train(shorter).clone_accuracy
+    reached("accuracy gained by ten times the steps", gain, above=0.05)
 
 
 def test_an_exam_survives_its_file(tmp_path: Path) -> None:

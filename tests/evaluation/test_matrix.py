@@ -9,15 +9,18 @@ import pytest
 import torch
 
 import recipes
+from attacks.owned import Labelled
 from attacks.transfer import TransferSet
-from evaluation import matrix
+from evaluation import clones, matrix
 from evaluation.clones import Exam
 from evaluation.matrix import Job, Plan, Victim
 from evaluation.tables import Evaluation
 from evaluation.thefts import Snapshot
 from report.schema import read
 from tests.conftest import RECIPE, Smoke
+from zoo import datasets
 from zoo.datasets import Images
+from zoo.writing import Writing
 
 IMAGES = Images("blank", torch.zeros(100, 1, 28, 28), torch.zeros(100).long(), tuple("0123456789"))
 
@@ -139,3 +142,60 @@ def test_two_tables_may_ask_for_the_same_clone_and_not_for_two_of_one_name(tmp_p
     Snapshot(torch.ones(100).long(), 0.5, 20, 3, 0.6, 1.0).save(tmp_path / "longer" / "clone-20.npz")
     with pytest.raises(recipes.RecipeError, match=r"tables give different clones for \('edm', 'dfme', "):
         matrix.rows(job, [one, longer], folders)
+
+
+def seeded(tmp_path: Path, count: int, **changes: object) -> tuple[Job, Plan, dict[str, Path]]:
+    """A job, one plan for augmented seeds, and the folders of its theft, which had `count` labelled images."""
+    (tmp_path / "seeded.toml").write_text(
+        RECIPE.read_text("utf-8") + '\n[attacks.augmented-seeds]\ndataset = "digits"\nbudget = 40\nseeds = 20\n',
+        "utf-8",
+    )
+    test = datasets.load("digits", "test")
+    assert test.labels is not None
+    job = Job(recipes.read(tmp_path / "seeded.toml"), test, tmp_path, tmp_path, None)
+    exam = Exam(test.pixels, test.labels, test.labels)
+    exam.save(tmp_path / "exam.npz")
+    evaluation = Evaluation(
+        policies=("undefended",),
+        budgets=(40,),
+        attacks=("augmented-seeds",),
+        clone={"architecture": "lenet5", "options": {}, "epochs": 1, "recipes": ["adamw"]},
+        **changes,  # type: ignore[arg-type]
+    )
+    victim = Victim("undefended", exam, tmp_path / "exam.npz", "one", "one", soft=False)
+    (plan,) = matrix.plans(job, evaluation, {"undefended": victim})
+    folder = tmp_path / "theft"
+    folder.mkdir()
+    train = datasets.load("digits", "train")
+    assert train.labels is not None
+    Labelled(train.pixels[:count], train.labels[:count]).as_transfer_set().save(folder / "own.npz")
+    everything = torch.arange(40)
+    TransferSet(train.pixels[:40], train.labels[:40], None, everything, charged=40).save(folder / "transfer.npz")
+    return job, plan, {plan.theft.name: folder}
+
+
+@pytest.mark.parametrize(("count", "recipes_tried"), [(30, ["adamw, augmented", "adamw"]), (10, ["adamw, augmented"])])
+def test_the_baseline_varies_what_the_thief_owns_as_the_thief_does(
+    tmp_path: Path, count: int, recipes_tried: list[str]
+) -> None:
+    job, asked, folders = seeded(tmp_path, count)
+    outcome = matrix._outcome(asked, folders[asked.theft.name], 10)
+    assert [cell.recipe_name for cell in outcome.baseline[40]] == recipes_tried
+    assert [cell.variation for cell in outcome.trained] == [None]
+    assert outcome.baseline[40][0].variation == Writing(0.6)
+    scores = {cell.key: clones.train(cell) for cell in outcome.cells}
+    assert len(scores) == len(recipes_tried) + 1
+    (row,) = matrix._rows(job, outcome, scores)
+    assert row.clone_recipe == "adamw"
+    assert row.no_query_accuracy is not None
+    # of the recipe that did best on what was held out
+    best = max(outcome.baseline[40], key=lambda cell: scores[cell.key].held_out)
+    assert row.no_query_accuracy == scores[best.key].clone_accuracy
+
+
+def test_a_table_may_say_how_the_baseline_varies_what_any_thief_owns(tmp_path: Path) -> None:
+    _, asked, folders = seeded(tmp_path, 30, own_strength=0.3)
+    baseline = matrix._outcome(asked, folders[asked.theft.name], 10).baseline[40]
+    assert [cell.variation for cell in baseline] == [Writing(0.3), None]
+    with pytest.raises(ValueError, match=r"own_strength: expected 0 to 1, got 1\.5"):
+        Evaluation(policies=("undefended",), budgets=(40,), own_strength=1.5)

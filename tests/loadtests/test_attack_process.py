@@ -23,6 +23,7 @@ from attacks.thief import steal
 from attacks.transfer import TransferSet
 from evaluation.tables import parameters
 from loadtests import attack_process
+from loadtests.attack import ADAPTIVE
 from loadtests.attack_process import Channel, Gone
 from tests.attacks import victims
 from tests.attacks.test_script import asking
@@ -42,7 +43,9 @@ def answers(images: torch.Tensor) -> Answers:
 class Conversation:
     """A mind on the smoke recipe's Knockoff, and what it asks."""
 
-    def __init__(self, outcome: Path, *, labels: str = "both", attack: str = "knockoff", rows: int = 70) -> None:
+    def __init__(
+        self, outcome: Path, *, labels: str = "both", attack: str = "knockoff", rows: int = 70, adaptive: str = ""
+    ) -> None:
         ours, its = socket.socketpair()
         ours.settimeout(PAUSE_S)
         words = attack_process.command(
@@ -55,6 +58,7 @@ class Conversation:
             outcome=outcome,
             data=None,
             socket_number=its.fileno(),
+            adaptive=adaptive,
         )
         self.process = subprocess.Popen(
             words, pass_fds=[its.fileno()], cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE
@@ -114,8 +118,9 @@ def test_a_closed_channel_is_an_end_and_not_an_answer(ends: list[Channel]) -> No
         ours.send({"say": "ask"}, np.zeros(1_000_000, np.float32))
 
 
-def test_a_mind_asks_what_the_attack_asks_in_process(tmp_path: Path) -> None:
-    talk = Conversation(tmp_path / "theft")
+@pytest.mark.parametrize("adaptive", ["", *ADAPTIVE])
+def test_a_mind_asks_what_the_attack_asks_in_process(tmp_path: Path, adaptive: str) -> None:
+    talk = Conversation(tmp_path / "theft", adaptive=adaptive)
     try:
         assert talk.hold() == {"say": "done"}
     finally:
@@ -124,9 +129,10 @@ def test_a_mind_asks_what_the_attack_asks_in_process(tmp_path: Path) -> None:
     # 100 and 150 are where it stops for a look
     assert [len(images) for images in talk.asked] == [70, 30, 50]
     recipe = recipes.read(RECIPE)
-    thief = registry.attack("knockoff").prepare(
-        parameters(recipe, "knockoff"), Service(1, 28, 10), cloning=recipe.section("clone", Cloning), seed=3
-    )
+    service, cloning = Service(1, 28, 10), recipe.section("clone", Cloning)
+    thief = registry.attack("knockoff").prepare(parameters(recipe, "knockoff"), service, cloning=cloning, seed=3)
+    if adaptive:
+        thief = registry.form(adaptive).wrap(thief, service=service, cloning=cloning, seed=3)
     for _ in steal(thief, Ledger(answers, 150), rows=32):
         pass
     expected, got = thief.transfer_set(), TransferSet.load(tmp_path / "theft" / "transfer.npz")

@@ -44,13 +44,14 @@ def test_every_entry_says_what_it_is(name: str) -> None:
 def test_classes_are_counted() -> None:
     counts = {name: len(dataset.classes) for name, dataset in DATASETS.items()}
     labelled = {"digits": 10, "mnist": 10, "fashionmnist": 10, "kmnist": 10, "cifar10": 10, "cifar100": 100}
+    labelled |= {"font-digits": 10, "font-letters": 52}
     assert counts == {"china": 0, "flower": 0, "imagefolder": 0} | labelled
 
 
 @pytest.mark.parametrize(
     ("spec", "split", "options", "message"),
     [
-        ("mnits", "train", {}, "unknown data set 'mnits'; known: digits, china, flower, mnist, "),
+        ("mnits", "train", {}, "unknown data set 'mnits'; known: digits, china, flower, font-digits, "),
         ("digits", "valid", {}, "digits: unknown split 'valid'; expected train or test"),
         ("digits:tset", "train", {}, "digits:tset: unknown split 'tset'; expected train or test"),
         ("imagefolder", "train", {}, "imagefolder: expected a folder, as in imagefolder:PATH"),

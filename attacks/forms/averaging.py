@@ -5,14 +5,13 @@ image, copies that cross the hash's borders are answered by several members; the
 continuous function, which a clone can learn. Wraps any other thief, whose images are the ones that are copied. Every
 copy is charged.
 
-The other forms that ask for copies share all but the transformation and what is made of the answers: attacks.repeats,
-attacks.jittered, attacks.consensus.
+The other forms that ask for copies share all but the transformation and what is made of the answers: repeats, jittered
+and consensus, beside this file.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Protocol
 
 import torch
 
@@ -22,17 +21,10 @@ from attacks.oracle import REFUSED, Answers
 from attacks.service import Service
 from attacks.thief import Thief
 from attacks.transfer import TransferSet
-from zoo.augment import Affine
+from zoo.augment import Affine, Variation
 
 # the strengths at which a hash changes its mind and a digit is still a digit
 STRENGTH = Affine(degrees=15, shift=0.1, scale=0.1, fill="border")
-
-
-class Variation(Protocol):
-    """Makes of every image of a batch (N, C, H, W) another one much like it; the CPU `generator` owns the randomness.
-    Values may leave [0, 1]."""
-
-    def __call__(self, images: torch.Tensor, *, generator: torch.Generator) -> torch.Tensor: ...
 
 
 class AveragingThief:

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import torch
 
-from attacks.averaging import AveragingThief, mean_answers, votes
 from attacks.clone import Cloning
+from attacks.forms.averaging import AveragingThief, mean_answers, votes
 from attacks.names import COPIES
 from attacks.oracle import REFUSED, Answers
 from attacks.service import Service

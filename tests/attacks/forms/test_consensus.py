@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from attacks.clone import Cloning
-from attacks.consensus import ConsensusThief, agreed_answers
+from attacks.forms.consensus import ConsensusThief, agreed_answers
 from attacks.knockoff import KnockoffThief
 from attacks.oracle import REFUSED, Answers, Ledger
 from attacks.service import Service

@@ -3,8 +3,8 @@
     copy = clip(x + j / 255, 0, 1),   every value of j drawn uniformly from {-L, ..., L}
 
 Against services whose noise is a function of the query (a generator seeded by a keyed digest of the image), which
-repeated images (attacks.repeats) do not average away: a copy is next to nothing to a model, and another image to a
-digest of its bytes. Noise that a coarser code seeds, one that near images share, stays in the mean. Clipping pulls
+repeated images (repeats.py) do not average away: a copy is next to nothing to a model, and another image to a digest
+of its bytes. Noise that a coarser code seeds, one that near images share, stays in the mean. Clipping pulls
 copies of pure black and white inwards, by L (L + 1) / (2 (2 L + 1)) grey levels on average: 0.6 for L = 2.
 """
 
@@ -14,8 +14,8 @@ from dataclasses import dataclass
 
 import torch
 
-from attacks.averaging import AveragingThief
 from attacks.clone import Cloning
+from attacks.forms.averaging import AveragingThief
 from attacks.names import COPIES
 from attacks.service import Service
 from attacks.thief import Thief
@@ -32,7 +32,7 @@ class Jitter:
             raise ValueError(f"levels: expected 1 to 255 grey levels, got {self.levels}")
 
     def __call__(self, images: torch.Tensor, *, generator: torch.Generator) -> torch.Tensor:
-        """As attacks.averaging.Variation."""
+        """As zoo.augment.Variation."""
         steps = torch.randint(-self.levels, self.levels + 1, images.shape, generator=generator)
         return images + steps.to(images) / 255
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 
 from attacks.clone import Clone, Cloning
+from attacks.forms.repeats import RepeatsThief
 from attacks.knockoff import KnockoffThief
 from attacks.oracle import Answers, Ledger
-from attacks.repeats import RepeatsThief
 from attacks.script import Script, ScriptedThief
 from attacks.service import Service
 from attacks.thief import Thief, steal

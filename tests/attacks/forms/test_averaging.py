@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import torch
 
-from attacks.averaging import AveragingThief, mean_answers
 from attacks.clone import Cloning
-from attacks.consensus import agreed_answers
+from attacks.forms.averaging import AveragingThief, mean_answers
+from attacks.forms.consensus import agreed_answers
 from attacks.knockoff import KnockoffThief
 from attacks.oracle import REFUSED, Answers, Ledger
 from attacks.service import Service

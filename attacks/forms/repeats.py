@@ -7,8 +7,8 @@ equal images equally loses nothing, and the thief pays K times for the same answ
 
 from __future__ import annotations
 
-from attacks.averaging import AveragingThief
 from attacks.clone import Cloning
+from attacks.forms.averaging import AveragingThief
 from attacks.names import COPIES
 from attacks.service import Service
 from attacks.thief import Thief

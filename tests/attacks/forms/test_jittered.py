@@ -7,12 +7,12 @@ import hashlib
 import pytest
 import torch
 
-from attacks.averaging import AveragingThief
 from attacks.clone import Cloning
-from attacks.jittered import Jitter, JitteredThief
+from attacks.forms.averaging import AveragingThief
+from attacks.forms.jittered import Jitter, JitteredThief
+from attacks.forms.repeats import RepeatsThief
 from attacks.knockoff import KnockoffThief
 from attacks.oracle import Answers, Ledger
-from attacks.repeats import RepeatsThief
 from attacks.service import Service
 from attacks.thief import steal
 from tests.attacks import victims

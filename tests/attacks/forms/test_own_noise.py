@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from attacks.clone import Clone, Cloning
+from attacks.forms.own_noise import NoiseGenerator, OwnNoiseThief, targets
 from attacks.knockoff import KnockoffThief
 from attacks.oracle import REFUSED, Answers, Ledger
-from attacks.own_noise import NoiseGenerator, OwnNoiseThief, targets
 from attacks.script import Script, ScriptedThief
 from attacks.service import Service
 from attacks.thief import Thief, steal

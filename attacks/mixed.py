@@ -1,0 +1,91 @@
+"""The thief of mixtures: images made of two seeds each, between the classes, where the victim has most to tell.
+
+    mixup:    x = r a + (1 - r) b                                      (Zhang et al., ICLR 2018; r uniform, alpha = 1)
+    CutMix:   x = a, but b in a rectangle of the share 1 - r of the area   (Yun et al., ICCV 2019)
+
+Half of the images are made either way; a and b are fresh copies of two seeds (zoo/writing.py). Their own labels say
+nothing sure of a mixture, the victim's probabilities do.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+import torch
+
+from attacks import owned
+from attacks.clone import Cloning
+from attacks.script import Script, ScriptedThief
+from attacks.service import Service
+from attacks.thief import check
+from zoo.writing import Writing
+
+# mixtures between two steps of the script
+CHUNK = 256
+
+
+@dataclass(frozen=True)
+class Mixed:
+    """[attacks.mixed]; dataset, budget, rows, seeds and strength as of attacks.augmented_seeds.AugmentedSeeds.
+
+    strength: of the copies that are mixed; 0: the seeds as they are.
+    """
+
+    dataset: str
+    budget: int
+    rows: int = 64
+    seeds: int = 150
+    strength: float = 0.6
+
+    def __post_init__(self) -> None:
+        check(self)
+        owned.check_seeds(self.seeds)
+        Writing(self.strength)
+
+    @property
+    def variation(self) -> Writing:
+        """What makes copies of the seeds; the baseline without a query has it too."""
+        return Writing(self.strength)
+
+
+def prepare(
+    parameters: Mixed,
+    service: Service,
+    *,
+    cloning: Cloning,
+    seed: int,
+    root: str | os.PathLike[str] | None = None,
+) -> ScriptedThief:
+    """The thief of a recipe; `seed` owns seeds and mixtures, `root` holds data sets. It asks about the seeds, then
+    about mixtures until its budget is spent.
+
+    cloning: not needed, since this thief learns nothing between queries.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    seeds = owned.seeds(parameters.dataset, parameters.seeds, service, root, generator=generator)
+    return ScriptedThief(_mixtures(seeds.pixels, parameters.variation, generator), own=seeds.as_transfer_set())
+
+
+def _mixtures(seeds: torch.Tensor, variation: Writing, generator: torch.Generator) -> Script:
+    yield seeds
+    while True:
+        first, second = (
+            variation(seeds[torch.randint(len(seeds), (CHUNK,), generator=generator)], generator=generator)
+            for _ in range(2)
+        )
+        cut = torch.rand(CHUNK, generator=generator) < 0.5
+        share = torch.rand(CHUNK, generator=generator)
+        inside = rectangles(1 - share, seeds.shape[-1], generator=generator)
+        weight = torch.where(cut[:, None, None], 1 - inside.float(), share[:, None, None])[:, None]
+        yield weight * first + (1 - weight) * second
+
+
+def rectangles(area: torch.Tensor, size: int, *, generator: torch.Generator) -> torch.Tensor:
+    """bool (n, size, size): a rectangle in each image, of the share `area` (n,) before it is cut off at the edges, in
+    the image's proportions, its middle anywhere; the CPU `generator` owns the place."""
+    half = area.sqrt()[:, None, None] * size / 2
+    pixels = torch.arange(size) + 0.5
+    middle = torch.rand(len(area), 2, generator=generator)[:, :, None] * size
+    rows, columns = (pixels - middle).abs().unbind(dim=1)
+    return (rows[:, :, None] < half) & (columns[:, None, :] < half)
