@@ -5,7 +5,7 @@ A test that trains asks for two fixtures, `seed` for everything random in it and
     def test_it_copies_the_victim(reached: Reached, seed: int) -> None:
         reached("agreement", agreement(rob(victims.oracle, SMALL, seed=seed)), above=0.6)
 
-tests/README.md says where a bound comes from.
+tests/README.md says where a bound comes from. One that was not measured, or is another than when it was, fails.
 """
 
 from __future__ import annotations
@@ -54,8 +54,14 @@ def seed(pytestconfig: pytest.Config) -> int:
     return int(pytestconfig.getoption("training_seed"))
 
 
+@pytest.fixture(scope="session")
+def margins() -> dict[str, Any]:
+    """What tests/margins.py wrote, read once."""
+    return read()
+
+
 @pytest.fixture
-def reached(request: pytest.FixtureRequest, seed: int) -> Reached:
+def reached(request: pytest.FixtureRequest, seed: int, margins: dict[str, Any]) -> Reached:
     """reached(quantity, value, above=bound) or below=bound, or both."""
     record = request.config.getoption("record_reached")
     # not the whole path: a test that moves to another folder takes its margin along
@@ -70,6 +76,8 @@ def reached(request: pytest.FixtureRequest, seed: int) -> Reached:
             with record.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")
             return
+        measured = {side: margins.get(name, {}).get(side) for side in bounds}
+        assert measured == bounds, f"{name}: {bounds} was not measured: python -m tests.margins {request.path}"
         assert above is None or value > above, f"{quantity}: expected above {above}, got {value}"
         assert below is None or value < below, f"{quantity}: expected below {below}, got {value}"
 

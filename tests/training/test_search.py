@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -166,11 +167,11 @@ def test_a_checkpoint_that_must_be_there_says_how_to_make_it(tmp_path: Path) -> 
 TRAINED = "held_out = 100\noptimisation = { epochs = 2, lr = 3e-3, batch_size = 64 }\n"
 
 
-def recipe(folder: Path, lambdas: str, *, allowed: float) -> Path:
+def recipe(folder: Path, lambdas: str, *, allowed: float, rows: int = 300) -> Path:
     """The smoke recipe with candidates, in a file of its own."""
     text = RECIPE.read_text("utf-8").replace(
         "held_out = 100",
-        f"{TRAINED}lambda_diversity = {lambdas}\nsearch_rows = 300\nallowed_drop = {allowed}\n"
+        f"{TRAINED}lambda_diversity = {lambdas}\nsearch_rows = {rows}\nallowed_drop = {allowed}\n"
         f"[ensemble]\nauxiliary = 'china'\nmembers = 3\nlambda_diversity = 0.0\n{TRAINED}",
     )
     path = folder / "searched.toml"
@@ -190,7 +191,7 @@ def search(folder: Path, path: Path, smoke: Smoke, seed: int) -> Path:
 def test_the_largest_lambda_that_keeps_the_rule_is_published(
     tmp_path: Path, smoke_runs: Smoke, reached: Reached, seed: int
 ) -> None:
-    runs = search(tmp_path, recipe(tmp_path, "[1, 2]", allowed=0.99), smoke_runs, seed)
+    runs = search(tmp_path, recipe(tmp_path, "[1, 2]", allowed=0.99, rows=1200), smoke_runs, seed)
     facts = checkpoint.facts(runs / "edm.safetensors")
     assert facts["settings"]["edm"]["lambda_diversity"] in (1.0, 2.0)
     trail = facts["search"]
@@ -295,7 +296,8 @@ def test_members_who_bear_nothing_are_told_of(tmp_path: Path, smoke_runs: Smoke,
         checkpoint.facts(search / f"misleader-{step}-step.safetensors")["metrics"]["members"][0]["validation_accuracy"]
         for step in (0, 1)
     )
-    reached("what the first member loses", before - after, above=0.0001)
+    # more than its allowed 0.0001, by orders of magnitude
+    reached("log10 of what the first member loses", math.log10(max(before - after, 1e-9)), above=-4)
 
 
 def test_a_search_needs_the_plain_ensemble(tmp_path: Path, smoke_runs: Smoke) -> None:
