@@ -149,7 +149,7 @@ def test_the_term_drives_members_from_their_thieves(tmp_path: Path, reached: Rea
     plain, _, followers = played(tmp_path / "plain", table(), epochs=20, lr=0.03, seed=seed)
     driven, _, thieves = played(tmp_path / "driven", weighted(60.0), epochs=20, lr=0.03, seed=seed)
     times = far(driven, thieves, seed) / far(plain, followers, seed)
-    reached("log10 of the times as far", math.log10(times), above=0.7)
+    reached("log10 of the times as far", math.log10(times), above=0.5)
 
 
 def test_the_diversity_term_drives_members_apart(tmp_path: Path, reached: Reached, seed: int) -> None:

@@ -76,7 +76,7 @@ def test_the_loss_of_soft_answers() -> None:
 
 def test_a_student_answers_as_the_victim_does(trained: Path, reached: Reached) -> None:
     read = load(trained / "runs/guessed/surrogate.safetensors")
-    reached("agreement outside", read.facts["metrics"]["agreement_outside"], above=0.45)
+    reached("agreement outside", read.facts["metrics"]["agreement_outside"], above=0.4)
     assert read.facts["start"] == load(trained / "runs/guessed/victim.safetensors").digest
     assert read.architectures[0].name == "lenet5-half"
     # a distribution the student follows moves with the image
