@@ -58,7 +58,7 @@ bench_policies = undefended edm meco meco-small meco-keyed same-observe same-rej
 .DELETE_ON_ERROR:
 .SECONDARY:
 .SECONDEXPANSION:
-.PHONY: help setup lock audit sbom kubernetes-check key train export calibrate archive serve client rotate status stop health dashboard loadtest attack fuzz selftest faults soak controls report demo reproduce reproduce-edm reproduce-meco reproduce-same reproduce-misleader thieves thieves-over-http documents bench bench-archives bench-profile bench-fusing bench-defenses bench-gates bench-misleader bench-memory bench-attacks check test test-all clean
+.PHONY: help setup lock audit sbom kubernetes-check key train export calibrate archive serve client rotate status stop health dashboard loadtest attack fuzz selftest faults soak controls report demo reproduce reproduce-edm reproduce-meco reproduce-same reproduce-misleader thieves thieves-over-http unmixing documents bench bench-archives bench-profile bench-fusing bench-defenses bench-gates bench-misleader bench-memory bench-attacks check test test-all clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-19s %s\n", $$1, $$2}' Makefile
@@ -340,6 +340,16 @@ thieves: key ## every attack on every policy of RECIPE: results/thieves-RECIPE.j
 	mkdir -p results
 	cp $(RUN)/report.json results/thieves-$(name).json
 	$(MAKE) documents
+
+unmixing: RUN = reports/$(name)-unmixing
+unmixing: POLICIES = undefended edm-fixed
+unmixing: key ## thieves who have read EDM's paper against its members: results/unmixing-RECIPE.json
+	$(MAKE) archive POLICIES="$(POLICIES)"
+	$(py) -m evaluation.studies training $(spec) --policies $(POLICIES) --run $(RUN)
+	$(py) -m evaluation.matrix $(spec) --only unmixing-plain unmixing-log-p unmixing --run $(RUN)
+	mkdir -p results
+	cp $(RUN)/report.json results/unmixing-$(name).json
+	$(py) -m report.pages.unmixing
 
 thieves-over-http: RUN = reports/$(name)-thieves
 thieves-over-http: POLICIES = undefended edm

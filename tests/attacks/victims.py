@@ -55,3 +55,13 @@ def transfer_set(count: int, *, seed: int = 0) -> TransferSet:
     asked = images(count, seed=seed)
     collector.add(asked, oracle(asked))
     return collector.transfer_set()
+
+
+class Counting:
+    """Varies nothing, and counts what it was asked to."""
+
+    seen = 0
+
+    def __call__(self, images: torch.Tensor, *, generator: torch.Generator) -> torch.Tensor:
+        self.seen += len(images)
+        return images

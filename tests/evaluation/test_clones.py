@@ -16,7 +16,6 @@ from attacks.oracle import REFUSED
 from evaluation import clones
 from evaluation.clones import Cell, Exam
 from tests.attacks import victims
-from tests.reached import Reached
 from zoo.writing import Writing
 
 CLONING = Cloning("conv3", epochs=3, options={"width": 1}, batch_size=32)
@@ -133,14 +132,14 @@ def test_a_row_tells_how_often_its_own_thief_was_refused(cell: Cell, tmp_path: P
     assert [(row.queries, row.rejected) for row in rows] == [(60, 0), (80, 20)]
 
 
-def test_a_cell_on_varied_images_is_trained_as_long_as_its_budget_says(cell: Cell, reached: Reached, seed: int) -> None:
-    varied = dataclasses.replace(cell, labels="hard", variation=Writing(0.3), budget=800, seed=seed)
-    assert str(varied) == f"edm knockoff 800 queries, hard labels, adamw, augmented, seed {seed}"
+def test_a_cell_on_varied_images_is_trained_as_long_as_its_budget_says(cell: Cell) -> None:
+    varied = dataclasses.replace(cell, labels="hard", variation=Writing(0.3), budget=800)
+    assert str(varied) == "edm knockoff 800 queries, hard labels, adamw, augmented, seed 0"
     shorter = dataclasses.replace(varied, budget=80)
     assert varied.key != shorter.key
-    # of the same eighty images
-    gain = clones.train(varied).clone_accuracy - clones.train(shorter).clone_accuracy
-    reached("accuracy gained by ten times the steps", gain, above=0.05)
+    counting = victims.Counting()
+    clones.train(dataclasses.replace(varied, variation=counting))
+    assert counting.seen == varied.cloning.epochs * 800
 
 
 def test_an_exam_survives_its_file(tmp_path: Path) -> None:

@@ -43,7 +43,9 @@ def test_fresh_noise_goes_with_identical_copies_and_keyed_noise_stays(noisy: Smo
     # the mean of answers that differ is nearer than they are
     assert fresh["identical", 16].l1 < 0.999 * alone(noisy, "meco")
     assert len({fresh["identical", number].l1 for number in copies}) == len(copies), "each copy has a draw of its own"
-    assert all(keyed["identical", number].l1 == pytest.approx(alone(noisy, "meco-keyed"), rel=1e-5) for number in copies)
+    assert all(
+        keyed["identical", number].l1 == pytest.approx(alone(noisy, "meco-keyed"), rel=1e-5) for number in copies
+    )
     # half of its noise is keyed by the bytes
     assert keyed["jittered", 16].l1 != pytest.approx(keyed["jittered", 1].l1, rel=1e-5)
 
