@@ -53,7 +53,7 @@ def test_it_copies_the_victim_without_an_image_of_its_own(reached: Reached, seed
     clone = thief.clone()
     assert clone is not None
     assert not clone.network.training
-    reached("held out", clone.held_out, above=0.5)
+    reached("held out", clone.held_out, above=0.45)
     reached("agreement", agreement(thief), above=0.7)
     assert len(thief.transfer_set()) < dfme.KEEP + SMALL.rows  # however large the budget
 
