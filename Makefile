@@ -346,7 +346,7 @@ unmixing: POLICIES = undefended edm-fixed
 unmixing: key ## thieves who have read EDM's paper against its members: results/unmixing-RECIPE.json
 	$(MAKE) archive POLICIES="$(POLICIES)"
 	$(py) -m evaluation.studies training $(spec) --policies $(POLICIES) --run $(RUN)
-	$(py) -m evaluation.matrix $(spec) --only unmixing-plain unmixing-log-p unmixing --run $(RUN)
+	$(py) -m evaluation.matrix $(spec) --only unmixing unmixing-log-p --run $(RUN)
 	mkdir -p results
 	cp $(RUN)/report.json results/unmixing-$(name).json
 	$(py) -m report.pages.unmixing

@@ -95,7 +95,8 @@ class Cloning:
     """[clone].
 
     architecture, options: the clone's network, as zoo.models.build spells it.
-    epochs, batch_size: the fit. recipes: those of RECIPES to try; the thief keeps the best one.
+    epochs, batch_size: the fit. recipes: those of RECIPES to try; the thief keeps the best one. apart: those that
+    held-out answers cannot choose; each is a thief of its own.
     seeds: one clone each (initial weights, held-out rows, order of batches).
     fractions: shares of the attack's budget at which the curve over queries is read.
     start: file of weights that the network begins with where they fit (zoo.pretrained); "" for none.
@@ -106,6 +107,7 @@ class Cloning:
     options: dict[str, Any] = field(default_factory=dict)
     batch_size: int = 128
     recipes: tuple[str, ...] = USUAL
+    apart: tuple[str, ...] = ()
     seeds: tuple[int, ...] = (0, 1, 2)
     fractions: tuple[float, ...] = (0.25, 0.5, 1.0)
     start: str = ""
@@ -118,7 +120,7 @@ class Cloning:
             raise ValueError(f"expected epochs >= 1 and batch_size >= 2, got {self.epochs}, {self.batch_size}")
         if not self.recipes or not self.seeds:
             raise ValueError(f"recipes, seeds: expected at least one, got {self.recipes}, {self.seeds}")
-        for recipe in self.recipes:
+        for recipe in (*self.recipes, *self.apart):
             clone_recipe(recipe)
         if not all(0 < fraction <= 1 for fraction in self.fractions) or 1.0 not in self.fractions:
             raise ValueError(f"fractions: expected shares above 0 and up to 1, 1.0 among them, got {self.fractions}")

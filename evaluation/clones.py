@@ -166,17 +166,17 @@ def plan(
     variation: Variation | None = None,
 ) -> Iterator[Cell]:
     """Every clone to train from one transfer set: each of `labels` that was told, each budget, each recipe of `cloning`
-    that can read such labels, each seed. None from fewer than clone.LEAST_ROWS answers, or, where a `variation` makes
-    copies of them, than unasked.FEWEST."""
+    that can read such labels, each seed. One that stands apart is a form of the attack. None from fewer than
+    clone.LEAST_ROWS answers, or, where a `variation` makes copies of them, than unasked.FEWEST."""
     transfer = _transfer(theft)
     told = LABELS if transfer.probabilities is not None else ("hard",)
     known = {budget: len(transfer.first(budget)) for budget in budgets}
     least = clone.LEAST_ROWS if variation is None else unasked.FEWEST
-    for reading, budget, recipe, seed in itertools.product(told, budgets, cloning.recipes, seeds):
+    forms = [(recipe, adaptive) for recipe in cloning.recipes]
+    forms += [(recipe, recipe if adaptive is None else f"{adaptive}, {recipe}") for recipe in cloning.apart]
+    for reading, budget, (recipe, form), seed in itertools.product(told, budgets, forms, seeds):
         if reading in labels and clone.recipe_reads(recipe, reading) and known[budget] >= least:
-            yield Cell(
-                policy, attack, adaptive, theft, exam, classes, reading, budget, recipe, seed, cloning, variation
-            )
+            yield Cell(policy, attack, form, theft, exam, classes, reading, budget, recipe, seed, cloning, variation)
 
 
 def train(cell: Cell) -> Score:

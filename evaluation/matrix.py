@@ -279,7 +279,7 @@ def _baseline(plan: Plan, folder: Path, classes: int, budget: int) -> Iterator[C
         yield from clones.plan(
             folder / "own.npz",
             plan.victim.path,
-            dataclasses.replace(plan.theft.cloning, recipes=readable or (PLAIN,)),
+            dataclasses.replace(plan.theft.cloning, recipes=readable or (PLAIN,), apart=()),
             policy=plan.victim.policy,
             attack=f"{plan.theft.attack}, without a query",
             adaptive=None,

@@ -5,8 +5,8 @@ Attacks in process and over HTTP read the same tables here. Every function raise
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import recipes
@@ -24,10 +24,8 @@ class Evaluation:
     adaptive: forms of attacks.registry; none: the attacks as they are. labels: what the thief reads. seeds: of the
     clones; an attack that trains its own clone is carried out once a seed, of the others the thief's seed is the run's.
     clone: keys of [clone] that are different here; overrides: of [attacks.NAME]. called: the name of this form in
-    reports, which tells it from the plain attack where either is different. apart: every recipe of `clone` is a form of
-    its own, called as the recipe: for those that held-out answers cannot choose among. own_strength: at which the
-    baseline without a query varies labelled images that the thief owns (zoo.writing.Writing); 0: as the attack itself
-    does, if it does.
+    reports, which tells it from the plain attack where either is different. own_strength: at which the baseline without
+    a query varies labelled images that the thief owns (zoo.writing.Writing); 0: as the attack itself does, if it does.
     """
 
     policies: tuple[str, ...]
@@ -39,7 +37,6 @@ class Evaluation:
     clone: dict[str, Any] = field(default_factory=dict)
     overrides: dict[str, Any] = field(default_factory=dict)
     called: str | None = None
-    apart: bool = False
     own_strength: float = 0.0
 
     def __post_init__(self) -> None:
@@ -61,10 +58,8 @@ class Evaluation:
             raise ValueError("overrides: expected no budget, that is what `budgets` is for")
         if self.overrides and self.called is None:
             raise ValueError(f"called: expected a name for the attack with {self.overrides}, got none")
-        if self.apart and (self.called is not None or not self.clone.get("recipes")):
-            raise ValueError("apart: expected clone = { recipes = [...] }, whose names are the forms', and no `called`")
-        if (self.called is not None or self.apart) and self.adaptive:
-            raise ValueError(f"called, apart: expected no other name of the form, got adaptive {self.adaptive} too")
+        if self.called is not None and self.adaptive:
+            raise ValueError(f"called: expected no other name of the form, got adaptive {self.adaptive} too")
 
     def variation(self, how: Any) -> Variation | None:
         """What makes copies of the labelled images that a thief with the parameters `how` owns; None: nothing does."""
@@ -88,20 +83,7 @@ def evaluations(recipe: recipes.Recipe, only: Sequence[str] | None = None) -> di
             raise recipes.RecipeError(f"{recipe.path}: no [evaluate.{name}]; it has {', '.join(tables) or 'none'}")
     if not tables:
         raise recipes.RecipeError(f"{recipe.path}: no [evaluate.NAME] table; an evaluation needs one")
-    found: dict[str, Evaluation] = {}
-    for name in only or tables:
-        found |= dict(_apart(name, tables[name]))
-    return found
-
-
-def _apart(name: str, evaluation: Evaluation) -> Iterator[tuple[str, Evaluation]]:
-    """The evaluation, or one for each recipe of its clones."""
-    if not evaluation.apart:
-        yield name, evaluation
-        return
-    for recipe in evaluation.clone["recipes"]:
-        clone = {**evaluation.clone, "recipes": [recipe]}
-        yield f"{name}.{recipe}", replace(evaluation, clone=clone, called=recipe, apart=False)
+    return {name: tables[name] for name in only or tables}
 
 
 def parameters(recipe: recipes.Recipe, name: str) -> Any:

@@ -89,6 +89,23 @@ def test_names_and_neighbouring_cells_do_not_decide_the_key(cell: Cell, tmp_path
     assert moved.key == more.key == cell.key
 
 
+@pytest.mark.parametrize(("form", "named"), [(None, "masked"), ("averaging", "averaging, masked")])
+def test_a_recipe_that_stands_apart_is_a_thief_of_its_own(cell: Cell, form: str | None, named: str) -> None:
+    planned = clones.plan(
+        cell.transfer,
+        cell.exam,
+        dataclasses.replace(CLONING, recipes=("adamw",), apart=("masked",)),
+        policy="edm",
+        attack="knockoff",
+        adaptive=form,
+        classes=victims.CLASSES,
+        budgets=[60],
+        seeds=[0],
+    )
+    found = [(each.labels, each.recipe, each.adaptive) for each in planned]
+    assert found == [("soft", "adamw", form), ("soft", "masked", named), ("hard", "adamw", form)]
+
+
 def test_a_finished_cell_is_not_trained_again(cell: Cell, tmp_path: Path) -> None:
     planned = [cell, dataclasses.replace(cell, labels="hard")]
     said: list[str] = []

@@ -59,7 +59,7 @@ def test_the_first_attack_of_a_recipe_is_the_one_to_try(tmp_path: Path) -> None:
         ({"adaptive": ("patience",)}, "unknown adaptive form 'patience'; expected one of averaging, "),
         (
             {"adaptive": ("averaging",), "called": "larger-clone"},
-            "called, apart: expected no other name of the form",
+            "called: expected no other name of the form",
         ),
         ({"overrides": {"targets": "p"}}, "called: expected a name for the attack with {'targets': 'p'}, got none"),
         ({"overrides": {"budget": 5}, "called": "short"}, "overrides: expected no budget"),
