@@ -56,7 +56,8 @@ bench_policies = undefended edm meco meco-small meco-keyed same-observe same-rej
                  undefended-torchscript edm-torchscript
 
 .DELETE_ON_ERROR:
-.SECONDARY:
+# calibrations are kept; nothing else is: what is missing must be made, whatever was made of it before
+.PRECIOUS: $(runs)/%.calibration.json
 .SECONDEXPANSION:
 .PHONY: help setup lock audit sbom kubernetes-check key train export calibrate archive serve client rotate status stop health dashboard loadtest attack fuzz selftest faults soak controls report demo reproduce reproduce-edm reproduce-meco reproduce-same reproduce-misleader thieves thieves-over-http unmixing documents bench bench-archives bench-profile bench-fusing bench-defenses bench-gates bench-misleader bench-memory bench-attacks check test test-all clean
 

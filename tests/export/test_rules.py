@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -102,3 +104,14 @@ def test_make_refuses_a_policy_that_the_recipe_has_not() -> None:
     assert "recipe digits has no policy nonsense; it has: undefended edm" in commands(
         "archive", "POLICIES=nonsense edm"
     )
+
+
+def test_make_exports_again_when_another_policy_needs_a_network_that_is_not_there(tmp_path: Path) -> None:
+    # what a demo of `undefended` leaves behind: its network, and then its graphs
+    runs, exported = tmp_path / "runs", tmp_path / "build/.exported"
+    for age, path in ((20, runs / "victim.safetensors"), (0, exported)):
+        path.parent.mkdir(parents=True)
+        path.touch()
+        os.utime(path, (time.time() + 60 - age, time.time() + 60 - age))
+    found = commands("export", "RECIPE=digits", f"runs={runs}", f"graphs={exported}", "POLICIES=same-pow")
+    assert found.index("training.same digits --table same") < found.index("export.graphs digits")
