@@ -1,9 +1,11 @@
-"""Files from before the one schema, lifted into it: soak, fuzz, fusing and self-test had shapes of their own.
+"""Files from before the one schema, lifted into it: soak, fuzz, fusing and self-test had shapes of their own, and rows of
+training did not say what members give away.
 
     soak      the fields of its one row stood beside "run"
     fuzz      "direct" and "gateway", each with its own run, and no run of the file
     fusing    "rows" in place of "fusing"
     selftest  "findings" in place of "selftest"
+    training  neither "leak" nor "signatures"
 
 Any other file is left as it is. What is wrong in a lifted file is found where every file is checked.
 """
@@ -24,7 +26,12 @@ def lifted(content: Mapping[str, Any]) -> dict[str, Any]:
         return {**({"run": content["run"]} if "run" in content else {}), "soak": [row]}
     if content and all(name in DOORS and isinstance(section, Mapping) for name, section in content.items()):
         return _fuzz(content)
-    return {RENAMED.get(name, name): value for name, value in content.items()}
+    found = {RENAMED.get(name, name): value for name, value in content.items()}
+    if isinstance(found.get("training"), list):
+        found["training"] = [
+            {"leak": None, "signatures": [], **row} if isinstance(row, Mapping) else row for row in found["training"]
+        ]
+    return found
 
 
 def _fuzz(content: Mapping[str, Any]) -> dict[str, Any]:
