@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -71,9 +70,10 @@ def told(answer: Answer) -> str:
 
 
 def suspects(client: Client, model: str, images: NDArray[np.float32], *, enough: int) -> NDArray[np.float32]:
-    """The first `enough` of `images` for which the model's gate asks for work. Raises FaultError for fewer."""
-    asked = (image for image in images if wire.decode_challenge(client.ask(model, image).body) is not None)
-    found = list(itertools.islice(asked, enough))
+    """Of `images` the `enough` for which the model's gate asks for the least work, but for some. Raises FaultError for
+    fewer."""
+    asked = ((image, wire.decode_challenge(client.ask(model, image).body)) for image in images)
+    found = [(payment.price(challenge), number) for number, (_, challenge) in enumerate(asked) if challenge is not None]
     if len(found) < enough:
         raise FaultError(f"{model}: expected its gate to suspect at least {enough} of {len(images)}, got {len(found)}")
-    return np.stack(found)
+    return images[[number for _, number in sorted(found)[:enough]]]
