@@ -36,10 +36,11 @@ def affordable(challenge: Challenge | None, most: float) -> bool:
     return challenge is not None and price(challenge) <= most
 
 
-def solve(challenge: Challenge) -> Paid | None:
-    """Count up until the challenge is solved, or has expired. Holds the processor, and Python's lock, all the while."""
+def solve(challenge: Challenge, *, seconds: float | None = None) -> Paid | None:
+    """Count up until the challenge is solved, for so many seconds at most; unless said, until it expires by this clock.
+    Holds the processor, and Python's lock, all the while."""
     asked = altcha.Challenge.from_dict(dict(challenge))
-    left = asked.parameters.expires_at - time.time()
+    left = asked.parameters.expires_at - time.time() if seconds is None else seconds
     # altcha takes 0 for no limit
     found = altcha.solve_challenge(asked, timeout=max(left, 1e-3))
     return None if found is None else Paid(altcha.Payload(asked, found).to_base64(), found.counter + 1)
