@@ -1,5 +1,5 @@
-"""Files from before the one schema, lifted into it: soak, fuzz, fusing and self-test had shapes of their own, and rows of
-training did not say what members give away.
+"""Files from before the one schema, lifted into it: soak, fuzz, fusing and self-test had shapes of their own, and rows
+of training did not say what members give away.
 
     soak      the fields of its one row stood beside "run"
     fuzz      "direct" and "gateway", each with its own run, and no run of the file
