@@ -89,9 +89,10 @@ def test_both_doors_of_fuzz_keep_their_runs() -> None:
     ],
 )
 def test_a_fault_in_an_older_file_is_named_by_its_place(name: str, edit: Any, message: str, tmp_path: Path) -> None:
-    content = json.loads((RESULTS / f"{name}.json").read_text("utf-8"))
-    edit(content)
     path = tmp_path / f"{name}.json"
+    write(path, read(RESULTS / f"{name}.json"))
+    content = before(name, json.loads(path.read_text("utf-8")))
+    edit(content)
     path.write_text(json.dumps(content))
     with pytest.raises(ResultError, match=message):
         read(path)
