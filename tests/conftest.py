@@ -37,6 +37,8 @@ LONG = (
     "tests/training/test_cifar10_recipe.py",
     "tests/training/test_search.py",
     "tests/evaluation/test_matrix.py",
+    "tests/attacks/test_registry.py",
+    "tests/attacks/test_dfms_hl.py",
 )
 
 

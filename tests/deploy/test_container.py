@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 
@@ -38,6 +39,7 @@ def blocks(path: Path) -> list[str]:
     return [block for block in re.split(r"\n(?=\S)", path.read_text("utf-8")) if not block.startswith("#")]
 
 
+@cache
 def locked() -> dict[str, str]:
     """The locks' versions for the image's interpreter."""
     found = {}
@@ -118,6 +120,7 @@ def test_other_people_s_images_are_named_by_digest() -> None:
     assert [name for name in named if not re.search(r"^[a-z]+:[\w.-]+@sha256:[0-9a-f]{64}$", name)] == []
 
 
+@pytest.mark.drill
 def test_the_bill_of_materials_names_what_the_image_installs(tmp_path: Path) -> None:
     program = Path(sys.executable).with_name("cyclonedx-py")
     words = ["requirements", REQUIREMENTS, "--pyproject", CHECKOUT / "pyproject.toml", "-o", tmp_path / "bom.json"]
