@@ -58,6 +58,7 @@ UNSEEN = {
     "disturbed-answers": "the answer without the disturbance is told to nobody",
     "fail-closed": "no request makes a stage fail",
     "checked-start": "the service has started",
+    "hashed-install": "what was installed is told to nobody",
     "store-kind": "which Redis remembers is told to nobody",
     "any-window": "no request holds up another at a moment of its choosing",
     "audit-flood": "it would push out what the log holds, if it could",
