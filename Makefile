@@ -365,6 +365,7 @@ thieves-over-http: ## ten clients steal from a running server what `make thieves
 documents: | $(ready) ## docs/results and docs/performance.md from the committed results/*.json
 	$(py) -m report.pages.edm
 	$(py) -m report.pages.thieves
+	$(py) -m report.pages.unmixing
 	$(py) -m report.pages.meco
 	$(py) -m report.pages.same
 	$(py) -m report.pages.misleader

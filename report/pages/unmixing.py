@@ -27,7 +27,7 @@ THIEVES = {
     "knockoff (centred)": "takes each label's mean logits off",
     "knockoff (mixture)": "takes the mean logits of each cluster of answers off",
     "knockoff (masked)": "leaves out the label where it is a frequent one",
-    "knockoff (masked-log-p)": "the same, and fits the logits",
+    "knockoff (masked-log-p)": "leaves out the label where it is a frequent one, and fits the other logits",
     "knockoff (second-label)": "reads the second label where the first is a frequent one",
     "knockoff (prior-adjusted)": "counts frequent labels for less",
 }
