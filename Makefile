@@ -100,9 +100,9 @@ audit: | $(ready) ## known faults of the locked packages; needs the network
 
 sbom: | $(ready) ## what is installed, with hashes, as CycloneDX: build/sbom/
 	mkdir -p build/sbom
-	# an index's files are known to the lists, what needs what is not: the warning says so
-	export PYTHONWARNINGS=ignore; for each in requirements.lock requirements-gpu.lock $(wildcard $(images)/requirements*.txt); do \
-	  .venv/bin/cyclonedx-py requirements $$each --pyproject pyproject.toml --output-reproducible --spec-version 1.6 -o build/sbom/$$(basename $$each).cdx.json || exit 1; done
+	# the lists know an index's files, not what needs what: the warning says so
+	for each in *.lock $(images)/requirements*.txt; do PYTHONWARNINGS=ignore .venv/bin/cyclonedx-py requirements $$each \
+	  --pyproject pyproject.toml --output-reproducible --spec-version 1.6 -o build/sbom/$$(basename $$each).cdx.json || exit 1; done
 
 kubernetes-check: | $(ready) ## the manifests, combined by a real kubectl
 	KUBECTL=$$($(py) -m tests.deploy.kubectl build/kubectl) $(py) -m pytest tests/deploy/test_kubernetes.py

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import redis
 
-from loadtests.own_server import ServerError
+from loadtests.own_server import ServerError, wait_for
 
 ANSWER_S = 10.0
 
@@ -73,11 +73,9 @@ class RedisServer:
     def follow(self, primary: RedisServer) -> None:
         """Become a replica; returns when it has all that `primary` had. Raises ServerError."""
         self.client.replicaof("127.0.0.1", primary.port)
-        deadline = time.monotonic() + ANSWER_S
-        while self.client.info("replication").get("master_link_status") != "up":
-            if time.monotonic() > deadline:
-                raise ServerError(f"redis-server was no replica within {ANSWER_S:g} s")
-            time.sleep(0.02)
+        linked = wait_for(lambda: self.client.info("replication").get("master_link_status") == "up", seconds=ANSWER_S)
+        if linked is None:
+            raise ServerError(f"redis-server was no replica within {ANSWER_S:g} s")
 
     def promote(self) -> None:
         """A replica no longer: it takes writes."""

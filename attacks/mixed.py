@@ -15,10 +15,10 @@ from dataclasses import dataclass
 import torch
 
 from attacks import owned
+from attacks.augmented_seeds import AugmentedSeeds
 from attacks.clone import Cloning
 from attacks.script import Script, ScriptedThief
 from attacks.service import Service
-from attacks.thief import check
 from zoo.writing import Writing
 
 # mixtures between two steps of the script
@@ -26,27 +26,8 @@ CHUNK = 256
 
 
 @dataclass(frozen=True)
-class Mixed:
-    """[attacks.mixed]; dataset, budget, rows, seeds and strength as of attacks.augmented_seeds.AugmentedSeeds.
-
-    strength: of the copies that are mixed; 0: the seeds as they are.
-    """
-
-    dataset: str
-    budget: int
-    rows: int = 64
-    seeds: int = 150
-    strength: float = 0.6
-
-    def __post_init__(self) -> None:
-        check(self)
-        owned.check_seeds(self.seeds)
-        Writing(self.strength)
-
-    @property
-    def variation(self) -> Writing:
-        """What makes copies of the seeds; the baseline without a query has it too."""
-        return Writing(self.strength)
+class Mixed(AugmentedSeeds):
+    """[attacks.mixed]; strength: of the copies that are mixed; 0: the seeds as they are."""
 
 
 def prepare(

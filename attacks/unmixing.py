@@ -59,21 +59,25 @@ def uncovered(probabilities: torch.Tensor) -> torch.Tensor:
 
 def masked(probabilities: torch.Tensor) -> torch.Tensor:
     """(N, K): rows whose label is a signature without it (NaN there), the rest summing to 1; others as they are."""
-    labels = probabilities.argmax(dim=1)
-    out = torch.zeros_like(probabilities, dtype=torch.bool)
-    out[torch.arange(len(labels), device=labels.device), labels] = signatures(probabilities)[labels]
+    out = _hidden(probabilities)
     # float64: what is left of a sure answer is little, and it is all that counts
-    left = probabilities.double().masked_fill(out, 0).clamp(min=torch.finfo(torch.float32).tiny)
-    left = left.masked_fill(out, 0)
+    left = probabilities.double().clamp(min=torch.finfo(torch.float32).tiny).masked_fill(out, 0)
     return (left / left.sum(dim=1, keepdim=True)).to(probabilities).masked_fill(out, torch.nan)
 
 
 def masked_log(probabilities: torch.Tensor) -> torch.Tensor:
     """Logits of what `masked` leaves, each row's mean over its classes 0, (N, K); NaN where it leaves nothing."""
-    logs = probabilities.clamp(min=LOG_FLOOR).log().masked_fill(masked(probabilities).isnan(), torch.nan)
+    logs = probabilities.clamp(min=LOG_FLOOR).log().masked_fill(_hidden(probabilities), torch.nan)
     return logs - logs.nanmean(dim=1, keepdim=True)
 
 
 def second_labels(probabilities: torch.Tensor) -> torch.Tensor:
     """The likeliest of the classes that `masked` leaves, int64 (N,)."""
     return masked(probabilities).nan_to_num(-1.0).argmax(dim=1)
+
+
+def _hidden(probabilities: torch.Tensor) -> torch.Tensor:
+    """Which class of each row is its label and a signature, bool (N, K)."""
+    labels = probabilities.argmax(dim=1)
+    classes = torch.arange(probabilities.shape[1], device=labels.device)
+    return (labels[:, None] == classes) & signatures(probabilities)

@@ -15,7 +15,8 @@ import dataclasses
 
 import torch
 
-from attacks.clone import Clone, Cloning
+from attacks.clone import Cloning
+from attacks.forms.wrapping import Wrapping
 from attacks.names import COPIES
 from attacks.oracle import REFUSED, Answers
 from attacks.service import Service
@@ -27,7 +28,7 @@ from zoo.augment import Affine, Variation
 STRENGTH = Affine(degrees=15, shift=0.1, scale=0.1, fill="border")
 
 
-class AveragingThief:
+class AveragingThief(Wrapping):
     """`thief`'s images, each asked about in `copies` random copies; `seed` owns their randomness.
 
     strength: how copies differ from their image; None for copies that are the image itself. service, cloning: what
@@ -46,7 +47,7 @@ class AveragingThief:
     ) -> None:
         if copies < 1:
             raise ValueError(f"copies: expected at least 1, got {copies}")
-        self._thief = thief
+        super().__init__(thief)
         self._copies = copies
         self._strength = strength
         self._generator = torch.Generator().manual_seed(seed)
@@ -72,14 +73,6 @@ class AveragingThief:
         told = self._thief.transfer_set()
         places = (told.places + 1) * self._copies - 1
         return dataclasses.replace(told, places=places, charged=told.charged * self._copies)
-
-    def clone(self) -> Clone | None:
-        """The wrapped thief's."""
-        return self._thief.clone()
-
-    def own(self) -> TransferSet | None:
-        """The wrapped thief's."""
-        return self._thief.own()
 
     def _merged(self, answers: Answers) -> Answers:
         """One answer for each image, from those to its copies."""

@@ -23,11 +23,11 @@ from functools import partial
 import torch
 from torch.nn import functional as F
 
-from attacks.clone import Clone, Cloning
+from attacks.clone import Cloning
+from attacks.forms.wrapping import Wrapping
 from attacks.oracle import Answers
 from attacks.service import Service
 from attacks.thief import Thief
-from attacks.transfer import TransferSet
 
 # in each round, over all variants that are left
 PROBES = 240
@@ -90,7 +90,7 @@ VARIANTS: dict[str, Variant] = {
 }
 
 
-class MatchedThief:
+class MatchedThief(Wrapping):
     """`thief`'s images, each sent in a variant that the service was seen to refuse least.
 
     probes: images in each round, divided among the variants that are left; four rounds leave one of fourteen. Draws
@@ -109,7 +109,7 @@ class MatchedThief:
     ) -> None:
         if probes < len(variants):
             raise ValueError(f"probes: expected at least one for each of {len(variants)} variants, got {probes}")
-        self._thief = thief
+        super().__init__(thief)
         self._probes = probes
         self._variants = variants
         self.left = list(variants)
@@ -137,18 +137,6 @@ class MatchedThief:
             if self._sent == self._probes:
                 self._halve()
         self._thief.observe(images, answers)
-
-    def transfer_set(self) -> TransferSet:
-        """The wrapped thief's: images as they were sent, and their answers."""
-        return self._thief.transfer_set()
-
-    def clone(self) -> Clone | None:
-        """The wrapped thief's."""
-        return self._thief.clone()
-
-    def own(self) -> TransferSet | None:
-        """The wrapped thief's."""
-        return self._thief.own()
 
     def _begin(self) -> None:
         self._sent = 0

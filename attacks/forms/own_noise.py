@@ -17,12 +17,12 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from attacks.clone import Clone, CloneRecipe, Cloning, here, untrained
+from attacks.clone import CloneRecipe, Cloning, here, untrained
+from attacks.forms.wrapping import Wrapping
 from attacks.oracle import Answers, distributions
 from attacks.seeded import from_seed
 from attacks.service import Service
 from attacks.thief import Thief
-from attacks.transfer import TransferSet
 
 BOUND = 0.1
 STEPS = 3
@@ -57,7 +57,7 @@ class NoiseGenerator(nn.Module):
         return perturbation
 
 
-class OwnNoiseThief:
+class OwnNoiseThief(Wrapping):
     """`thief`'s images, each asked about under a perturbation of at most `bound` that is learnt from the answers.
 
     cloning: architecture of the clone that learns beside the generator. steps: of both after each request.
@@ -78,7 +78,7 @@ class OwnNoiseThief:
             raise ValueError(f"bound: expected a share of the pixels' range above 0 and up to 1, got {bound}")
         if steps < 0:
             raise ValueError(f"steps: expected at least 0, got {steps}")
-        self._thief = thief
+        super().__init__(thief)
         self._steps = steps
         self._device = here()
         self._draws = torch.Generator().manual_seed(seed)
@@ -106,18 +106,6 @@ class OwnNoiseThief:
         if len(originals) > 1:
             self._learn(originals, noise, targets(answers).to(self._device))
         self._thief.observe(images, answers)
-
-    def transfer_set(self) -> TransferSet:
-        """The wrapped thief's: perturbed images and their answers."""
-        return self._thief.transfer_set()
-
-    def clone(self) -> Clone | None:
-        """The wrapped thief's."""
-        return self._thief.clone()
-
-    def own(self) -> TransferSet | None:
-        """The wrapped thief's."""
-        return self._thief.own()
 
     def _perturbed(self, originals: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
         perturbation: torch.Tensor = self._generator(originals, noise)

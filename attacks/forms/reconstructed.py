@@ -14,12 +14,12 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from attacks.clone import Clone, Cloning, here
+from attacks.clone import Cloning, here
+from attacks.forms.wrapping import Wrapping
 from attacks.oracle import Answers
 from attacks.seeded import from_seed
 from attacks.service import Service
 from attacks.thief import Thief
-from attacks.transfer import TransferSet
 from zoo.augment import Affine
 
 CODE = 32
@@ -46,7 +46,7 @@ class Autoencoder(nn.Module):
         return made
 
 
-class ReconstructedThief:
+class ReconstructedThief(Wrapping):
     """`thief`'s images as an autoencoder of its own remembers them.
 
     code: numbers that an image is said in. first: images that go out as they are where the thief owns none. steps: of
@@ -67,7 +67,7 @@ class ReconstructedThief:
         for name, value in (("code", code), ("first", first)):
             if value < 1:
                 raise ValueError(f"{name}: expected at least 1, got {value}")
-        self._thief = thief
+        super().__init__(thief)
         self._first = first
         self._steps = steps
         self._device = here()
@@ -100,18 +100,6 @@ class ReconstructedThief:
                 self._fit(seen[answered] if answered.sum() >= LEAST else seen)
                 self._ready = True
         self._thief.observe(images, answers)
-
-    def transfer_set(self) -> TransferSet:
-        """The wrapped thief's: images as they were asked, and their answers."""
-        return self._thief.transfer_set()
-
-    def clone(self) -> Clone | None:
-        """The wrapped thief's."""
-        return self._thief.clone()
-
-    def own(self) -> TransferSet | None:
-        """The wrapped thief's."""
-        return self._thief.own()
 
     def _fit(self, images: torch.Tensor) -> None:
         optimiser = torch.optim.AdamW(self._autoencoder.parameters(), LR)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -20,6 +19,7 @@ import yaml
 from altcha import Challenge, Payload, solve_challenge
 from prometheus_client.parser import text_string_to_metric_families
 
+from assurance.redis_server import free_port
 from handlers import wire
 from tests.conftest import Smoke
 from tests.deploy.promql import PROMETHEUS, alerts, promtool, rules, tool
@@ -54,12 +54,6 @@ class Watched:
 
     def query(self, expression: str) -> list[dict[str, Any]]:
         return list(self.ask("query", query=expression)["result"])
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
 
 
 def config(folder: Path, metrics: str, health: str) -> Path:
