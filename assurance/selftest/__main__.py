@@ -3,8 +3,9 @@
     python -m assurance.selftest RECIPE --instance NAME --policies NAME ... [--output results/selftest.json]
 
 Prints a table: control, model, what was sent, what had to come back, what came. Controls that do not apply, and those
-that could not be tried, are listed with the reason and count for nothing. With --gateway, the one in front is tested as
-well. Run it against a service without other traffic: limits that others use up make it fail.
+that could not be tried, are listed with the reason and count for nothing; so are warnings of what is known not to be
+enough. With --gateway, the one in front is tested as well. Run it against a service without other traffic: limits that
+others use up make it fail.
 """
 
 from __future__ import annotations
@@ -49,6 +50,7 @@ CHECKS: tuple[tuple[Check, str], ...] = (
     (answers.fewer_answers, "fewer-answers"),
     (answers.noise, "input-noise"),
     (answers.members, "diverse-members"),
+    (answers.unnamed_members, "diverse-members"),
     (limits.limits, "limits"),
 )
 # controls that no request can show from outside; the tests that docs/threat-model.md names do

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import base64
 import json
+import tempfile
 import time
+import zipfile
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
-from assurance.selftest.checks import Subject, absent, judged, shown, untried
+from assurance.selftest.checks import Subject, absent, judged, shown, untried, warned
 from evaluation import payment
 from handlers import wire
+from handlers.backends import BACKENDS
 from handlers.errors import ExpiredSolution, InvalidSolution, Rejected, SpentSolution, TooMuchWork, WorkWanted
 from report.rows.selftest import Finding
+from training.leak import leak, signatures
 
 # of the images that a thief would send, the share that a gate must act upon
 SHARE = 0.5
@@ -22,6 +28,8 @@ SHARE = 0.5
 BENIGN_SHARE = 0.2
 # what a challenge may cost that the self-test solves
 MOST_HASHES = 5e6
+# of which member answered, what a label may tell before whoever serves it is warned
+MOST_LEAK = 0.5
 CODES = {"reject": Rejected.code, "proof-of-work": WorkWanted.code}
 
 
@@ -257,6 +265,40 @@ def members(subject: Subject) -> Iterator[Finding]:
         f"{busy} of {len(names)} asked",
         ok=busy == len(names) if averaged else busy > 1 and sum(asked) <= len(images) * 1.01,
     )
+
+
+def unnamed_members(subject: Subject) -> Iterator[Finding]:
+    """What every member says of a thief's images, from the archive's own graphs: whether labels name who gave them."""
+    names = subject.served.get("members", [])
+    if not subject.stage("route") or len(names) < 2:
+        yield absent("diverse-members", subject.name, "no label names a member where no hash picks one")
+        return
+    if not len(subject.thieving):
+        yield untried("diverse-members", subject.name, "the recipe's attacks name no surrogate set")
+        return
+    told = _everyone(subject, names)
+    found = leak(told)
+    sent = f"{len(told)} images of a thief's, to each member"
+    expected = f"labels tell at most {MOST_LEAK:.0%} of who gave them"
+    if found <= MOST_LEAK:
+        yield judged("diverse-members", subject.name, sent, expected, f"{found:.0%}", ok=True)
+        return
+    own = ", ".join(f"{each['class']} ({each['share']:.0%})" for each in signatures(told))
+    hides = subject.stage("response").get("rule") == "label"
+    advice = "it answers labels alone, which gives least away" if hides else "serve labels alone"
+    got = f"{found:.0%}, members' own classes {own}: thieves can unmix its answers (docs/results/unmixing.md); {advice}"
+    yield warned("diverse-members", subject.name, sent, expected, got)
+
+
+def _everyone(subject: Subject, members: list[str]) -> torch.Tensor:
+    """(B,N,K) probabilities of every member for the thief's images."""
+    backend = BACKENDS[subject.served["backend"]]
+    told = []
+    with zipfile.ZipFile(subject.archive) as packed, tempfile.TemporaryDirectory(prefix="torchwarden-") as folder:
+        for member in members:
+            path = Path(packed.extract(f"graphs/{member}{backend.suffix}", folder))
+            told.append(backend(path, threads=1, gpu=None)(subject.thieving)["probabilities"])
+    return torch.from_numpy(np.stack(told, axis=1))
 
 
 def _acted(subject: Subject, images: Any, codes: set[str]) -> tuple[int, int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from assurance.selftest.service import Reply, Service, ServiceError
 from handlers.wire import WireError
-from report.rows.selftest import ABSENT, STOPPED, THROUGH, UNTRIED, Finding
+from report.rows.selftest import ABSENT, STOPPED, THROUGH, UNTRIED, WARNED, Finding
 
 # of the table's columns
 WIDEST = (18, 26, 46, 40, 46, 12)
@@ -38,6 +39,11 @@ class Subject:
     def served(self) -> Mapping[str, Any]:
         """The `handler` section of its archive."""
         return self.service.policies[self.name]
+
+    @property
+    def archive(self) -> Path:
+        """The file that is served."""
+        return self.service.archives[self.name]
 
     def stage(self, name: str) -> Mapping[str, Any]:
         """A stage's table: the recipe's, and what only the archive says of it; empty where neither has the stage."""
@@ -69,6 +75,11 @@ def guarded(check: Check, control: str) -> Check:
 def judged(control: str, model: str, sent: str, expected: str, got: str, *, ok: bool) -> Finding:
     """A finding whose control did what it is for, or did not."""
     return Finding(control, model, sent, expected, got, STOPPED if ok else THROUGH)
+
+
+def warned(control: str, model: str, sent: str, expected: str, got: str) -> Finding:
+    """A finding that fails nothing, and that whoever serves the model must know of."""
+    return Finding(control, model, sent, expected, got, WARNED)
 
 
 def absent(control: str, model: str, why: str) -> Finding:
@@ -105,7 +116,7 @@ def table(findings: Sequence[Finding]) -> str:
     rows = [("control", "model", "sent", "expected", "got", "verdict")]
     alike: dict[tuple[str, ...], list[str]] = {}
     for each in sorted(findings, key=lambda finding: finding.failed):
-        if each.verdict in (ABSENT, UNTRIED):
+        if each.verdict in (ABSENT, UNTRIED, WARNED):
             continue
         key = (each.control, each.sent, each.expected, each.got if each.failed else "", each.verdict)
         alike.setdefault(key, []).append(each.model)
@@ -122,6 +133,8 @@ def table(findings: Sequence[Finding]) -> str:
             if each.verdict == verdict:
                 reasons.setdefault((each.control, each.got), []).append(each.model)
         lines += [f"{verdict}: {control} on {_models(models)}: {why}" for (control, why), models in reasons.items()]
+    # in full, for the table cuts long cells
+    lines += [f"{WARNED}: {each.control} on {each.model}: {each.got}" for each in findings if each.verdict == WARNED]
     return "\n".join(lines)
 
 

@@ -85,7 +85,7 @@ class Reply:
 class Service:
     """A running instance. patience: seconds to wait, at most, where an answer says when to try again.
 
-    policies: by served model, the `handler` section of its archive. leaks: where a secret was seen.
+    archives: by served model, its file. policies: the `handler` section of it. leaks: where a secret was seen.
     """
 
     def __init__(self, instance: str, *, run_folder: Path, patience: float) -> None:
@@ -93,7 +93,8 @@ class Service:
         self.folder = run_folder / instance
         self.facts: dict[str, Any] = json.loads((self.folder / "server.json").read_text("utf-8"))
         self.patience = patience
-        self.policies = {served["name"]: _section(Path(served["path"])) for served in self._expected()}
+        self.archives = {served["name"]: Path(served["path"]) for served in self._expected()}
+        self.policies = {name: _section(path) for name, path in self.archives.items()}
         self.audit_file = Path(os.environ.get(AUDIT) or run_folder / f"{instance}.audit.jsonl")
         self.leaks: list[str] = []
         self.refusals: dict[str, Counter[str]] = {}

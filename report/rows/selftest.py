@@ -10,6 +10,7 @@ from report.fields import known
 STOPPED = "stopped"  # the control did what it is for
 THROUGH = "let through"
 ABSENT = "does not apply"  # the policy has no such control
+WARNED = "warning"  # the control does what was built, and that is known not to be enough; `got` says why
 UNTRIED = "not tried"  # it has, and this run could not see it at work; `got` says why
 
 
@@ -18,7 +19,7 @@ class Finding:
     """One try. model: its name, "(server)" or "(gateway)"."""
 
     SCOPE: ClassVar = ("control", "model")
-    VERDICTS: ClassVar = (STOPPED, THROUGH, ABSENT, UNTRIED)
+    VERDICTS: ClassVar = (STOPPED, THROUGH, WARNED, ABSENT, UNTRIED)
 
     control: str
     model: str

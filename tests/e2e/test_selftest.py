@@ -15,7 +15,7 @@ import yaml
 
 from assurance.controls import read
 from assurance.selftest.__main__ import UNSEEN
-from report.rows.selftest import ABSENT, STOPPED, THROUGH, UNTRIED
+from report.rows.selftest import ABSENT, STOPPED, THROUGH, UNTRIED, WARNED
 from tests.conftest import RECIPE, Smoke
 from tests.e2e.conftest import run
 
@@ -80,6 +80,15 @@ def test_a_service_with_all_its_controls_passes(whole: Examined) -> None:
     assert whole.of(THROUGH) == set(), whole.done.stdout
     assert whole.done.returncode == 0
     assert "let through" not in whole.done.stdout
+
+
+def test_it_says_how_far_labels_name_the_members_of_edm(whole: Examined) -> None:
+    (told,) = [each for each in whole.findings if "to each member" in each["sent"]]
+    assert told["model"] == "smoke-edm"
+    assert told["verdict"] in (STOPPED, WARNED)
+    share = int(told["got"].split("%")[0])
+    assert (share > 50) == (told["verdict"] == WARNED)
+    assert ("warning: diverse-members on smoke-edm" in whole.done.stdout) == (share > 50)
 
 
 def test_every_control_of_the_threat_model_is_tried_or_has_a_reason(whole: Examined) -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tests.reached import Reached
-from training.edm import EDM, coherence, diversity_loss, leak, pair_cosines, signatures
+from training.edm import EDM, coherence, diversity_loss, pair_cosines
 
 
 def one_hots(*classes: int) -> torch.Tensor:
@@ -46,18 +46,6 @@ def test_a_high_temperature_comes_near_the_largest_cosine() -> None:
     soft, sharp = diversity_loss(answers), diversity_loss(answers, temperature=10)
     assert sharp.item() == pytest.approx(math.log((math.e**10 + 2) / 3) / 10, abs=1e-6)
     assert soft < sharp < coherence(answers)
-
-
-def test_members_that_name_themselves_leak_all_and_members_that_agree_nothing() -> None:
-    apart = torch.tensor([[[0.9, 0.1, 0.0], [0.1, 0.9, 0.0]]] * 4)
-    assert signatures(apart) == [{"class": 0, "share": 1.0}, {"class": 1, "share": 1.0}]
-    assert leak(apart) == pytest.approx(1.0)
-    alike = torch.tensor([[[0.9, 0.1], [0.8, 0.2]], [[0.1, 0.9], [0.2, 0.8]]])
-    assert signatures(alike) == [{"class": 0, "share": 0.5}] * 2
-    assert leak(alike) == pytest.approx(0.0)
-    # one says 0 to everything, the other 0 and 1 in turn: H(3/4, 1/4) - H(1/2) / 2 bits of one
-    half = torch.tensor([[[0.9, 0.1], [0.9, 0.1]], [[0.9, 0.1], [0.1, 0.9]]])
-    assert leak(half) == pytest.approx(2 - 0.75 * math.log2(3) - 0.5)
 
 
 def test_the_gradient_drives_members_apart(reached: Reached, seed: int) -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
-from collections.abc import Iterator
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+from onnx import TensorProto, helper
 
 from assurance.selftest import answers, limits
 from assurance.selftest.__main__ import CHECKS, FRONT, UNSEEN
@@ -17,7 +21,7 @@ from assurance.selftest.gateway import Gateway
 from assurance.selftest.service import Reply, Service, ServiceError, forms
 from handlers import wire
 from handlers.wire import WireError
-from report.rows.selftest import ABSENT, STOPPED, THROUGH, UNTRIED, Finding
+from report.rows.selftest import ABSENT, STOPPED, THROUGH, UNTRIED, WARNED, Finding
 from tests.conftest import RECIPE
 
 CHECKOUT = Path(__file__).resolve().parents[3]
@@ -51,6 +55,57 @@ def test_a_check_that_breaks_off_has_shown_nothing() -> None:
     assert first.verdict == STOPPED
     assert (last.control, last.model, last.sent, last.verdict) == ("gate", "digits-edm", "breaks", THROUGH)
     assert "the check broke off: WireError: no answer that can be read" in last.got
+
+
+def signed(label: int) -> bytes:
+    """An ONNX graph that gives every image this one of three labels: images (n,1,1,1) times 0, plus its row."""
+    row = np.eye(3, dtype=np.float32)[label]
+    graph = helper.make_graph(
+        [
+            helper.make_node("Flatten", ["images"], ["flat"]),
+            helper.make_node("MatMul", ["flat", "nothing"], ["none"]),
+            helper.make_node("Add", ["none", "own"], ["probabilities"]),
+        ],
+        "member",
+        [helper.make_tensor_value_info("images", TensorProto.FLOAT, ["rows", 1, 1, 1])],
+        [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["rows", 3])],
+        [
+            helper.make_tensor("nothing", TensorProto.FLOAT, [1, 3], np.zeros(3, np.float32)),
+            helper.make_tensor("own", TensorProto.FLOAT, [3], row),
+        ],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    return bytes(model.SerializeToString())
+
+
+@pytest.mark.parametrize(
+    ("own", "response", "verdict", "got"),
+    [
+        ((0, 1), {}, WARNED, r"100%, members' own classes 0 \(100%\), 1 \(100%\): .*serve labels alone"),
+        ((0, 1), {"rule": "label"}, WARNED, "it answers labels alone"),
+        ((2, 2), {}, STOPPED, "0%"),
+    ],
+)
+def test_members_that_labels_name_are_warned_of(
+    own: Sequence[int], response: Mapping[str, Any], verdict: str, got: str, tmp_path: Path
+) -> None:
+    images = np.full((8, 1, 1, 1), 0.5, np.float32)
+    with zipfile.ZipFile(tmp_path / "edm.mar", "w") as packed:
+        for member, only in enumerate(own):
+            packed.writestr(f"graphs/edm-{member}.onnx", signed(only))
+
+    class Served:
+        archives: ClassVar = {"edm": tmp_path / "edm.mar"}
+        policies: ClassVar = {
+            "edm": {"backend": "onnxruntime", "members": ["edm-0", "edm-1"], "route": {"hash": "projection"}}
+        }
+
+    subject = Subject("edm", Served(), {"response": response}, *[images] * 3)  # type: ignore[arg-type]
+    (told,) = answers.unnamed_members(subject)
+    assert told.verdict == verdict
+    assert re.match(got, told.got) or got in told.got
+    assert not told.failed
+    assert (f"warning: diverse-members on edm: {told.got}" in table([told])) == (verdict == WARNED)
 
 
 def test_a_bug_of_a_check_is_not_hidden() -> None:
