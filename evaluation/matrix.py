@@ -11,7 +11,7 @@ new answers; after a change of the attacks' own code, delete the run's folder.
 What the thief had before its first query is measured too: `no_query_accuracy` is the accuracy of the clone trained on
 the thief's own labelled images alone, of the recipe that does best on what the thief held out of them; without such
 images it is a guess, one class in K. An attack that varies its own images varies them here too (attacks/unasked.py),
-and any other does so where its table says `own_strength`.
+and any other does so where its table says `own_strength`. Each seed of the clones has a baseline of its own.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from statistics import mean
 
 import torch
 from tqdm import tqdm
@@ -226,7 +225,10 @@ def rows(job: Job, planned: Sequence[Plan], folders: Mapping[str, Path]) -> list
     folders: of the thefts, by their names.
     """
     classes = len(job.test.classes)
-    outcomes = [_outcome(plan, folders[plan.theft.name], classes) for plan in planned]
+    truth = job.folder / "transfer" / "exam-truth.npz"
+    assert job.test.labels is not None, "a recipe's data set is labelled"
+    Exam(job.test.pixels, job.test.labels, job.test.labels).save(truth)
+    outcomes = [_outcome(plan, folders[plan.theft.name], classes, truth) for plan in planned]
     cells = [cell for outcome in outcomes for cell in outcome.cells]
     scores = {cell.key: score for cell, score in clones.finish(cells, job.folder / "cells", say=tqdm.write)}
     found: dict[tuple[object, ...], AttackRow] = {}
@@ -240,15 +242,15 @@ def rows(job: Job, planned: Sequence[Plan], folders: Mapping[str, Path]) -> list
     return list(found.values())
 
 
-def _outcome(plan: Plan, folder: Path, classes: int) -> Outcome:
-    """What lies in the folder of a plan's theft."""
+def _outcome(plan: Plan, folder: Path, classes: int, truth: Path) -> Outcome:
+    """What lies in the folder of a plan's theft. truth: the exam of clones that asked nobody."""
     budgets = dict.fromkeys(plan.evaluation.budgets)
     ends_with_clone = registry.attack(plan.theft.attack).ends_with_clone
     return Outcome(
         plan,
         trained=() if ends_with_clone else tuple(_trained(plan, folder, classes)),
         own={budget: Snapshot.load(folder / f"clone-{budget}.npz") for budget in budgets} if ends_with_clone else {},
-        baseline={budget: tuple(_baseline(plan, folder, classes, budget)) for budget in budgets},
+        baseline={budget: tuple(_baseline(plan, folder, classes, budget, truth)) for budget in budgets},
     )
 
 
@@ -268,17 +270,18 @@ def _trained(plan: Plan, folder: Path, classes: int) -> Iterator[Cell]:
     )
 
 
-def _baseline(plan: Plan, folder: Path, classes: int, budget: int) -> Iterator[Cell]:
-    """The clones to train on what the thief had before its first query; none where it had nothing labelled."""
+def _baseline(plan: Plan, folder: Path, classes: int, budget: int, truth: Path) -> Iterator[Cell]:
+    """The clones to train on what the thief had before its first query; none where it had nothing labelled. The policy
+    has no part in them: the exam `truth` is judged by the right labels alone, and thefts of all policies share them."""
     if not (folder / "own.npz").exists():
         return
     # its images have labels, no probabilities: a thief whose recipes need those falls back on the plain one
     readable = tuple(name for name in plan.theft.cloning.recipes if clone.recipe_reads(name, "hard"))
     # varied and as they are: the better one on what was held out counts, the first where a few images cannot tell
-    for variation in dict.fromkeys([plan.evaluation.variation(plan.theft.how), None]):
+    for variation in plan.evaluation.variations(plan.theft.how):
         yield from clones.plan(
             folder / "own.npz",
-            plan.victim.path,
+            truth,
             dataclasses.replace(plan.theft.cloning, recipes=readable or (PLAIN,), apart=()),
             policy=plan.victim.policy,
             attack=f"{plan.theft.attack}, without a query",
@@ -300,20 +303,20 @@ def _rows(job: Job, outcome: Outcome, scores: Mapping[str, Score]) -> Iterator[A
     }
     for cell in outcome.trained:
         before = no_query[cell.budget]
-        yield clones.row(name, cell, scores[cell.key], plan.victim.exam, no_query_accuracy=before)
+        yield clones.row(name, cell, scores[cell.key], plan.victim.exam, no_query_accuracy=before[cell.seed])
     for budget, snapshot in outcome.own.items():
-        yield _own(name, plan, budget, snapshot, no_query[budget])
+        yield _own(name, plan, budget, snapshot, no_query[budget][plan.theft.seed])
 
 
-def _best(trained: Sequence[tuple[Cell, Score]], guess: float) -> float:
-    """Mean accuracy of the recipe that the thief would choose; `guess` without any clone."""
+def _best(trained: Sequence[tuple[Cell, Score]], guess: float) -> Mapping[int, float]:
+    """Accuracy of the recipe that the thief would choose, by seed; `guess` without any clone."""
     if not trained:
-        return guess
-    held_out, accuracy = defaultdict(list), defaultdict(list)
+        return defaultdict(lambda: guess)
+    held_out, accuracy = defaultdict(list), defaultdict[str, dict[int, float]](dict)
     for cell, score in trained:
         held_out[cell.recipe_name].append(score.held_out)
-        accuracy[cell.recipe_name].append(score.clone_accuracy)
-    return mean(accuracy[clone.best(held_out)])
+        accuracy[cell.recipe_name][cell.seed] = score.clone_accuracy
+    return accuracy[clone.best(held_out)]
 
 
 def _own(recipe: str, plan: Plan, budget: int, snapshot: Snapshot, no_query: float) -> AttackRow:

@@ -25,7 +25,8 @@ class Evaluation:
     clones; an attack that trains its own clone is carried out once a seed, of the others the thief's seed is the run's.
     clone: keys of [clone] that are different here; overrides: of [attacks.NAME]. called: the name of this form in
     reports, which tells it from the plain attack where either is different. own_strength: at which the baseline without
-    a query varies labelled images that the thief owns (zoo.writing.Writing); 0: as the attack itself does, if it does.
+    a query varies labelled images that the thief owns (zoo.writing.Writing), beside what the attack itself does with
+    them; 0: nothing else.
     """
 
     policies: tuple[str, ...]
@@ -61,12 +62,13 @@ class Evaluation:
         if self.called is not None and self.adaptive:
             raise ValueError(f"called: expected no other name of the form, got adaptive {self.adaptive} too")
 
-    def variation(self, how: Any) -> Variation | None:
-        """What makes copies of the labelled images that a thief with the parameters `how` owns; None: nothing does."""
+    def variations(self, how: Any) -> tuple[Variation | None, ...]:
+        """What makes copies of the labelled images that a thief with the parameters `how` owns, each way once: as the
+        attack does, as `own_strength` says, and None, the images as they are."""
+        ways: list[Variation | None] = [getattr(how, "variation", None)]
         if self.own_strength:
-            return Writing(self.own_strength)
-        found: Variation | None = getattr(how, "variation", None)
-        return found
+            ways.append(Writing(self.own_strength))
+        return tuple(dict.fromkeys([*(way for way in ways if way is not None), None]))
 
     def parameters(self, recipe: recipes.Recipe, attack: str) -> Any:
         """[attacks.NAME] with the largest budget, and whatever else is different here."""

@@ -179,7 +179,7 @@ def test_the_baseline_varies_what_the_thief_owns_as_the_thief_does(
     tmp_path: Path, count: int, recipes_tried: list[str]
 ) -> None:
     job, asked, folders = seeded(tmp_path, count)
-    outcome = matrix._outcome(asked, folders[asked.theft.name], 10)
+    outcome = matrix._outcome(asked, folders[asked.theft.name], 10, asked.victim.path)
     assert [cell.recipe_name for cell in outcome.baseline[40]] == recipes_tried
     assert [cell.variation for cell in outcome.trained] == [None]
     assert outcome.baseline[40][0].variation == Writing(0.6)
@@ -193,9 +193,22 @@ def test_the_baseline_varies_what_the_thief_owns_as_the_thief_does(
     assert row.no_query_accuracy == scores[best.key].clone_accuracy
 
 
+def test_each_seed_is_held_against_its_own_baseline(tmp_path: Path) -> None:
+    job, asked, folders = seeded(tmp_path, 30, seeds=(0, 1))
+    rows = matrix.rows(job, [asked], folders)
+    assert {row.seed for row in rows} == {0, 1}
+    tried = matrix._outcome(asked, folders[asked.theft.name], 10, tmp_path / "transfer/exam-truth.npz").baseline[40]
+    found = list(clones.finish(tried, tmp_path / "cells", say=print))  # nothing is trained again
+    chosen = matrix._best(found, 0.1)
+    assert {row.seed: row.no_query_accuracy for row in rows} == chosen
+    # the clone that asked nobody is judged by the right labels, whatever the policy says
+    assert all(cell.exam.name == "exam-truth.npz" for cell in tried)
+
+
 def test_a_table_may_say_how_the_baseline_varies_what_any_thief_owns(tmp_path: Path) -> None:
     _, asked, folders = seeded(tmp_path, 30, own_strength=0.3)
-    baseline = matrix._outcome(asked, folders[asked.theft.name], 10).baseline[40]
-    assert [cell.variation for cell in baseline] == [Writing(0.3), None]
+    baseline = matrix._outcome(asked, folders[asked.theft.name], 10, asked.victim.path).baseline[40]
+    # as the attack does, as the table says, and as they are
+    assert [cell.variation for cell in baseline] == [Writing(0.6), Writing(0.3), None]
     with pytest.raises(ValueError, match=r"own_strength: expected 0 to 1, got 1\.5"):
         Evaluation(policies=("undefended",), budgets=(40,), own_strength=1.5)
