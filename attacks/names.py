@@ -33,6 +33,11 @@ GATE_AWARE = ("near", "augmented-seeds", "mixed", "matched", "filtered", "recons
 COPIES = 5
 
 
+def in_form(attack: str, adaptive: str | None) -> str:
+    """What results call an attack and its form, if it has one: "knockoff (matched)"."""
+    return attack if adaptive is None else f"{attack} ({adaptive})"
+
+
 def without_copies(name: str) -> str:
     """The bare name of a form that may carry a number of copies: "repeats" of "repeats-16"."""
     return re.sub(r"-[1-9][0-9]*$", "", name)

@@ -22,6 +22,7 @@ import torch
 
 from attacks import clone, metrics, unasked
 from attacks.clone import LABELS, Cloning
+from attacks.names import in_form
 from attacks.oracle import Oracle
 from attacks.transfer import TransferSet
 from evaluation import pool
@@ -82,9 +83,9 @@ class Cell:
     variation: Variation | None = None
 
     def __str__(self) -> str:
-        attack = self.attack if self.adaptive is None else f"{self.attack} ({self.adaptive})"
+        thief = in_form(self.attack, self.adaptive)
         return (
-            f"{self.policy} {attack} {self.budget} queries, {self.labels} labels, {self.recipe_name}, seed {self.seed}"
+            f"{self.policy} {thief} {self.budget} queries, {self.labels} labels, {self.recipe_name}, seed {self.seed}"
         )
 
     @property

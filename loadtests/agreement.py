@@ -9,8 +9,9 @@ learns from them, even that leads it to other images in the end, and a randomise
 What has to agree is the clone's accuracy: within two standard deviations of the in-process clones over seeds, and
 within `LEAST` where those are closer together than that or where there is one seed.
 
-Forms that ask for copies are left out, and so are learning thieves under clone settings of their own, which the other
-side of a theft does not know: it reads [clone] of the recipe (loadtests/attack_process.py).
+Forms that ask for copies are left out, which ask otherwise the more clients there are; and so is what the other side of
+a theft does not know, for it reads [attacks] and [clone] of the recipe (loadtests/attack_process.py): attacks whose
+parameters an evaluation changes, and learning thieves under clone settings of their own.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from statistics import stdev
@@ -77,21 +78,23 @@ def check(job: matrix.Job, done: Evaluated, over: attack.Job) -> tuple[Agreement
     there = [attack.served(over, plan) for plan in plain]
     stolen = {plan.theft.name: attack.steal(over, plan) for plan in there}
     impacts = tuple(row for plan in there for row in attack.impact(over, plan))
-    compared = {
-        (plan.victim.policy, plan.theft.attack, plan.theft.labels): compare(
-            TransferSet.load(done.folders[plan.theft.name] / "transfer.npz"),
-            TransferSet.load(stolen[other.theft.name] / "transfer.npz"),
+    matrix.rows(over.work, there, stolen)  # all clones at once, so that every core has some to train
+    agreement: tuple[AgreementRow, ...] = ()
+    for plan, other in zip(plain, there, strict=True):
+        how = compare(
+            *(
+                TransferSet.load(folder / "transfer.npz")
+                for folder in (done.folders[plan.theft.name], stolen[other.theft.name])
+            )
         )
-        for plan, other in zip(plain, there, strict=True)
-    }
-    agreement = tuple(beside(done.rows, matrix.rows(over.work, there, stolen), compared, clients=over.clients))
+        agreement += tuple(beside(done.rows, matrix.rows(over.work, [other], stolen), how, clients=over.clients))
     merge(
         job.folder / "report.json",
         Report(run_info(seed=0, started=started, settings={}), agreement=agreement, felt=impacts),
     )
     for row in agreement:
         print(
-            f"{row.policy} {row.attack} {row.budget} queries, {row.labels} labels, {row.clone_recipe}, "
+            f"{row.policy} {row.thief} {row.budget} queries, {row.labels} labels, {row.clone_recipe}, "
             f"seed {row.seed}: in process {row.in_process:.3f}, over HTTP {row.over_http:.3f}, "
             f"{row.same_images:.1%} of the images the same, {'agrees' if row.agrees else 'DISAGREES'}"
         )
@@ -113,24 +116,20 @@ def compare(first: TransferSet, second: TransferSet) -> Compared:
 
 
 def beside(
-    in_process: Sequence[AttackRow],
-    over_http: Sequence[AttackRow],
-    compared: Mapping[tuple[str, str, str], Compared],
-    *,
-    clients: int,
+    in_process: Sequence[AttackRow], over_http: Sequence[AttackRow], how: Compared, *, clients: int
 ) -> list[AgreementRow]:
-    """Each clone over HTTP with its twin in process. compared: by policy, attack and what the thief read."""
-    known = {_place(row): row for row in in_process if row.adaptive is None}
+    """Each clone of a theft over HTTP with its twin in process. how: what the two thefts have in common."""
+    known = {_place(row): row for row in in_process}
     rows = []
     for row in over_http:
         twin = known[_place(row)]
         kin = [each.clone_accuracy for place, each in known.items() if place[:-1] == _place(row)[:-1]]
-        how = compared.get((row.policy, row.attack, row.labels)) or compared[row.policy, row.attack, "both"]
         rows.append(
             AgreementRow(
                 recipe=row.recipe,
                 policy=row.policy,
                 attack=row.attack,
+                adaptive=row.adaptive,
                 labels=row.labels,
                 budget=row.budget,
                 clone_recipe=row.clone_recipe,
@@ -145,14 +144,15 @@ def beside(
     return rows
 
 
-def _place(row: AttackRow) -> tuple[str, str, str, int, str, int]:
-    return row.policy, row.attack, row.labels, row.budget, row.clone_recipe, row.seed
+def _place(row: AttackRow) -> tuple[str, str, str | None, str, int, str, int]:
+    return row.policy, row.attack, row.adaptive, row.labels, row.budget, row.clone_recipe, row.seed
 
 
 def _travels(plan: Plan, cloning: Cloning) -> bool:
     """Whether a theft can be carried out over HTTP as it was in process."""
     known = all(getattr(plan.theft.cloning, name) == getattr(cloning, name) for name in FITTED)
-    return plan.adaptive is None and (known or not plan.theft.learns)
+    asks_alike = plan.theft.form is None or plan.theft.form in attack.ADAPTIVE
+    return asks_alike and not plan.evaluation.overrides and (known or not plan.theft.learns)
 
 
 def _over_http(job: matrix.Job, instance: str, run_folder: Path, *, clients: int) -> attack.Job:

@@ -31,7 +31,7 @@ import torch
 
 import recipes
 from attacks import registry
-from attacks.names import FORMS, GATE_AWARE, LABELS
+from attacks.names import FORMS, GATE_AWARE, LABELS, in_form
 from attacks.transfer import TransferSet
 from evaluation import matrix, payment, tables
 from evaluation.matrix import Plan, Victim
@@ -200,7 +200,7 @@ def impact(job: Job, plan: Plan) -> tuple[FeltRow, ...]:
         FeltRow(
             recipe=job.work.recipe.name,
             policy=plan.victim.policy,
-            attack=plan.theft.attack if plan.adaptive is None else f"{plan.theft.attack} ({plan.adaptive})",
+            attack=in_form(plan.theft.attack, plan.adaptive),
             labels=plan.theft.labels,
             stretch=stretch,
             users=BENIGN_BESIDE,

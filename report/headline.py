@@ -26,7 +26,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import mean, stdev
 
-from attacks.names import best
+from attacks.names import best, in_form
 from report.rows.clones import AttackRow
 from report.schema import Report
 
@@ -185,8 +185,7 @@ def cells(rows: Iterable[AttackRow]) -> list[Cell]:
     """The thief's choice for each attack, reading and budget among rows of ONE policy, budgets ascending."""
     groups: dict[tuple[str, str, int], list[AttackRow]] = defaultdict(list)
     for row in rows:
-        attack = row.attack if row.adaptive is None else f"{row.attack} ({row.adaptive})"
-        groups[attack, row.labels, row.budget].append(row)
+        groups[in_form(row.attack, row.adaptive), row.labels, row.budget].append(row)
     return [_cell(*key, groups[key]) for key in sorted(groups)]
 
 

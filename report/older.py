@@ -1,11 +1,12 @@
 """Files from before the one schema, lifted into it: soak, fuzz, fusing and self-test had shapes of their own, and rows
-of training did not say what members give away.
+have learnt to say more since.
 
-    soak      the fields of its one row stood beside "run"
-    fuzz      "direct" and "gateway", each with its own run, and no run of the file
-    fusing    "rows" in place of "fusing"
-    selftest  "findings" in place of "selftest"
-    training  neither "leak" nor "signatures"
+    soak       the fields of its one row stood beside "run"
+    fuzz       "direct" and "gateway", each with its own run, and no run of the file
+    fusing     "rows" in place of "fusing"
+    selftest   "findings" in place of "selftest"
+    training   neither "leak" nor "signatures": what members give away
+    agreement  no "adaptive": plain attacks alone went over HTTP
 
 Any other file is left as it is. What is wrong in a lifted file is found where every file is checked.
 """
@@ -15,6 +16,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+# what rows of a section did not say, and what held of them
+UNSAID: Mapping[str, Mapping[str, Any]] = {
+    "training": {"leak": None, "signatures": []},
+    "agreement": {"adaptive": None},
+}
 RENAMED = {"rows": "fusing", "findings": "selftest"}
 DOORS = ("direct", "gateway")
 
@@ -27,10 +33,9 @@ def lifted(content: Mapping[str, Any]) -> dict[str, Any]:
     if content and all(name in DOORS and isinstance(section, Mapping) for name, section in content.items()):
         return _fuzz(content)
     found = {RENAMED.get(name, name): value for name, value in content.items()}
-    if isinstance(found.get("training"), list):
-        found["training"] = [
-            {"leak": None, "signatures": [], **row} if isinstance(row, Mapping) else row for row in found["training"]
-        ]
+    for name, unsaid in UNSAID.items():
+        if isinstance(found.get(name), list):
+            found[name] = [{**unsaid, **row} if isinstance(row, Mapping) else row for row in found[name]]
     return found
 
 

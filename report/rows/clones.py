@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from attacks.names import in_form
 from report.fields import ResultError, fractions
 
 # the readings of the answers that a clone is trained on: probabilities, or the label alone
@@ -52,16 +53,17 @@ class AttackRow:
 class AgreementRow:
     """One clone of a theft in process beside the same of a theft over HTTP, shared by `clients` clients.
 
-    same_images: share of the images asked about that were the same, in the same order. largest_difference: between
-    probabilities told of these, None where labels alone were; label_differences: labels among them that differ.
-    in_process, over_http: clone accuracies. allowed: how far these may lie apart.
+    adaptive: as of AttackRow. same_images: share of the images asked about that were the same, in the same order.
+    largest_difference: between probabilities told of these, None where labels alone were; label_differences: labels
+    among them that differ. in_process, over_http: clone accuracies. allowed: how far these may lie apart.
     """
 
-    SCOPE: ClassVar = ("recipe", "policy", "attack")
+    SCOPE: ClassVar = ("recipe", "policy", "attack", "adaptive")
 
     recipe: str
     policy: str
     attack: str
+    adaptive: str | None
     labels: str
     budget: int
     clone_recipe: str
@@ -76,6 +78,11 @@ class AgreementRow:
 
     def __post_init__(self) -> None:
         fractions(self, "same_images", "in_process", "over_http")
+
+    @property
+    def thief(self) -> str:
+        """The attack, and its form where it has one."""
+        return in_form(self.attack, self.adaptive)
 
     @property
     def agrees(self) -> bool:

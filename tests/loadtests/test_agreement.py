@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 import torch
 
+import recipes
 from attacks.transfer import TransferSet
+from evaluation import matrix, tables
+from evaluation.clones import Exam
+from evaluation.matrix import Job, Plan, Victim
+from evaluation.tables import Evaluation
 from loadtests import agreement
 from loadtests.agreement import Compared, compare
 from report.rows.clones import AgreementRow
 from tests.attacks import victims
 from tests.report.synthetic import attack_row
+from zoo import datasets
 
 SAME = Compared(same_images=1.0, label_differences=0, largest_difference=1e-7)
-PLACE = ("undefended", "knockoff", "both")
 
 
 def test_equal_thefts_have_everything_in_common() -> None:
@@ -44,7 +50,7 @@ def test_a_theft_that_broke_off_has_less_in_common() -> None:
 def both(over_http: float, *others: float) -> AgreementRow:
     """One clone at .90 in process and at `over_http` over HTTP; `others` are its siblings of other seeds."""
     kin = [attack_row(seed=seed, clone_accuracy=accuracy) for seed, accuracy in enumerate((0.9, *others))]
-    (row,) = agreement.beside(kin, [attack_row(clone_accuracy=over_http)], {PLACE: SAME}, clients=10)
+    (row,) = agreement.beside(kin, [attack_row(clone_accuracy=over_http)], SAME, clients=10)
     return row
 
 
@@ -60,10 +66,33 @@ def test_a_wider_spread_allows_two_deviations() -> None:
     assert not both(0.78, 0.82).agrees
 
 
-def test_a_reading_of_its_own_is_compared_with_its_own() -> None:
-    rows = [attack_row(attack="jbda"), attack_row(attack="jbda", labels="hard")]
-    soft, hard = Compared(1.0, 0, 0.0), Compared(0.5, 3, None)
-    told = {("undefended", "jbda", "soft"): soft, ("undefended", "jbda", "hard"): hard}
-    found = agreement.beside(rows, rows, told, clients=1)
-    assert [row.same_images for row in found] == [1.0, 0.5]
-    assert [row.largest_difference for row in found] == [0.0, None]
+def test_a_form_is_compared_with_its_own() -> None:
+    here = [attack_row(clone_accuracy=0.9), attack_row(adaptive="masked", clone_recipe="masked", clone_accuracy=0.7)]
+    there = [dataclasses.replace(row, clone_accuracy=row.clone_accuracy - 0.01) for row in here]
+    found = agreement.beside(here, there, SAME, clients=1)
+    assert [(row.adaptive, row.in_process) for row in found] == [(None, 0.9), ("masked", 0.7)]
+    assert all(row.agrees for row in found)
+
+
+def asked(**changes: object) -> Plan:
+    """What a recipe asks for with these keys in a table [evaluate.NAME]."""
+    evaluation = Evaluation(policies=("undefended",), budgets=(20,), **changes)  # type: ignore[arg-type]
+    exam = Exam(torch.zeros(1, 1, 28, 28), torch.zeros(1).long(), torch.zeros(1).long())
+    victim = Victim("undefended", exam, Path("exam.npz"), "one", "one", soft=True)
+    job = Job(recipes.read("mnist"), datasets.load("digits", "test"), Path(), Path(), None)
+    return next(matrix.plans(job, evaluation, {"undefended": victim}))
+
+
+@pytest.mark.parametrize(
+    ("changes", "travels"),
+    [
+        ({}, True),
+        ({"adaptive": ("matched",)}, True),
+        ({"adaptive": ("averaging",)}, False),  # asks each client's batches for copies
+        ({"called": "log-p", "clone": {"recipes": ["adamw-log-p"]}}, True),
+        ({"called": "fewer", "attacks": ("augmented-seeds",), "overrides": {"seeds": 10}}, False),
+        ({"attacks": ("jbda",), "clone": {"batch_size": 7}}, False),
+    ],
+)
+def test_what_travels(changes: dict[str, object], travels: bool) -> None:
+    assert agreement._travels(asked(**changes), tables.cloning(recipes.read("mnist"))) is travels

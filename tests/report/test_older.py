@@ -96,3 +96,8 @@ def test_a_fault_in_an_older_file_is_named_by_its_place(name: str, edit: Any, me
     path.write_text(json.dumps(content))
     with pytest.raises(ResultError, match=message):
         read(path)
+
+
+def test_rows_of_agreement_were_of_plain_attacks() -> None:
+    lifted = older.lifted({"agreement": [{"attack": "knockoff"}, {"attack": "near", "adaptive": "matched"}]})
+    assert [row["adaptive"] for row in lifted["agreement"]] == [None, "matched"]

@@ -145,6 +145,7 @@ def test_thefts_over_http_and_what_benign_users_felt_have_their_tables() -> None
         recipe="mnist",
         policy="edm",
         attack="knockoff",
+        adaptive=None,
         labels="soft",
         budget=10_000,
         clone_recipe="adamw",

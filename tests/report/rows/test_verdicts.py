@@ -18,7 +18,9 @@ def test_a_bound_holds_up_to_its_limit_and_needs_a_value() -> None:
 def test_an_unknown_verdict_cannot_be_made() -> None:
     with pytest.raises(ResultError, match="verdict: expected one of caught, missed, broken, failing, late, got 'fine'"):
         ControlRow("limits", "the limit", "a.py", ("tests/a.py::test_a",), 1.0, 1.0, "fine", "")
-    with pytest.raises(ResultError, match="verdict: expected one of stopped, let through, does not apply, not tried"):
+    with pytest.raises(
+        ResultError, match="verdict: expected one of stopped, let through, warning, does not apply, not"
+    ):
         Finding("limits", "(server)", "a request", "429", "429", "fine")
 
 
