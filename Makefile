@@ -59,7 +59,7 @@ bench_policies = undefended edm meco meco-small meco-keyed same-observe same-rej
 # calibrations are kept; nothing else is: what is missing must be made, whatever was made of it before
 .PRECIOUS: $(runs)/%.calibration.json
 .SECONDEXPANSION:
-.PHONY: help setup lock audit sbom kubernetes-check key train export calibrate archive serve client rotate status stop health dashboard loadtest attack fuzz selftest faults soak controls report demo reproduce reproduce-edm reproduce-meco reproduce-same reproduce-misleader thieves thieves-over-http unmixing documents bench bench-archives bench-profile bench-fusing bench-defenses bench-gates bench-misleader bench-memory bench-attacks check test test-all clean
+.PHONY: help setup lock audit sbom kubernetes-check key train export calibrate archive serve client rotate status stop health dashboard loadtest attack fuzz selftest faults soak controls report demo reproduce reproduce-edm reproduce-meco reproduce-same reproduce-misleader thieves thieves-over-http unmixing gate-aware informed-over-http documents bench bench-archives bench-profile bench-fusing bench-defenses bench-gates bench-misleader bench-memory bench-attacks check test test-all clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-19s %s\n", $$1, $$2}' Makefile
@@ -115,7 +115,7 @@ $(TORCHWARDEN_KEY_FILE): | $(ready)
 
 # what the recipe says, for the goals that need it
 rules    = build/rules/$(name).mk
-reading  = train export calibrate archive serve reproduce reproduce-% thieves thieves-% bench-archives runs/% build/% model_store/%
+reading  = train export calibrate archive serve reproduce reproduce-% thieves thieves-% unmixing gate-aware bench-archives runs/% build/% model_store/%
 ifneq ($(filter $(reading),$(MAKECMDGOALS)),)
 include $(rules)
 # not while make has yet to write them
@@ -342,15 +342,34 @@ thieves: key ## every attack on every policy of RECIPE: results/thieves-RECIPE.j
 	cp $(RUN)/report.json results/thieves-$(name).json
 	$(MAKE) documents
 
+# AGAIN=second-key, in a checkout with a key of its own, leaves results/unmixing-RECIPE-second-key.json
 unmixing: RUN = reports/$(name)-unmixing
-unmixing: POLICIES = undefended edm-fixed
-unmixing: key ## thieves who have read EDM's paper against its members: results/unmixing-RECIPE.json
+unmixing: POLICIES = $(call offered,undefended edm-fixed edm-fixed-class-confidence edm-fixed-rounded meco misleader misleader-routed)
+unmixing: key ## thieves who have read EDM's paper against whatever tells probabilities: results/unmixing-RECIPE.json
 	$(MAKE) archive POLICIES="$(POLICIES)"
 	$(py) -m evaluation.studies training $(spec) --policies $(POLICIES) --run $(RUN)
 	$(py) -m evaluation.matrix $(spec) --only unmixing unmixing-log-p --run $(RUN)
 	mkdir -p results
-	cp $(RUN)/report.json results/unmixing-$(name).json
-	$(py) -m report.pages.unmixing
+	cp $(RUN)/report.json results/unmixing-$(name)$(AGAIN:%=-%).json
+	$(MAKE) documents
+
+gate-aware: RUN = reports/$(name)-gate-aware
+gate-aware: POLICIES = $(call offered,undefended same-reject edm-same)
+gate-aware: key ## thieves who know SAME's gate: results/gate-aware-RECIPE.json
+	$(MAKE) archive POLICIES="$(POLICIES)"
+	$(py) -m evaluation.matrix $(spec) --only $(filter-out %-over-http,$(filter gate-aware%,$(evaluations))) --run $(RUN)
+	mkdir -p results
+	cp $(RUN)/report.json results/gate-aware-$(name).json
+	$(MAKE) documents
+
+informed-over-http: POLICIES = edm-fixed same-reject
+informed-over-http: ## after make unmixing gate-aware: ten clients do the same to a running server; both must agree
+	$(MAKE) serve POLICIES="$(POLICIES)"
+	for each in unmixing gate-aware; do \
+	  $(py) -m loadtests.agreement $(spec) --instance $(INSTANCE) --clients 10 --only $$each-over-http --run reports/$(name)-$$each \
+	  && cp reports/$(name)-$$each/report.json results/$$each-$(name).json || { $(MAKE) stop; exit 1; }; done
+	$(MAKE) stop
+	$(MAKE) documents
 
 thieves-over-http: RUN = reports/$(name)-thieves
 thieves-over-http: POLICIES = undefended edm
@@ -366,6 +385,7 @@ documents: | $(ready) ## docs/results and docs/performance.md from the committed
 	$(py) -m report.pages.edm
 	$(py) -m report.pages.thieves
 	$(py) -m report.pages.unmixing
+	$(py) -m report.pages.gate_aware
 	$(py) -m report.pages.meco
 	$(py) -m report.pages.same
 	$(py) -m report.pages.misleader

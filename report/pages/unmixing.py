@@ -1,8 +1,9 @@
-"""results/unmixing-mnist.json to docs/results/unmixing.md: what EDM's answers tell whoever has read its paper.
+"""results/unmixing-*.json to docs/results/unmixing.md: what answers tell whoever has read EDM's paper.
 
     python -m report.pages.unmixing
 
-Every number on the page comes from the results file; its sentences hold whatever the numbers are.
+A file that ends in -second-key.json is the same measurement in a checkout with a key of its own. Every number on the
+page comes from the results files; its sentences hold whatever the numbers are.
 """
 
 from __future__ import annotations
@@ -33,14 +34,21 @@ THIEVES = {
 }
 
 
+# the ensemble that the page opens with
+EDM = "edm-fixed"
+SECOND = "-second-key"
+
+
 @dataclass(frozen=True)
 class Thief:
-    """One thief and reading: its clones of the undefended victim, and of the ensemble."""
+    """One thief and reading: its clones of the undefended victim and of a policy; again: of the policy under another
+    key, where that was measured."""
 
     name: str
     labels: str
     undefended: Cell
-    ensemble: Cell
+    cell: Cell
+    again: Cell | None
 
     @property
     def does(self) -> str:
@@ -48,69 +56,131 @@ class Thief:
 
     @property
     def lost(self) -> float:
-        """What the ensemble takes from this thief, a fraction of all test images."""
-        return self.undefended.accuracy - self.ensemble.accuracy
+        """What the policy takes from this thief, a fraction of all test images."""
+        return self.undefended.accuracy - self.cell.accuracy
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """The strongest thief of each reading, by the clones of the ensemble; and of the undefended victim."""
+class Policy:
+    """One policy, and the thieves that it and `undefended` met, those who get most of it first."""
 
-    soft: Thief
-    hard: Thief
-    undefended_soft: Cell
-    undefended_hard: Cell
+    name: str
+    thieves: tuple[Thief, ...]
+
+    def strongest(self, labels: str) -> Thief | None:
+        return next((thief for thief in self.thieves if thief.labels == labels), None)
+
+    @property
+    def plain(self) -> Thief | None:
+        """The thief who fits probabilities as they are told."""
+        return next((each for each in self.thieves if (each.name, each.labels) == ("knockoff", "soft")), None)
+
+
+@dataclass(frozen=True)
+class Study:
+    """One recipe's results. policies: EDM first, then those that give most away."""
+
+    report: Report
+    again: Report | None
+    policies: tuple[Policy, ...]
+
+    @property
+    def recipe(self) -> str:
+        return self.report.attacks[0].recipe
+
+    @property
+    def edm(self) -> Policy:
+        return self.policies[0]
+
+    @property
+    def soft(self) -> Thief:
+        """The strongest thief of EDM's probabilities."""
+        return _there(self.edm.strongest("soft"))
+
+    @property
+    def hard(self) -> Thief:
+        """The strongest thief of EDM's labels."""
+        return _there(self.edm.strongest("hard"))
+
+    def undefended(self, labels: str) -> Cell:
+        """The strongest clone of the undefended victim."""
+        known = [each.undefended for each in self.edm.thieves if each.labels == labels]
+        return max(known, key=lambda cell: cell.accuracy)
+
+    @property
+    def members(self) -> TrainingRow:
+        """How EDM's ensemble was trained, and what its members give away."""
+        predictor = EDM.replace("-", "_")
+        return next(row for row in self.report.training if row.predictor == predictor)
+
+    @property
+    def leaks(self) -> tuple[TrainingRow, ...]:
+        """Every ensemble whose members' leak was measured."""
+        return tuple(row for row in self.report.training if row.leak is not None)
 
 
 def main() -> None:
     """Run the command line; a missing or malformed results file is a message and exit code 1."""
-    parser = argparse.ArgumentParser(
-        prog="python -m report.pages.unmixing", description="unmixing-mnist.json to a page"
-    )
-    parser.add_argument("--results", type=Path, default=Path("results/unmixing-mnist.json"), metavar="FILE")
+    parser = argparse.ArgumentParser(prog="python -m report.pages.unmixing", description="unmixing-*.json to a page")
+    parser.add_argument("--results", type=Path, default=Path("results"), metavar="FOLDER")
     parser.add_argument("--output", type=Path, default=Path("docs/results/unmixing.md"), metavar="FILE")
     options = parser.parse_args()
     try:
-        text = render(read(options.results, measured_by="make unmixing RECIPE=mnist"))
+        text = render(found(options.results))
     except ResultError as error:
         sys.exit(f"report.pages.unmixing: {error}")
     atomic.write_text(options.output, text)
     print(options.output)
 
 
-def render(report: Report) -> str:
-    """The page. Raises ResultError where a policy or a reading is missing."""
-    (policy,) = {row.policy for row in report.attacks} - {UNDEFENDED}
-    found = thieves(report, policy)
-    return page.render(
-        TEMPLATE, run=report.run, policy=policy, thieves=found, verdict=verdict(found), members=members(report)
-    )
+def found(folder: Path) -> list[Study]:
+    """All that was measured. Raises ResultError where nothing was, or where a file lacks what the page is about."""
+    paths = [path for path in folder.glob("unmixing-*.json") if not path.stem.endswith(SECOND)]
+    if not paths:
+        raise ResultError(f"{folder}: no unmixing-*.json; make unmixing RECIPE=mnist measures one")
+    studies = []
+    for path in sorted(paths, key=lambda path: ("-mnist" not in path.name, path.name)):
+        second = path.with_name(f"{path.stem}{SECOND}.json")
+        again = read(second, measured_by="make unmixing AGAIN=second-key") if second.exists() else None
+        studies.append(study(read(path, measured_by="make unmixing"), again))
+    return studies
 
 
-def thieves(report: Report, policy: str) -> list[Thief]:
-    """Each thief that both policies met, those who get most of the ensemble first."""
-
-    def stolen(name: str) -> dict[tuple[str, str], Cell]:
-        return {(cell.attack, cell.labels): cell for cell in cells(row for row in report.attacks if row.policy == name)}
-
-    plain, mixed = stolen(UNDEFENDED), stolen(policy)
-    both = [Thief(*key, plain[key], mixed[key]) for key in mixed if key in plain]
-    return sorted(both, key=lambda thief: -thief.ensemble.accuracy)
+def render(studies: Sequence[Study]) -> str:
+    """The page."""
+    return page.render(TEMPLATE, studies=studies, edm=EDM)
 
 
-def verdict(found: Sequence[Thief]) -> Verdict:
-    """What the page opens with. Raises ResultError where a reading was not measured."""
-    soft, hard = ([each for each in found if each.labels == labels] for labels in ("soft", "hard"))
-    if not soft or not hard:
-        raise ResultError("attacks: expected thieves who read probabilities and thieves who read labels")
-    strongest = [max((each.undefended for each in side), key=lambda cell: cell.accuracy) for side in (soft, hard)]
-    return Verdict(soft[0], hard[0], *strongest)
+def study(report: Report, again: Report | None = None) -> Study:
+    """What thieves got of each policy. Raises ResultError where EDM or one of its readings is missing."""
+    plain, second = _stolen(report, UNDEFENDED), _stolen(again, EDM) if again else {}
+    policies = []
+    for name in dict.fromkeys(row.policy for row in report.attacks if row.policy != UNDEFENDED):
+        mine = _stolen(report, name)
+        met = [
+            Thief(*key, plain[key], mine[key], second.get(key) if name == EDM else None) for key in mine if key in plain
+        ]
+        policies.append(Policy(name, tuple(sorted(met, key=lambda thief: -thief.cell.accuracy))))
+    for labels in ("soft", "hard"):
+        if not any(each.name == EDM and each.strongest(labels) for each in policies):
+            raise ResultError(f"attacks: expected thieves of `{EDM}` who read {labels} labels, got none")
+    if not any(row.predictor == EDM.replace("-", "_") for row in report.training):
+        raise ResultError(f"training: expected a row of {EDM}'s ensemble, got none")
+
+    def most(policy: Policy) -> float:
+        strongest = policy.strongest("soft") or policy.strongest("hard")
+        return strongest.cell.accuracy if strongest else 0.0
+
+    return Study(report, again, tuple(sorted(policies, key=lambda policy: (policy.name != EDM, -most(policy)))))
 
 
-def members(report: Report) -> TrainingRow:
-    """How the ensemble was trained, and what its members give away."""
-    (row,) = [row for row in report.training if row.members > 1]
-    return row
+def _stolen(report: Report, policy: str) -> dict[tuple[str, str], Cell]:
+    return {(cell.attack, cell.labels): cell for cell in cells(row for row in report.attacks if row.policy == policy)}
+
+
+def _there(thief: Thief | None) -> Thief:
+    assert thief is not None, "study() has seen to it"
+    return thief
 
 
 if __name__ == "__main__":
