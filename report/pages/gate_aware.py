@@ -23,6 +23,8 @@ from report.schema import Report, ResultError, read
 TEMPLATE = Path(__file__).with_name("gate_aware.md.j2")
 # the gate that the page opens with, and the thief that no gate can tell from a customer
 GATE, CUSTOMER = "same-reject", "in-distribution"
+# the gate before an ensemble
+BOTH = "edm-same"
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,12 @@ class Study:
     def tellable(self) -> tuple[Thief, ...]:
         """Those behind GATE whose images are not the task's own."""
         return tuple(each for each in self.thieves if each.behind(GATE) and not each.name.startswith(CUSTOMER))
+
+    @property
+    def both(self) -> Thief | None:
+        """The thief with the best clone behind BOTH whose images are not the task's own."""
+        met = [each for each in self.tellable if each.behind(BOTH)]
+        return max(met, key=lambda each: _accuracy(each, BOTH), default=None)
 
     @property
     def figure(self) -> str:
@@ -147,6 +155,11 @@ def study(report: Report) -> Study:
     if not result.tellable:
         raise ResultError(f"attacks: expected thieves of `{UNDEFENDED}` and `{GATE}` other than {CUSTOMER}, got none")
     return result
+
+
+def _accuracy(thief: Thief, policy: str) -> float:
+    met = thief.behind(policy)
+    return met.cell.accuracy if met else 0.0
 
 
 if __name__ == "__main__":

@@ -18,12 +18,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from attacks.names import ATTACKS, COPIES, FORMS, GATE_AWARE, LABELS, without_copies
+from attacks.names import ATTACKS, COPIES, FORMS, GATE_AWARE, LABELS, in_form, without_copies
 from report import atomic
 from report.figures import clones, heat_map
 from report.format import number, percent, spread
 from report.headline import UNDEFENDED, Cell, Line, cells, headline
-from report.pages import page
+from report.pages import gate_aware, page, unmixing
 from report.pages.edm import PAPER
 from report.rows.attack_speeds import AttackSpeedRow
 from report.rows.policies import PolicyRow
@@ -246,7 +246,7 @@ class Study:
 
     def of(self, attack: str, form: str | None = None, *, policy: str, labels: str) -> list[Cell]:
         """The cells of one thief, policy and reading, budgets ascending."""
-        name = thief(attack, form)
+        name = in_form(attack, form)
         return [cell for cell in self.stolen[policy] if (cell.attack, cell.labels) == (name, labels)]
 
     def largest(self, attack: str, form: str | None) -> int:
@@ -338,7 +338,7 @@ class Study:
                     and not self.of(attack, form, policy=policy, labels=labels)
                 )
                 if without:
-                    found.append(Missing(thief(attack, form), labels, without))
+                    found.append(Missing(in_form(attack, form), labels, without))
         return found
 
     @property
@@ -354,7 +354,7 @@ class Study:
         rows, void = [], set()
         for attack, form in self.thieves:
             largest = self.largest(attack, form)
-            row = f"{thief(attack, form)}, {short(largest)}"
+            row = f"{in_form(attack, form)}, {short(largest)}"
             rows.append(row)
             for labels in LABELS:
                 panel = panels.setdefault(f"{labels} labels", {})
@@ -400,13 +400,13 @@ def main() -> None:
     )
     options = parser.parse_args()
     try:
-        studies, fast = load(options.results), speeds(options.results)
+        studies, fast, edm, gate = load(options.results), speeds(options.results), *informed(options.results)
     except ResultError as error:
         sys.exit(f"report.pages.thieves: {error}")
     plots = plot(studies)
     for name, svg in plots.items():
         atomic.write_text(options.output.with_name(name), svg)
-    atomic.write_text(options.output, render(studies, fast))
+    atomic.write_text(options.output, render(studies, fast, edm=edm, gate=gate))
     print(", ".join(str(options.output.with_name(name)) for name in (options.output.name, *plots)))
 
 
@@ -440,23 +440,33 @@ def speeds(folder: Path) -> tuple[AttackSpeedRow, ...]:
     return read(file).attack_speeds if file.exists() else ()
 
 
-def render(studies: Sequence[Study], speeds: Sequence[AttackSpeedRow] = ()) -> str:
-    """The page as Markdown."""
+def informed(folder: Path) -> tuple[unmixing.Study | None, gate_aware.Study | None]:
+    """What thieves got who have read the papers: of EDM, and behind a gate, where measured. Raises ResultError."""
+    edm = unmixing.found(folder) if any(folder.glob("unmixing-*.json")) else [None]
+    gate = gate_aware.found(folder) if any(folder.glob("gate-aware-*.json")) else [None]
+    return edm[0], gate[0]
+
+
+def render(
+    studies: Sequence[Study],
+    speeds: Sequence[AttackSpeedRow] = (),
+    *,
+    edm: unmixing.Study | None = None,
+    gate: gate_aware.Study | None = None,
+) -> str:
+    """The page as Markdown. edm, gate: what it opens with (informed)."""
     return page.render(
         TEMPLATE,
         filters={"tried": tried, "who": who, "share": share},
         studies=studies,
+        edm=edm,
+        gate=gate,
         undefended=UNDEFENDED,
         tolerance=TOLERANCE,
         copies=COPIES,
         speeds=speeds,
         fast=FAST,
     )
-
-
-def thief(attack: str, form: str | None) -> str:
-    """As report.headline.cells calls it."""
-    return attack if form is None else f"{attack} ({form})"
 
 
 def short(budget: int) -> str:

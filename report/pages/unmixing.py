@@ -92,6 +92,9 @@ class Study:
     def edm(self) -> Policy:
         return self.policies[0]
 
+    def policy(self, name: str) -> Policy | None:
+        return next((each for each in self.policies if each.name == name), None)
+
     @property
     def soft(self) -> Thief:
         """The strongest thief of EDM's probabilities."""

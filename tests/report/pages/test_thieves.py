@@ -17,8 +17,10 @@ from report.headline import cells
 from report.pages import thieves
 from report.pages.thieves import Study, Target, Verdict
 from report.rows.clones import AgreementRow, AttackRow
-from report.schema import Report, ResultError
+from report.schema import Report, ResultError, write
 from tests.report import synthetic
+from tests.report.pages.test_gate_aware import report as gate_report
+from tests.report.pages.test_unmixing import report as unmixing_report
 from tests.report.synthetic import attack_row, policy_row
 
 SETTINGS = {
@@ -367,3 +369,24 @@ def test_no_results_say_how_to_make_some(tmp_path: Path) -> None:
         ResultError, match=r"thieves-mnist\.json: no attacks; make some with `make thieves RECIPE=mnist`"
     ):
         thieves.load(tmp_path)
+
+
+def test_the_page_opens_with_ten_lines_of_thieves_who_have_read_the_papers(tmp_path: Path) -> None:
+    studies = [Study("mnist", results())]
+    assert thieves.informed(tmp_path) == (None, None)
+    assert "read these lines first" not in thieves.render(studies)
+    write(tmp_path / "unmixing-mnist.json", unmixing_report())
+    edm, gate = thieves.informed(tmp_path)
+    assert gate is None
+    lines = thieves.render(studies, edm=edm).splitlines()
+    assert lines[2].startswith("**If you serve EDM with probabilities today, read these lines first.**")
+    numbered = [line for line in lines[:16] if line[:1].isdigit()]
+    assert [int(line.split(".")[0]) for line in numbered] == list(range(1, 11))
+    # 89.0 % from the undefended victim's labels, less the 91.0 % from EDM's probabilities
+    assert "**-2.0 points**" in numbered[2]
+    assert "**44.0 %**" in numbered[3]
+    assert "not measured" in numbered[7]
+    write(tmp_path / "gate-aware-mnist.json", gate_report())
+    edm, gate = thieves.informed(tmp_path)
+    assert gate is not None
+    assert gate.both is None
