@@ -1,4 +1,4 @@
-"""The runbook covers every alert, and what it tells an operator to run, open and query exists."""
+"""The runbook (three pages) covers every alert, and what it tells an operator to run, open and query exists."""
 
 from __future__ import annotations
 
@@ -13,17 +13,16 @@ import yaml
 from deploy.watch import Timing
 from handlers import audit, store
 from handlers.errors import RequestError
-from tests.deploy.promql import ROOT, alerts, known, named, promtool
+from tests.deploy.promql import ROOT, RUNBOOK, alerts, known, named, promtool, sections
 
-PAGE = ROOT / "docs" / "operations.md"
-TEXT = PAGE.read_text(encoding="utf-8")
+PAGES = {path.name: path.read_text(encoding="utf-8") for path in RUNBOOK}
+TEXT = "\n".join(PAGES.values())
 PROSE = re.sub(r"```.*?```", "", TEXT, flags=re.DOTALL)
 SHELL = "\n".join(re.findall(r"```sh\n(.*?)```", TEXT, re.DOTALL))
 QUERIES = [line for block in re.findall(r"```promql\n(.*?)```", TEXT, re.DOTALL) for line in block.splitlines()]
 # `...` in prose, and commands
 CODE = re.findall(r"`([^`\n]+)`", PROSE)
 COMMANDS = [line.partition("  #")[0].strip() for line in SHELL.splitlines()]
-SECTIONS = dict(re.findall(r"^### (\w+)\n(.*?)(?=^##)", TEXT, re.DOTALL | re.MULTILINE))
 # what a shell or Debian has, and the tools of the programs that the page names
 TOOLS = {
     "cat",
@@ -45,14 +44,18 @@ TOOLS = {
 
 @pytest.mark.parametrize("name", alerts())
 def test_an_alert_has_a_section_that_says_what_to_do(name: str) -> None:
-    section = SECTIONS.get(name)
-    assert section is not None, f"docs/operations.md: expected a section `### {name}`"
-    parts = re.findall(r"^\*\*(.+?)\.\*\*", section, re.MULTILINE)
+    assert name in sections(), f"docs/alerts.md or docs/incidents.md: expected a section `### {name}`"
+    parts = re.findall(r"^\*\*(.+?)\.\*\*", sections()[name][1], re.MULTILINE)
     assert parts == ["Means", "Look", "Do", "Do not"]
 
 
 def test_there_is_no_section_of_an_alert_that_is_not() -> None:
-    assert set(SECTIONS) == set(alerts())
+    assert set(sections()) == set(alerts())
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_can_be_read_in_one_go(page: str) -> None:
+    assert len(PAGES[page].splitlines()) <= 400
 
 
 def modules() -> list[tuple[str, str | None]]:
@@ -65,7 +68,7 @@ def modules() -> list[tuple[str, str | None]]:
 def test_a_module_runs_and_knows_its_command(module: str, word: str | None) -> None:
     path = ROOT / module.replace(".", "/")
     files = sorted(path.glob("*.py")) if (path / "__main__.py").is_file() else [path.with_suffix(".py")]
-    assert files[0].is_file(), f"docs/operations.md: python -m {module}: no such module"
+    assert files[0].is_file(), f"python -m {module}: no such module"
     if word is not None and any("add_subparsers" in file.read_text() for file in files):
         command = [sys.executable, "-m", module, word, "--help"]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=180, check=False)
@@ -127,18 +130,22 @@ def test_figures_are_those_of_the_code() -> None:
     assert "stay spent for a minute past their end" in " ".join(TEXT.split())
 
 
-def test_links_lead_somewhere() -> None:
-    anchors = {
-        re.sub(r"[^\w -]", "", head).lower().replace(" ", "-") for head in re.findall(r"^#+ (.*)$", TEXT, re.MULTILINE)
-    }
-    links = re.findall(r"\]\(([^)]+)\)", PROSE)
+def anchors(text: str) -> set[str]:
+    """What links to a page's headings end in, as GitHub makes it."""
+    heads = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", head).lower().replace(" ", "-") for head in heads}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_somewhere(page: str) -> None:
+    links = re.findall(r"\]\(([^)]+)\)", PAGES[page])
     assert links
     for link in links:
         path, _, anchor = link.partition("#")
-        if path:
-            assert (PAGE.parent / path).exists(), link
-        else:
-            assert anchor in anchors, link
+        target = ROOT / "docs" / (path or page)
+        assert target.exists(), link
+        if anchor:
+            assert anchor in anchors(target.read_text("utf-8")), link
 
 
 def test_files_that_it_names_are_there() -> None:

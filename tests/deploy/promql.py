@@ -15,6 +15,7 @@ from deploy import health
 
 ROOT = Path(__file__).parents[2]
 PROMETHEUS = ROOT / "deploy" / "prometheus"
+RUNBOOK = tuple(ROOT / "docs" / name for name in ("operations.md", "alerts.md", "incidents.md"))
 INSTALL = "the tests need Debian's prometheus: apt-get install prometheus"
 WORDS = {"by", "on", "without", "ignoring", "group_left", "group_right", "and", "or", "unless", "offset", "bool"}
 SUFFIXES = ("_bucket", "_sum", "_count")
@@ -42,6 +43,16 @@ def rules() -> list[dict[str, Any]]:
 def alerts() -> dict[str, dict[str, Any]]:
     """The alerting rules by their names."""
     return {rule["alert"]: rule for rule in rules() if "alert" in rule}
+
+
+@cache
+def sections() -> dict[str, tuple[str, str]]:
+    """By alert, the runbook's page and section of its name."""
+    return {
+        name: (page.name, text)
+        for page in RUNBOOK
+        for name, text in re.findall(r"^### (\w+)\n(.*?)(?=^##|\Z)", page.read_text("utf-8"), re.DOTALL | re.MULTILINE)
+    }
 
 
 @cache

@@ -13,7 +13,7 @@ from defenses import gate
 from deploy import health, ports, settings
 from handlers.errors import RequestError
 from handlers.metrics import REFUSALS, TAILS
-from tests.deploy.promql import PROMETHEUS, ROOT, alerts, known, named, promtool, rules
+from tests.deploy.promql import PROMETHEUS, ROOT, alerts, known, named, promtool, rules, sections
 
 TESTS = yaml.safe_load((PROMETHEUS / "alerts.test.yml").read_text())["tests"]
 
@@ -64,7 +64,7 @@ def test_an_alert_says_how_bad_what_and_where_to_read(name: str) -> None:
     assert set(words) == {"summary", "description", "runbook_url"}
     assert not words["summary"].endswith(".")
     assert "$value" in words["description"]
-    assert words["runbook_url"] == f"docs/operations.md#{name.lower()}"
+    assert words["runbook_url"] == f"docs/{sections()[name][0]}#{name.lower()}"
 
 
 def test_every_metric_in_the_rules_exists() -> None:
