@@ -348,9 +348,9 @@ def test_an_onnx_file_answers_on_onnx_runtime_without_noise() -> None:
         PolicyTable("a/mine.onnx", perturb={"graph": "meco-perturbation"})
 
 
-def test_the_readme_s_recipe_can_be_read(tmp_path: Path) -> None:
-    readme = (Path(archive.__file__).parents[1] / "README.md").read_text("utf-8")
-    (text,) = re.findall(r"```toml\n(.*?)```", readme, re.DOTALL)
+def test_the_manual_s_recipe_can_be_read(tmp_path: Path) -> None:
+    manual = (Path(archive.__file__).parents[1] / "docs/recipes.md").read_text("utf-8")
+    (text,) = re.findall(r"```toml\n(.*?)```", manual, re.DOTALL)
     (tmp_path / "mine.toml").write_text(text)
     recipe = recipes.read(tmp_path / "mine.toml")
     recipe.section("dataset", datasets.Data)
