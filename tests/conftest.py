@@ -26,6 +26,7 @@ TOGETHER = {
 }
 # What takes longest starts first, so that no process is left alone with it at the end.
 LONG = (
+    "tests/test_tutorial.py",
     "served",
     "tests/e2e/test_faults.py",
     "tests/e2e/test_selftest.py",
