@@ -44,7 +44,7 @@ def main() -> None:
     page = options.output or source.with_suffix(".html")
     picture = source.with_name(PICTURE)
     shown = picture.read_bytes() if picture.exists() else None
-    title = subject(report) or source.stem
+    title = subject(report) or (source.stem if options.run.is_file() else options.run.resolve().name)
     atomic.write_text(page, render(report, title=title, reconstructions=shown))
     print(table(headline(report)))
     print(f"report: {page}")
