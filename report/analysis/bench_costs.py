@@ -16,7 +16,8 @@ from report.rows.bench import RAW, BenchRow
 @dataclass(frozen=True)
 class Cost:
     """One defense over `undefended`, round by round: latency in process by batch, rows/s over HTTP at saturation, and
-    MiB of a worker; raw: rows/s over HTTP over its own in process."""
+    MiB of a worker; raw: rows/s over HTTP over its own in process. alone_ms, single_ms: median latency over HTTP of a
+    client that is alone, as served and without batching."""
 
     architecture: str
     policy: str
@@ -25,6 +26,8 @@ class Cost:
     http: list[float]
     more_mb: float | None
     raw: list[float]
+    alone_ms: float | None
+    single_ms: float | None
 
 
 def served(rows: Iterable[BenchRow]) -> list[BenchRow]:
@@ -37,7 +40,7 @@ def costs(rows: Sequence[BenchRow], architecture: str) -> list[Cost]:
     """Every policy and backend of one network, the slowest over HTTP first."""
     mine = select(rows, study="paths", architecture=architecture)
     batches = sorted({row.batch for row in select(mine, path="pipeline")})
-    found = []
+    costs_of = []
     for policy, backend in dict.fromkeys((row.policy, row.backend) for row in select(mine, path="pipeline")):
         here = select(mine, backend=backend)
         http = {row.policy: row for row in select(served(here), body=RAW)} if select(here, path="http") else {}
@@ -47,8 +50,12 @@ def costs(rows: Sequence[BenchRow], architecture: str) -> list[Cost]:
             more = (http[policy].rss_mb or math.nan) - (http["undefended"].rss_mb or math.nan)
         latency = {n: bench_targets.latencies(here, policy, architecture=architecture, batch=n) for n in batches}
         raw = bench_targets.throughputs(here, architecture, policy) if policy in http else []
-        found.append(Cost(architecture, policy, backend or "-", latency, over, more, raw))
-    return sorted(found, key=lambda cost: (cost.backend, median(cost.http) if cost.http else math.inf))
+        alone = select(here, path="http", policy=policy, clients=1, body=RAW)
+        facts = {"study": "single", "path": "http", "architecture": architecture, "backend": backend}
+        single = select(rows, policy=policy, **facts)
+        waits = [found[0].p50_ms if found else None for found in (alone, single)]
+        costs_of.append(Cost(architecture, policy, backend or "-", latency, over, more, raw, *waits))
+    return sorted(costs_of, key=lambda cost: (cost.backend, median(cost.http) if cost.http else math.inf))
 
 
 def settings(rows: Sequence[BenchRow], architecture: str) -> list[tuple[str, float, bool]]:

@@ -107,7 +107,7 @@ class Study:
         return sorted((line.policy for line in self.lines), key=lambda name: (name != UNDEFENDED, name))
 
     @cached_property
-    def stolen(self) -> dict[str, list[Cell]]:
+    def clones(self) -> dict[str, list[Cell]]:
         """Every cell, by policy."""
         rows = self.report.attacks
         return {policy: cells(row for row in rows if row.policy == policy) for policy in self.policies}
@@ -121,7 +121,7 @@ class Study:
     def of(self, attack: str, form: str | None = None, *, policy: str, labels: str) -> list[Cell]:
         """The cells of one attacker, policy and reading, budgets ascending."""
         name = in_form(attack, form)
-        return [cell for cell in self.stolen.get(policy, ()) if (cell.attack, cell.labels) == (name, labels)]
+        return [cell for cell in self.clones.get(policy, ()) if (cell.attack, cell.labels) == (name, labels)]
 
     def largest(self, policy: str, labels: str, form: str | None = None) -> Cell | None:
         """Knockoff's clone at its largest budget."""

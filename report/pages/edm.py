@@ -124,6 +124,8 @@ METHOD = Method(
     values={
         "regular": REGULAR,
         "edm": EDM,
-        "percents": lambda kept: ", ".join(f"{name} {percent(share)}" for name, share in kept.items()),
+        "percents": lambda kept: ", ".join(
+            f"{name.replace('thief (', 'attacker (')} {percent(share)}" for name, share in kept.items()
+        ),
     },
 )

@@ -17,7 +17,7 @@ from report.schema import Report, ResultError, read
 
 # The goal for Java and two workers of `undefended`.
 SERVER_MB = 900.0
-# A worker for `edm` may hold so much more than one for `undefended`, beside five times a member's weights.
+# A worker for `edm` may hold so much more than one for `undefended`, plus five times a member's weights.
 BEYOND_MB = 50.0
 MEMBERS = 5
 

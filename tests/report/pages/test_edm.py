@@ -135,7 +135,7 @@ def test_clones_stand_beside_the_papers() -> None:
 
 
 def test_the_worst_balance_of_a_hash_is_the_entropy_of_its_least_even_traffic() -> None:
-    assert lines(page(), f"| mnist | edm | 0.00 | {BENIGN} 80.0 %, {THIEF} 80.0 % |")
+    assert lines(page(), f"| mnist | edm | 0.00 | {BENIGN} 80.0 %, attacker (fashionmnist) 80.0 % |")
 
 
 def test_clones_that_were_not_measured_are_said() -> None:

@@ -192,7 +192,7 @@ def test_the_page_opens_with_the_targets_that_are_missed() -> None:
 
 def test_costs_are_over_undefended_round_by_round() -> None:
     page = performance.render(report())
-    assert lines(page, "| resnet18-8x | edm | onnxruntime | 1.50 | 1.50 | 0.71 | 250 | 0.80 |")
+    assert lines(page, "| resnet18-8x | edm | onnxruntime | 1.50 | 1.50 | 0.71 | 250 | 0.80 | 3.25 | - |")
 
 
 def test_settings_that_beat_the_served_one_are_shown() -> None:
