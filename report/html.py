@@ -84,7 +84,7 @@ def render(report: Report, *, title: str, reconstructions: bytes | None = None) 
         curves=clones.curves(by_policy, chance=chance, victim=victim) if report.attacks else None,
         routing={policy: routing.routing(rows) for policy, rows in routed.items() if rows},
         felt=impact.latencies(report.felt) if report.felt else None,
-        rocs=gates.rocs(report.score_curves, white=False) if judged else None,
+        rocs=gates.rocs(report.score_curves) if judged else None,
         histograms=scores(report),
         reconstructions=f"data:image/png;base64,{base64.b64encode(reconstructions).decode()}"
         if reconstructions
@@ -114,7 +114,7 @@ def scores(report: Report) -> dict[str, str]:
     curves = {name: [row for row in report.score_curves if row.detector == name] for name in names}
     thresholds = {name: report.run.settings.get(f"gate.{name}", {}).get("threshold") for name in names}
     return {
-        name: gates.histograms(rows, threshold=thresholds[name], white=False)
+        name: gates.histograms(rows, threshold=thresholds[name])
         for name, rows in curves.items()
         if {row.malicious for row in rows} == {False, True}
     }

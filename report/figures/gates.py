@@ -21,7 +21,7 @@ BINS = 60
 LEAST = 1e-4
 
 
-def rocs(curves: Sequence[ScoreCurveRow], *, white: bool = True) -> str:
+def rocs(curves: Sequence[ScoreCurveRow]) -> str:
     """A panel an attack, a line a detector: attack rows flagged against benign rows flagged, from their percentiles.
 
     A point lies at every percentile of either kind, so a share is right to about a hundredth.
@@ -29,7 +29,7 @@ def rocs(curves: Sequence[ScoreCurveRow], *, white: bool = True) -> str:
     attacks = list(dict.fromkeys(row.traffic for row in curves if row.malicious))
     names = list(dict.fromkeys(row.detector for row in curves))
     benign = {row.detector: row for row in curves if not row.malicious}
-    with plt.rc_context(WHITE if white else STYLE):
+    with plt.rc_context(STYLE):
         figure, panels = _panels(attacks, height=2.9, sharey=True)
         for axis, attack in zip(panels, attacks, strict=True):
             for row in (row for row in curves if row.traffic == attack and row.detector in benign):
@@ -52,7 +52,7 @@ def roc(benign: ScoreCurveRow, attack: ScoreCurveRow) -> tuple[NDArray[np.float6
     return shares[0], shares[1]
 
 
-def histograms(curves: Sequence[ScoreCurveRow], *, threshold: float | None, white: bool = True) -> str:
+def histograms(curves: Sequence[ScoreCurveRow], *, threshold: float | None) -> str:
     """Scores of one detector: a panel an attack, the benign rows behind each; logarithmic away from the middle.
 
     threshold: that of the policy as it is served.
@@ -61,7 +61,7 @@ def histograms(curves: Sequence[ScoreCurveRow], *, threshold: float | None, whit
     attacks = [row for row in curves if row.malicious]
     scale = max(benign.percentiles[75] - benign.percentiles[25], 1e-12)
     edges = _edges(curves, scale, middle=benign.percentiles[50])
-    with plt.rc_context(WHITE if white else STYLE):
+    with plt.rc_context(STYLE):
         figure, panels = _panels([row.traffic for row in attacks], height=2.3, sharey=True)
         for axis, attack in zip(panels, attacks, strict=True):
             for row, colour, name in ((benign, COLOURS[0], "benign"), (attack, COLOURS[2], "attack")):
@@ -79,14 +79,14 @@ def histograms(curves: Sequence[ScoreCurveRow], *, threshold: float | None, whit
         return svg(figure, f"histograms-{benign.detector}")
 
 
-def flagged(rows: Sequence[FalsePositiveRow], *, white: bool = True) -> str:
+def flagged(rows: Sequence[FalsePositiveRow]) -> str:
     """Share of rows flagged (log) by traffic, benign ones first, with its interval; a marker a policy.
 
     The dashed lines are the rates that the policies' thresholds were calibrated for.
     """
     traffics = _traffics((row.traffic, row.malicious) for row in rows)
     policies = list(dict.fromkeys(row.policy for row in rows))
-    with plt.rc_context(WHITE if white else STYLE):
+    with plt.rc_context(WHITE):
         figure, axis = plt.subplots(figsize=(9, 1.2 + 0.32 * len(traffics)))
         for number, policy in enumerate(policies):
             mine = [row for row in rows if row.policy == policy]
