@@ -237,16 +237,16 @@ selftest: ## send a server of POLICIES, behind its gateway, what each control mu
 	  || { $(MAKE) stop; exit 1; }
 	$(MAKE) stop
 
-faults: key ## kill, fill, cut off and restart servers of RECIPE under load: results/faults.json (redis-server, faketime, nginx)
+faults: key ## fault injection: killed workers, full disks, lost Redis, ...: results/faults.json (redis-server, faketime, nginx)
 	$(MAKE) archive POLICIES="undefended same-pow"
 	$(py) -m assurance.faults $(spec) --plain undefended --gated same-pow
-	$(py) -m report.pages.resilience
+	$(py) -m report.pages resilience
 
 soak: POLICIES = undefended edm meco-keyed same-pow
 soak: key ## MINUTES (15) at 80 % of saturation, a fifth of it a thief: results/soak.json (on an idle machine)
 	$(MAKE) archive POLICIES="$(POLICIES)"
 	$(py) -m loadtests.soak $(spec) --policies $(POLICIES) --minutes $(MINUTES)
-	$(py) -m report.pages.resilience
+	$(py) -m report.pages resilience
 
 controls: | $(ready) ## take out each control of the threat model: its test must fail; results/controls.json
 	$(py) -m assurance.controls --output results/controls.json
@@ -316,7 +316,6 @@ reproduce-same: key ## SAME alone
 	$(py) -m report.html $(RUN)
 	mkdir -p results
 	cp $(RUN)/report.json results/same-$(name).json
-	cp $(RUN)/reconstructions.png docs/results/same-$(name)-reconstructions.png
 	$(MAKE) documents
 
 reproduce-misleader: RUN = reports/$(name)-misleader
@@ -381,51 +380,42 @@ thieves-over-http: ## ten clients steal from a running server what `make thieves
 	cp $(RUN)/report.json results/thieves-$(name).json
 	$(MAKE) documents
 
-documents: | $(ready) ## docs/results and docs/performance.md from the committed results/*.json
-	$(py) -m report.pages.edm
-	$(py) -m report.pages.thieves
-	$(py) -m report.pages.unmixing
-	$(py) -m report.pages.gate_aware
-	$(py) -m report.pages.meco
-	$(py) -m report.pages.same
-	$(py) -m report.pages.misleader
-	$(py) -m report.pages.performance
-	$(py) -m report.pages.serving_memory
-	$(py) -m report.pages.resilience
+documents: | $(ready) ## docs/results, docs/performance.md, ... from the committed results/*.json
+	$(py) -m report.pages
 
 bench: key ## what an answer costs: results/bench.json and docs/performance.md (on an idle machine)
 	for recipe in $(benched); do $(MAKE) bench-archives RECIPE=$$recipe || exit 1; done
 	$(py) -m bench $(benched) --policies $(bench_policies)
-	$(py) -m report.pages.performance
+	$(py) -m report.pages performance
 
 bench-archives: key ## the archives of RECIPE that `make bench` measures
 	$(MAKE) archive POLICIES="$(call offered,$(bench_policies))"
 
 bench-profile: | $(ready) ## where a worker's time goes, by py-spy: results/profile.json (after make bench)
 	$(py) -m bench.profile bench-resnet18 --policies undefended misleader
-	$(py) -m report.pages.performance
+	$(py) -m report.pages performance
 
 bench-fusing: | $(ready) ## a policy's graphs as one graph: results/fusing.json (after make bench)
 	$(py) -m bench.fusing $(benched)
-	$(py) -m report.pages.performance
+	$(py) -m report.pages performance
 
 bench-defenses: key ## what input noise and poisoned answers cost beside the victim alone (on an idle machine)
 	$(MAKE) archive RECIPE=bench-resnet18 POLICIES="undefended randp mad grad meco meco-keyed"
 	$(py) -m bench.costs defenses bench-resnet18 --run reports/bench-defenses
 	cp reports/bench-defenses/report.json results/meco-bench-resnet18.json
-	$(py) -m report.pages.meco
+	$(py) -m report.pages meco
 
 bench-gates: key ## what SAME's gate costs beside a ResNet18, by its size (on an idle machine)
 	$(MAKE) archive RECIPE=bench-gates POLICIES="undefended same-observe same-small same-vit-tiny"
 	$(py) -m bench.costs gates bench-gates --policies same-observe same-small same-vit-tiny --run reports/bench-gates
 	cp reports/bench-gates/report.json results/same-bench-gates.json
-	$(py) -m report.pages.same
+	$(py) -m report.pages same
 
 bench-misleader: key ## what an averaged and a routed ensemble cost beside their members (on an idle machine)
 	$(MAKE) archive RECIPE=bench-misleader POLICIES="undefended misleader misleader-routed"
 	$(py) -m bench.costs ensembles bench-misleader --policies misleader misleader-routed --run reports/bench-misleader
 	cp reports/bench-misleader/report.json results/misleader-bench.json
-	$(py) -m report.pages.misleader
+	$(py) -m report.pages misleader
 
 bench-memory: key ## what a server holds in memory with torch, and without: results/serving-memory.json
 	$(MAKE) archive RECIPE=mnist POLICIES=undefended
@@ -434,7 +424,7 @@ bench-memory: key ## what a server holds in memory with torch, and without: resu
 	  --python build/serving$$each/bin/python --require-hashes -r $(images)/requirements$$each.txt || exit 1; done
 	$(py) -m bench.serving_memory mnist-undefended bench-resnet18-undefended bench-resnet18-edm \
 	  --lean build/serving/bin/python --torch build/serving-torch/bin/python
-	$(py) -m report.pages.serving_memory
+	$(py) -m report.pages serving-memory
 
 bench-attacks: key ## how fast thieves query in process: results/bench-attacks.json (on an idle machine)
 	$(MAKE) archive RECIPE=mnist POLICIES=undefended

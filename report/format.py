@@ -23,6 +23,11 @@ def percent(fraction: float | None) -> str:
     return "-" if fraction is None else f"{fraction:.1%}".replace("%", " %")
 
 
+def hundredth(fraction: float | None) -> str:
+    """0.98765 -> "98.77", a percentage without its sign; a dash for None."""
+    return "-" if fraction is None else f"{100 * fraction:.2f}"
+
+
 def points(difference: float | None) -> str:
     """0.123 -> "+12.3" percentage points, with its sign; a dash for None."""
     return "-" if difference is None else f"{100 * difference:+.1f}"

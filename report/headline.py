@@ -27,6 +27,7 @@ from dataclasses import dataclass
 from statistics import mean, stdev
 
 from attacks.names import best, in_form
+from report.format import number
 from report.rows.clones import AttackRow
 from report.schema import Report
 
@@ -179,6 +180,11 @@ class Line:
     @property
     def gap_by_thief(self) -> float | None:
         return self.worst.gap if self.worst else None
+
+
+def who(cell: Cell | None) -> str:
+    """The attacker behind a cell: attack, reading and budget; a dash for None."""
+    return "-" if cell is None else f"{cell.attack}, {cell.labels}, {number(cell.budget, 0)}"
 
 
 def cells(rows: Iterable[AttackRow]) -> list[Cell]:

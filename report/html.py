@@ -1,14 +1,18 @@
-"""report.json to report.html: one self-contained page, and the short table on the terminal.
+"""A results file to one self-contained HTML page, and the short table on the terminal.
 
     python -m report.html reports/digits
+    python -m report.html results/same-mnist.json --output /tmp/same-mnist.html
 
-The page needs no network and no script, and shows every row of report.json, the losing ones too.
+A folder is read as its report.json, and its page is report.html there. The page needs no network and no script. It
+shows every row of the file with every field, the losing ones too.
 """
 
 from __future__ import annotations
 
 import argparse
 import base64
+import dataclasses
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,18 +31,20 @@ PICTURE = "reconstructions.png"
 
 
 def main() -> None:
-    """Run the command line; a missing or malformed report.json is a message and exit code 1."""
-    parser = argparse.ArgumentParser(prog="python -m report.html", description="report.json to report.html")
-    parser.add_argument("run", type=Path, help="folder of the report, such as reports/digits")
-    folder = parser.parse_args().run
+    """Run the command line; a missing or malformed results file is a message and exit code 1."""
+    parser = argparse.ArgumentParser(prog="python -m report.html", description="a results file to an HTML page")
+    parser.add_argument("run", type=Path, help="results file, or folder of a report.json, such as reports/digits")
+    parser.add_argument("--output", type=Path, help="the page (report.html beside the results)")
+    options = parser.parse_args()
+    source = options.run if options.run.is_file() else options.run / "report.json"
     try:
-        report = read(folder / "report.json")
+        report = read(source)
     except ResultError as error:
         sys.exit(f"report.html: {error}")
-    page = folder / "report.html"
-    picture = folder / PICTURE
+    page = options.output or source.with_suffix(".html")
+    picture = source.with_name(PICTURE)
     shown = picture.read_bytes() if picture.exists() else None
-    title = subject(report) or folder.resolve().name
+    title = subject(report) or (source.stem if options.run.is_file() else options.run.resolve().name)
     atomic.write_text(page, render(report, title=title, reconstructions=shown))
     print(table(headline(report)))
     print(f"report: {page}")
@@ -73,16 +79,33 @@ def render(report: Report, *, title: str, reconstructions: bytes | None = None) 
     return environment.get_template(TEMPLATE.name).render(
         title=title,
         report=report,
+        sections=sections(report),
         lines=lines,
         curves=clones.curves(by_policy, chance=chance, victim=victim) if report.attacks else None,
         routing={policy: routing.routing(rows) for policy, rows in routed.items() if rows},
         felt=impact.latencies(report.felt) if report.felt else None,
-        rocs=gates.rocs(report.score_curves, white=False) if judged else None,
+        rocs=gates.rocs(report.score_curves) if judged else None,
         histograms=scores(report),
         reconstructions=f"data:image/png;base64,{base64.b64encode(reconstructions).decode()}"
         if reconstructions
         else None,
     )
+
+
+def sections(report: Report) -> dict[str, tuple[list[str], list[list[str]]]]:
+    """Every row of the file with every field, by section: names of the fields, and a line a row."""
+    found = {}
+    for section in dataclasses.fields(report):
+        rows = getattr(report, section.name)
+        if section.name != "run" and rows:
+            names = [field.name for field in dataclasses.fields(rows[0])]
+            lines = [[_text(value) for value in dataclasses.asdict(row).values()] for row in rows]
+            found[section.name] = (names, lines)
+    return found
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def scores(report: Report) -> dict[str, str]:
@@ -91,7 +114,7 @@ def scores(report: Report) -> dict[str, str]:
     curves = {name: [row for row in report.score_curves if row.detector == name] for name in names}
     thresholds = {name: report.run.settings.get(f"gate.{name}", {}).get("threshold") for name in names}
     return {
-        name: gates.histograms(rows, threshold=thresholds[name], white=False)
+        name: gates.histograms(rows, threshold=thresholds[name])
         for name, rows in curves.items()
         if {row.malicious for row in rows} == {False, True}
     }

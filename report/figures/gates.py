@@ -1,4 +1,4 @@
-"""Figures of what a gate sees, whom it hits and what it costs, as inline SVG; and pictures of what it reconstructs."""
+"""Figures of what a gate sees and whom it hits, as inline SVG; and pictures of what it reconstructs."""
 
 from __future__ import annotations
 
@@ -9,21 +9,19 @@ from typing import Any
 import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.lines import Line2D
-from matplotlib.ticker import LogLocator, NullFormatter
 from numpy.typing import NDArray
 
 from report.figures.style import COLOURS, MARKERS, MORE_COLOURS, STYLE, svg
-from report.rows.gates import FalsePositiveRow, GateCostRow, ScoreCurveRow, WorkRow
+from report.rows.gates import FalsePositiveRow, ScoreCurveRow
 
 WHITE: dict[Any, Any] = {**STYLE, "figure.facecolor": "white"}
 COLUMNS = 3
 BINS = 60
-# where a share and a price of 0 lie on a logarithmic axis
+# where a share of 0 lies on a logarithmic axis
 LEAST = 1e-4
-NOTHING = 0.1
 
 
-def rocs(curves: Sequence[ScoreCurveRow], *, white: bool = True) -> str:
+def rocs(curves: Sequence[ScoreCurveRow]) -> str:
     """A panel an attack, a line a detector: attack rows flagged against benign rows flagged, from their percentiles.
 
     A point lies at every percentile of either kind, so a share is right to about a hundredth.
@@ -31,7 +29,7 @@ def rocs(curves: Sequence[ScoreCurveRow], *, white: bool = True) -> str:
     attacks = list(dict.fromkeys(row.traffic for row in curves if row.malicious))
     names = list(dict.fromkeys(row.detector for row in curves))
     benign = {row.detector: row for row in curves if not row.malicious}
-    with plt.rc_context(WHITE if white else STYLE):
+    with plt.rc_context(STYLE):
         figure, panels = _panels(attacks, height=2.9, sharey=True)
         for axis, attack in zip(panels, attacks, strict=True):
             for row in (row for row in curves if row.traffic == attack and row.detector in benign):
@@ -54,7 +52,7 @@ def roc(benign: ScoreCurveRow, attack: ScoreCurveRow) -> tuple[NDArray[np.float6
     return shares[0], shares[1]
 
 
-def histograms(curves: Sequence[ScoreCurveRow], *, threshold: float | None, white: bool = True) -> str:
+def histograms(curves: Sequence[ScoreCurveRow], *, threshold: float | None) -> str:
     """Scores of one detector: a panel an attack, the benign rows behind each; logarithmic away from the middle.
 
     threshold: that of the policy as it is served.
@@ -63,7 +61,7 @@ def histograms(curves: Sequence[ScoreCurveRow], *, threshold: float | None, whit
     attacks = [row for row in curves if row.malicious]
     scale = max(benign.percentiles[75] - benign.percentiles[25], 1e-12)
     edges = _edges(curves, scale, middle=benign.percentiles[50])
-    with plt.rc_context(WHITE if white else STYLE):
+    with plt.rc_context(STYLE):
         figure, panels = _panels([row.traffic for row in attacks], height=2.3, sharey=True)
         for axis, attack in zip(panels, attacks, strict=True):
             for row, colour, name in ((benign, COLOURS[0], "benign"), (attack, COLOURS[2], "attack")):
@@ -81,47 +79,14 @@ def histograms(curves: Sequence[ScoreCurveRow], *, threshold: float | None, whit
         return svg(figure, f"histograms-{benign.detector}")
 
 
-def frontier(costs: Sequence[GateCostRow], auroc: Mapping[str, Mapping[str, float]], *, white: bool = True) -> str:
-    """AUROC against what the gate's graph costs a row (log): a panel a batch size, a line an attack, a point a policy.
-
-    auroc: by attack, then policy. Costs of policies that were not judged are left out.
-    """
-    batches = sorted({row.batch for row in costs})
-    judged = {policy for values in auroc.values() for policy in values}
-    with plt.rc_context(WHITE if white else STYLE):
-        figure, axes = plt.subplots(1, len(batches), figsize=(4.8 * len(batches), 3.6), sharey=True, squeeze=False)
-        for axis, batch in zip(axes[0], batches, strict=True):
-            mine = sorted(
-                (row for row in costs if row.batch == batch and row.policy in judged), key=lambda r: r.gate_us
-            )
-            for number, (attack, values) in enumerate(auroc.items()):
-                known = [(row.gate_us, values[row.policy]) for row in mine if row.policy in values]
-                if known:
-                    axis.plot(*zip(*known, strict=True), label=attack, marker="o", markersize=4, **_line(number))
-            for row in mine:
-                axis.axvline(row.gate_us, color="#cccccc", linewidth=0.8, zorder=0)
-                place = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points"}
-                axis.annotate(
-                    row.policy, (row.gate_us, 0.02), (2, 0), rotation=90, fontsize=7, color="#555555", **place
-                )
-            axis.set_title(f"batches of {batch}", fontsize=10)
-            axis.set(xscale="log", xlabel="microseconds a row, the gate's graph alone", ylabel="AUROC")
-            axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-            axis.xaxis.set_major_formatter("{x:g}")
-            axis.xaxis.set_minor_formatter(NullFormatter())
-        figure.tight_layout()
-        _legend(figure, axes[0][0].get_legend_handles_labels()[0])
-        return svg(figure, "frontier")
-
-
-def flagged(rows: Sequence[FalsePositiveRow], *, white: bool = True) -> str:
+def flagged(rows: Sequence[FalsePositiveRow]) -> str:
     """Share of rows flagged (log) by traffic, benign ones first, with its interval; a marker a policy.
 
     The dashed lines are the rates that the policies' thresholds were calibrated for.
     """
     traffics = _traffics((row.traffic, row.malicious) for row in rows)
     policies = list(dict.fromkeys(row.policy for row in rows))
-    with plt.rc_context(WHITE if white else STYLE):
+    with plt.rc_context(WHITE):
         figure, axis = plt.subplots(figsize=(9, 1.2 + 0.32 * len(traffics)))
         for number, policy in enumerate(policies):
             mine = [row for row in rows if row.policy == policy]
@@ -137,32 +102,6 @@ def flagged(rows: Sequence[FalsePositiveRow], *, white: bool = True) -> str:
         figure.tight_layout()
         _legend(figure, axis.get_legend_handles_labels()[0])
         return svg(figure, "flagged")
-
-
-def work(rows: Sequence[WorkRow], *, white: bool = True) -> str:
-    """Mean expected hashes a row (log) by traffic, benign ones first, and the 99th percentile as a hollow marker.
-
-    Nothing is drawn at 0.1."""
-    traffics = _traffics((row.traffic, row.malicious) for row in rows)
-    policies = list(dict.fromkeys(row.policy for row in rows))
-    with plt.rc_context(WHITE if white else STYLE):
-        figure, axis = plt.subplots(figsize=(9, 1.2 + 0.32 * len(traffics)))
-        for number, policy in enumerate(policies):
-            mine = [row for row in rows if row.policy == policy]
-            places = [traffics.index(row.traffic) + _beside(number, len(policies)) for row in mine]
-            manner = _dots(number)
-            axis.plot([max(NOTHING, row.mean) for row in mine], places, label=f"{policy}, mean", **manner)
-            axis.plot(
-                [max(NOTHING, row.p99) for row in mine],
-                places,
-                label=f"{policy}, 99th percentile",
-                **{**manner, "markerfacecolor": "none"},
-            )
-        _by_traffic(axis, traffics, {row.traffic for row in rows if row.malicious})
-        axis.set(xscale="log", xlabel="expected hashes a row (nothing: 0.1)")
-        figure.tight_layout()
-        _legend(figure, axis.get_legend_handles_labels()[0])
-        return svg(figure, "work")
 
 
 def pictures(kinds: Mapping[str, tuple[NDArray[np.float32], NDArray[np.float32]]]) -> bytes:

@@ -1,13 +1,13 @@
-"""Where an ensemble's rows go and how far its members agree, as figures."""
+"""Where an ensemble's rows go, as a figure."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from matplotlib import pyplot as plt
 
 from report.figures.style import COLOURS, STYLE, svg
-from report.rows.routing import CoherenceRow, RoutingRow
+from report.rows.routing import RoutingRow
 
 
 def routing(rows: Sequence[RoutingRow]) -> str:
@@ -31,40 +31,3 @@ def routing(rows: Sequence[RoutingRow]) -> str:
         axis.grid(visible=False, axis="x")
         figure.legend(loc="upper center", bbox_to_anchor=(0.5, 0.02), ncols=len(kinds))
         return svg(figure, "routing")
-
-
-def copies(panels: Mapping[str, Mapping[str, Sequence[int]]]) -> str:
-    """EDM's Figure 6: of an image's transformed copies, the share at its most frequent member, its second, ..."""
-    columns = 2
-    with plt.rc_context(STYLE):
-        lines = -(-len(panels) // columns)
-        figure, axes = plt.subplots(lines, columns, figsize=(9, 2.8 * lines), sharey=True, squeeze=False)
-        for axis, (name, hashes) in zip(axes.flat, panels.items(), strict=False):
-            width = 0.8 / len(hashes)
-            for number, (policy, counts) in enumerate(hashes.items()):
-                places = [rank + 1 + (number - (len(hashes) - 1) / 2) * width for rank in range(len(counts))]
-                shares = [count / sum(counts) for count in counts]
-                axis.bar(places, shares, width, color=COLOURS[number], label=policy)
-            axis.set(title=name, ylim=(0, 1))
-            axis.set_xticks(range(1, 1 + max(map(len, hashes.values()))))
-        for axis in axes[-1]:
-            axis.set_xlabel("member, by its share of an image's copies")
-        for axis in axes[:, 0]:
-            axis.set_ylabel("share of copies")
-        axes[0][0].legend()
-        figure.tight_layout()
-        return svg(figure, "copies")
-
-
-def coherence(panels: Mapping[str, Sequence[CoherenceRow]]) -> str:
-    """Cumulative distribution of coherence on a thief's images: a panel an experiment, a line a policy."""
-    with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(1, len(panels), figsize=(4.5 * len(panels), 3.2), sharey=True, squeeze=False)
-        for axis, (name, rows) in zip(axes[0], panels.items(), strict=True):
-            for number, row in enumerate(rows):
-                axis.plot(row.percentiles, [share / 100 for share in range(101)], COLOURS[number], label=row.policy)
-            axis.set(title=name, xlabel="coherence", xlim=(0, 1), ylim=(0, 1))
-        axes[0][0].set_ylabel("share of images")
-        axes[0][0].legend(loc="upper left")
-        figure.tight_layout()
-        return svg(figure, "coherence")

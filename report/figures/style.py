@@ -41,11 +41,6 @@ def svg(figure: Any, name: str) -> str:
     return text[text.index("<svg") :]
 
 
-def reference(style: str) -> dict[str, Any]:
-    """How a line of reference is drawn."""
-    return {"color": "#777777", "linestyle": style, "linewidth": 1}
-
-
 def manner(number: int, count: int) -> dict[str, Any]:
     """How line `number` of `count` is drawn: later ones thinner, so that lines which coincide lie in one another."""
     share = number / max(1, count - 1)
@@ -55,18 +50,4 @@ def manner(number: int, count: int) -> dict[str, Any]:
         "markersize": 9 - 5.5 * share,
         "linewidth": 4 - 3.2 * share,
         "linestyle": "-" if number < len(COLOURS) else "--",
-    }
-
-
-def pair(number: int, *, second: bool) -> dict[str, Any]:
-    """How the two lines of policy `number` are drawn: one colour and marker; the second on top, dashed and hollow."""
-    colour = MORE_COLOURS[number % len(MORE_COLOURS)]
-    return {
-        "color": colour,
-        "marker": MARKERS[number % len(MARKERS)],
-        "markersize": 6,
-        "linewidth": 1.2 if second else 2.4,
-        "linestyle": "--" if second else "-",
-        "markerfacecolor": "white" if second else colour,
-        "zorder": 3 if second else 2,
     }

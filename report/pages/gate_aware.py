@@ -1,26 +1,23 @@
 """results/gate-aware-*.json to docs/results/gate-aware.md: what thieves get past SAME's gate who know that it is there.
 
-    python -m report.pages.gate_aware
+    python -m report.pages gate-aware
 
 Every number on the page comes from the results files; its sentences hold whatever the numbers are.
 """
 
 from __future__ import annotations
 
-import argparse
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from report import atomic
 from report.figures.bought import bought
 from report.gain import Gain, gain
 from report.headline import UNDEFENDED, Cell, cells
 from report.pages import page
 from report.schema import Report, ResultError, read
 
-TEMPLATE = Path(__file__).with_name("gate_aware.md.j2")
+PREFIX = "gate-aware-"
 # the gate that the page opens with, and the thief that no gate can tell from a customer
 GATE, CUSTOMER = "same-reject", "in-distribution"
 # the gate before an ensemble
@@ -103,36 +100,22 @@ class Study:
         return f"gate-aware-{self.recipe}.svg"
 
 
-def main() -> None:
-    """Run the command line; a missing or malformed results file is a message and exit code 1."""
-    parser = argparse.ArgumentParser(
-        prog="python -m report.pages.gate_aware", description="gate-aware-*.json to a page"
-    )
-    parser.add_argument("--results", type=Path, default=Path("results"), metavar="FOLDER")
-    parser.add_argument("--output", type=Path, default=Path("docs/results/gate-aware.md"), metavar="FILE")
-    options = parser.parse_args()
-    try:
-        studies = found(options.results)
-        text = render(studies)
-    except ResultError as error:
-        sys.exit(f"report.pages.gate_aware: {error}")
-    for each in studies:
-        atomic.write_text(options.output.parent / each.picture, each.figure)
-    atomic.write_text(options.output, text)
-    print(options.output)
+def pages(results: Path) -> dict[str, str]:
+    """The page and its figures, by file name below docs/. Raises ResultError."""
+    studies = found(results)
+    figures = {f"results/{each.picture}": each.figure for each in studies}
+    return {**figures, "results/gate-aware.md": render(studies)}
 
 
 def found(folder: Path) -> list[Study]:
     """All that was measured. Raises ResultError where nothing was, or where a file lacks what the page is about."""
-    paths = sorted(folder.glob("gate-aware-*.json"), key=lambda path: ("-mnist" not in path.name, path.name))
-    if not paths:
-        raise ResultError(f"{folder}: no gate-aware-*.json; make gate-aware RECIPE=mnist measures one")
+    paths = page.files(folder, PREFIX, made_by="make gate-aware")
     return [study(read(path, measured_by="make gate-aware")) for path in paths]
 
 
 def render(studies: Sequence[Study]) -> str:
     """The page."""
-    return page.render(TEMPLATE, studies=studies, gate=GATE)
+    return page.render("gate_aware.md.j2", studies=studies, gate=GATE)
 
 
 def study(report: Report) -> Study:
@@ -160,7 +143,3 @@ def study(report: Report) -> Study:
 def _accuracy(thief: Thief, policy: str) -> float:
     met = thief.behind(policy)
     return met.cell.accuracy if met else 0.0
-
-
-if __name__ == "__main__":
-    main()

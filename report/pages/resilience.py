@@ -1,43 +1,28 @@
-"""results/faults.json and results/soak.json to docs/resilience.md and docs/resilience.svg: what a fault costs.
+"""results/faults.json and results/soak.json to docs/resilience.md and its figure: what a fault costs.
 
-    python -m report.pages.resilience
+    python -m report.pages resilience
 
 Every number on the page comes from the two files; its sentences hold whatever the numbers are.
 """
 
 from __future__ import annotations
 
-import argparse
-import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from report import atomic
+from report.analysis.finding import Finding, answer
 from report.figures.soak import over_time
 from report.format import number
 from report.pages import page
-from report.pages.fault_captions import CAPTIONS
 from report.rows.bounds import Bound
 from report.rows.faults import CUT, LOST, PAUSE_S, UNSENT, FaultRow
-from report.rows.soak import BEHIND
+from report.rows.soak import BEHIND, SoakRow
 from report.schema import Report, ResultError, read
 
-TEMPLATE = Path(__file__).with_name("resilience.md.j2")
 SILENT = {LOST: "never answered", CUT: "connection cut", UNSENT: "no server"}
-
-
-@dataclass(frozen=True)
-class Promise:
-    """One bound over all runs of a case. worst: None where a run had no value."""
-
-    what: str
-    limit: float
-    worst: float | None
-    kept: int
-    runs: int
 
 
 @dataclass(frozen=True)
@@ -49,15 +34,20 @@ class Case:
     rows: tuple[FaultRow, ...]
 
     @property
-    def promises(self) -> list[Promise]:
-        """Its bounds, in the order in which they were checked."""
-        columns = zip(*(row.bounds for row in self.rows), strict=True)
-        return [_promise(bounds) for bounds in columns]
+    def bounds(self) -> list[Bound]:
+        """Each promise over all runs, the worst measured; None where a run had no value. The broken ones first, then
+        those closest to their limits."""
+        found = []
+        for runs in zip(*(row.bounds for row in self.rows), strict=True):
+            measured = [bound.measured for bound in runs]
+            worst = None if None in measured else max(value for value in measured if value is not None)
+            found.append(Bound(runs[0].what, worst, runs[0].limit))
+        return sorted(found, key=lambda bound: (bound.met, -_used(bound)))
 
     @property
-    def kept(self) -> bool:
-        """Whether every promise was kept in every run."""
-        return not any(row.broken for row in self.rows)
+    def kept(self) -> int:
+        """Promises that were kept in every run."""
+        return sum(bound.met for bound in self.bounds)
 
     @property
     def others(self) -> str:
@@ -68,77 +58,80 @@ class Case:
                 total.update(row.struck.others)
         return ", ".join(f"{count} {SILENT.get(what, what)}" for what, count in sorted(total.items())) or "none"
 
-    def felt(self, name: str) -> list[float]:
+    def impact(self, name: str) -> list[float]:
         """A figure of the struck clients in each run that has it."""
         values = [getattr(row.struck, name) for row in self.rows if row.struck is not None]
         return [value for value in values if value is not None]
 
-    @property
-    def facts(self) -> list[tuple[str, str]]:
-        """What else was seen: each fact's values over the runs."""
-        return [(name, _values([row.facts.get(name) for row in self.rows])) for name in self.rows[0].facts]
 
-
-def main() -> None:
-    """Run the command line; a missing or malformed results file is a message and exit code 1."""
-    parser = argparse.ArgumentParser(
-        prog="python -m report.pages.resilience", description="faults.json and soak.json to a page"
-    )
-    parser.add_argument("--faults", type=Path, default=Path("results/faults.json"), help="(results/faults.json)")
-    parser.add_argument("--soak", type=Path, default=Path("results/soak.json"), help="(results/soak.json)")
-    parser.add_argument("--output", type=Path, default=Path("docs/resilience.md"), help="(docs/resilience.md)")
-    options = parser.parse_args()
-    try:
-        faults = _read(options.faults, "faults")
-        endurance = _read(options.soak, "soak")
-    except ResultError as error:
-        sys.exit(f"report.pages.resilience: {error}")
-    figure = options.output.with_suffix(".svg")
+def pages(results: Path) -> dict[str, str]:
+    """The page and its figure, by file name below docs/. Raises ResultError."""
+    faults, endurance = _read(results, "faults"), _read(results, "soak")
     (soak,) = endurance.soak
-    atomic.write_text(figure, over_time(soak.windows, soak.samples))
-    atomic.write_text(options.output, render(faults, endurance, figure=figure.name))
-    print(f"{options.output}, {figure}")
+    return {"resilience.md": render(faults, endurance), "resilience.svg": over_time(soak.windows, soak.samples)}
 
 
-def _read(path: Path, section: str) -> Report:
+def _read(results: Path, section: str) -> Report:
     """A report with rows in this section. Raises ResultError."""
-    report = read(path, measured_by=f"make {section}")
+    report = read(results / f"{section}.json", measured_by=f"make {section}")
     if not getattr(report, section):
-        raise ResultError(f"{path}: expected {section}, got none; run `make {section}`")
+        raise ResultError(f"{results / section}.json: expected {section}, got none; run `make {section}`")
     return report
 
 
 def cases(rows: Sequence[FaultRow]) -> list[Case]:
-    """The rows by fault and case, in the order in which they were measured."""
+    """The rows by fault and case, those with broken promises first, then as they were measured."""
     found: dict[tuple[str, str], list[FaultRow]] = {}
     for row in rows:
         found.setdefault((row.fault, row.case), []).append(row)
-    return [Case(*key, rows=tuple(mine)) for key, mine in found.items()]
+    made = [Case(*key, rows=tuple(mine)) for key, mine in found.items()]
+    return sorted(made, key=lambda case: case.kept == len(case.bounds))
 
 
-def render(faults: Report, endurance: Report, *, figure: str) -> str:
-    """The page as Markdown, from a report of faults and one of a soak. figure: the plot's file name."""
+def findings(found: Sequence[Case], soak: SoakRow) -> Iterator[Finding]:
+    """The promises, who waits longest, and the soak's verdict."""
+    broken = [f"{title(case.fault)} ({case.case}): {b.what}" for case in found for b in case.bounds if not b.met]
+    promised = sum(len(case.bounds) for case in found)
+    named = f"; broken: {'; '.join(broken[:4])}" if broken else ""
+    text = f"{promised - len(broken)} of {promised} promises under fault injection were kept in every run{named}."
+    yield Finding(not broken, text)
+    lost = [case for case in found if any(row.struck and row.struck.count(LOST) for row in case.rows)]
+    named = "; ".join(f"{title(case.fault)}, {case.case} ({case.others})" for case in lost)
+    text = f"every request is answered{f', but for {named}: clients need a time-out and one retry' if named else ''}."
+    yield Finding(not lost, text)
+    gaps = [(max(case.impact("gap_s")), case) for case in found if case.impact("gap_s")]
+    if gaps:
+        gap, case = max(gaps, key=lambda each: each[0])
+        middle = median(each for each, _ in gaps)
+        worst = f"{gap:.2f} s ({title(case.fault)}, {case.case})"
+        text = f"longest time without a right answer: {worst}; median over faults {middle:.2f} s."
+        yield Finding(True, text)
+    missed = [bound for bound in soak.verdict if not bound.met]
+    broken_by = f", broken: {missed[0].what}" if missed else ""
+    text = (
+        f"{soak.effort['minutes']:g} minutes at {soak.rate:.1f} requests a second: "
+        f"{len(soak.verdict) - len(missed)} of {len(soak.verdict)} promises kept{broken_by}."
+    )
+    yield Finding(not missed and soak.unfinished is None, text)
+    for each in soak.growth[:1]:
+        text = f"memory of {each.name} grew by {100 * each.share:.1f} % from the second fifth of the soak to the last."
+        yield Finding(True, text)
+
+
+def render(faults: Report, endurance: Report) -> str:
+    """The page as Markdown, from a report of faults and one of a soak."""
     found = cases(faults.faults)
     (soak,) = endurance.soak
     return page.render(
-        TEMPLATE,
-        filters={"over_runs": over_runs, "limit": _plain, "title": title},
+        "resilience.md.j2",
+        filters={"over_runs": over_runs, "limit": plain, "title": title},
+        findings=answer(findings(found, soak)),
         run=faults.run,
         runs=max(len(case.rows) for case in found),
         cases=found,
-        faults={name: [case for case in found if case.fault == name] for name in dict.fromkeys(c.fault for c in found)},
-        about=CAPTIONS.__getitem__,
-        broken=sum(promise.kept != promise.runs for case in found for promise in case.promises),
-        promised=sum(len(case.promises) for case in found),
         soak=soak,
         soak_run=endurance.run,
-        figure=figure,
         behind=BEHIND,
-        state=lambda sample: sample.state_mb,
-        logs=lambda sample: sample.logs_mb,
-        audit=lambda sample: sample.audit_mb,
-        open_files=lambda sample: sum(process.files for process in sample.processes),
-        threads=lambda sample: sum(process.threads for process in sample.processes),
         pause_ms=round(1000 * PAUSE_S),
     )
 
@@ -152,27 +145,15 @@ def over_runs(values: Sequence[float], digits: int = 2) -> str:
 
 
 def title(fault: str) -> str:
-    """A fault's name as a heading."""
+    """A fault's name as words."""
     return fault.replace("_", " ").capitalize()
 
 
-def _promise(bounds: Sequence[Bound]) -> Promise:
-    measured = [bound.measured for bound in bounds]
-    worst = None if None in measured else max(value for value in measured if value is not None)
-    return Promise(bounds[0].what, bounds[0].limit, worst, sum(bound.met for bound in bounds), len(bounds))
-
-
-def _values(values: Sequence[float | str | None]) -> str:
-    numbers = [value for value in values if isinstance(value, int | float)]
-    if len(numbers) == len(values):
-        return over_runs(numbers, 0 if all(value == int(value) for value in numbers) else 2)
-    return "; ".join(dict.fromkeys("-" if value is None else str(value) for value in values))
-
-
-def _plain(value: float | None) -> str:
+def plain(value: float | None) -> str:
     """A number as short as it is; a dash for None."""
     return "-" if value is None else f"{value:.4g}"
 
 
-if __name__ == "__main__":
-    main()
+def _used(bound: Bound) -> float:
+    """Of its limit."""
+    return bound.measured / bound.limit if bound.measured is not None and bound.limit else 0.0

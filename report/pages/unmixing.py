@@ -1,6 +1,6 @@
 """results/unmixing-*.json to docs/results/unmixing.md: what answers tell whoever has read EDM's paper.
 
-    python -m report.pages.unmixing
+    python -m report.pages unmixing
 
 A file that ends in -second-key.json is the same measurement in a checkout with a key of its own. Every number on the
 page comes from the results files; its sentences hold whatever the numbers are.
@@ -8,19 +8,16 @@ page comes from the results files; its sentences hold whatever the numbers are.
 
 from __future__ import annotations
 
-import argparse
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from report import atomic
 from report.headline import UNDEFENDED, Cell, cells
 from report.pages import page
 from report.rows.training import TrainingRow
 from report.schema import Report, ResultError, read
 
-TEMPLATE = Path(__file__).with_name("unmixing.md.j2")
+PREFIX = "unmixing-"
 # what each thief does with the answers; others follow by name
 THIEVES = {
     "knockoff": "fits them as they are",
@@ -32,8 +29,6 @@ THIEVES = {
     "knockoff (second-label)": "reads the second label where the first is a frequent one",
     "knockoff (prior-adjusted)": "counts frequent labels for less",
 }
-
-
 # the ensemble that the page opens with
 EDM = "edm-fixed"
 SECOND = "-second-key"
@@ -122,27 +117,15 @@ class Study:
         return tuple(row for row in self.report.training if row.leak is not None)
 
 
-def main() -> None:
-    """Run the command line; a missing or malformed results file is a message and exit code 1."""
-    parser = argparse.ArgumentParser(prog="python -m report.pages.unmixing", description="unmixing-*.json to a page")
-    parser.add_argument("--results", type=Path, default=Path("results"), metavar="FOLDER")
-    parser.add_argument("--output", type=Path, default=Path("docs/results/unmixing.md"), metavar="FILE")
-    options = parser.parse_args()
-    try:
-        text = render(found(options.results))
-    except ResultError as error:
-        sys.exit(f"report.pages.unmixing: {error}")
-    atomic.write_text(options.output, text)
-    print(options.output)
+def pages(results: Path) -> dict[str, str]:
+    """The page, by file name below docs/. Raises ResultError."""
+    return {"results/unmixing.md": render(found(results))}
 
 
 def found(folder: Path) -> list[Study]:
     """All that was measured. Raises ResultError where nothing was, or where a file lacks what the page is about."""
-    paths = [path for path in folder.glob("unmixing-*.json") if not path.stem.endswith(SECOND)]
-    if not paths:
-        raise ResultError(f"{folder}: no unmixing-*.json; make unmixing RECIPE=mnist measures one")
     studies = []
-    for path in sorted(paths, key=lambda path: ("-mnist" not in path.name, path.name)):
+    for path in page.files(folder, PREFIX, made_by="make unmixing", but=SECOND):
         second = path.with_name(f"{path.stem}{SECOND}.json")
         again = read(second, measured_by="make unmixing AGAIN=second-key") if second.exists() else None
         studies.append(study(read(path, measured_by="make unmixing"), again))
@@ -151,7 +134,7 @@ def found(folder: Path) -> list[Study]:
 
 def render(studies: Sequence[Study]) -> str:
     """The page."""
-    return page.render(TEMPLATE, studies=studies, edm=EDM)
+    return page.render("unmixing.md.j2", studies=studies, edm=EDM)
 
 
 def study(report: Report, again: Report | None = None) -> Study:
@@ -184,7 +167,3 @@ def _stolen(report: Report, policy: str) -> dict[tuple[str, str], Cell]:
 def _there(thief: Thief | None) -> Thief:
     assert thief is not None, "study() has seen to it"
     return thief
-
-
-if __name__ == "__main__":
-    main()

@@ -11,7 +11,6 @@ import pytest
 
 from bench import profile
 from bench.profile import ProfileError
-from report.figures import flames
 from report.rows.profile import ProfileRow
 
 START = "<module> (/opt/site-packages/ts/model_service_worker.py:252);run_server (/opt/site-packages/ts/worker.py:9)"
@@ -53,25 +52,6 @@ def test_rare_stacks_are_shortened_and_no_sample_is_lost() -> None:
     kept = profile.frequent(stacks)
     assert kept == {"a": 2, "a;e": 9_998}
     assert sum(profile.frequent(made().stacks).values()) == 100
-
-
-def test_boxes_stand_on_what_calls_them_and_what_all_share_is_left_out() -> None:
-    boxes = {box.name: box for box in flames.boxes(made().stacks)}
-    assert "<module> (ts/model_service_worker.py)" not in boxes
-    ask, run = boxes["ask (defenses/pipeline.py)"], boxes["run (onnxruntime/capi/x.py)"]
-    assert (ask.width, run.width) == (0.8, 0.8)
-    assert (run.depth, run.left) == (ask.depth + 1, ask.left)
-    assert (run.owner, ask.owner, boxes["decode (handlers/wire.py)"].owner) == ("graphs", "ours", "ours")
-    assert boxes["recv_into (ts/protocol/otf.py)"].owner == "waiting"
-    for box in boxes.values():
-        assert box.left >= 0
-        assert box.left + box.width <= 1 + 1e-9
-
-
-def test_the_figure_names_wide_boxes() -> None:
-    figure = flames.flame([made(), made()])
-    assert figure.startswith("<svg")
-    assert len(figure) < 300_000
 
 
 def test_a_live_process_is_seen_where_it_spends_its_time(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from report.headline import headline
 from report.rows.bench import DefenseCostRow
 from report.rows.gradients import GradientRow
 from report.rows.noise import DenoisingRow, NoiseRow
-from report.schema import Report, merge
+from report.schema import Report, merge, write
 from tests.report import synthetic
 from tests.report.synthetic import attack_row
 
@@ -213,6 +213,21 @@ def test_the_program_writes_the_page_and_prints_its_path(
     assert capsys.readouterr().out.splitlines()[-1] == f"report: {tmp_path / 'report.html'}"
     assert sorted(file.name for file in tmp_path.iterdir()) == ["report.html", "report.json"]
     assert "What a thief gets out of" in (tmp_path / "report.html").read_text()
+
+
+def test_a_results_file_is_shown_with_every_field_of_every_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report = Report(synthetic.RUN, shifts=(synthetic.shift_row(kept=0.125), synthetic.shift_row(shift="blurred")))
+    write(tmp_path / "misleader-mnist.json", report)
+    page = tmp_path / "out" / "x.html"
+    monkeypatch.setattr(sys, "argv", ["report", str(tmp_path / "misleader-mnist.json"), "--output", str(page)])
+    program.main()
+    assert capsys.readouterr().out.splitlines()[-1] == f"report: {page}"
+    rows = outline(page.read_text()).rows
+    assert ["digits", "misleader", "none", "2000", "0.985", "0.125", "0.01"] in rows
+    assert ["digits", "misleader", "blurred", "2000", "0.985", "1.0", "0.01"] in rows
+    assert "shifts: all 2 rows" in page.read_text()
 
 
 def test_without_a_report_the_program_says_what_to_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import re
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from report.atomic import write_json
 from report.pages import edm
 from report.rows.routing import CoherenceRow, HashCostRow, InvarianceRow, RoutingRow
 from report.rows.training import TrainingRow
-from report.schema import Report
+from report.schema import Report, ResultError, write
 from tests.report import synthetic
+from tests.report.pages.reading import answer, check, lines
 from tests.report.synthetic import attack_row, policy_row
 
 BENIGN, THIEF = "benign (mnist)", "thief (fashionmnist)"
@@ -49,11 +47,6 @@ def training_row(predictor: str, **changes: Any) -> TrainingRow:
 
 
 def results(**changes: Any) -> Report:
-    search = (
-        {"lambda": 0.0, "step": "short", "validation_accuracy": 0.988, "diversity": 0.9, "drop": 0.0, "kept": True},
-        {"lambda": 1.0, "step": "short", "validation_accuracy": 0.986, "diversity": 0.05, "drop": 0.002, "kept": True},
-        {"lambda": 3.0, "step": "short", "validation_accuracy": 0.98, "diversity": 0.02, "drop": 0.008, "kept": False},
-    )
     settings = {"dataset": {"name": "mnist"}, "clone": {"epochs": 8, "recipes": ["sgd", "adamw"]}}
     hashes = ("edm", "edm-class-confidence", "DCT pHash", "SHA-1")
     sections: dict[str, Any] = {
@@ -91,7 +84,7 @@ def results(**changes: Any) -> Report:
         "training": (
             training_row("victim", members=1, lambda_diversity=None, seconds_per_epoch=8.0, validation_accuracy=0.988),
             training_row("ensemble", lambda_diversity=0.0),
-            training_row("edm", search=search),
+            training_row("edm"),
         ),
         "invariance": tuple(
             InvarianceRow("mnist", policy, traffic, degrees, 0.1, 0.1, 10, 10, kept, (round(100 * kept), 0))
@@ -106,66 +99,55 @@ def results(**changes: Any) -> Report:
     return Report(**{**sections, **changes})
 
 
-def page(report: Report, folder: Path) -> str:
-    write_json(folder / "edm-mnist.json", dataclasses.asdict(report))
-    return edm.render(edm.load(folder))
+def page(**changes: Any) -> str:
+    return edm.METHOD.render([edm.Experiment("mnist", results(**changes))])
 
 
-def lines(text: str, *words: str) -> list[str]:
-    return [line for line in text.splitlines() if all(word in line for word in words)]
+def test_targets_missed_stand_before_targets_met() -> None:
+    text = page()
+    check(text)
+    found = answer(text)
+    (lowered,) = [line for line in found if "EDM lowers" in line]
+    assert lowered == (
+        "mnist: EDM lowers Knockoff's clone by 26.0 points (91.0 % → 65.0 %, soft labels, 50\u202f000 queries); "
+        "at least 25 was asked."
+    )
+    (drop,) = [line for line in found if "lost by users" in line]
+    assert drop == "**Does not hold**: mnist: points lost by users: 0.70 under `edm`; at most 0.5 was asked."
+    (routing,) = [line for line in found if "not trained to disagree" in line]
+    assert routing.startswith("**Does not hold**: mnist:")
+    assert "by 1.0 points (90.0 % → 89.0 %" in routing
+    assert found.index(drop) < found.index(lowered)
 
 
-def test_targets_met_and_missed_are_both_shown(tmp_path: Path) -> None:
-    text = page(results(), tmp_path)
-    (near,) = lines(text, "near the paper's 90 %")
-    (lower,) = lines(text, "at least 25 points below")
-    (within,) = lines(text, "within 0.5 points")
-    assert near.endswith("| 91.00 | yes |")
-    assert lower.endswith("| 26.00 | yes |")
-    assert within.endswith("| 0.70 | **no** |")
+def test_the_averaging_attacker_is_compared_at_equal_images() -> None:
+    text = page()
+    assert lines(text, "| mnist | edm | soft | 10\u202f000 | 50\u202f000 | 60.0 % | 72.0 % | +12.0 |")
+    assert lines(text, "**Does not hold**: mnist: the averaging attacker moves EDM's clone from 60.0 % to 72.0 %")
+    assert lines(text, "| mnist | soft | edm, plain → averaging | 50\u202f000 | 60.0 % → 72.0 % | 51.34 → 72.0 |")
 
 
-def test_thefts_stand_beside_the_papers(tmp_path: Path) -> None:
-    text = page(results(), tmp_path)
-    (largest,) = lines(text, "| mnist | soft | 50\u202f000 | 91.0 % | - | 65.0 % |")
-    assert "0.92 → 0.66 | 90.18 | 88.04 | 51.34 |" in largest
-    (hard,) = lines(text, "| mnist | hard | 10\u202f000 | 70.0 % | 69.0 % | 40.0 % |")
-    assert hard.endswith("| 61.2 | - | 41.25 |")
+def test_clones_stand_beside_the_papers() -> None:
+    text = page()
+    assert lines(text, "| mnist | soft | edm | 50\u202f000 | 91.0 % → 65.0 % | 90.18 → 51.34 |")
+    assert lines(text, "| mnist | soft | ensemble | 10\u202f000 | 90.0 % → 89.0 % | 90.18 → 88.04 |")
+    assert lines(text, "| mnist | hard | ensemble | 10\u202f000 | 70.0 % → 69.0 % | - |")
 
 
-def test_the_averaging_thief_is_compared_at_equal_images(tmp_path: Path) -> None:
-    (soft,) = lines(page(results(), tmp_path), "| mnist | soft | 10\u202f000 | 50\u202f000 |")
-    assert "90.0 % → 88.0 % | 60.0 % → 72.0 % | 55.0 % → 77.0 % |" in soft
+def test_the_worst_balance_of_a_hash_is_the_entropy_of_its_least_even_traffic() -> None:
+    assert lines(page(), f"| mnist | edm | 0.00 | {BENIGN} 80.0 %, attacker (fashionmnist) 80.0 % |")
 
 
-def test_balance_is_the_entropy_of_the_shares(tmp_path: Path) -> None:
-    assert len(lines(page(results(), tmp_path), "| 1.00 (50.0 %) | 0.00 (100.0 %) |")) == 4
+def test_clones_that_were_not_measured_are_said() -> None:
+    rows = tuple(row for row in results().attacks if row.policy != "ensemble")
+    assert lines(page(attacks=rows), "**Not measured**: mnist: clones of `ensemble` from soft labels.")
 
 
-def test_the_search_and_what_was_taken(tmp_path: Path) -> None:
-    text = page(results(), tmp_path)
-    assert lines(text, "| mnist | 3.0 | short | 98.0 % | +0.8 | 0.020 | no |")
-    assert lines(text, "| mnist | 1.0 | **taken** | 98.5 % | +0.3 |")
-    assert lines(text, "| mnist | edm | 5 | 4 | 80 | 10.0 | cpu |")
-
-
-def test_every_table_has_as_many_cells_in_a_line_as_in_its_head(tmp_path: Path) -> None:
-    tables = re.findall(r"(?:^\|.*\|\n)+", page(results(), tmp_path), re.MULTILINE)
-    assert len(tables) >= 10
-    for table in tables:
-        assert len({line.count("|") for line in table.splitlines()}) == 1, table
-        assert len(table.splitlines()) > 2, table
-
-
-def test_the_program_writes_page_and_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_json(tmp_path / "edm-mnist.json", dataclasses.asdict(results()))
-    output = tmp_path / "docs/edm.md"
-    monkeypatch.setattr(sys, "argv", ["edm", "--results", str(tmp_path), "--output", str(output)])
-    edm.main()
-    for name in re.findall(r"\]\((.*\.svg)\)", output.read_text("utf-8")):
-        assert (output.parent / name).read_text("utf-8").startswith("<svg")
-
-
-def test_no_results_say_how_to_make_some(tmp_path: Path) -> None:
-    with pytest.raises(edm.ResultError, match=r"no edm-\*\.json; make one with `make reproduce RECIPE=mnist`"):
-        edm.load(tmp_path)
+def test_page_and_figure_are_made_of_a_folder(tmp_path: Path) -> None:
+    with pytest.raises(ResultError, match=r"no edm-\*\.json; make reproduce-edm RECIPE=mnist measures one"):
+        edm.METHOD.pages(tmp_path)
+    write(tmp_path / "edm-mnist.json", results())
+    made = edm.METHOD.pages(tmp_path)
+    assert sorted(made) == ["results/edm.md", "results/edm.svg"]
+    assert made["results/edm.svg"].startswith("<svg")
+    assert "](edm.svg)" in made["results/edm.md"]

@@ -64,7 +64,7 @@ def test_the_page_opens_with_the_thief_who_bought_most_behind_the_gate() -> None
     names = [line.split(" | ")[0] for line in table]
     assert names == ["| in-distribution", "| augmented-seeds (matched)", "| augmented-seeds"]
     assert "**80.0 ± 0.0 %** | 70.0 % | 0.00 ± 0.00 | 2 |" in table[2]
-    assert "| same-reject | augmented-seeds (matched) | probabilities | 10 | 100.0 % | 88.0 % | 87.0 % |" in text
+    assert "| augmented-seeds (matched) | soft | 1\u202f000 | 10 | 100.0 % | 0 | 0.0e+00 | 88.0 % | 87.0 % |" in text
 
 
 def test_a_thief_that_the_undefended_victim_did_not_meet_is_left_out() -> None:

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +15,12 @@ from report.pages import resilience
 from report.rows.bounds import Bound
 from report.rows.faults import FaultRow
 from report.rows.soak import Reached, SoakRow, Tried
-from report.schema import Report, read, write
+from report.schema import Report, ResultError, read, write
 from tests.assurance.faults.test_faults import STORY
 from tests.loadtests.test_soak import RATE, SECONDS, good
 from tests.report import synthetic
+from tests.report.pages.reading import answer, check, lines
 
-CHECKOUT = Path(__file__).resolve().parents[3]
 FAULTS_RUN = dataclasses.replace(
     synthetic.RUN, settings={"effort": {"clients": 8, "patience_s": 15.0, "settle_s": 2.0}, "runs": 2}
 )
@@ -82,89 +79,64 @@ def endured(**changes: Any) -> Report:
     return Report(synthetic.RUN, soak=(soak(**changes),))
 
 
-def written(folder: Path) -> tuple[Path, Path]:
-    faults, endurance = folder / "faults.json", folder / "soak.json"
-    write(faults, FAULTS)
-    write(endurance, endured())
-    return faults, endurance
+def written(folder: Path) -> Path:
+    write(folder / "faults.json", FAULTS)
+    write(folder / "soak.json", endured())
+    return folder
 
 
 def test_both_files_are_read_as_they_were_written(tmp_path: Path) -> None:
-    faults, endurance = written(tmp_path)
-    assert read(faults) == FAULTS
-    assert read(endurance) == endured()
+    written(tmp_path)
+    assert read(tmp_path / "faults.json") == FAULTS
+    assert read(tmp_path / "soak.json") == endured()
 
 
-def test_the_page_shows_what_was_kept_and_what_was_not() -> None:
-    page = resilience.render(FAULTS, endured(), figure="resilience.svg")
-    assert "1 of 3 promises were kept in every run" in page
+def test_broken_promises_open_the_page_and_lead_its_table() -> None:
+    page = resilience.render(FAULTS, endured())
+    check(page)
+    assert answer(page)[0] == (
+        "**Does not hold**: 1 of 3 promises under fault injection were kept in every run; broken: Worker killed "
+        "(one worker): requests without an answer; Start refused (no key): seconds."
+    )
+    assert lines(page, "every request is answered, but for Worker killed, one worker (")
+    (killed,) = lines(page, "| Worker killed | one worker | 12 | 6 |")
     others = "2 500 of TorchServe, 2 connection cut, 2 never answered"
-    assert f"| Worker killed | one worker | 12 | 6 | {others} | 2.30 | 2.80 | **broken** |" in page
-    assert "| Start refused | no key | - | - | - | - | - | **broken** |" in page
-    assert "| requests without an answer | 8 | 9 | **in 1 of 2** |" in page
-    assert "| seconds | 60 | - | **in 0 of 1** |" in page
-    assert "batch: 8; told: so 0; so 1." in page
-    assert "| 4 | 300.0 | 9.5 | 20.0 | 25.0 % |" in page
-    assert "| 8 | 400.0 | 19.0 | - | - |" in page
-    assert "| 400.0 | 30.0 % (not kept up) | 500.0 | 900.0 | 50.0 % |" in page
-    assert "| 360.0 | 0.2 % | 25.0 | 60.0 | - |" in page
-    assert "### At 80.0 % of it: 288.0 requests a second" in page
-    assert "| answers with a 5xx | 0 | 0 | yes |" in page
-    assert "| Java | 300.0 | 300.0 | 0.0 % | 0.0 (0.0 to 0.0) |" in page
-    assert "percentile was 10.0 ms in the second fifth and 10.0 ms in the last; its slope after warm-up is" in page
-    assert "0.0 ms an hour, 95 % interval 0.0 to 0.0: told, not judged." in page
-    assert "| answered | 1\u202f000 |" in page
-    assert "| p99 of its own delay, milliseconds | 20 | 0.5 | yes |" in page
+    assert killed.endswith(f"| {others} | 2.30 | 2.80 | **1 of 2** | requests without an answer: 9 / 8 |")
+    assert lines(page, "| Start refused | no key | - | - | - | - | - | **0 of 1** | seconds: - / 60 |")
+
+
+def test_the_soak_is_told_with_its_bounds() -> None:
+    page = resilience.render(FAULTS, endured())
+    assert lines(page, "at 288.0 requests a second: ", "promises kept.")
+    assert lines(page, "| 400.0 | 30.0 % (not kept up) | 500.0 | 900.0 | 50.0 % |")
+    assert lines(page, "| 360.0 | 0.2 % | 25.0 | 60.0 | - |")
+    assert lines(page, "| answers with a 5xx | service | 0 | 0 | yes |")
+    assert lines(page, "| p99 of its own delay, milliseconds | load generator | 20 | 0.5 | yes |")
+    assert lines(page, "| Java | 300.0 | 300.0 | 0.0 % | 0.0 (0.0 to 0.0) |")
+    assert lines(page, "answered 1\u202f000")
     assert "did not get to its end" not in page
-    tables = re.findall(r"(?:^\|.*\n)+", page, re.MULTILINE)
-    assert len(tables) >= 7
-    for table in tables:
-        assert len({line.count("|") for line in table.splitlines()}) == 1, table
 
 
 def test_a_run_that_was_interrupted_is_said_to_be_one() -> None:
     broken = endured(unfinished="interrupted", verdict=(), growth=(), samples=())
-    page = resilience.render(FAULTS, broken, figure="x.svg")
+    page = resilience.render(FAULTS, broken)
     assert "**The run did not get to its end: interrupted.**" in page
+    assert lines(page, "**Does not hold**:", "minutes at 288.0 requests a second")
 
 
-def test_the_figure_tells_java_from_its_workers() -> None:
+def test_the_figure_distinguishes_java_and_its_workers() -> None:
     drawn = over_time(soak().windows, soak().samples)
     for name in ("Java", "each worker", "all processes", "p99"):
         assert f"<!-- {name} -->" in drawn
 
 
-@pytest.mark.parametrize(
-    ("name", "option", "report", "message"),
-    [
-        ("faults.json", "--faults", Report(FAULTS_RUN), "expected faults, got none; run `make faults`"),
-        ("soak.json", "--soak", Report(FAULTS_RUN), "expected soak, got none; run `make soak`"),
-        ("nowhere.json", "--soak", None, "no such file; run `make soak` first"),
-    ],
-)
-def test_results_without_rows_are_a_message(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, option: str, report: Report | None, message: str
-) -> None:
-    faults, endurance = written(tmp_path)
-    if report is not None:
-        write(tmp_path / name, report)
-    words = ["--faults", str(faults), "--soak", str(endurance), option, str(tmp_path / name)]
-    monkeypatch.setattr(sys, "argv", ["resilience", *words])
-    with pytest.raises(SystemExit, match=f"{name}: {message}"):
-        resilience.main()
-
-
-def test_the_command_writes_the_page_and_its_figure(tmp_path: Path) -> None:
-    faults, endurance = written(tmp_path)
-    output = tmp_path / "docs" / "resilience.md"
-    words = ("--faults", faults, "--soak", endurance, "--output", output)
-    done = subprocess.run(
-        [sys.executable, "-m", "report.pages.resilience", *map(str, words)],
-        cwd=CHECKOUT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert "![Latency and memory over time](resilience.svg)" in output.read_text("utf-8")
-    assert output.with_suffix(".svg").read_text("utf-8").startswith("<svg")
+@pytest.mark.parametrize("name", ["faults", "soak"])
+def test_results_without_rows_are_an_error(tmp_path: Path, name: str) -> None:
+    folder = written(tmp_path)
+    assert sorted(resilience.pages(folder)) == ["resilience.md", "resilience.svg"]
+    write(folder / f"{name}.json", Report(FAULTS_RUN))
+    with pytest.raises(ResultError, match=rf"{name}\.json: expected {name}, got none; run `make {name}`"):
+        resilience.pages(folder)
+    (folder / f"{name}.json").unlink()
+    with pytest.raises(ResultError, match=rf"{name}\.json: no such file; run `make {name}` first"):
+        resilience.pages(folder)
