@@ -150,12 +150,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = _parser().parse_args(arguments)
     started = datetime.now(timezone.utc)
     try:
-        wanted = [UNDEFENDED, studies.EDM, *options.policies]
-        subject = studies.prepare(recipes.read(options.recipe), policies=wanted, store=options.store, data=options.data)
-        absent = [policy for policy in options.policies if policy not in subject.onnx]
+        recipe = recipes.read(options.recipe)
+        policies = options.policies or studies.policies_of(recipe, "profile")
+        wanted = [UNDEFENDED, studies.EDM, *policies]
+        subject = studies.prepare(recipe, policies=wanted, store=options.store, data=options.data)
+        absent = [policy for policy in policies if policy not in subject.onnx]
         if absent:
             raise ProfileError(f"{options.recipe}: expected policies of {', '.join(subject.onnx)}, got {absent[0]!r}")
-        found = profile(subject, options.policies, seconds=options.seconds, run_folder=options.run_folder)
+        found = profile(subject, policies, seconds=options.seconds, run_folder=options.run_folder)
     except (
         recipes.RecipeError,
         OracleError,
@@ -176,7 +178,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench.profile", description="where a worker's time goes")
     parser.add_argument("recipe", help="a recipe whose archives are built, such as bench-resnet18")
-    parser.add_argument("--policies", nargs="+", required=True, help="whose workers are looked at")
+    parser.add_argument("--policies", nargs="+", help="whose workers are looked at (the recipe's [studies.profile])")
     parser.add_argument("--seconds", type=float, default=SECONDS, help=f"for each of them ({SECONDS})")
     parser.add_argument("--output", type=Path, default=Path("results/profile.json"), help="(results/profile.json)")
     parser.add_argument("--store", type=Path, default=Path("model_store"), help="holds the archives (model_store)")

@@ -125,7 +125,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         for name in options.recipes:
             recipe = recipes.read(name)
-            subject = prepare(recipe, policies=options.policies, store=options.store, data=options.data)
+            subject = prepare(
+                recipe, policies=options.policies or policies_of(recipe), store=options.store, data=options.data
+            )
             for study, measured in measure(subject, Effort(), run_folder=options.run_folder).items():
                 if study in options.studies:
                     rows += partial.of(f"{recipe.name}-{study}", subject.archives.values(), measured)
@@ -150,6 +152,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     write(options.output, Report(run, bench=tuple(rows)))
     partial.remove()
     print(f"{options.output}: {len(rows)} rows in {run.seconds:.0f} s")
+
+
+def policies_of(recipe: recipes.Recipe, study: str = "bench") -> list[str]:
+    """What [studies.NAME] of the recipe says is measured. Raises BenchError."""
+    stated = recipe.tables.get("studies", {}).get(study, {}).get("policies")
+    if not stated:
+        raise BenchError(f"{recipe.path}: expected policies in [studies.{study}], or --policies, got none")
+    return list(stated)
 
 
 def prepare(
@@ -360,7 +370,7 @@ def _victim(oracle: InProcessOracle) -> Path:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench", description="what an answer costs")
     parser.add_argument("recipes", nargs="+", help="recipes whose archives are built, such as bench-conv3")
-    parser.add_argument("--policies", nargs="+", help="those of them that a recipe has (all)")
+    parser.add_argument("--policies", nargs="+", help="those of them that a recipe has (its [studies.bench])")
     parser.add_argument("--studies", nargs="+", choices=STUDIES, default=STUDIES, help="(all)")
     parser.add_argument("--output", type=Path, default=Path("results/bench.json"), help="(results/bench.json)")
     parser.add_argument("--partial", type=Path, default=Path("reports/bench"), help="finished studies (reports/bench)")

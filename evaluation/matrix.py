@@ -180,6 +180,7 @@ def run(job: Job, asked: Mapping[str, Evaluation]) -> Evaluated:
         **{f"attacks.{name}": dataclasses.asdict(tables.parameters(job.recipe, name)) for name in attacks},
         "clone": dataclasses.asdict(tables.cloning(job.recipe)),
         **{f"evaluate.{name}": dataclasses.asdict(each) for name, each in asked.items()},
+        **{f"about.{name}": text for name, text in job.recipe.about(names).items()},
     }
     report = merge(
         job.folder / "report.json",

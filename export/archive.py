@@ -34,6 +34,7 @@ import recipes
 from export.adopted import adopt
 from export.graphs import Answer, ExportError, graph_names, on_onnxruntime
 from export.predictor import Predictor
+from recipes.policies import HASH_GRAPH, RULE_GRAPHS
 from training.black_box import ONNX
 from training.calibration.stored import CalibrationError, GateTable, calibrated
 from training.checkpoint import CheckpointError, load
@@ -41,8 +42,6 @@ from zoo import datasets
 from zoo.perturbation import Perturbation
 
 CHECKOUT = Path(__file__).resolve().parent.parent
-# the checkpoint of a route that names no other
-HASH_GRAPH = "hash"
 ENDINGS = {"onnxruntime": ".onnx", "torchscript": ".ts.pt"}
 KEY = "TORCHWARDEN_KEY"
 # the fields of each hash that its network decides, from the arguments of the network's architecture
@@ -50,8 +49,6 @@ HASH_FIELDS: Mapping[str, Callable[[Mapping[str, Any]], dict[str, int]]] = {
     "class-confidence": lambda network: {"classes": network["classes"]},
     "projection": lambda network: {"depth": network["projections"].bit_length()},
 }
-# the checkpoint whose graph a response rule reads, where its table names no other
-RULE_GRAPHS = {"mad": "surrogate", "grad": "surrogate", "adaptive_misinformation": "misinformation"}
 # of noise, under which a golden image must be a sure one
 GOLDEN_DRAWS = 8
 # the earliest time stamp a zip can carry
@@ -87,6 +84,7 @@ class PolicyTable:
     route, perturb, gate, response and the rest as in the archive. The perturbation of a `perturb` table is the
     predictor's own where it names no other graph. A gate comes with its calibration (training/calibration). average:
     the mean of all the predictor's networks answers. limits: rows that may be asked in a window (defenses/limits.py).
+    about: a line for pages; tags: what recipes/variants.py finds it by. Neither is in the archive.
     """
 
     predictor: str
@@ -100,6 +98,8 @@ class PolicyTable:
     limits: dict[str, Any] | None = None
     principal_header: str = "Torchwarden-Principal"
     store: str | None = None
+    about: str = ""
+    tags: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.backend not in ENDINGS:

@@ -1,9 +1,10 @@
 """Recipes: one TOML file per experiment, read into the dataclass that stands beside the code that uses it.
 
-A recipe has a table per program (`[victim]`, `[hash]`, `[edm]`, ...). Each program asks for its own table and
-gives the frozen dataclass that describes it; nothing here knows what a table means. An unknown table or key, a
-wrong type and a missing key are errors that name the recipe, the key, the value and what was expected. Ranges
-are checked by the dataclass itself in `__post_init__`.
+[dataset] and [victim] say what is defended, [networks.NAME] what is trained for it, [policies.NAME] what archives do.
+Each program asks for its own table and gives the frozen dataclass that describes it. A file is held against the shapes
+of all its tables when it is read (recipes/schema.py), and against defenses.policy, whichever table a program asks for:
+what is misspelt is told before anything is trained. What may be said once and mean several things stands in
+recipes/variants.py, what may be left out in recipes/defaults.py.
 
 A recipe stands for what two cores can do. `[tiers.NAME]` holds what another size changes: its tables are laid over
 the recipe's own, and `read("mnist@paper")` is the recipe "mnist-paper", with folders and archives of its own.
@@ -11,67 +12,30 @@ the recipe's own, and `read("mnist@paper")` is the recipe "mnist-paper", with fo
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
 import sys
-import types
-import typing
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from recipes import defaults, tables, variants
+from recipes.fields import RecipeError as RecipeError
+from recipes.fields import build as build
+from recipes.fields import nearest, shown
+
 if sys.version_info >= (3, 11):
-    import tomllib
+    import tomllib as tomllib
 else:
     import tomli as tomllib
 
 HERE = Path(__file__).resolve().parent
-TABLES = (
-    "dataset",
-    "victim",
-    "hash",
-    "edm",
-    "ensemble",
-    "outlier_exposure",
-    "misinformation",
-    "surrogate",
-    "mad_surrogate",
-    "meco",
-    "meco_without_dro",
-    "meco_gaussian",
-    "meco_gaussian_small",
-    "meco_small",
-    "meco_random_filters",
-    "edm_fixed",
-    "same",
-    "same_small",
-    "same_vit_tiny",
-    "same_groups",
-    "distilled",
-    "misleader",
-    "misleader_diverse",
-    "misleader_released",
-    "serving",
-    "policies",
-    "attacks",
-    "clone",
-    "evaluate",
-    "detection",
-    "benign",
-    "loadtest",
-)
 
 T = TypeVar("T")
 
 
-class RecipeError(ValueError):
-    """A recipe that cannot be read or does not say what a program needs."""
-
-
 @dataclass(frozen=True)
 class Recipe:
-    """One recipe as read: its name (the file's stem, and the tier's) and its tables.
+    """One recipe as read: its name (the file's stem, and the tier's) and its tables, variants carried out.
 
     spec: what `read` takes to read it again.
     """
@@ -87,6 +51,25 @@ class Recipe:
             raise RecipeError(f"{self.path}: no table [{table}]; this program needs one")
         return build(cls, self.tables[table], where=f"{self.path}: [{table}]")
 
+    def network(self, name: str, cls: type[T]) -> T:
+        """[networks.NAME] as an instance of its program's dataclass. Raises RecipeError."""
+        if name not in self.networks:
+            raise RecipeError(f"{self.path}: no table [networks.{name}]; {nearest(name, self.networks)}")
+        return build(cls, self.networks[name], where=f"{self.path}: [networks.{name}]")
+
+    @property
+    def networks(self) -> Mapping[str, Mapping[str, Any]]:
+        """[networks.NAME] by name: what each says to its program."""
+        return {
+            name: {key: value for key, value in fields.items() if key not in variants.OWN}
+            for name, fields in self.tables.get("networks", {}).items()
+        }
+
+    def about(self, policies: Iterable[str]) -> dict[str, str]:
+        """What the recipe says that each of these policies is, of those that it says anything of: pages' captions."""
+        stated = self.tables.get("policies", {})
+        return {name: stated[name]["about"] for name in policies if stated.get(name, {}).get("about")}
+
     def family(self, table: str, cls: type[T]) -> dict[str, T]:
         """The sub-tables `[table.NAME]`, in file order, each as an instance of `cls`. Raises RecipeError."""
         return {
@@ -95,82 +78,69 @@ class Recipe:
         }
 
 
-def read(name: str | Path) -> Recipe:
-    """Read `recipes/NAME.toml`, or any path that ends in .toml; "@TIER" may follow either. Raises RecipeError."""
+def known() -> list[str]:
+    """The recipes of this checkout."""
+    return sorted(file.stem for file in HERE.glob("*.toml"))
+
+
+def find(name: str | Path) -> tuple[Path, str]:
+    """The file and the tier ("" for none) of `NAME`, or of a path that ends in .toml, either with "@TIER". Raises
+    RecipeError."""
     file, at, tier = str(name).rpartition("@")
     if not at:
         file, tier = str(name), ""
     path = Path(file) if file.endswith(".toml") else HERE / f"{file}.toml"
     if not path.is_file():
-        known = ", ".join(sorted(file.stem for file in HERE.glob("*.toml")))
-        raise RecipeError(f"no recipe {file!r}: expected one of {known}, or a path to a .toml file")
+        raise RecipeError(f"no recipe {file!r}: {nearest(file, known())}, or a path to a .toml file")
+    return path, tier
+
+
+def read(name: str | Path) -> Recipe:
+    """Read `recipes/NAME.toml`, or any path that ends in .toml; "@TIER" may follow either.
+
+    Raises RecipeError with a line for each fault: file, table, key, value, and what was expected.
+    """
+    # results are built by recipes.fields, and need neither a policy's code nor the shapes of tables
+    from recipes import policies, schema
+
+    path, tier = find(name)
     try:
-        tables = tomllib.loads(path.read_text("utf-8"))
-    except tomllib.TOMLDecodeError as error:
+        raw = tomllib.loads(path.read_text("utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise RecipeError(f"{path}: not TOML: {error}") from error
-    tiers = tables.pop("tiers", {})
+    tiers = raw.pop("tiers", {})
     if tier and tier not in tiers:
         raise RecipeError(f"{path}: no tier {tier!r}; it has {', '.join(tiers) or 'none'}, and itself without one")
-    for table in (*tables, *tiers.get(tier, ())):
-        if table not in TABLES:
-            raise RecipeError(f"{path}: unknown table [{table}]; expected one of {', '.join((*TABLES, 'tiers'))}")
+    above = tiers.get(tier, {})
+    faults = list(_unknown(raw, above))
+    expanded = variants.expand(_readable(raw), _readable(above), faults)
+    faults += [*schema.faults(expanded), *policies.faults(expanded)]
+    if faults:
+        raise RecipeError("\n".join(f"{path}: {fault}" for fault in dict.fromkeys(faults)))
+    whole = defaults.added(expanded)
     if not tier:
-        return Recipe(path.stem, path, str(path), tables)
-    return Recipe(f"{path.stem}-{tier}", path, f"{path}@{tier}", _laid_over(tables, tiers[tier]))
+        return Recipe(path.stem, path, str(path), whole)
+    return Recipe(f"{path.stem}-{tier}", path, f"{path}@{tier}", whole)
 
 
-def _laid_over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """`below` with every value that `above` gives in its place; tables are merged key by key."""
-    merged = dict(below)
-    for key, value in above.items():
-        under = below.get(key)
-        both = isinstance(under, Mapping) and isinstance(value, Mapping)
-        merged[key] = _laid_over(under, value) if both else value  # type: ignore[arg-type]
-    return merged
+def _readable(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """What has the name and the form of a recipe's tables."""
+    return {table: fields for table, fields in raw.items() if table in tables.NAMES and isinstance(fields, Mapping)}
 
 
-def build(cls: type[T], fields: Mapping[str, Any], *, where: str) -> T:
-    """An instance of the dataclass `cls` from TOML values; `where` opens every error. Raises RecipeError."""
-    if not isinstance(fields, Mapping):
-        raise RecipeError(f"{where}: expected a table, got {fields!r}")
-    hints = typing.get_type_hints(cls)
-    declared = {field.name: field for field in dataclasses.fields(cls) if field.init}  # type: ignore[arg-type]
-    for key in fields:
-        if key not in declared:
-            raise RecipeError(f"{where}: unknown key {key!r}; expected one of {', '.join(declared)}")
-    values = {key: _typed(hints[key], value, f"{where}: {key}") for key, value in fields.items()}
-    for key, field in declared.items():
-        required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
-        if required and key not in values:
-            raise RecipeError(f"{where}: missing key {key!r} ({hints[key]})")
-    try:
-        return cls(**values)
-    except RecipeError:
-        raise
-    except ValueError as error:
-        raise RecipeError(f"{where}: {error}") from error
-
-
-def _typed(hint: Any, value: Any, where: str) -> Any:
-    """`value` as the annotated type: TOML's arrays become tuples, its integers may stand for floats."""
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if hint is Any:
-        return value
-    if origin in (typing.Union, types.UnionType):
-        for option in arguments:
-            if dataclasses.is_dataclass(option) and isinstance(value, dict):
-                return _typed(option, value, where)  # its own errors say more than "none of these types"
-            with contextlib.suppress(RecipeError):
-                return _typed(option, value, where)
-    elif dataclasses.is_dataclass(hint) and isinstance(hint, type):
-        return build(hint, value, where=where)
-    elif origin is tuple and isinstance(value, list):
-        return tuple(_typed(arguments[0], item, f"{where}[{i}]") for i, item in enumerate(value))
-    elif origin in (dict, Mapping) and isinstance(value, dict):
-        return {key: _typed(arguments[1], item, f"{where}.{key}") for key, item in value.items()}
-    elif hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    elif isinstance(hint, type) and type(value) is hint:
-        return value
-    expected = hint.__name__ if isinstance(hint, type) and origin is None else str(hint)
-    raise RecipeError(f"{where}: expected {expected}, got {value!r}")
+def _unknown(raw: Mapping[str, Any], tier: Mapping[str, Any]) -> Iterator[str]:
+    """What no table may be called, and what is no table."""
+    for table, fields in (*raw.items(), *tier.items()):
+        if table in tables.PROGRAMS and table not in tables.NAMES:
+            yield f"unknown table [{table}]; a network's table is called [networks.{table}]"
+        elif table not in tables.NAMES:
+            yield f"unknown table [{table}]; {nearest(table, (*tables.NAMES, 'tiers'))}"
+        elif not isinstance(fields, Mapping):
+            yield f"{table}: expected a table, got {shown(fields)}"
+    for name, fields in raw.get("networks", {}).items() if isinstance(raw.get("networks"), Mapping) else ():
+        program = fields.get("program", name) if isinstance(fields, Mapping) else name
+        if program not in tables.PROGRAMS and not (isinstance(fields, Mapping) and "like" in fields):
+            yield f"[networks.{name}]: program: no program {program!r}; {nearest(program, tables.PROGRAMS)}"
+    for name in raw.get("attacks", {}) if isinstance(raw.get("attacks"), Mapping) else ():
+        if name not in tables.ATTACKS:
+            yield f"[attacks.{name}]: no attack {name!r}; {nearest(name, tables.ATTACKS)}"

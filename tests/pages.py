@@ -21,6 +21,10 @@ WRITTEN = (
 )
 
 
+# the Makefile, and what it includes but for the recipes' rules
+MAKE = "\n".join(path.read_text("utf-8") for path in (CHECKOUT / "Makefile", *sorted((CHECKOUT / "make").glob("*.mk"))))
+
+
 def text(page: str) -> str:
     return (CHECKOUT / page).read_text("utf-8")
 

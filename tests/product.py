@@ -117,8 +117,8 @@ def _forget() -> None:
 def train(smoke: Smoke, seed: int) -> None:
     from training import edm, meco, perceptual_hash, same, victim
 
-    for program, table in ((victim, ""), (perceptual_hash, ""), (edm, "edm"), (meco, "meco"), (same, "same")):
-        program.main(argparse.Namespace(recipe=str(RECIPE), runs=smoke.runs, data=None, seed=seed, table=table))
+    for program, table in ((victim, ""), (perceptual_hash, "hash"), (edm, "edm"), (meco, "meco"), (same, "same")):
+        program.main(argparse.Namespace(recipe=str(RECIPE), runs=smoke.runs, data=None, seed=seed, network=table))
 
 
 def export(smoke: Smoke, seed: int) -> None:

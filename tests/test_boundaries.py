@@ -26,7 +26,8 @@ def room(ours: str, third_party: str) -> Room:
 
 
 ROOMS = {
-    "recipes": room("", "tomli"),
+    # policies are checked by what carries them out, before anything is trained
+    "recipes": room("defenses.policy", "tomli tomli_w pydantic jsonschema_rs"),
     "zoo": room("", "torch torchvision timm numpy sklearn PIL"),
     # the key's rules (mode, length) stand in one place, so training reads it through handlers.key; and so does a gate's
     # score, which training/calibration/benign.py calibrates
@@ -40,7 +41,7 @@ ROOMS = {
     "handlers": room("defenses", "numpy onnxruntime PIL orjson redis yaml"),
     "attacks": room("zoo", "torch numpy sklearn"),
     # pages are printed from results files alone, without torch; attacks.names holds names and nothing else
-    "report": room("attacks.names", "numpy matplotlib jinja2"),
+    "report": room("attacks.names recipes.fields", "numpy matplotlib jinja2"),
     "evaluation": room(
         "attacks zoo handlers recipes report",
         "torch numpy sklearn tqdm altcha",
@@ -68,6 +69,7 @@ LONG_FOLDERS = {
     "training": "a kind of network in each file, named as its table; what they share beside them",
     "deploy": "a step of starting, watching or stopping a server in each file",
     "assurance/faults": "a fault in each file, all of them in plan.py, and what all of them use",
+    "recipes": "a recipe in each file, and what reads them",
     "report/rows": "the rows of one kind of result in each file, all of them in schema.py",
     "report/pages": "a page's program with its template beside it",
 }

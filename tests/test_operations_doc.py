@@ -14,6 +14,7 @@ from deploy.watch import Timing
 from handlers import audit, store
 from handlers.errors import RequestError
 from tests.deploy.promql import ROOT, RUNBOOK, alerts, known, named, promtool, sections
+from tests.pages import MAKE
 
 PAGES = {path.name: path.read_text(encoding="utf-8") for path in RUNBOOK}
 TEXT = "\n".join(PAGES.values())
@@ -76,7 +77,7 @@ def test_a_module_runs_and_knows_its_command(module: str, word: str | None) -> N
 
 
 def test_make_targets_exist() -> None:
-    makefile = (ROOT / "Makefile").read_text()
+    makefile = MAKE
     asked = {
         word
         for words in re.findall(r"\bmake((?: +[A-Za-z-]+(?:=\S+)?)+)", "\n".join(COMMANDS + CODE))

@@ -53,7 +53,8 @@ def takes_commands(module: str) -> bool:
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy, with what the pages tell a reader to write: recipes for his own images and his own classifier."""
     folder = copy_checkout(tmp_path_factory.mktemp("snippets"))
-    (recipe,) = [body for language, body in blocks("docs/recipes.md") if language == "toml"]
+    tables = [body for language, body in blocks("docs/recipes.md") if language == "toml"]
+    (recipe,) = [body for body in tables if body.startswith("[dataset]")]
     (folder / "recipes/mine.toml").write_text(recipe)
     (folder / "models").mkdir()
     (folder / "models/classifier.onnx").touch()

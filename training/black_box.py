@@ -14,11 +14,11 @@ from pathlib import Path
 
 import torch
 
+from recipes.policies import ONNX as ONNX
 from training import checkpoint
 from training.checkpoint import Checkpoint
 from zoo.perturbation import Perturbation
 
-ONNX = ".onnx"
 # largest |sum - 1| of a row of probabilities
 SUM_TOLERANCE = 1e-3
 

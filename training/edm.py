@@ -19,10 +19,10 @@ last. The search ends at the first lambda whose members lose more on the validat
 no longer lowers the diversity loss. With the largest that kept the rule the members are trained on everything and held
 against the undefended victim; if they break the rule, the next smaller one is taken. The test split is not touched.
 
-    python -m training.edm RECIPE [--table ensemble]
+    python -m training.edm RECIPE [--network ensemble]
 
-Reads [dataset], [victim] (the members' architecture) and [edm], or another table of the same form, such as the
-regular ensemble with lambda 0 that the paper compares with; writes runs/RECIPE/<table>.safetensors.
+Reads [dataset], [victim] (the members' architecture) and [networks.edm], or another network of this program, such as
+the regular ensemble with lambda 0 that the paper compares with; writes runs/RECIPE/NETWORK.safetensors.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ SATURATED = 0.005
 
 @dataclass(frozen=True)
 class EDM:
-    """[edm]: ensemble size, the auxiliary data set, and the weight of the diversity term.
+    """[networks.NAME] of the program edm: ensemble size, the auxiliary data set, and the weight of the diversity term.
 
     lambda_diversity: lambda of equation 3; 0 trains a regular ensemble; several, in rising order, are searched.
     temperature: t above; 1 is the paper's. optimisation: as the victim's where left out. held_out: auxiliary images
@@ -125,7 +125,7 @@ class Training:
     """All that one ensemble's training needs but lambda and the images it may see: a program's command line, read."""
 
     recipe: str
-    table: str
+    name: str
     data: Data
     victim: Victim
     edm: EDM
@@ -233,22 +233,22 @@ class Training:
 
 
 def search_lambda(training: Training) -> None:
-    """Leave runs/RECIPE/<table>.safetensors with the lambda that was found. Raises ValueError where none will do.
+    """Leave runs/RECIPE/NETWORK.safetensors with the lambda that was found. Raises ValueError where none will do.
 
     Resumable: every training keeps its own checkpoint under runs/RECIPE/search.
     """
-    table, edm, folder = training.table, training.edm, training.runs / training.recipe
+    name, edm, folder = training.name, training.edm, training.runs / training.recipe
     lambdas = (0.0, *edm.lambdas)
     undefended = metrics(folder / "victim.safetensors", "python -m training.victim")
-    metrics(training.regular, f"python -m training.edm --table {REGULAR}")
+    metrics(training.regular, f"python -m training.edm --network {REGULAR}")
 
     def step(path: Path, rungs: Rungs) -> Path:
         weight = lambdas[rungs[0]]
-        return training.go_on(f"search/{table}-{weight:g}-step", path, lambda_diversity=weight)
+        return training.go_on(f"search/{name}-{weight:g}-step", path, lambda_diversity=weight)
 
     def train(rungs: Rungs, trail: Trail) -> Path:
         weight = lambdas[rungs[0]]
-        return training.train(f"search/{table}-{weight:g}", lambda_diversity=weight, facts={"search": trail})
+        return training.train(f"search/{name}-{weight:g}", lambda_diversity=weight, facts={"search": trail})
 
     def drop(reference: Metrics, seen: Metrics) -> float:
         return float(reference["validation_accuracy"] - seen["validation_accuracy"])
@@ -273,32 +273,34 @@ def search_lambda(training: Training) -> None:
     ).run(training.regular, undefended)
     if path is None:
         raise ValueError(
-            f"[{table}] lambda_diversity: none of {edm.lambda_diversity} keeps the members' accuracy within "
+            f"[networks.{name}] lambda_diversity: none of {edm.lambda_diversity} keeps the members' accuracy within "
             f"{edm.allowed_drop} of the victim's {undefended['validation_accuracy']:.4f}; give smaller ones, or more "
             "epochs"
         )
-    publish(path, folder / f"{table}.safetensors")
+    publish(path, folder / f"{name}.safetensors")
 
 
 def main(arguments: argparse.Namespace) -> None:
     recipe = recipes.read(arguments.recipe)
-    table = arguments.table
+    name = arguments.network
     data, victim, edm = (
         recipe.section("dataset", Data),
         recipe.section("victim", Victim),
-        recipe.section(table, EDM),
+        recipe.network(name, EDM),
     )
     cut = split(data.load("train", arguments.data), rows=data.rows)
     _, channels, size, _ = cut.images.shape
     auxiliary = load(edm.auxiliary, "train", root=arguments.data, size=size, channels=channels).pixels
     if len(auxiliary) <= edm.held_out:
-        raise ValueError(f"[{table}] auxiliary: expected more than {edm.held_out} (held_out), got {len(auxiliary)}")
-    training = Training(recipe.name, table, data, victim, edm, cut, auxiliary, arguments.runs, arguments.seed)
+        raise ValueError(
+            f"[networks.{name}] auxiliary: expected more than {edm.held_out} (held_out), got {len(auxiliary)}"
+        )
+    training = Training(recipe.name, name, data, victim, edm, cut, auxiliary, arguments.runs, arguments.seed)
     if isinstance(edm.lambda_diversity, tuple):
         search_lambda(training)
     else:
-        training.train(table, lambda_diversity=edm.lambda_diversity)
+        training.train(name, lambda_diversity=edm.lambda_diversity)
 
 
 if __name__ == "__main__":
-    run("edm", main, table="edm")
+    run("edm", main, network="edm")

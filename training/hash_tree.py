@@ -30,7 +30,7 @@ RIDGE = 0.01
 
 @dataclass(frozen=True)
 class Tree:
-    """[hash] tree: its levels, which buy balance for invariance, and the eigenvectors that a node draws from."""
+    """`tree` of [networks.hash]: levels, which buy balance for invariance; eigenvectors that a node draws from."""
 
     depth: int = 5
     rank: int = 4

@@ -16,10 +16,10 @@ they do, 1 where h vanishes or does not listen to eps. `clean` holds T itself to
 The released code trains no generator: it draws random filters, moves no image, and shares noise in a batch. Ablations:
 `steps = 0` (no robust optimisation), `perturbation = "gaussian"`, `perturbation = "random-filters"` (theirs, an image).
 
-    python -m training.meco RECIPE [--table NAME]
+    python -m training.meco RECIPE [--network NAME]
 
-Reads [dataset], [victim] (the victim's architecture) and [meco], or another table of the same form; writes
-runs/RECIPE/<table>.safetensors with two networks: T and h.
+Reads [dataset], [victim] (the victim's architecture) and [networks.meco], or another network of this program;
+writes runs/RECIPE/NETWORK.safetensors with two networks: T and h.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ SHIFTED = Affine(degrees=10, shift=0.07)
 
 @dataclass(frozen=True)
 class MeCo:
-    """[meco]: the generator, the particle steps and the weights of the objective above.
+    """[networks.NAME] of the program meco: the generator, the particle steps and the weights of the objective above.
 
     perturbation: of zoo.perturbation. rms: size of h, in [0,1] pixel units. filters: of a learned h; the paper's are
     64. steps: Q of the paper. step: length of each, L2 over an image. repel: false has the paper's printed sign.
@@ -219,17 +219,17 @@ def traffic(cut: Split, meco: MeCo, root: Any) -> Mapping[str, tuple[torch.Tenso
 
 def main(arguments: argparse.Namespace) -> None:
     recipe = recipes.read(arguments.recipe)
-    table = arguments.table
+    name = arguments.network
     data, victim, meco = (
         recipe.section("dataset", Data),
         recipe.section("victim", Victim),
-        recipe.section(table, MeCo),
+        recipe.network(name, MeCo),
     )
     start = checkpoint.load(arguments.runs / recipe.name / "victim.safetensors") if meco.from_victim else None
     how = meco.optimisation or victim.optimisation
     session = Session(
         recipe.name,
-        table,
+        name,
         {"dataset": data, "victim": victim, TABLE: dataclasses.replace(meco, optimisation=how)},
         runs=arguments.runs,
         seed=arguments.seed,
@@ -260,4 +260,4 @@ def main(arguments: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    run("meco", main, table=TABLE)
+    run("meco", main, network="meco")

@@ -47,7 +47,7 @@ class Member:
 
 @dataclass(frozen=True)
 class Misleader:
-    """[misleader]: the members, their thieves, and the augmented images between them.
+    """[networks.NAME] of the program misleader: the members, their thieves, and the augmented images between them.
 
     optimisation: of the members; the victim's where left out. augmented_batch: images of an augmented batch; 0: as many
     as of a labelled one. attacker_lr: of the thieves' SGD, on a cosine. attacker_steps: of a thief for each of its

@@ -16,8 +16,8 @@ validation split no more than `allowed_drop` of f's accuracy, with nu as in the 
 
     python -m training.misinformation RECIPE
 
-Reads [dataset], [victim] (the architecture), [misinformation] and runs/RECIPE/outlier_exposure.safetensors; writes
-runs/RECIPE/misinformation.safetensors.
+Reads [dataset], [victim] (the architecture), [networks.misinformation] and runs/RECIPE/outlier_exposure.safetensors;
+writes runs/RECIPE/misinformation.safetensors.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ THRESHOLDS = 1000
 
 @dataclass(frozen=True)
 class Misinformation:
-    """[misinformation]: the auxiliary data set and its weight.
+    """[networks.misinformation]: the auxiliary data set and its weight.
 
     weight: g above. optimisation: as the victim's where left out. held_out: auxiliary images kept from training to
     report on. allowed_drop: what the metric `tau` may cost benign users, as a fraction of all answers.
@@ -89,12 +89,12 @@ def largest_tau(
 def main(arguments: argparse.Namespace) -> None:
     recipe = recipes.read(arguments.recipe)
     data, victim = recipe.section("dataset", Data), recipe.section("victim", Victim)
-    misinformation = recipe.section(NAME, Misinformation)
+    misinformation = recipe.network(arguments.network, Misinformation)
     how = misinformation.optimisation or victim.optimisation
     exposed = checkpoint.load(arguments.runs / recipe.name / f"{outlier_exposure.NAME}.safetensors")
     session = Session(
         recipe.name,
-        NAME,
+        arguments.network,
         {"dataset": data, "victim": victim, NAME: misinformation},
         runs=arguments.runs,
         seed=arguments.seed,
@@ -140,4 +140,4 @@ def main(arguments: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    run(NAME, main)
+    run(NAME, main, network=NAME)

@@ -26,11 +26,11 @@ the largest that each bore, all are trained from the beginning and held against 
 break a rule then take the next smaller, and all are trained again. EDM's diversity term, where that is searched, has
 one strength for all. The test split is not touched.
 
-    python -m training.misleader RECIPE [--table distilled]
+    python -m training.misleader RECIPE [--network distilled]
 
 Reads [dataset], [victim] and [misleader], or another table of the same form, such as `distilled` with lambda 0, the
 plain distillation ensemble that a search starts from and that shows what the thieves buy; writes
-runs/RECIPE/<table>.safetensors.
+runs/RECIPE/NETWORK.safetensors.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ class Training:
     """All that one ensemble's training needs but its lambdas: a program's command line, read."""
 
     recipe: str
-    table: str
+    name: str
     data: Data
     victim: Victim
     misleader: Misleader
@@ -342,20 +342,20 @@ def _accuracy(scores: torch.Tensor, labels: torch.Tensor) -> float:
 
 
 def search_lambdas(training: Training) -> None:
-    """Leave runs/RECIPE/<table>.safetensors with the lambdas that were found. Raises ValueError where none will do.
+    """Leave runs/RECIPE/NETWORK.safetensors with the lambdas that were found. Raises ValueError where none will do.
 
     Resumable: every training keeps its own checkpoint under runs/RECIPE/search.
     """
-    table, misleader = training.table, training.misleader
-    plain = metrics(training.distilled, f"python -m training.misleader --table {DISTILLED}")
+    name, misleader = training.name, training.misleader
+    plain = metrics(training.distilled, f"python -m training.misleader --network {DISTILLED}")
 
     def step(below: Path, rungs: Rungs) -> Path:
         del below  # every strength starts from the plain ensemble: members that broke a rule are not built on
-        return training.go_on(f"search/{table}-{rungs[0]}-step", training.distilled, misleader.at(rungs))
+        return training.go_on(f"search/{name}-{rungs[0]}-step", training.distilled, misleader.at(rungs))
 
     def train(rungs: Rungs, trail: Trail) -> Path:
-        name = f"search/{table}-{'-'.join(map(str, rungs))}"
-        return training.train(name, misleader.at(rungs), facts={"search": trail})
+        trial = f"search/{name}-{'-'.join(map(str, rungs))}"
+        return training.train(trial, misleader.at(rungs), facts={"search": trail})
 
     def entry(kind: str, rungs: Rungs, reference: Metrics, seen: Metrics, kept: Sequence[bool]) -> dict[str, Any]:
         del reference  # values are reported as they are, not as what was lost
@@ -372,29 +372,29 @@ def search_lambdas(training: Training) -> None:
     ).run(training.distilled, plain)
     if path is None:
         raise ValueError(
-            f"[{table}] lambda: a member bears none of {misleader.candidates}: it loses more than "
+            f"[networks.{name}] lambda: a member bears none of {misleader.candidates}: it loses more than "
             f"{misleader.allowed_drop} of its accuracy, or {misleader.allowed_augmented_drop} on augmented images; "
             "give smaller ones, or more epochs"
         )
-    publish(path, training.runs / training.recipe / f"{table}.safetensors")
+    publish(path, training.runs / training.recipe / f"{name}.safetensors")
 
 
 def main(arguments: argparse.Namespace) -> None:
     recipe = recipes.read(arguments.recipe)
-    table = arguments.table
+    name = arguments.network
     data, victim, misleader = (
         recipe.section("dataset", Data),
         recipe.section("victim", Victim),
-        recipe.section(table, Misleader),
+        recipe.network(name, Misleader),
     )
     cut = split(data.load("train", arguments.data), rows=data.rows)
     teacher = checkpoint.load(arguments.runs / recipe.name / "victim.safetensors")
-    training = Training(recipe.name, table, data, victim, misleader, cut, teacher, arguments.runs, arguments.seed)
+    training = Training(recipe.name, name, data, victim, misleader, cut, teacher, arguments.runs, arguments.seed)
     if misleader.rungs:
         search_lambdas(training)
     else:
-        training.train(table, misleader)
+        training.train(name, misleader)
 
 
 if __name__ == "__main__":
-    run("misleader", main, table="misleader")
+    run("misleader", main, network="misleader")

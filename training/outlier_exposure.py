@@ -11,7 +11,8 @@ adaptive misinformation (training/misinformation.py) switches on, and a baseline
 
     python -m training.outlier_exposure RECIPE
 
-Reads [dataset], [victim] (the architecture) and [outlier_exposure]; writes runs/RECIPE/outlier_exposure.safetensors.
+Reads [dataset], [victim] (the architecture) and [networks.outlier_exposure]; writes
+runs/RECIPE/outlier_exposure.safetensors.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ NAME = "outlier_exposure"
 
 @dataclass(frozen=True)
 class OutlierExposure:
-    """[outlier_exposure]: the auxiliary data set and its weight.
+    """[networks.outlier_exposure]: the auxiliary data set and its weight.
 
     weight: g above. optimisation: as the victim's where left out. held_out: auxiliary images kept from training to
     report on.
@@ -76,11 +77,11 @@ def answers(network: nn.Module, images: torch.Tensor) -> torch.Tensor:
 def main(arguments: argparse.Namespace) -> None:
     recipe = recipes.read(arguments.recipe)
     data, victim = recipe.section("dataset", Data), recipe.section("victim", Victim)
-    exposure = recipe.section(NAME, OutlierExposure)
+    exposure = recipe.network(arguments.network, OutlierExposure)
     how = exposure.optimisation or victim.optimisation
     session = Session(
         recipe.name,
-        NAME,
+        arguments.network,
         {"dataset": data, "victim": victim, NAME: exposure},
         runs=arguments.runs,
         seed=arguments.seed,
@@ -117,4 +118,4 @@ def main(arguments: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    run(NAME, main)
+    run(NAME, main, network=NAME)

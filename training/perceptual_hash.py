@@ -7,9 +7,9 @@ own mix of traffic (training/hash_tree.py). defenses/routing.py makes a hash of 
 
     python -m training.perceptual_hash RECIPE
 
-Reads [dataset] and [hash]; writes runs/RECIPE/hash.safetensors. The secret task is "glyphs", a procedural task drawn
-from the deployment's key, or a data set such as "kmnist:test". Either way weights, order and hyperplanes are seeded
-from the key as well, so that nobody can repeat the training: a new key gives a new hash.
+Reads [dataset] and [networks.hash]; writes runs/RECIPE/hash.safetensors. The secret task is "glyphs", a procedural task
+drawn from the deployment's key, or a data set such as "kmnist:test". Either way weights, order and hyperplanes are
+seeded from the key as well, so that nobody can repeat the training: a new key gives a new hash.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ GENERATORS = 5
 
 @dataclass(frozen=True)
 class Hash:
-    """[hash]: the secret task and the network that learns it.
+    """[networks.NAME] of the program hash: the secret task and the network that learns it.
 
     classes and per_class size the "glyphs" task; a data set brings its own. mix: data sets beside the victim's and the
     secret task's whose images the tree is balanced on, such as the auxiliary set; the thief's is not the defender's to
@@ -128,11 +128,11 @@ def _features(fixed: nn.Module, images: torch.Tensor) -> np.ndarray:
 
 def main(arguments: argparse.Namespace) -> None:
     recipe = recipes.read(arguments.recipe)
-    data, hash_net = recipe.section("dataset", Data), recipe.section("hash", Hash)
+    data, hash_net = recipe.section("dataset", Data), recipe.network(arguments.network, Hash)
     key = deployment_key("the secret hash network")
     session = Session(
         recipe.name,
-        "hash",
+        arguments.network,
         {"dataset": data, "hash": hash_net},
         runs=arguments.runs,
         seed=arguments.seed,
@@ -156,4 +156,4 @@ def main(arguments: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    run("perceptual_hash", main)
+    run("perceptual_hash", main, network="hash")

@@ -14,10 +14,10 @@ turn (zoo/masked_autoencoder.py). The released code trains F_aux on other recons
 The paper trains 500 epochs at a mask ratio of 0.75 and shows everything when it scores. So little training as two cores
 allow wants a smaller ratio: the further what M was trained on is from what it is asked, the worse it draws digits too.
 
-    python -m training.same RECIPE [--table NAME]
+    python -m training.same RECIPE [--network NAME]
 
-Reads [dataset], [victim] (architecture and augmentation) and [same], or another table of the same form; writes
-runs/RECIPE/<table>.safetensors with both networks, and runs/RECIPE/stages/ on the way.
+Reads [dataset], [victim] (architecture and augmentation) and [networks.same], or another network of this program;
+writes runs/RECIPE/NETWORK.safetensors with both networks, and runs/RECIPE/stages/ on the way.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class Fit(Optimisation):
 
 @dataclass(frozen=True)
 class Same:
-    """[same]: the two networks.
+    """[networks.NAME] of the program same: the two networks.
 
     fit: of the autoencoder. victim: a checkpoint of the recipe, or the path of an ONNX file. patch to decoder_heads: as
     zoo.masked_autoencoder has them; the paper's are 2, 192, 12, 3 and 192, 4, 3. mask_ratio: hidden in training.
@@ -220,7 +220,7 @@ def trained_autoencoder(
     alike = dataclasses.replace(same, victim="", groups=0, auxiliary=None, auxiliary_options={}, auxiliary_fit=None)
     session = Session(
         recipe.name,
-        f"stages/{arguments.table}",
+        f"stages/{arguments.network}",
         {"dataset": recipe.section("dataset", Data), "victim": victim, TABLE: alike},
         runs=arguments.runs,
         seed=arguments.seed,
@@ -244,7 +244,7 @@ def at_work(read: checkpoint.Checkpoint, groups: list[int] | None) -> tuple[Mask
 def main(arguments: argparse.Namespace) -> None:
     recipe = recipes.read(arguments.recipe)
     data, victim = recipe.section("dataset", Data), recipe.section("victim", Victim)
-    same = recipe.section(arguments.table, Same)
+    same = recipe.network(arguments.network, Same)
     how = same.auxiliary_fit or victim.optimisation
     # what deals the patches into groups, where there are any
     key = deployment_key("a gate with hidden groups") if same.groups else b""
@@ -257,7 +257,7 @@ def main(arguments: argparse.Namespace) -> None:
     box = black_box(same.victim, arguments.runs / recipe.name)
     session = Session(
         recipe.name,
-        arguments.table,
+        arguments.network,
         {"dataset": data, "victim": victim, TABLE: dataclasses.replace(same, auxiliary_fit=how)},
         runs=arguments.runs,
         seed=arguments.seed,
@@ -274,4 +274,4 @@ def main(arguments: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    run("same", main, table=TABLE)
+    run("same", main, network="same")

@@ -293,22 +293,24 @@ def steps_per_epoch(rows: int, batch_size: int) -> int:
     return max(1, rows // batch_size)
 
 
-def arguments(program: str, table: str | None = None) -> argparse.Namespace:
-    """The command line that every training program has; `table` is the default of one that reads any such table."""
+def arguments(program: str, network: str | None = None) -> argparse.Namespace:
+    """The command line that every training program has; network: the default of one that trains [networks.NAME]."""
     parser = argparse.ArgumentParser(prog=f"python -m training.{program}")
     parser.add_argument("recipe", help="a recipe's name, or the path of its .toml file; @TIER may follow")
-    if table is not None:
-        parser.add_argument("--table", default=table, help=f"table of the recipe, and name of the checkpoint ({table})")
+    if network is not None:
+        parser.add_argument(
+            "--network", default=network, help=f"NAME of [networks.NAME] and of the checkpoint ({network})"
+        )
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of the checkpoints (runs)")
     parser.add_argument("--data", type=Path, default=None, help="folder of the data sets, searched first")
     parser.add_argument("--seed", type=int, default=0, help="seed of weights, order and augmentation (0)")
     return parser.parse_args()
 
 
-def run(program: str, main: Any, *, table: str | None = None) -> None:
+def run(program: str, main: Any, *, network: str | None = None) -> None:
     """Run a program's main; a mistake of the user's is one line on stderr and exit status 1."""
     try:
-        main(arguments(program, table))
+        main(arguments(program, network))
     except (ValueError, FloatingPointError, OSError) as error:
         sys.exit(f"training.{program}: {error}")
     except KeyboardInterrupt:

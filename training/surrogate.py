@@ -19,10 +19,10 @@ The papers' surrogates are public: a random one could be drawn again by whoever 
 is a function of a known network and the answer can be inverted. So weights, order and augmentation are seeded from the
 deployment's key, and differ between tables; the checkpoint tells neither. It is to be kept as the hash network is.
 
-    python -m training.surrogate RECIPE [--table mad_surrogate]
+    python -m training.surrogate RECIPE [--network mad_surrogate]
 
 Reads [dataset], [victim] and [surrogate], or another table of the same form, so that a recipe may have one of each
-kind; writes runs/RECIPE/<table>.safetensors. A distilled one's fact `graph`, "redirection", has the export give s
+kind; writes runs/RECIPE/NETWORK.safetensors. A distilled one's fact `graph`, "redirection", has the export give s
 beside the probabilities.
 """
 
@@ -53,7 +53,7 @@ BATCH = 256
 
 @dataclass(frozen=True)
 class Surrogate:
-    """[surrogate]: what the defender takes the thief's network to be.
+    """[networks.NAME] of the program surrogate: what the defender takes the thief's network to be.
 
     kind: "random" or "distilled". auxiliary: the data set above. architecture, options: the victim's where
     `architecture` is left out. optimisation: of a distilled one; where left out the victim's, of 10 epochs. held_out:
@@ -88,9 +88,9 @@ class Surrogate:
         return self.optimisation or dataclasses.replace(victim.optimisation, epochs=EPOCHS)
 
 
-def subkey(key: bytes, table: str) -> bytes:
-    """32 bytes that seed one table's surrogate: HMAC-SHA256(key, "torchwarden/surrogate/" + table)."""
-    return hmac.digest(key, f"torchwarden/surrogate/{table}".encode(), "sha256")
+def subkey(key: bytes, network: str) -> bytes:
+    """32 bytes that seed one network: HMAC-SHA256(key, "torchwarden/surrogate/" + network)."""
+    return hmac.digest(key, f"torchwarden/surrogate/{network}".encode(), "sha256")
 
 
 def distillation_loss(logits: torch.Tensor, probabilities: torch.Tensor) -> torch.Tensor:
@@ -131,9 +131,9 @@ def distil(
 
 def main(arguments: argparse.Namespace) -> None:
     recipe = recipes.read(arguments.recipe)
-    table = arguments.table
+    name = arguments.network
     data, victim = recipe.section("dataset", Data), recipe.section("victim", Victim)
-    surrogate = recipe.section(table, Surrogate)
+    surrogate = recipe.network(name, Surrogate)
     key = deployment_key("a secret surrogate")
     # a random one is no student: it needs no victim, and another victim leaves it as it is
     undefended = None
@@ -141,11 +141,11 @@ def main(arguments: argparse.Namespace) -> None:
         undefended = checkpoint.load(arguments.runs / recipe.name / "victim.safetensors")
     session = Session(
         recipe.name,
-        table,
+        name,
         {"dataset": data, "victim": victim, "surrogate": surrogate},
         runs=arguments.runs,
         seed=arguments.seed,
-        secret=subkey(key, table),
+        secret=subkey(key, name),
         start=undefended.digest if undefended else "",
     )
     if session.done():
@@ -172,4 +172,4 @@ def main(arguments: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    run("surrogate", main, table="surrogate")
+    run("surrogate", main, network="surrogate")

@@ -71,7 +71,7 @@ class Naive:
         packed, built = metadata(oracle, rule.graph)["checkpoint"], _script(weights)[1]["checkpoint"]
         if built != packed:
             raise OracleError(f"{weights}: of another checkpoint than the archive's; build it again (make archive)")
-        own = recipe.tables.get(rule.graph, {})
+        own = recipe.networks.get(rule.graph, {})
         table = own if own.get("architecture") else recipe.tables["victim"]  # as training/surrogate.py has it
         planned = Cloning(table["architecture"], epochs=1, options=table.get("options", {}))
         return cls(response.rule, rule.epsilon, rule.keep_label, weights, planned)

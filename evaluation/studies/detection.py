@@ -106,9 +106,8 @@ def _curve(job: Job, detector: Detector, traffic: str, scores: Scores, *, malici
 
 def thieves(recipe: recipes.Recipe) -> dict[str, Any]:
     """What a report says of the recipe's thieves, with their parameters as they are here."""
-    found: dict[str, Any] = {"dataset": recipe.tables["dataset"]}
-    if "clone" in recipe.tables:
-        found["clone"] = dataclasses.asdict(recipe.section("clone", Cloning))
+    clone = dataclasses.asdict(recipe.section("clone", Cloning))
+    found: dict[str, Any] = {"dataset": recipe.tables["dataset"], "clone": clone}
     for name, asked in recipe.family("detection", Asked).items():
         how = dataclasses.asdict(recordings.parameters(recipe, name, asked))
         own = {"attack": asked.attack, "after": asked.after, **({"clone": asked.clone} if asked.clone else {})}
@@ -122,7 +121,7 @@ def baselines(recipe: recipes.Recipe, chosen: Sequence[Detector]) -> dict[str, A
     found = {}
     for detector in (each for each in chosen if each.kind != "gate"):
         predictor = policies.get(detector.policy, {}).get("predictor")
-        auxiliary = recipe.tables.get(predictor, {}).get("auxiliary")
+        auxiliary = recipe.networks.get(predictor, {}).get("auxiliary")
         found[f"baseline.{detector.policy}"] = {"predictor": predictor, "auxiliary": auxiliary}
     return found
 

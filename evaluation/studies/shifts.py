@@ -2,8 +2,8 @@
 
     python -m evaluation.studies shifts RECIPE --policies undefended misleader --run reports/RECIPE-misleader
 
-The test images as they are, after each shift of evaluation/traffic.py, and, where the recipe has a [misleader]
-table, as its members and their thieves saw images (training/misleader.py): the term that drives members off their
+The test images as they are, after each shift of evaluation/traffic.py, and, where the recipe has a network
+`misleader`, as its members and their thieves saw images (training/misleader.py): the term that drives members off their
 thieves there drives them off answers that are often right, and customers send such images too. Every policy, MISLEADER
 or not, meets the same images.
 """
@@ -23,14 +23,14 @@ from report.rows.members import ShiftRow
 from zoo.augment import Augmentation
 from zoo.datasets import Images
 
-TABLE = "misleader"
+NETWORK = "misleader"
 
 
 def study(task: Task) -> Iterator[Found]:
     """A row for each policy and shift."""
     every = shifts(task.recipe)
     if ShiftRow.TRAINED in every:
-        yield Found(settings={"shifts.augment": task.recipe.tables[TABLE]["augment"]})
+        yield Found(settings={"shifts.augment": task.recipe.networks[NETWORK]["augment"]})
     # rows that want a proof of work are answered, as they are to users who pay
     for policy, oracle in task.oracles(seed=SEED, pay=True):
         for row in measure(oracle, task.test, every, recipe=task.recipe.name, policy=policy):
@@ -41,9 +41,9 @@ def study(task: Task) -> Iterator[Found]:
 def shifts(recipe: recipes.Recipe) -> dict[str, Shift]:
     """Every shift by its name, none of all first. Raises RecipeError."""
     found: dict[str, Shift] = {ShiftRow.NONE: lambda images: images, **SHIFTS}
-    stated = recipe.tables.get(TABLE, {}).get("augment")
+    stated = recipe.networks.get(NETWORK, {}).get("augment")
     if stated is not None:
-        augment = recipes.build(Augmentation, stated, where=f"{recipe.path}: [{TABLE}]: augment")
+        augment = recipes.build(Augmentation, stated, where=f"{recipe.path}: [networks.{NETWORK}]: augment")
         found[ShiftRow.TRAINED] = lambda images: augmented(augment, images)
     return found
 

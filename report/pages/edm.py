@@ -117,7 +117,6 @@ def draw(studies: Sequence[Experiment]) -> str | None:
 METHOD = Method(
     "edm",
     Experiment,
-    bench="bench",
     findings=findings,
     draw=draw,
     caption="Clone accuracy by policy and attacker",

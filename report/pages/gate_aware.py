@@ -109,8 +109,8 @@ def pages(results: Path) -> dict[str, str]:
 
 def found(folder: Path) -> list[Study]:
     """All that was measured. Raises ResultError where nothing was, or where a file lacks what the page is about."""
-    paths = page.files(folder, PREFIX, made_by="make gate-aware")
-    return [study(read(path, measured_by="make gate-aware")) for path in paths]
+    paths = page.files(folder, PREFIX, made_by="make reproduce-gate-aware")
+    return [study(read(path, measured_by="make reproduce-gate-aware")) for path in paths]
 
 
 def render(studies: Sequence[Study]) -> str:

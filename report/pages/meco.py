@@ -81,7 +81,6 @@ def cosine(row: GradientRow | None) -> str:
 METHOD = Method(
     "meco",
     Noises,
-    bench="bench-defenses",
     findings=findings,
     draw=draw,
     caption="Clone accuracy by policy and attacker",

@@ -19,12 +19,11 @@ Experiment = TypeVar("Experiment", bound=Study)
 @dataclass(frozen=True)
 class Method(Generic[Experiment]):
     """name: of results/NAME-*.json, NAME.md.j2 and docs/results/NAME.md. kind: makes an experiment of a recipe and its
-    report. bench: the goal of make that measures costs alone. findings: of the experiments and of all files. draw: the
+    report. findings: of the experiments and of all files. draw: the
     experiments' figure, None where there is nothing to draw."""
 
     name: str
     kind: Callable[[str, Report], Experiment]
-    bench: str
     findings: Callable[[Sequence[Experiment], Sequence[Experiment]], Iterable[Finding]]
     draw: Callable[[Sequence[Experiment]], str | None]
     caption: str
@@ -51,7 +50,7 @@ class Method(Generic[Experiment]):
             findings=answer(self.findings(studies, files)),
             figure=figure,
             caption=self.caption,
-            made_by=lambda study: self.bench if study.costs_alone else f"reproduce-{self.name} RECIPE={study.recipe}",
+            made_by=lambda study: f"reproduce-{self.name} RECIPE={study.recipe}",
             missing=[f"{each.recipe}: {what}" for each in studies for what in each.missing],
             undefended=UNDEFENDED,
             **self.values,

@@ -150,7 +150,6 @@ def _most_lost(rows: dict[str, ShiftRow]) -> float:
 METHOD = Method(
     "misleader",
     Experiment,
-    bench="bench-misleader",
     findings=findings,
     draw=lambda studies: heat_map(**studies[0].heat()) if studies[0].report.attacks else None,
     caption="Clone accuracy by policy and attacker",

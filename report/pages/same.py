@@ -75,7 +75,6 @@ def interval(row: FalsePositiveRow | None) -> str:
 METHOD = Method(
     "same",
     Detection,
-    bench="bench-gates",
     findings=findings,
     draw=lambda studies: gates.flagged(rows) if (rows := studies[0].report.false_positives) else None,
     caption="Share of rows flagged, by traffic",

@@ -51,7 +51,7 @@ class Thieves(Study):
 
 def pages(results: Path) -> dict[str, str]:
     """The page and its figure, by file name below docs/. Raises ResultError."""
-    paths = page.files(results, PREFIX, made_by="make thieves")
+    paths = page.files(results, PREFIX, made_by="make reproduce-thieves")
     studies = [Thieves(path.stem.removeprefix(PREFIX), read(path)) for path in paths]
     speeds = results / "bench-attacks.json"
     text = render(studies, read(speeds).attack_speeds if speeds.exists() else (), *informed(results))
@@ -104,7 +104,9 @@ def render(
     """The page as Markdown. edm, gate: what it opens with (informed). Raises ResultError."""
     for study in studies:
         if not study.report.attacks:
-            raise ResultError(f"{study.recipe}: no attacks; make some with `make thieves RECIPE={study.recipe}`")
+            raise ResultError(
+                f"{study.recipe}: no attacks; make some with `make reproduce-thieves RECIPE={study.recipe}`"
+            )
     return page.render(
         "thieves.md.j2",
         studies=studies,
@@ -115,5 +117,5 @@ def render(
         tolerance=TOLERANCE,
         speeds=speeds,
         fast=FAST,
-        made_by=lambda study: f"thieves RECIPE={study.recipe}",
+        made_by=lambda study: f"reproduce-thieves RECIPE={study.recipe}",
     )

@@ -125,10 +125,10 @@ def pages(results: Path) -> dict[str, str]:
 def found(folder: Path) -> list[Study]:
     """All that was measured. Raises ResultError where nothing was, or where a file lacks what the page is about."""
     studies = []
-    for path in page.files(folder, PREFIX, made_by="make unmixing", but=SECOND):
+    for path in page.files(folder, PREFIX, made_by="make reproduce-unmixing", but=SECOND):
         second = path.with_name(f"{path.stem}{SECOND}.json")
-        again = read(second, measured_by="make unmixing AGAIN=second-key") if second.exists() else None
-        studies.append(study(read(path, measured_by="make unmixing"), again))
+        again = read(second, measured_by="make reproduce-unmixing AGAIN=second-key") if second.exists() else None
+        studies.append(study(read(path, measured_by="make reproduce-unmixing"), again))
     return studies
 
 

@@ -105,7 +105,7 @@ def test_every_file_of_a_package_is_known_by_its_hash(path: Path) -> None:
 
 
 def test_nothing_is_installed_without_its_hash() -> None:
-    for path in (DOCKERFILE, CHECKOUT / "Makefile"):
+    for path in (DOCKERFILE, CHECKOUT / "make/environment.mk"):
         commands = path.read_text("utf-8").replace("\\\n", " ").splitlines()
         installs = [line for line in commands if re.search(r"\bpip install\b", line)]
         assert installs, path

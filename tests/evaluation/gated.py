@@ -42,7 +42,7 @@ RECIPE = """
 [dataset]
 name = "digits"
 
-[edm]
+[networks.edm]
 auxiliary = "china"
 
 [policies.undefended]
@@ -53,6 +53,7 @@ predictor = "victim"
 
 [policies.edm]
 predictor = "edm"
+average = true
 
 [attacks.knockoff]
 surrogate = "flower"

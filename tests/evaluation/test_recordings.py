@@ -141,11 +141,13 @@ def test_tables_that_cannot_be(changes: dict[str, Any], message: str) -> None:
         ("overrides = { seeds = 40", "overrides = { sees = 40", r"\[detection.steps\]: unknown key 'sees'"),
         ("[attacks.jbda]", "[attacks.jbda-tr]", r"\[detection.steps\]: attack: no table \[attacks.jbda\]"),
         ('attack = "knockoff"', 'attack = "knockoff"\nwithout_seeds = true', "without_seeds: knockoff has no seeds"),
-        ("[detection.", "[evaluate.", r"no \[detection.NAME\] table"),
     ],
 )
 def test_recipes_that_cannot_be(store: Path, tmp_path: Path, old: str, new: str, message: str) -> None:
     with pytest.raises(recipes.RecipeError, match=message):
         recordings.recorded(job(store, tmp_path, gated.RECIPE.replace(old, new)))
+    none = gated.RECIPE.partition("[detection.")[0]
+    with pytest.raises(recipes.RecipeError, match=r"no \[detection.NAME\] table"):
+        recordings.recorded(job(store, tmp_path, none))
     with pytest.raises(recipes.RecipeError, match=r"no \[detection.nothing\]; it has flowers, steps"):
         recordings.recorded(job(store, tmp_path), only=["nothing"])

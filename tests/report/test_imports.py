@@ -8,7 +8,7 @@ from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 PAGES = sorted(path.stem for path in (CHECKOUT / "report/pages").glob("*.py") if path.stem != "__init__")
-UNWANTED = ("torch", "evaluation", "loadtests", "bench", "assurance", "zoo", "recipes", "handlers", "attacks.registry")
+UNWANTED = ("torch", "evaluation", "loadtests", "bench", "assurance", "zoo", "defenses", "handlers", "attacks.registry")
 
 
 def loaded(modules: str) -> set[str]:

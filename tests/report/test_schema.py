@@ -91,7 +91,7 @@ def test_a_file_from_before_a_section_still_reads(tmp_path: Path) -> None:
     ("content", "message"),
     [
         ("{", "not JSON"),
-        ('{"run": {}}', "run: expected the keys commit, seed"),
+        ('{"run": {}}', "run: missing key 'commit'"),
         ('{"rum": {}}', "expected the sections run, attacks"),
     ],
 )

@@ -40,8 +40,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_every_program_runs_and_the_archives_answer(data: Path, tmp_path: Path, key_file: Path) -> None:
     del key_file  # in the environment
     runs, build, store = tmp_path / "runs", tmp_path / "build", tmp_path / "store"
-    for program, table in ((victim, ""), (perceptual_hash, ""), (edm, "ensemble"), (edm, "edm")):
-        program.main(argparse.Namespace(recipe=SPEC, runs=runs, data=data, seed=0, table=table))
+    for program, table in ((victim, ""), (perceptual_hash, "hash"), (edm, "ensemble"), (edm, "edm")):
+        program.main(argparse.Namespace(recipe=SPEC, runs=runs, data=data, seed=0, network=table))
     found = load(runs / "cifar10-smoke/edm.safetensors")
     assert [plan.name for plan in found.architectures] == ["lenet5"] * 2
     assert found.facts["settings"]["edm"]["lambda_diversity"] == 0.1
@@ -61,7 +61,7 @@ def test_every_program_runs_and_the_archives_answer(data: Path, tmp_path: Path, 
 def test_mecos_recipe_runs_and_its_archives_answer(data: Path, tmp_path: Path, key_file: Path) -> None:
     del key_file  # in the environment
     runs, build, store = tmp_path / "runs", tmp_path / "build", tmp_path / "store"
-    meco.main(argparse.Namespace(recipe=MECO, runs=runs, data=data, seed=0, table="meco"))
+    meco.main(argparse.Namespace(recipe=MECO, runs=runs, data=data, seed=0, network="meco"))
     found = load(runs / "cifar10-resnet34-smoke/meco.safetensors")
     assert [plan.name for plan in found.architectures] == ["lenet5", "meco"]
 
@@ -84,9 +84,9 @@ def test_mecos_recipe_runs_and_its_archives_answer(data: Path, tmp_path: Path, k
 def test_misleaders_recipe_runs_and_its_archives_answer(data: Path, tmp_path: Path, key_file: Path) -> None:
     del key_file  # in the environment
     runs, build, store = tmp_path / "runs", tmp_path / "build", tmp_path / "store"
-    steps = ((victim, ""), (perceptual_hash, ""), (misleader, "distilled"), (misleader, "misleader"))
+    steps = ((victim, ""), (perceptual_hash, "hash"), (misleader, "distilled"), (misleader, "misleader"))
     for program, table in steps:
-        program.main(argparse.Namespace(recipe=MISLEADER, runs=runs, data=data, seed=0, table=table))
+        program.main(argparse.Namespace(recipe=MISLEADER, runs=runs, data=data, seed=0, network=table))
     found = load(runs / "cifar10-misleader-smoke/misleader.safetensors")
     assert [plan.name for plan in found.architectures] == ["lenet5", "lenet5-half"]
 
@@ -112,7 +112,7 @@ def test_the_recipe_as_it_stands_names_data_that_there_is() -> None:
 
     whole = read("cifar10")
     assert whole.tables["victim"]["optimisation"]["epochs"] >= 50
-    assert whole.tables["edm"]["auxiliary"] == "cifar100:test"
+    assert whole.networks["edm"]["auxiliary"] == "cifar100:test"
     assert whole.tables["attacks"]["knockoff"]["surrogate"] == "cifar100"
     whole = read("cifar10-resnet34")
     assert whole.tables["victim"]["optimisation"]["epochs"] >= 50
@@ -121,5 +121,5 @@ def test_the_recipe_as_it_stands_names_data_that_there_is() -> None:
     whole = read("cifar10-misleader")
     assert whole.tables["victim"]["optimisation"]["epochs"] >= 50
     for table in ("distilled", "misleader", "misleader_diverse", "misleader_released"):
-        members = [member["architecture"] for member in whole.tables[table]["members"]]
+        members = [member["architecture"] for member in whole.networks[table]["members"]]
         assert members == ["resnet18-8x", "mobilenetv2", "densenet121"]

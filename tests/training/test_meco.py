@@ -30,7 +30,7 @@ rows = 600
 [victim]
 architecture = "lenet5"
 optimisation = { epochs = 8, lr = 3e-3, batch_size = 64 }
-[meco]
+[networks.meco]
 filters = 2
 rms = 0.1
 from_victim = true
@@ -44,7 +44,7 @@ KINDS = ("benign", "shifted", "untrained_generator", "auxiliary")
 
 
 def program(recipe: Path, runs: Path, table: str = "meco", *, seed: int) -> None:
-    meco.main(argparse.Namespace(recipe=str(recipe), runs=runs, data=None, seed=seed, table=table))
+    meco.main(argparse.Namespace(recipe=str(recipe), runs=runs, data=None, seed=seed, network=table))
 
 
 @pytest.fixture(scope="module")
@@ -351,7 +351,9 @@ def test_from_victim_starts_at_the_victim_and_another_table_is_another_checkpoin
     trained: Path, tmp_path: Path, reached: Reached, seed: int
 ) -> None:
     still = '{ epochs = 1, optimiser = "sgd", lr = 1e-9, weight_decay = 0.0, batch_size = 64 }'
-    gaussian = f'[meco_gaussian]\nperturbation = "gaussian"\noptimisation = {still}\nfrom_victim = '
+    gaussian = (
+        f'[networks.meco_gaussian]\nprogram = "meco"\nperturbation = "gaussian"\noptimisation = {still}\nfrom_victim = '
+    )
     found = {}
     for start in ("true", "false"):
         recipe, runs = tmp_path / "noisy.toml", tmp_path / start

@@ -22,10 +22,10 @@ name = "digits"
 [victim]
 architecture = "lenet5"
 optimisation = { epochs = 6, lr = 3e-3, batch_size = 64 }
-[outlier_exposure]
+[networks.outlier_exposure]
 auxiliary = "china"
 held_out = 100
-[misinformation]
+[networks.misinformation]
 auxiliary = "china"
 held_out = 100
 allowed_drop = 0.02
@@ -39,7 +39,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory, seed: int) -> Path:
     recipe = folder / "wrong.toml"
     recipe.write_text(TABLES, "utf-8")
     for program in (outlier_exposure, misinformation):
-        program.main(argparse.Namespace(recipe=str(recipe), runs=folder, data=None, seed=seed))
+        network = program.NAME
+        program.main(argparse.Namespace(recipe=str(recipe), runs=folder, data=None, seed=seed, network=network))
     return folder / "wrong"
 
 
@@ -123,7 +124,11 @@ def test_without_outlier_exposure_there_is_none(tmp_path: Path) -> None:
     recipe = tmp_path / "wrong.toml"
     recipe.write_text(TABLES, "utf-8")
     with pytest.raises(CheckpointError, match=r"no checkpoint at .*outlier_exposure\.safetensors: train it first"):
-        misinformation.main(argparse.Namespace(recipe=str(recipe), runs=tmp_path / "runs", data=None, seed=0))
+        misinformation.main(
+            argparse.Namespace(
+                recipe=str(recipe), runs=tmp_path / "runs", data=None, seed=0, network=misinformation.NAME
+            )
+        )
     assert not (tmp_path / "runs").exists()
 
 

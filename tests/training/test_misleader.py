@@ -23,7 +23,8 @@ from zoo.augment import Affine, Augmentation
 
 MEMBERS = (Member("lenet5-half"), Member("lenet5-fifth"))
 TABLE = """
-[distilled]
+[networks.distilled]
+program = "misleader"
 augment = { affine = { degrees = 10.0 } }
 augmented_batch = 16
 optimisation = { epochs = 2, lr = 3e-3, batch_size = 64 }
@@ -208,8 +209,8 @@ def training(folder: Path, smoke: Smoke, text: str, name: str = "misled", *, see
     runs = folder / "runs"
     (runs / name).mkdir(parents=True, exist_ok=True)
     (runs / name / "victim.safetensors").write_bytes((smoke.runs / "smoke/victim.safetensors").read_bytes())
-    for written in re.findall(r"^\[(\w+)\]", text, re.MULTILINE):
-        misleader.main(argparse.Namespace(recipe=str(path), runs=runs, data=None, seed=seed, table=written))
+    for written in re.findall(r"^\[networks\.(\w+)\]", text, re.MULTILINE):
+        misleader.main(argparse.Namespace(recipe=str(path), runs=runs, data=None, seed=seed, network=written))
     return runs / name
 
 

@@ -22,7 +22,7 @@ name = "digits"
 [victim]
 architecture = "lenet5"
 optimisation = { epochs = 8, lr = 3e-3, batch_size = 64 }
-[outlier_exposure]
+[networks.outlier_exposure]
 auxiliary = "china"
 held_out = 100
 """
@@ -34,7 +34,11 @@ def trained(tmp_path_factory: pytest.TempPathFactory, seed: int) -> Path:
     folder = tmp_path_factory.mktemp("exposure")
     recipe = folder / "exposed.toml"
     recipe.write_text(TABLES, "utf-8")
-    outlier_exposure.main(argparse.Namespace(recipe=str(recipe), runs=folder / "runs", data=None, seed=seed))
+    outlier_exposure.main(
+        argparse.Namespace(
+            recipe=str(recipe), runs=folder / "runs", data=None, seed=seed, network=outlier_exposure.NAME
+        )
+    )
     return folder
 
 
@@ -80,7 +84,13 @@ def test_what_is_trained_is_not_trained_again(trained: Path, capsys: pytest.Capt
     path = trained / "runs/exposed/outlier_exposure.safetensors"
     before = path.stat().st_mtime_ns
     outlier_exposure.main(
-        argparse.Namespace(recipe=str(trained / "exposed.toml"), runs=trained / "runs", data=None, seed=seed)
+        argparse.Namespace(
+            recipe=str(trained / "exposed.toml"),
+            runs=trained / "runs",
+            data=None,
+            seed=seed,
+            network=outlier_exposure.NAME,
+        )
     )
     assert path.stat().st_mtime_ns == before
     assert "trained with these settings already" in capsys.readouterr().err

@@ -73,7 +73,9 @@ def test_a_keyed_checkpoint_does_not_tell_its_key_or_seed(smoke_runs: Smoke) -> 
 def test_what_is_trained_is_not_trained_again(smoke_runs: Smoke, capsys: pytest.CaptureFixture[str]) -> None:
     path = smoke_runs.runs / "smoke/hash.safetensors"
     before = path.stat().st_mtime_ns
-    perceptual_hash.main(argparse.Namespace(recipe=str(RECIPE), runs=smoke_runs.runs, data=None, seed=0))
+    perceptual_hash.main(
+        argparse.Namespace(recipe=str(RECIPE), runs=smoke_runs.runs, data=None, seed=0, network="hash")
+    )
     assert path.stat().st_mtime_ns == before
     assert "trained with these settings already; delete it to train anew" in capsys.readouterr().err
 
@@ -91,7 +93,7 @@ def test_without_a_key_there_is_no_hash_network(tmp_path: Path, monkeypatch: pyt
     monkeypatch.delenv("TORCHWARDEN_KEY_FILE", raising=False)
     monkeypatch.delenv("TORCHWARDEN_KEY", raising=False)
     with pytest.raises(ValueError, match=r"needs the deployment's key: .*python -m handlers\.key"):
-        perceptual_hash.main(argparse.Namespace(recipe=str(RECIPE), runs=tmp_path, data=None, seed=0))
+        perceptual_hash.main(argparse.Namespace(recipe=str(RECIPE), runs=tmp_path, data=None, seed=0, network="hash"))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -101,7 +103,7 @@ def test_the_key_alone_decides_the_hash_network(
     def trained(key: str, folder: Path) -> dict[str, torch.Tensor]:
         monkeypatch.delenv("TORCHWARDEN_KEY_FILE", raising=False)
         monkeypatch.setenv("TORCHWARDEN_KEY", key)
-        perceptual_hash.main(argparse.Namespace(recipe=str(RECIPE), runs=folder, data=None, seed=0))
+        perceptual_hash.main(argparse.Namespace(recipe=str(RECIPE), runs=folder, data=None, seed=0, network="hash"))
         return load(folder / "smoke/hash.safetensors").networks[0].state_dict()
 
     first = load(smoke_runs.runs / "smoke/hash.safetensors").networks[0].state_dict()

@@ -24,7 +24,7 @@ from zoo.masked_autoencoder import MaskedAutoencoder
 
 
 def run(runs: Path, seed: int, recipe: Path = RECIPE, table: str = "same") -> None:
-    same.main(argparse.Namespace(recipe=str(recipe), runs=runs, data=None, seed=seed, table=table))
+    same.main(argparse.Namespace(recipe=str(recipe), runs=runs, data=None, seed=seed, network=table))
 
 
 def test_digits_are_drawn_better_than_anything_else(smoke_runs: Smoke, reached: Reached) -> None:
@@ -85,7 +85,7 @@ def test_hidden_groups_come_from_the_key_and_need_no_other_autoencoder(
     runs = tmp_path / "runs"
     shutil.copytree(smoke_runs.runs, runs)
     recipe = tmp_path / "smoke.toml"
-    recipe.write_text(RECIPE.read_text().replace("[same]\n", "[same]\ngroups = 2\n", 1))
+    recipe.write_text(RECIPE.read_text().replace("[networks.same]\n", "[networks.same]\ngroups = 2\n", 1))
     before = (runs / "smoke/stages/same.safetensors").stat().st_mtime_ns
     run(runs, seed, recipe)
     assert (runs / "smoke/stages/same.safetensors").stat().st_mtime_ns == before

@@ -172,7 +172,7 @@ def recipe(folder: Path, lambdas: str, *, allowed: float, rows: int = 300) -> Pa
     text = RECIPE.read_text("utf-8").replace(
         "held_out = 100",
         f"{TRAINED}lambda_diversity = {lambdas}\nsearch_rows = {rows}\nallowed_drop = {allowed}\n"
-        f"[ensemble]\nauxiliary = 'china'\nmembers = 3\nlambda_diversity = 0.0\n{TRAINED}",
+        f"[networks.ensemble]\nprogram = 'edm'\nauxiliary = 'china'\nmembers = 3\nlambda_diversity = 0.0\n{TRAINED}",
     )
     path = folder / "searched.toml"
     path.write_text(text, "utf-8")
@@ -184,7 +184,7 @@ def search(folder: Path, path: Path, smoke: Smoke, seed: int) -> Path:
     (runs / "searched").mkdir(parents=True, exist_ok=True)
     shutil.copyfile(smoke.runs / "smoke/victim.safetensors", runs / "searched/victim.safetensors")
     for table in ("ensemble", "edm"):
-        edm.main(argparse.Namespace(recipe=str(path), runs=runs, data=None, seed=seed, table=table))
+        edm.main(argparse.Namespace(recipe=str(path), runs=runs, data=None, seed=seed, network=table))
     return runs / "searched"
 
 
@@ -233,7 +233,7 @@ def test_where_no_lambda_keeps_the_rule_nothing_is_published(
 
 def test_a_search_needs_the_victim(tmp_path: Path) -> None:
     path = recipe(tmp_path, "[0.1]", allowed=0.99)
-    arguments = argparse.Namespace(recipe=str(path), runs=tmp_path / "runs", data=None, seed=0, table="edm")
+    arguments = argparse.Namespace(recipe=str(path), runs=tmp_path / "runs", data=None, seed=0, network="edm")
     with pytest.raises(ValueError, match=r"the search starts from it; train it first"):
         edm.main(arguments)
 
@@ -241,7 +241,7 @@ def test_a_search_needs_the_victim(tmp_path: Path) -> None:
 # MISLEADER: a part for each member, every step from the plain ensemble
 
 SEARCHED = """
-[misleader]
+[networks.misleader]
 augment = { affine = { degrees = 10.0 } }
 augmented_batch = 16
 optimisation = { epochs = 1, lr = 3e-3, batch_size = 128 }
@@ -289,7 +289,9 @@ def test_one_strength_of_diversity_for_all(tmp_path: Path, smoke_runs: Smoke) ->
 
 def test_members_who_bear_nothing_are_told_of(tmp_path: Path, smoke_runs: Smoke, reached: Reached, seed: int) -> None:
     # a weight that leaves nothing of the task
-    with pytest.raises(ValueError, match=r"\[misleader\] lambda: a member bears none of lenet5-half .* give smaller"):
+    with pytest.raises(
+        ValueError, match=r"\[networks\.misleader\] lambda: a member bears none of lenet5-half .* give smaller"
+    ):
         training(tmp_path, smoke_runs, searched(allowed=0.0001, here="[500.0]"), seed=seed)
     search = tmp_path / "runs/misled/search"
     before, after = (

@@ -23,13 +23,14 @@ name = "digits"
 [victim]
 architecture = "lenet5"
 optimisation = { epochs = 8, lr = 3e-3, batch_size = 64 }
-[surrogate]
+[networks.surrogate]
 kind = "distilled"
 auxiliary = "china"
 architecture = "lenet5-half"
 optimisation = { epochs = 2, lr = 3e-3, batch_size = 64 }
 held_out = 100
-[mad_surrogate]
+[networks.mad_surrogate]
+program = "surrogate"
 kind = "random"
 auxiliary = "china"
 held_out = 100
@@ -49,7 +50,9 @@ def train(folder: Path, key: str, *tables: str, tables_of: str = TABLES) -> list
         patch.delenv("TORCHWARDEN_KEY_FILE", raising=False)
         patch.setenv("TORCHWARDEN_KEY", key)
         for table in tables:
-            surrogate.main(argparse.Namespace(recipe=str(recipe), runs=folder / "runs", data=None, seed=0, table=table))
+            surrogate.main(
+                argparse.Namespace(recipe=str(recipe), runs=folder / "runs", data=None, seed=0, network=table)
+            )
     return [load(folder / f"runs/guessed/{table}.safetensors") for table in tables]
 
 
@@ -116,8 +119,9 @@ def test_the_key_alone_decides_a_random_surrogate(trained: Path, tmp_path: Path,
 
 
 def test_two_tables_that_say_the_same_give_two_networks(tmp_path: Path, key: str) -> None:
-    twins = TABLES.split("[surrogate]")[0] + "".join(
-        f"[{table}]\nkind = 'random'\nauxiliary = 'china'\n" for table in ("surrogate", "mad_surrogate")
+    twins = TABLES.split("[networks.surrogate]")[0] + "".join(
+        f"[networks.{table}]\nprogram = 'surrogate'\nkind = 'random'\nauxiliary = 'china'\n"
+        for table in ("surrogate", "mad_surrogate")
     )
     one, other = train(tmp_path, key, "surrogate", "mad_surrogate", tables_of=twins)
     assert not any(torch.equal(value, weights(other)[name]) for name, value in weights(one).items())
@@ -144,7 +148,7 @@ def test_without_a_key_there_is_no_surrogate(tmp_path: Path, monkeypatch: pytest
     recipe.write_text(TABLES, "utf-8")
     with pytest.raises(ValueError, match=r"needs the deployment's key: .*python -m handlers\.key"):
         surrogate.main(
-            argparse.Namespace(recipe=str(recipe), runs=tmp_path / "runs", data=None, seed=0, table="mad_surrogate")
+            argparse.Namespace(recipe=str(recipe), runs=tmp_path / "runs", data=None, seed=0, network="mad_surrogate")
         )
     assert not (tmp_path / "runs").exists()
 

@@ -68,7 +68,7 @@ def test_a_run_takes_the_place_of_the_last_one_and_leaves_the_other_door(tmp_pat
     assert {door: row.cases for door, row in rows.items()} == {"direct": 3, "gateway": 2}
     assert rows["direct"].contract is None
     assert rows["gateway"].contract is not None
-    with pytest.raises(ResultError, match="fuzz: direct: cases: expected a whole number, got 'x'"):
+    with pytest.raises(ResultError, match="fuzz: direct: cases: expected an integer, got 'x'"):
         program.write(file, DIRECT, {**whole, "cases": "x"}, synthetic.RUN)
 
 

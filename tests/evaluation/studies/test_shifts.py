@@ -19,7 +19,8 @@ from tests.pictures import digits_test
 from zoo.datasets import Images
 
 AUGMENT = "{ affine = { degrees = 15.0, shift = 0.1, scale = 0.1 }, crop = 0.8, light = { brightness = 0.4 } }"
-MISLEADER = f"[misleader]\naugment = {AUGMENT}\n"
+MEMBERS = "members = [{ architecture = 'lenet5' }, { architecture = 'lenet5' }]\n"
+MISLEADER = f"[networks.misleader]\naugment = {AUGMENT}\n{MEMBERS}"
 
 
 def test_the_members_own_augmentation_is_the_recipe_s(tmp_path: Path) -> None:
@@ -38,8 +39,10 @@ def test_a_recipe_without_misleader_has_none(tmp_path: Path) -> None:
 
 
 def test_a_mistaken_augmentation_names_its_key(tmp_path: Path) -> None:
-    text = gated.RECIPE + "[misleader]\naugment = { crop = 2.0 }\n"
-    with pytest.raises(recipes.RecipeError, match=r"\[misleader\]: augment: crop: expected a share of the area"):
+    text = gated.RECIPE + f"[networks.misleader]\naugment = {{ crop = 2.0 }}\n{MEMBERS}"
+    with pytest.raises(
+        recipes.RecipeError, match=r"\[networks.misleader\]: augment: crop: expected a share of the area"
+    ):
         shifts.shifts(recipes.read(gated.recipe(tmp_path, text)))
 
 

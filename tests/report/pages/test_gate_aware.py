@@ -79,7 +79,7 @@ def test_the_picture_shows_every_thief_of_probabilities() -> None:
 
 
 def test_a_folder_without_a_measurement_or_with_customers_alone_is_said(tmp_path: Path) -> None:
-    with pytest.raises(ResultError, match=r"no gate-aware-\*\.json; make gate-aware"):
+    with pytest.raises(ResultError, match=r"no gate-aware-\*\.json; make reproduce-gate-aware"):
         document.found(tmp_path)
     whole = report()
     only = tuple(row for row in whole.attacks if row.attack == "in-distribution")

@@ -235,6 +235,6 @@ def test_a_file_of_costs_alone_is_a_bench(tmp_path: Path) -> None:
     made = meco.METHOD.pages(tmp_path)
     text = made["results/meco.md"]
     check(text)
-    assert lines(text, "| bench | - | cpu | 0 |", "`make bench-defenses` |")
+    assert lines(text, "| bench | - | cpu | 0 |", "`make reproduce-meco RECIPE=bench` |")
     assert lines(text, "takes up to 9.00 times")
     assert made["results/meco.svg"].startswith("<svg")

@@ -220,5 +220,5 @@ def test_page_and_figure_are_made_of_a_folder(tmp_path: Path) -> None:
     text = made["results/same.md"]
     check(text)
     assert lines(text, "`same-observe` takes 2.00 (bench) to 10.00 (mnist) times")
-    assert lines(text, "| bench | - |", "`make bench-gates` |")
+    assert lines(text, "| bench | - |", "`make reproduce-same RECIPE=bench` |")
     assert "<!-- blurred -->" in made["results/same.svg"]

@@ -252,12 +252,12 @@ def test_the_run_is_stated_and_where_every_row_is() -> None:
     text = page()
     (row,) = lines(text, "| mnist | mnist | cpu |")
     assert f"| {len(rows())} | attacker 0, clones 0, 1 | 2026-01-02 | 0123456789ab | Linux x86_64, 2 CPUs," in row
-    assert row.endswith("| `make thieves RECIPE=mnist` |")
+    assert row.endswith("| `make reproduce-thieves RECIPE=mnist` |")
     assert "`python -m report.html results/thieves-mnist.json --output /tmp/x.html`" in text
 
 
 def test_informed_attackers_open_the_page_where_they_were_measured(tmp_path: Path) -> None:
-    with pytest.raises(ResultError, match=r"no thieves-\*\.json; make thieves RECIPE=mnist measures one"):
+    with pytest.raises(ResultError, match=r"no thieves-\*\.json; make reproduce-thieves RECIPE=mnist measures one"):
         thieves.pages(tmp_path)
     write(tmp_path / "thieves-mnist.json", results())
     # a second key alone is not yet a measurement
@@ -273,5 +273,5 @@ def test_informed_attackers_open_the_page_where_they_were_measured(tmp_path: Pat
 
 
 def test_a_file_without_clones_is_an_error() -> None:
-    with pytest.raises(ResultError, match="mnist: no attacks; make some with `make thieves RECIPE=mnist`"):
+    with pytest.raises(ResultError, match="mnist: no attacks; make some with `make reproduce-thieves RECIPE=mnist`"):
         page(attacks=())

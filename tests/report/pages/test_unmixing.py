@@ -115,7 +115,7 @@ def test_a_reading_that_was_not_measured_is_said(tmp_path: Path) -> None:
         document.study(soft)
     with pytest.raises(ResultError, match="expected a row of edm-fixed's ensemble"):
         document.study(dataclasses.replace(whole, training=()))
-    with pytest.raises(ResultError, match=r"no unmixing-\*\.json; make unmixing"):
+    with pytest.raises(ResultError, match=r"no unmixing-\*\.json; make reproduce-unmixing"):
         document.found(tmp_path)
     write(tmp_path / "unmixing-mnist.json", whole)
     write(tmp_path / "unmixing-mnist-second-key.json", whole)

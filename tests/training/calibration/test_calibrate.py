@@ -45,42 +45,61 @@ CHECKPOINTS = {
 }
 
 
-TABLES = """
+NETWORKS = """
 [dataset]
 name = "digits"
+[networks.hash]
+task = "glyphs"
+classes = 10
+per_class = 10
+architecture = "lenet5"
+optimisation = { epochs = 1 }
+[networks.edm]
+auxiliary = "china"
+[networks.meco]
+[networks.same]
+fit = { epochs = 1 }
+[networks.absent]
+program = "same"
+fit = { epochs = 1 }
+[networks.small]
+program = "meco"
+"""
+TABLES = f"""{NETWORKS}
 [policies.undefended]
 predictor = "victim"
 [policies.same-reject]
 predictor = "victim"
-gate = { action = "reject", form = "paper", alpha = 0.25, false_positive_rate = 0.01 }
+gate = {{ action = "reject", form = "paper", alpha = 0.25, false_positive_rate = 0.01 }}
 [policies.same-pow]
 predictor = "victim"
-response = { rule = "label" }
+response = {{ rule = "label" }}
 [policies.same-pow.gate]
 action = "proof-of-work"
 form = "robust"
 alpha = 0.5
 false_positive_rate = 0.01
-work = { mean_benign = 9.0 }
+work = {{ mean_benign = 9.0 }}
 [policies.edm-same]
 predictor = "edm"
-route = { hash = "projection" }
-gate = { action = "observe", form = "robust", alpha = 0.5, false_positive_rate = 0.01 }
+route = {{ hash = "projection" }}
+gate = {{ action = "observe", form = "robust", alpha = 0.5, false_positive_rate = 0.01 }}
 [policies.averaged-same]
 predictor = "edm"
 average = true
-gate = { action = "observe", form = "robust", alpha = 0.5, false_positive_rate = 0.01 }
+gate = {{ action = "observe", form = "robust", alpha = 0.5, false_positive_rate = 0.01 }}
 [policies.meco-same]
 predictor = "meco"
-perturb = { noise = "fresh" }
-gate = { action = "observe", form = "robust", alpha = 0.5, false_positive_rate = 0.01 }
+perturb = {{ noise = "fresh" }}
+gate = {{ action = "observe", form = "robust", alpha = 0.5, false_positive_rate = 0.01 }}
 [policies.meco-bare]
 predictor = "meco"
-gate = { action = "observe", form = "robust", alpha = 0.5, false_positive_rate = 0.01 }
+gate = {{ action = "observe", form = "robust", alpha = 0.5, false_positive_rate = 0.01 }}
 [policies.noisy-same]
 predictor = "edm"
-perturb = { graph = "meco-perturbation" }
-gate = { action = "observe", form = "robust", alpha = 0.5, false_positive_rate = 0.01 }
+route = {{ hash = "projection" }}
+perturb = {{ graph = "meco-perturbation" }}
+gate = {{ action = "observe", form = "robust", alpha = 0.5, false_positive_rate = 0.01 }}
 """
 GATED = ("same-reject", "same-pow", "edm-same", "averaged-same", "meco-same", "meco-bare", "noisy-same")
 OBSERVED = 'gate = {{ action = "observe", form = "robust", alpha = 0.5, false_positive_rate = 0.01{} }}'

@@ -1,0 +1,34 @@
+# What an answer costs, on an idle machine: latency, throughput, memory. The policies stand in the recipes: [studies.bench].
+# What a defense costs beside its victim is a study as well: make reproduce-meco RECIPE=bench-resnet18, reproduce-same
+# RECIPE=bench-gates, reproduce-misleader RECIPE=bench-misleader.
+
+benched  = bench-conv3 bench-resnet18
+
+bench: key ## what an answer costs: results/bench.json and docs/performance.md
+	for recipe in $(benched); do $(MAKE) bench-archives RECIPE=$$recipe || exit 1; done
+	$(py) -m bench $(benched)
+	$(MAKE) documents
+
+bench-archives: key ## the archives of RECIPE that `make bench` measures
+	$(MAKE) archive POLICIES="$(studied.bench)"
+
+bench-profile: | $(ready) ## where a worker's time goes, by py-spy: results/profile.json (after make bench)
+	$(py) -m bench.profile bench-resnet18
+	$(MAKE) documents
+
+bench-fusing: | $(ready) ## a policy's graphs as one graph: results/fusing.json (after make bench)
+	$(py) -m bench.fusing $(benched)
+	$(MAKE) documents
+
+bench-memory: key ## what a server holds in memory with torch, and without: results/serving-memory.json
+	$(MAKE) archive RECIPE=mnist POLICIES=undefended
+	$(MAKE) archive RECIPE=bench-resnet18
+	for each in "" -torch; do .venv/bin/uv venv --quiet --clear --python $(py) build/serving$$each && .venv/bin/uv pip install --quiet \
+	  --python build/serving$$each/bin/python --require-hashes -r $(images)/requirements$$each.txt || exit 1; done
+	$(py) -m bench.serving_memory mnist-undefended $(POLICIES:%=bench-resnet18-%) \
+	  --lean build/serving/bin/python --torch build/serving-torch/bin/python
+	$(MAKE) documents
+
+bench-attacks: key ## how fast attacks query in process: results/bench-attacks.json
+	$(MAKE) archive RECIPE=mnist POLICIES=undefended
+	$(py) -m bench.attacks mnist --run results

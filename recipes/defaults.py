@@ -1,0 +1,29 @@
+"""What a recipe may leave out: [dataset], [victim] and one policy are enough to train, serve and attack.
+
+`python -m recipes show NAME` prints what was added. Keys that a table leaves out have their dataclass's defaults.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+# an attacker with images of anything: crops of a photograph that scikit-learn carries along
+KNOCKOFF = {"surrogate": "flower", "budget": 4000}
+# of a clone, where the victim is a file whose architecture nobody knows
+ARCHITECTURE = "lenet5"
+
+
+def added(tables: Mapping[str, Any]) -> dict[str, Any]:
+    """The tables, and a default for each of [serving], [loadtest], [attacks] and [clone] that is not among them. A
+    clone is what its victim is: the attacker is given the architecture."""
+    victim = tables.get("victim", {})
+    clone = {
+        "architecture": victim.get("architecture", ARCHITECTURE),
+        "options": victim.get("options", {}),
+        "epochs": 10,
+        "recipes": ["sgd", "adamw"],
+        "seeds": [0, 1],
+        "fractions": [0.25, 1.0],
+    }
+    return {"serving": {}, "loadtest": {}, "attacks": {"knockoff": KNOCKOFF}, "clone": clone, **tables}

@@ -1,0 +1,113 @@
+"""What a recipe's policies run, and whether defenses.policy would carry them out: before any network is trained.
+
+Part of what an archive states comes from checkpoints: the classes of a hash, a gate's calibration, the shape of noise.
+Here stand-ins take their places, so that whatever the recipe's table says is checked by the very code that loads an
+archive.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from defenses.policy import Policy, PolicyError
+from recipes import schema
+from recipes.fields import nearest
+
+# ending of a predictor that is the owner's own file
+ONNX = ".onnx"
+# the network of a route, and of a gate, that names no other
+HASH_GRAPH, GATE_GRAPH = "hash", "same"
+# the network whose graph a response rule reads, where its table names no other
+RULE_GRAPHS = {"mad": "surrogate", "grad": "surrogate", "adaptive_misinformation": "misinformation"}
+# the classifier itself, which has a table of its own
+VICTIM = "victim"
+# what checkpoints decide of a hash
+STAND_INS = {"class-confidence": {"classes": 10}, "projection": {"depth": 5}}
+CALIBRATION = {"images": 1000, "centres": [0, 0], "spreads": [1, 1], "tail": [[0.5, 0.0]], "excess": 1.0}
+
+
+def networks(policy: Mapping[str, Any]) -> list[str]:
+    """The networks that a policy's graphs come from, the predictor's first."""
+    predictor = str(policy.get("predictor", ""))
+    found = [] if predictor.endswith(ONNX) else [predictor]
+    stages = {name: _table(policy.get(name)) for name in ("route", "perturb", "gate", "response")}
+    if "route" in policy:
+        found.append(str(stages["route"].get("graph", HASH_GRAPH)))
+    if "perturb" in policy:
+        found.append(str(stages["perturb"].get("graph", predictor)).removesuffix("-perturbation"))
+    if "gate" in policy:
+        found.append(str(stages["gate"].get("graph", GATE_GRAPH)))
+    graph = stages["response"].get("graph", RULE_GRAPHS.get(str(stages["response"].get("rule"))))
+    return list(dict.fromkeys([*found, *([str(graph)] if graph is not None else [])]))
+
+
+def faults(tables: Mapping[str, Any]) -> Iterator[str]:
+    """What is wrong with the policies of an expanded recipe; each opens with its table."""
+    known = [VICTIM, *tables.get("networks", {})]
+    for name, policy in tables.get("policies", {}).items():
+        where = f"[policies.{name}]"
+        missing = [network for network in networks(policy) if network and network not in known]
+        for network in missing:
+            lacks = f"it runs {network!r}, and there is no [networks.{network}] to train it"
+            yield f"{where}: {lacks}; {nearest(network, known)}"
+        if "predictor" not in policy or missing:
+            continue
+        try:
+            Policy.parse(section(name, policy, tables))
+        except PolicyError as error:
+            yield f"{where}: {str(error).removeprefix('policy: ')}"
+
+
+def section(name: str, policy: Mapping[str, Any], tables: Mapping[str, Any]) -> dict[str, Any]:
+    """A policy as an archive states it, with stand-ins for what checkpoints will say."""
+    predictor = str(policy["predictor"])
+    serving = _table(tables.get("serving"))
+    found: dict[str, Any] = {
+        "recipe": "recipe",
+        "policy": name,
+        "backend": policy.get("backend", "onnxruntime"),
+        "threads": serving.get("threads", 1),
+        "input": {"channels": 1, "height": 4096, "width": 4096},
+        "class_names": [str(number) for number in range(10)],
+        "members": [f"member-{number}" for number in range(members(predictor, tables))],
+        "average": policy.get("average", False),
+        "response": {"rule": "soft"},
+        "max_rows": serving.get("max_rows", 256),
+        "key_env": "TORCHWARDEN_KEY",
+    }
+    for key in ("limits", "on_stage_error", "principal_header", "store", "response"):
+        if key in policy:
+            found[key] = policy[key]
+    rule = _table(found["response"])
+    if rule.get("rule") in RULE_GRAPHS:
+        found["response"] = {"graph": RULE_GRAPHS[rule["rule"]], **rule}
+    if "route" in policy:
+        route = _table(policy["route"])
+        found["route"] = {"graph": HASH_GRAPH, **STAND_INS.get(str(route.get("hash")), {}), **route}
+    if "perturb" in policy:
+        found["perturb"] = {"graph": "perturbation", "noise_shape": [1], **_table(policy["perturb"])}
+    if "gate" in policy:
+        gate = _table(policy["gate"])
+        found["gate"] = {"graph": GATE_GRAPH, "calibration": _calibration(gate), **gate}
+    return found
+
+
+def members(predictor: str, tables: Mapping[str, Any]) -> int:
+    """How many networks answer for a predictor: as many as its table says, or as its program has by default."""
+    network = _table(tables.get("networks", {}).get(predictor))
+    stated = network.get("members", schema.default(f"networks.{network.get('program')}", "members"))
+    if isinstance(stated, list):
+        return len(stated)
+    return stated if isinstance(stated, int) else 1
+
+
+def _calibration(gate: Mapping[str, Any]) -> dict[str, Any]:
+    """A calibration with a threshold for the rate that the gate asks for."""
+    rate = gate.get("false_positive_rate", 0.01)
+    return {**CALIBRATION, "thresholds": [{"rate": rate, "score": 1.0, "low": None, "high": None}]}
+
+
+def _table(value: object) -> Mapping[str, Any]:
+    """The value, or an empty table where it is none: its type is told elsewhere."""
+    return value if isinstance(value, Mapping) else {}

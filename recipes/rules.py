@@ -1,0 +1,169 @@
+"""What make must know of a recipe: the rules that make its checkpoints, its archives and its results.
+
+    python -m recipes rules RECIPE > build/rules/RECIPE.mk
+
+The Makefile includes the file and reads no TOML itself. Of every recipe:
+
+    policies     every [policies.NAME], in the recipe's order
+    gates        those with a gate
+    studies      every [studies.NAME]
+    nets.NAME    the files that policy NAME runs: checkpoints under $(runs), or the owner's own ONNX file
+    studied.NAME the policies that study NAME looks at
+
+and a rule for every checkpoint, calibration and archive, for `reproduce-STUDY`, and for `over-http-STUDY` where a study
+says which of its evaluations a running server must repeat.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from recipes import Recipe, policies, tables
+from recipes.fields import RecipeError
+from recipes.variants import OF_EVALUATIONS
+
+# what make takes for more than one word, or for its own syntax
+HOSTILE = re.compile(r"[\s$#:%=\\]")
+KEY = "$(TORCHWARDEN_KEY_FILE)"
+# a study of bench.costs; any other is one of evaluation.studies
+COSTS = ("defenses", "gates", "ensembles", "precision")
+# an ensemble's search for its strength starts from the network of this name, where a recipe has it
+REGULAR = {"edm": "ensemble", "misleader": "distilled"}
+
+
+def rules(recipe: Recipe) -> str:
+    """The text that make includes. Raises RecipeError where a name cannot stand in it."""
+    found = recipe.tables.get("policies", {})
+    gates = [name for name, policy in found.items() if "gate" in policy]
+    studies = recipe.tables.get("studies", {})
+    lines = [
+        _line("policies", found),
+        _line("gates", gates),
+        _line(
+            "studies", (name for name, study in studies.items() if _measured(study) or evaluations(name, study, recipe))
+        ),
+        *(_line(f"nets.{name}", *_files(policy)) for name, policy in found.items()),
+        *(_line(f"studied.{name}", _studied(study)) for name, study in studies.items()),
+    ]
+    if "victim" in recipe.tables:
+        lines += _rule("$(runs)/victim.safetensors", [str(recipe.path)], "training.victim $(spec)", touch=True)
+    for name, fields in recipe.tables.get("networks", {}).items():
+        program = tables.module(fields["program"])
+        needs = [str(recipe.path), *_needs(name, fields, recipe)]
+        lines += _rule(f"$(runs)/{name}.safetensors", needs, f"{program} $(spec) --network {name}", touch=True)
+    for name in gates:
+        lines += _rule(
+            f"$(runs)/{name}.calibration.json", [f"$(nets.{name})"], f"training.calibration $(spec) --policies {name}"
+        )
+    for name in found:
+        scores = [f"$(runs)/{name}.calibration.json"] if name in gates else []
+        needs = ["$(graphs)", *scores, "$(packed)"]
+        lines += _rule(f"model_store/{recipe.name}-{name}.mar", needs, f"export.archive $(spec) --policies {name}")
+    for name, study in studies.items():
+        if _measured(study) or evaluations(name, study, recipe):
+            lines += _reproduced(name, study, recipe)
+    return "\n".join([f"# of {recipe.name}, by `python -m recipes rules`", *lines, ""])
+
+
+def evaluations(name: str, study: Mapping[str, Any], recipe: Recipe) -> list[str]:
+    """The [evaluate.NAME] tables of a study: those it lists, or those called as it is; but for those over HTTP."""
+    known = recipe.tables.get("evaluate", {})
+    stated = study.get("evaluate", [each for each in known if each == name or each.startswith(f"{name}-")])
+    return [each for each in stated if each not in study.get("over-http", ())]
+
+
+def _files(policy: Mapping[str, Any]) -> tuple[list[str], list[str]]:
+    """What a policy runs: the owner's own file, and checkpoints."""
+    own = [policy["predictor"]] if policy["predictor"].endswith(policies.ONNX) else []
+    return own, [f"$(runs)/{network}.safetensors" for network in policies.networks(policy)]
+
+
+def _needs(name: str, fields: Mapping[str, Any], recipe: Recipe) -> list[str]:
+    """What must be there before a network is trained; what is only looked at stands behind a bar."""
+    victim = "$(runs)/victim.safetensors"
+    program, networks = fields["program"], recipe.tables["networks"]
+    regular = REGULAR.get(program)
+    first = [f"$(runs)/{regular}.safetensors"] if regular in networks and regular != name else []
+    if program == "edm":
+        searched = isinstance(fields.get("lambda_diversity"), list) or fields.get("from_ensemble")
+        return [*first, "|", victim] if searched else []
+    if program == "same":
+        answers = str(fields.get("victim", policies.VICTIM))
+        own = answers if answers.endswith(policies.ONNX) else f"$(runs)/{answers}.safetensors"
+        return [own, *([KEY] if fields.get("groups") else [])]
+    return {
+        "hash": [KEY],
+        "misinformation": ["$(runs)/outlier_exposure.safetensors"],
+        "surrogate": [victim, KEY],
+        "meco": [victim],
+        "misleader": [*first, victim],
+    }.get(program, [])
+
+
+def _measured(study: Mapping[str, Any]) -> list[str]:
+    """The studies and costs among the keys of [studies.NAME]."""
+    return [key for key in study if key not in (*OF_EVALUATIONS, "policies")]
+
+
+def _studied(study: Mapping[str, Any]) -> list[str]:
+    """The policies of a study, each once."""
+    found: list[str] = []
+    for key, asked in study.items():
+        if key not in OF_EVALUATIONS:
+            found += asked if isinstance(asked, list) else [*asked.get("policies", ()), *_named(asked)]
+    return list(dict.fromkeys(found))
+
+
+def _named(asked: Mapping[str, Any]) -> list[str]:
+    """Policies that an option of a study names."""
+    return [str(asked["ensemble"])] if "ensemble" in asked else []
+
+
+def _reproduced(name: str, study: Mapping[str, Any], recipe: Recipe) -> Iterator[str]:
+    """`reproduce-NAME`: every study in the order of the table, the evaluations, the report, the pages."""
+    asked = {key: value if isinstance(value, dict) else {"policies": value} for key, value in study.items()}
+    run = f"reports/$(name)-{name}"
+    yield f".PHONY: reproduce-{name}"
+    yield f"reproduce-{name}: key"
+    yield f'\t$(MAKE) archive POLICIES="$(studied.{name})"'
+    for key in _measured(study):
+        value = asked[key]
+        program = "bench.costs" if key in COSTS else "evaluation.studies"
+        options = [f"--{option.replace('_', '-')} {given}" for option, given in value.items() if option != "policies"]
+        names = value.get("policies", ())
+        words = [key, "$(spec)", *(["--policies", *names] if names else []), *options, "--run", run]
+        yield f"\t$(py) -m {program} {' '.join(words)}"
+    tables_ = evaluations(name, study, recipe)
+    if tables_:
+        yield f"\t$(py) -m evaluation.matrix $(spec) --only {' '.join(tables_)} --run {run}"
+    yield f"\t$(call published,{run},{name})"
+    if "over-http" in study:
+        yield f".PHONY: over-http-{name}"
+        yield f"over-http-{name}:"
+        served = dict.fromkeys(
+            each for table in study["over-http"] for each in recipe.tables["evaluate"][table]["policies"]
+        )
+        yield f'\t$(MAKE) serve POLICIES="{" ".join(served)}"'
+        asked_again = f"--clients 10 --only {' '.join(study['over-http'])} --run {run}"
+        command = f"$(py) -m loadtests.agreement $(spec) --instance $(INSTANCE) {asked_again}"
+        yield f"\t{command} || {{ $(MAKE) stop; exit 1; }}"
+        yield "\t$(MAKE) stop"
+        yield f"\t$(call published,{run},{name})"
+
+
+def _rule(target: str, needs: list[str], command: str, *, touch: bool = False) -> list[str]:
+    for word in (target, *needs):
+        if HOSTILE.search(re.sub(r"\$\([\w.-]+\)", "", word)):
+            raise RecipeError(f"{word!r}: expected a name or path without spaces and $ # : % = \\, for make")
+    return [f"{target}: {' '.join(needs)}", f"\t$(py) -m {command}{' && touch $@' if touch else ''}"]
+
+
+def _line(variable: str, words: Iterable[str], files: Iterable[str] = ()) -> str:
+    """An assignment; `words` come from the recipe, `files` from here. Raises RecipeError."""
+    words = list(words)
+    for word in (variable, *words):
+        if HOSTILE.search(word):
+            raise RecipeError(f"{word!r}: expected a name or path without spaces and $ # : % = \\, for make")
+    return " ".join([variable, "=", *words, *files])
