@@ -1,8 +1,8 @@
-"""The thief of augmented seeds: a few images of the task, and fresh copies of them without end.
+"""The augmented-seeds thief: a small seed set of the task, and an endless stream of fresh copies of it.
 
-Where a gate lets only images of the task pass, the cheapest such images are varied ones of the task itself: seeds that
-were slanted, bent and drawn with another pen (zoo/writing.py). The thief knows the label of every copy already, so that
-the same augmentation without a query is the baseline of this attack (attacks/unasked.py).
+If a gate accepts only images of the task, the cheapest such images are augmented seeds: slanted, bent and drawn with
+another pen (zoo/writing.py). The thief knows the label of every copy already, so that the same augmentation without a
+query is the baseline of this attack (attacks/unasked.py).
 """
 
 from __future__ import annotations

@@ -2,14 +2,14 @@
 
 Soft labels are the served probabilities, renormalised where they do not sum to 1; hard labels the served label. What
 the clone is drawn to is a recipe's loss (attacks/losses.py). Those of attacks/unmixing.py are for ensembles. Held-out
-answers cannot choose them, since they are after what the answers hide: each is a thief of its own.
+answers cannot choose among them, since they aim at what the answers hide: each counts as a separate thief.
 
 The learning rate follows a cosine to zero, the network is always a fresh one (`Cloning.start` may lend it weights), and
 its last state counts, never the best one on a test set.
 
-Which recipe is best differs from victim to victim, and a defense that is judged by one recipe proves nothing. A thief
-can tell without the victim's test set: a tenth of the answered queries is held out of training, and the recipe whose
-clones agree best with the held-out answers is the thief's choice (`best`).
+The best training recipe of the clone differs from victim to victim, and judging a defense by one recipe proves nothing.
+A thief can tell without the victim's test set: a tenth of the answered queries is held out of training, and the recipe
+whose clones agree best with the held-out answers is the thief's choice (`best`).
 """
 
 from __future__ import annotations
@@ -83,9 +83,9 @@ RECIPES = {
     ),
     "adamw-log-p": CloneRecipe("adamw", lr=3e-3, weight_decay=5e-4, loss="log-p"),
 }
-# what a thief tries whatever the victim
+# what a thief tries on any victim
 USUAL = tuple(RECIPES)
-# what a thief tries who takes it for an ensemble
+# what a thief tries if it takes the victim for an ensemble
 UNMIXING = ("centred", "mixture", "masked", "masked-log-p", "second-label", "prior-adjusted")
 RECIPES |= {name: CloneRecipe("adamw", lr=3e-3, weight_decay=5e-4, loss=name) for name in UNMIXING}
 
@@ -96,7 +96,7 @@ class Cloning:
 
     architecture, options: the clone's network, as zoo.models.build spells it.
     epochs, batch_size: the fit. recipes: those of RECIPES to try; the thief keeps the best one. apart: those that
-    held-out answers cannot choose; each is a thief of its own.
+    held-out answers cannot choose; each counts as a separate thief.
     seeds: one clone each (initial weights, held-out rows, order of batches).
     fractions: shares of the attack's budget at which the curve over queries is read.
     start: file of weights that the network begins with where they fit (zoo.pretrained); "" for none.
@@ -162,15 +162,15 @@ def train(
     labels: "soft" or "hard". recipe: a name of RECIPES. seed: owns initial weights, held-out rows, batches and
     augmentation; equal arguments give equal clones on one device and thread count. device: the first GPU where there
     is one, else the CPU. progress: called with (epochs done, mean loss) after each epoch.
-    Raises ValueError for fewer than LEAST_ROWS answered rows, soft labels where the service told labels only, and hard
-    ones for a recipe that cannot read them (`recipe_reads`).
+    Raises ValueError for fewer than LEAST_ROWS answered rows, soft labels where the service returned labels only, and
+    hard ones for a recipe that cannot read them (`recipe_reads`).
     """
     if labels not in LABELS:
         raise ValueError(f"labels: expected 'soft' or 'hard', got {labels!r}")
     if len(transfer) < LEAST_ROWS:
         raise ValueError(f"transfer set: expected at least {LEAST_ROWS} answered rows, got {len(transfer)}")
     device = device or here()
-    how = clone_recipe(recipe)
+    config = clone_recipe(recipe)
     generator = torch.Generator().manual_seed(seed)
     kept, held_out = transfer.split(HELD_OUT, generator=generator)
     targets = kept.soft_targets() if labels == "soft" else kept.labels
@@ -183,7 +183,7 @@ def train(
             network,
             images,
             targets.to(device),
-            how,
+            config,
             epochs=cloning.epochs,
             batch_size=cloning.batch_size,
             generator=generator,
@@ -209,7 +209,7 @@ def untrained(cloning: Cloning, service: Service, *, like: torch.Tensor | None =
     """A network of `cloning`'s architecture, its weights drawn from torch's global generator, which the caller seeds;
     those that `cloning.start` holds are taken from there.
 
-    like: the thief's own images, float32 (n, C, H, W), by whose mean and spread its first layer normalises pixels in
+    like: the thief's images, float32 (n, C, H, W), by whose mean and spread its first layer normalises pixels in
     [0, 1]; by (x - 0.5) / 0.5 where a thief has none.
     """
     half = [0.5] * service.channels
@@ -231,21 +231,21 @@ def fit(
     network: nn.Module,
     images: torch.Tensor,
     targets: torch.Tensor,
-    how: CloneRecipe,
+    config: CloneRecipe,
     *,
     epochs: int,
     batch_size: int,
     generator: torch.Generator,
     progress: Callable[[int, float], None] | None = None,
 ) -> None:
-    """Train `network` in place for `epochs` under `how`, with an optimiser and a cosine schedule of its own.
+    """Train `network` in place for `epochs` under `config`, with a fresh optimiser and cosine schedule.
 
     images float32 (n, C, H, W) in [0, 1] and targets, int64 (n,) labels or float32 (n, K) rows that sum to 1, lie on
     the network's device. generator: a CPU one, owns the order of batches and augmentation.
     """
     network.train()
-    distance = how.distance(targets)
-    optimiser = how.start(network)
+    distance = config.distance(targets)
+    optimiser = config.start(network)
     batches = math.ceil(len(images) / batch_size)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, T_max=epochs * batches)
     bf16 = images.device.type == "cuda" and torch.cuda.is_bf16_supported()
@@ -253,7 +253,7 @@ def fit(
         total = torch.zeros((), device=images.device)
         # near-equal batches: a last batch of one row would break batch normalisation
         for rows in torch.randperm(len(images), generator=generator).to(images.device).tensor_split(batches):
-            batch = images[rows] if how.augment is None else how.augment(images[rows], generator=generator)
+            batch = images[rows] if config.augment is None else config.augment(images[rows], generator=generator)
             with torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=bf16):
                 loss = distance(network(batch), rows)
             optimiser.zero_grad(set_to_none=True)

@@ -14,7 +14,7 @@ hot for networks without batch normalisation), and rates that fall late (at 10, 
 
 The released code hands tanh's [-1, 1] to a victim that expects normalised pixels, and several harnesses hand p to it in
 place of log p, from which the clone learns far less: that is kept as targets = "p", for comparison. Where the service
-tells labels only, p is the label's unit vector, and l takes two values, set by `floor`.
+returns labels only, p is the label's unit vector, and l takes two values, set by `floor`.
 """
 
 from __future__ import annotations
@@ -82,11 +82,11 @@ class DFME:
         """The share of their highest at which the learning rates are after `asked` queries."""
         return float(self.decay ** sum(asked >= share * (self.planned or self.budget) for share in self.milestones))
 
-    def wanted(self, told: torch.Tensor) -> torch.Tensor:
-        """What the clone's logits are to match where the answers are `told`, (N, K) rows that sum to 1."""
+    def wanted(self, response: torch.Tensor) -> torch.Tensor:
+        """What the clone's logits are to match where the victim's response is `response`, (N, K) rows that sum to 1."""
         if self.targets == "log-p":
-            return centred_log(told, self.floor)
-        return told - told.mean(dim=1, keepdim=True)
+            return centred_log(response, self.floor)
+        return response - response.mean(dim=1, keepdim=True)
 
 
 def loss(logits: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
@@ -94,27 +94,27 @@ def loss(logits: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
     return (logits - wanted).abs().mean(dim=1)
 
 
-def script(how: DFME, classes: int, forger: Forger, apprentice: Apprentice, draws: torch.Generator) -> Script:
-    """Cycles until `how.budget` images were asked about."""
+def script(config: DFME, classes: int, forger: Forger, apprentice: Apprentice, draws: torch.Generator) -> Script:
+    """Cycles until `config.budget` images were asked about."""
     asked = 0
-    while asked < how.budget:
-        rate = how.rate(asked)
+    while asked < config.budget:
+        rate = config.rate(asked)
 
-        before = forger.before_tanh(how.batch)
-        probes = Probes.around(before, directions=how.directions, epsilon=how.epsilon, draws=draws)
+        before = forger.before_tanh(config.batch)
+        probes = Probes.around(before, directions=config.directions, epsilon=config.epsilon, draws=draws)
         images = probes.images()
         answers = yield images.cpu()
         asked += len(images)
         guesses = apprentice.logits(images)
-        apprentice.judge(guesses[: how.batch], answers.labels[: how.batch])
-        wanted = how.wanted(distributions(answers, classes).to(images.device))
+        apprentice.judge(guesses[: config.batch], answers.labels[: config.batch])
+        wanted = config.wanted(distributions(answers, classes).to(images.device))
         forger.climb(before, probes.gradient(loss(guesses, wanted)), rate=rate)
 
-        for _ in range(how.clone_steps):
-            images = forger.images(how.batch)
+        for _ in range(config.clone_steps):
+            images = forger.images(config.batch)
             answers = yield images.cpu()
             asked += len(images)
-            apprentice.study(images, how.wanted(distributions(answers, classes).to(images.device)), loss, rate=rate)
+            apprentice.study(images, config.wanted(distributions(answers, classes).to(images.device)), loss, rate=rate)
 
 
 def prepare(
@@ -129,15 +129,15 @@ def prepare(
 
     root: not needed, since this thief has no data.
     """
-    how = parameters
+    config = parameters
     forger, apprentice, draws = players(
         service,
         cloning,
-        CloneRecipe(how.optimiser, how.lr_clone, how.weight_decay),
-        lr_generator=how.lr_generator,
-        filters=how.filters,
+        CloneRecipe(config.optimiser, config.lr_clone, config.weight_decay),
+        lr_generator=config.lr_generator,
+        filters=config.filters,
         latent=LATENT,
         affine=False,
         seed=seed,
     )
-    return ScriptedThief(script(how, service.classes, forger, apprentice, draws), clone=apprentice.clone, keep=KEEP)
+    return ScriptedThief(script(config, service.classes, forger, apprentice, draws), clone=apprentice.clone, keep=KEEP)

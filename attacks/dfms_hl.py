@@ -1,8 +1,8 @@
-"""DFMS-HL: a thief without data of the task who is told labels only, and draws what it asks about.
+"""DFMS-HL: a thief without data of the task that receives labels only and generates its queries.
 
 Sanyal et al., "Towards Data-Free Model Stealing in a Hard Label Setting", CVPR 2022. Labels give no gradient to learn a
 generator by, so the generator learns to draw like unrelated proxy images (a DCGAN), and the thief's own clone, not the
-victim, tells it which classes it draws too few of:
+victim, shows which classes it draws too few of:
 
 1. train a DCGAN on the proxies; 2. ask about proxies and about drawn images, train a clone on the labels;
 3. train the DCGAN further on L = L_adv + w L_div, L_div = sum_k a_k log a_k, where a is the mean of the clone's softmax
@@ -13,7 +13,7 @@ validation images that the thief drew and asked about; agreement counts every cl
 
 Where the paper has millions of queries, this thief has some ten thousands, all of them counted: those for proxies and
 validation images too, which the released code leaves out. So an answered image is used more than once (`replay`).
-It reads labels even where the service tells probabilities.
+It reads labels even where the service returns probabilities.
 """
 
 from __future__ import annotations
@@ -184,7 +184,7 @@ def script(drawing: Drawing, parameters: DfmsHl, apprentice: Apprentice, *, seed
 
 
 def asking(images: torch.Tensor, apprentice: Apprentice) -> Script:
-    """Ask about many images in parts, so that a clone taken in between says how well it foresaw them."""
+    """Ask about many images in parts, so that a clone taken in between measures how well it predicted them."""
     for part in images.split(PART):
         apprentice.hear(part, (yield part))
 
@@ -345,7 +345,7 @@ class Apprentice:
     def hear(self, images: torch.Tensor, answers: Answers) -> None:
         """Note how many answers were foreseen, and remember the answered images."""
         self._latest = asked, labels = self._answered(images, answers)
-        # what a network foresees that has learned nothing says nothing about the later one
+        # the predictions of an untrained network tell nothing about the later one
         if len(labels) and self._learned:
             foreseen = torch.stack([clone.predict(each, asked) == labels for each in self._averages])
             self._foreseen = torch.cat([self._foreseen, foreseen], dim=1)[:, -LATEST:]

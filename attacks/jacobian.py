@@ -1,12 +1,12 @@
 """What JBDA and JBDA-TR share: a set of images that doubles by steps along a clone's gradient.
 
 Seeds of the victim's own distribution are labelled by the victim. Then, each round: train a clone on all that was
-answered, move a copy of every image by what the clone's gradient says, ask about the copies. The victim labels the
-copies, so what the clone believes of them decides where is asked, never what is learnt.
+answered, move a copy of every image along the clone's gradient, query the copies. The victim labels the copies, so what
+the clone believes of them decides where is asked, never what is learnt.
 
 Convention of the count: every image is asked about once and never again, and every round doubles the set, the last one
 too: s seeds and R rounds are s * 2^R charged images (150 and 6: 9,600). Public code often augments one round less, or
-labels the whole set anew each round, which charges s * (2^R - 1) for half the images. A copy that equals an image that
+relabels the whole set each round, which charges s * (2^R - 1) for half the images. A copy that equals an image that
 was asked about before is not asked about.
 
 The attack ends after its rounds, even where the budget would go further: more rounds, or rounds = 0 (until the budget
@@ -53,7 +53,7 @@ round from 0 -> the moved copies, like the images."""
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What the tables of both attacks say.
+    """The hyper-parameters that both attacks share.
 
     dataset: where the seeds come from, the victim's task as zoo.datasets.load spells it: its training split, since the
         test split is the exam.
@@ -108,7 +108,7 @@ def prepare(
 ) -> ScriptedThief:
     """The thief that augments by `move`. `own` gives the seeds with their true labels.
 
-    generator: a CPU one of the thief's own, for the seeds, the clones, and the order of queries.
+    generator: the thief's, on the CPU, for the seeds, the clones, and the order of queries.
     """
     seeds = owned.seeds(parameters.dataset, parameters.seeds, service, root, generator=generator)
     script = augmenting(seeds.pixels, parameters, move, service, cloning=cloning, generator=generator)
@@ -159,10 +159,10 @@ def climb(network: nn.Module, images: torch.Tensor, labels: torch.Tensor, object
     """
     device = next(network.parameters()).device
     signs = []
-    for part, told in zip(images.split(CHUNK), labels.split(CHUNK), strict=True):
+    for part, targets in zip(images.split(CHUNK), labels.split(CHUNK), strict=True):
         pixels = part.to(device).requires_grad_()
         with torch.enable_grad():
-            total = objective(network(pixels), told.to(device)).sum()
+            total = objective(network(pixels), targets.to(device)).sum()
         (gradient,) = torch.autograd.grad(total, pixels)
         signs.append(gradient.sign().cpu())
     return torch.cat(signs)

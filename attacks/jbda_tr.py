@@ -1,10 +1,10 @@
 """JBDA towards random targets (Juuti et al., PRADA, EuroS&P 2019; EDM, Kariyappa et al., ICLR 2021, sec. 5.1).
 
-As JBDA (attacks.jacobian), but every copy moves towards a class of its own:
+As JBDA (attacks.jacobian), but every copy has a separate target class:
 
     x' = clip(x - step * sign(grad_x CE(clone(x), t)))    t uniform over the classes other than the one served for x
 
-in one step, as in EDM, or in `iterations` parts of step / iterations, each along a gradient of its own.
+in one step, as in EDM, or in `iterations` parts of step / iterations, each along the gradient at that point.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ with n_z the number of draws of z so far and rbar the mean r of the window befor
 and the clone takes one step on the new answers among as many earlier ones as fill its batch. That clone serves the
 rewards alone: the one that counts is trained from scratch on everything, afterwards.
 
-Of a service that tells labels only, y is one-hot: certainty says nothing then and is left out. The paper draws one
+If the service returns labels only, y is one-hot: certainty is then uninformative and left out. The paper draws one
 image at a time; a step on a single image is noise, and breaks batch normalisation. Its hierarchy of classes is for
 surrogates of hundreds of them.
 """
@@ -195,8 +195,8 @@ def adapting(
     cloning: Cloning,
     generator: torch.Generator,
 ) -> Script:
-    """The attack on `surrogate`, float32 (N, C, H, W) in [0, 1], by its labels, int64 (N,); `generator`, a CPU one of
-    the thief's own, owns all randomness. A draw that is refused whole is charged and changes nothing."""
+    """The attack on `surrogate`, float32 (N, C, H, W) in [0, 1], by its labels, int64 (N,); `generator`, the thief's,
+    on the CPU, owns all randomness. A draw that is refused whole is charged and changes nothing."""
     order = torch.randperm(len(labels), generator=generator)
     unasked = [order[labels[order] == kind] for kind in labels.unique()]
     policy = Policy(len(unasked), window=parameters.window, generator=generator)
@@ -210,10 +210,10 @@ def adapting(
         answers = yield images
         rows = rows[~answers.refused]
         if len(rows):
-            told = distributions(answers, service.classes)[~answers.refused]
-            value = rewards(told, pupil.loss(rows, told), soft=answers.probabilities is not None)
+            responses = distributions(answers, service.classes)[~answers.refused]
+            value = rewards(responses, pupil.loss(rows, responses), soft=answers.probabilities is not None)
             policy.reward(action, value)
-            pupil.learn(rows, told)
+            pupil.learn(rows, responses)
         policy.open[action] = len(unasked[action]) > 0
 
 

@@ -1,7 +1,7 @@
 """The label-only thief: the same attack, deaf to everything but labels.
 
-Whoever is told probabilities may leave them unread, and where a defense distorts them more than it changes labels,
-does better without (MeCo, Wang et al., NeurIPS 2023, sec. 5.4 and table 5; Orekondy et al., ICLR 2020, sec. 5.4).
+A client that gets probabilities may ignore them, and where a defense distorts them more than it changes labels, it does
+better without (MeCo, Wang et al., NeurIPS 2023, sec. 5.4 and table 5; Orekondy et al., ICLR 2020, sec. 5.4).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from attacks.oracle import Answers, Oracle
 def labels_only(oracle: Oracle) -> Oracle:
     """`oracle` without its probabilities; a refused row stays refused."""
 
-    def told(images: torch.Tensor) -> Answers:
+    def respond(images: torch.Tensor) -> Answers:
         return dataclasses.replace(oracle(images), probabilities=None)
 
-    return told
+    return respond

@@ -7,7 +7,7 @@
                    hears the likely ones alone.
     prior-adjusted -log softmax(s + log prior)_label, the prior being each label's share of the answers (Menon et al.,
                    "Long-Tail Learning via Logit Adjustment", ICLR 2021, eq. 10): an ensemble's favourites are frequent
-                   whatever is asked, and tell the less for it
+                   for any query, and carry less information for it
 
 and those of attacks/unmixing.py, for victims whose answers come from one of several members.
 """
@@ -32,7 +32,7 @@ Distance = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 @dataclass(frozen=True)
 class Loss:
     """`make` takes what was answered, labels int64 (N,) or probabilities float32 (N, K) whose rows sum to 1, as far as
-    `reads` says that it can."""
+    `reads` allows it."""
 
     make: Callable[[torch.Tensor], Distance]
     reads: tuple[str, ...] = LABELS
@@ -50,8 +50,8 @@ def logits_of(aims: torch.Tensor) -> Distance:
         return lambda logits, rows: F.l1_loss(logits.float(), aims[rows])
 
     def distance(logits: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-        told = ~aims[rows].isnan()
-        return F.l1_loss(logits.float()[told], aims[rows][told])
+        known = ~aims[rows].isnan()
+        return F.l1_loss(logits.float()[known], aims[rows][known])
 
     return distance
 
@@ -60,21 +60,21 @@ def masked_likelihood(targets: torch.Tensor) -> Distance:
     """p over the classes that a row has left, against probabilities (N, K) where those left out are NaN."""
 
     def distance(logits: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-        told = targets[rows]
+        wanted = targets[rows]
         # not minus infinity, of which a probability of 0 would make NaN
-        left = logits.masked_fill(told.isnan(), torch.finfo(logits.dtype).min / 2)
-        return F.cross_entropy(left, told.nan_to_num(0.0))
+        left = logits.masked_fill(wanted.isnan(), torch.finfo(logits.dtype).min / 2)
+        return F.cross_entropy(left, wanted.nan_to_num(0.0))
 
     return distance
 
 
 def prior_adjusted(targets: torch.Tensor) -> Distance:
-    """The likelihood of labels, less what their frequency says."""
+    """The likelihood of labels, adjusted for their frequency."""
 
-    told = torch.bincount(targets)
+    frequencies = torch.bincount(targets)
 
     def distance(logits: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-        counts = F.pad(told, (0, logits.shape[1] - len(told))).clamp(min=1)
+        counts = F.pad(frequencies, (0, logits.shape[1] - len(frequencies))).clamp(min=1)
         return F.cross_entropy(logits + (counts / counts.sum()).log(), targets[rows])
 
     return distance
@@ -83,11 +83,11 @@ def prior_adjusted(targets: torch.Tensor) -> Distance:
 SOFT = ("soft",)
 LOSSES = {
     "p": Loss(likelihood),
-    "log-p": Loss(lambda told: logits_of(centred_log(told)), SOFT),
-    "centred": Loss(lambda told: logits_of(unmixing.centred(told)), SOFT),
-    "mixture": Loss(lambda told: logits_of(unmixing.uncovered(told)), SOFT),
-    "masked": Loss(lambda told: masked_likelihood(unmixing.masked(told)), SOFT),
-    "masked-log-p": Loss(lambda told: logits_of(unmixing.masked_log(told)), SOFT),
-    "second-label": Loss(lambda told: likelihood(unmixing.second_labels(told)), SOFT),
+    "log-p": Loss(lambda targets: logits_of(centred_log(targets)), SOFT),
+    "centred": Loss(lambda targets: logits_of(unmixing.centred(targets)), SOFT),
+    "mixture": Loss(lambda targets: logits_of(unmixing.uncovered(targets)), SOFT),
+    "masked": Loss(lambda targets: masked_likelihood(unmixing.masked(targets)), SOFT),
+    "masked-log-p": Loss(lambda targets: logits_of(unmixing.masked_log(targets)), SOFT),
+    "second-label": Loss(lambda targets: likelihood(unmixing.second_labels(targets)), SOFT),
     "prior-adjusted": Loss(prior_adjusted, ("hard",)),
 }

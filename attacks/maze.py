@@ -88,69 +88,69 @@ class Replay:
         self._draws = draws
         self._seen = 0
         self._images = torch.empty(0)
-        self._told = torch.empty(0)
+        self._responses = torch.empty(0)
 
     def __len__(self) -> int:
         return min(self._seen, self._size)
 
-    def add(self, images: torch.Tensor, told: torch.Tensor) -> None:
-        """Remember answered images (N, C, H, W) with what was told of them (N, K); refused rows (NaN) are left out."""
-        answered = ~told.isnan().any(dim=1)
-        images, told = images[answered], told[answered]
+    def add(self, images: torch.Tensor, responses: torch.Tensor) -> None:
+        """Remember answered images (N, C, H, W) with their responses (N, K); refused rows (NaN) are left out."""
+        answered = ~responses.isnan().any(dim=1)
+        images, responses = images[answered], responses[answered]
         if not len(images):
             return
         if not self._seen:  # all of the memory at once, so that it does not grow with the queries
             self._images = images.new_zeros(self._size, *images.shape[1:])
-            self._told = told.new_zeros(self._size, *told.shape[1:])
+            self._responses = responses.new_zeros(self._size, *responses.shape[1:])
         # the n-th image ever seen goes to one of n places, of which only the first `size` exist
         numbers = torch.arange(self._seen, self._seen + len(images))
         drawn = (torch.rand(len(images), generator=self._draws, dtype=torch.float64) * (numbers + 1)).long()
         places = torch.where(numbers < self._size, numbers, drawn)
         latest = {place: row for row, place in enumerate(places.tolist()) if place < self._size}
         self._images[list(latest)] = images[list(latest.values())]
-        self._told[list(latest)] = told[list(latest.values())]
+        self._responses[list(latest)] = responses[list(latest.values())]
         self._seen += len(images)
 
     def draw(self, count: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """`count` of the remembered images, with replacement, and what was told of them."""
+        """`count` of the remembered images, with replacement, and their responses."""
         rows = torch.randint(len(self), (count,), generator=self._draws).to(self._images.device)
-        return self._images[rows], self._told[rows]
+        return self._images[rows], self._responses[rows]
 
 
-def loss(logits: torch.Tensor, told: torch.Tensor) -> torch.Tensor:
-    """KL(told || softmax(logits)) of each image: (N, K), (N, K) rows that sum to 1 -> (N,)."""
-    return (torch.xlogy(told, told) - told * F.log_softmax(logits, dim=1)).sum(dim=1)
+def loss(logits: torch.Tensor, responses: torch.Tensor) -> torch.Tensor:
+    """KL(responses || softmax(logits)) of each image: (N, K), (N, K) rows that sum to 1 -> (N,)."""
+    return (torch.xlogy(responses, responses) - responses * F.log_softmax(logits, dim=1)).sum(dim=1)
 
 
-def script(how: MAZE, classes: int, forger: Forger, apprentice: Apprentice, draws: torch.Generator) -> Script:
-    """Cycles until `how.budget` images were asked about."""
-    replay = Replay(how.replay_images, draws=draws)
+def script(config: MAZE, classes: int, forger: Forger, apprentice: Apprentice, draws: torch.Generator) -> Script:
+    """Cycles until `config.budget` images were asked about."""
+    replay = Replay(config.replay_images, draws=draws)
     asked = 0
-    while asked < how.budget:
-        rate = how.rate(asked)
+    while asked < config.budget:
+        rate = config.rate(asked)
 
-        before = forger.before_tanh(how.batch)
-        probes = Probes.around(before, directions=how.directions, epsilon=how.epsilon, draws=draws)
+        before = forger.before_tanh(config.batch)
+        probes = Probes.around(before, directions=config.directions, epsilon=config.epsilon, draws=draws)
         images = probes.images()
         answers = yield images.cpu()
         asked += len(images)
         guesses = apprentice.logits(images)
-        apprentice.judge(guesses[: how.batch], answers.labels[: how.batch])
+        apprentice.judge(guesses[: config.batch], answers.labels[: config.batch])
         wanted = distributions(answers, classes).to(images.device)
         forger.climb(before, probes.gradient(loss(guesses, wanted)), rate=rate)
 
-        images, wanted = images[: how.batch], wanted[: how.batch]
-        for step in range(how.clone_steps):
+        images, wanted = images[: config.batch], wanted[: config.batch]
+        for step in range(config.clone_steps):
             if step:
-                images = forger.images(how.batch)
+                images = forger.images(config.batch)
                 answers = yield images.cpu()
                 asked += len(images)
                 wanted = distributions(answers, classes).to(images.device)
             apprentice.study(images, wanted, loss, rate=rate)
             replay.add(images, wanted)
 
-        for _ in range(how.replay_steps if len(replay) else 0):
-            apprentice.study(*replay.draw(how.batch), loss, rate=rate)
+        for _ in range(config.replay_steps if len(replay) else 0):
+            apprentice.study(*replay.draw(config.batch), loss, rate=rate)
 
 
 def prepare(
@@ -165,15 +165,15 @@ def prepare(
 
     root: not needed, since this thief has no data.
     """
-    how = parameters
+    config = parameters
     forger, apprentice, draws = players(
         service,
         cloning,
-        CloneRecipe(how.optimiser, how.lr_clone, how.weight_decay),
-        lr_generator=how.lr_generator,
-        filters=how.filters,
+        CloneRecipe(config.optimiser, config.lr_clone, config.weight_decay),
+        lr_generator=config.lr_generator,
+        filters=config.filters,
         latent=LATENT,
         affine=True,
         seed=seed,
     )
-    return ScriptedThief(script(how, service.classes, forger, apprentice, draws), clone=apprentice.clone, keep=KEEP)
+    return ScriptedThief(script(config, service.classes, forger, apprentice, draws), clone=apprentice.clone, keep=KEEP)

@@ -1,4 +1,4 @@
-"""What a theft is worth and what a defense costs its users: exact definitions.
+"""What an attack gains and what a defense costs its users: exact definitions.
 
 Served labels and probabilities may hold refused rows (label REFUSED, probabilities NaN). All results are fractions
 in [0, 1] but for `l1`, which lies in [0, 2].

@@ -1,10 +1,10 @@
-"""The thief of mixtures: images made of two seeds each, between the classes, where the victim has most to tell.
+"""The mixture thief: images mixed from two seeds each, between the classes, where the answers are most informative.
 
     mixup:    x = r a + (1 - r) b                                      (Zhang et al., ICLR 2018; r uniform, alpha = 1)
     CutMix:   x = a, but b in a rectangle of the share 1 - r of the area   (Yun et al., ICCV 2019)
 
-Half of the images are made either way; a and b are fresh copies of two seeds (zoo/writing.py). Their own labels say
-nothing sure of a mixture, the victim's probabilities do.
+Half of the images are made either way; a and b are fresh copies of two seeds (zoo/writing.py). The seeds' labels do not
+determine that of a mixture; the victim's probabilities do.
 """
 
 from __future__ import annotations
@@ -55,10 +55,10 @@ def _mixtures(seeds: torch.Tensor, variation: Writing, generator: torch.Generato
             variation(seeds[torch.randint(len(seeds), (CHUNK,), generator=generator)], generator=generator)
             for _ in range(2)
         )
-        cut = torch.rand(CHUNK, generator=generator) < 0.5
+        cutmix = torch.rand(CHUNK, generator=generator) < 0.5
         share = torch.rand(CHUNK, generator=generator)
         inside = rectangles(1 - share, seeds.shape[-1], generator=generator)
-        weight = torch.where(cut[:, None, None], 1 - inside.float(), share[:, None, None])[:, None]
+        weight = torch.where(cutmix[:, None, None], 1 - inside.float(), share[:, None, None])[:, None]
         yield weight * first + (1 - weight) * second
 
 

@@ -1,4 +1,5 @@
-"""What the results of thefts are read by, and no more: this module needs no torch, so that printing a table needs none.
+"""The names by which results of attacks are read, and no more: this module needs no torch, so that printing a table
+needs none.
 
 The attacks and forms themselves are in attacks/registry.py; a test holds the names here against it.
 """
@@ -29,7 +30,7 @@ ATTACKS: dict[str, tuple[str, ...]] = {
 FORMS = ("averaging", "repeats", "jittered", "consensus", "own-noise", "matched", "filtered", "reconstructed")
 # made against a gate: a matrix without one does not miss them
 GATE_AWARE = ("near", "augmented-seeds", "mixed", "matched", "filtered", "reconstructed")
-# of an image, by a form that copies images and says no number
+# of an image, by a form that copies images and gives no number
 COPIES = 5
 
 

@@ -1,7 +1,7 @@
-"""The thief of near corpora: images of the same kind as the task's, none of them of the task.
+"""The near-corpora thief: images of the same kind as the task's, none of them of the task.
 
-Digits and letters drawn from fonts, other people's digits, another script: whoever knows what a service classifies
-finds such images, often with labels that mean the same. A gate that tells far images from near ones meets here the
+Digits and letters drawn from fonts, other people's digits, another script: anyone who knows what a service classifies
+finds such images, often with labels that mean the same. A gate that separates far images from near ones faces here the
 nearest that cost nothing. Each image is asked about once, in random order.
 """
 

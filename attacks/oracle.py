@@ -74,9 +74,9 @@ def joined(parts: Sequence[Answers]) -> Answers:
 
 
 def distributions(answers: Answers, classes: int) -> torch.Tensor:
-    """What the victim said as float32 (N, classes) rows that sum to 1, NaN in refused rows.
+    """The victim's response as float32 (N, classes) rows that sum to 1, NaN in refused rows.
 
-    Served probabilities are clamped at 0 and renormalised; a row without any probability left, or told as a label
+    Served probabilities are clamped at 0 and renormalised; a row without any probability left, or returned as a label
     only, is that label's unit vector.
     """
     one_hot = F.one_hot(answers.labels.clamp(min=0), classes).to(torch.float32)

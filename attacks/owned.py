@@ -1,4 +1,4 @@
-"""What a thief has of the victim's own task before its first query: labelled images of the same distribution."""
+"""The seed set: labelled images of the victim's task that a thief has before its first query."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Labelled:
         return Labelled(self.pixels[chosen], self.labels[chosen])
 
     def as_transfer_set(self) -> TransferSet:
-        """What `Thief.own` says of them: known without a query."""
+        """What `Thief.own` returns: known without a query."""
         return TransferSet(self.pixels, self.labels, None, torch.arange(len(self)), charged=0)
 
 

@@ -3,7 +3,7 @@ one in attacks/names.py.
 
 An attack's file holds a frozen dataclass of hyper-parameters (its table [attacks.NAME] in a recipe) and a `prepare`
 function that makes the thief from them. An adaptive form's file, in attacks/forms/, holds a thief that wraps another. A
-form that copies images may say after its name how often: "repeats-16" asks about every image 16 times.
+form that copies images may take a number of copies after its name: "repeats-16" asks about every image 16 times.
 """
 
 from __future__ import annotations
@@ -60,8 +60,8 @@ class Prepare(Protocol):
 class Attack:
     """One entry: the dataclass of the attack's table (see attacks.thief.Parameters), and its maker.
 
-    learns: whether what it asks, or what it keeps of the answers, depends on them. If so, a thief who reads
-    probabilities and one who reads labels alone end with different things, and each is a theft of its own.
+    learns: whether what it asks, or what it keeps of the answers, depends on them. If so, a thief that reads
+    probabilities and one that reads labels alone end with different results, and each is a separate attack.
     ends_with_clone: whether it trains its clone while it queries. readings: what it can make use of, "soft" or "hard"
     labels.
     """

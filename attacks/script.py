@@ -1,6 +1,6 @@
 """An attack that reads top to bottom: a script yields the images to ask about and is sent their answers.
 
-Attacks that learn between queries are loops, and a loop cut into `propose` and `observe` is hard to follow. Here the
+Attacks that learn between queries are loops, and a loop split into `propose` and `observe` is hard to follow. Here the
 loop stays whole; a request holds fewer images than a step of the attack wants, so this adapter hands the images out in
 parts and sends the script the answers once the last one is there. A script that is not answered in full, because the
 budget is spent, is not resumed.
@@ -24,8 +24,8 @@ class ScriptedThief:
     """The thief (attacks.thief.Thief) that follows `script`.
 
     clone: gives the network that the script itself has trained so far, where the attack ends with one.
-    own: labelled images the thief had before its first query. keep: answered images to remember, the latest ones
-    (None: all of them); what a script remembers for itself is its own business.
+    own: the seed set, or None. keep: answered images to remember, the latest ones (None: all of them); what a script
+    remembers for itself does not count.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class ScriptedThief:
         self._collector = Collector(keep=keep)
         self._wanted: torch.Tensor | None = None
         self._asked = 0
-        self._told: list[Answers] = []
+        self._responses: list[Answers] = []
         self._begun = False
 
     def propose(self, rows: int) -> torch.Tensor | None:
@@ -60,12 +60,12 @@ class ScriptedThief:
         """Remember the answers; go on with the script where they were the last it waited for."""
         assert self._wanted is not None, "observe follows propose"
         self._collector.add(images, answers)
-        self._told.append(answers)
+        self._responses.append(answers)
         if self._asked < len(self._wanted):
             return
-        told, self._told, self._asked = joined(self._told), [], 0
+        responses, self._responses, self._asked = joined(self._responses), [], 0
         try:
-            self._wanted = self._script.send(told)
+            self._wanted = self._script.send(responses)
         except StopIteration:
             self._wanted = None
 

@@ -1,4 +1,4 @@
-"""Training that repeats: equal seeds and equal answers give equal networks, whoever else draws."""
+"""Training that repeats: equal seeds and equal answers give equal networks, whatever else draws."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 Most attacks end with answered images, from which clones are trained afterwards (attacks.clone). The data-free ones
 train one network while they query, and that network is their clone. Whatever a thief learns between queries it learns
-inside `observe`, which may take long: who drives it over HTTP keeps it out of the way of other clients.
+inside `observe`, which may take long: a driver over HTTP runs it where it does not delay other clients.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from attacks.transfer import TransferSet
 
 
 class Parameters(Protocol):
-    """What every attack's table in a recipe says beside its own hyper-parameters."""
+    """What every attack's table in a recipe holds next to its hyper-parameters."""
 
     @property
     def budget(self) -> int:
@@ -50,7 +50,7 @@ class Thief(Protocol):
         """What was answered so far; where the attack ends with its own clone, perhaps only the latest of it."""
 
     def clone(self) -> Clone | None:
-        """The network that the attack itself has trained so far, a thing of its own that later steps leave as it is;
+        """The network that the attack itself has trained so far, a copy that later steps do not change;
         None for attacks that end with their transfer set."""
 
     def own(self) -> TransferSet | None:

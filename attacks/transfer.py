@@ -23,7 +23,7 @@ class TransferSet:
 
     images: float32 (n, C, H, W) in [0, 1].
     labels: int64 (n,), never REFUSED.
-    probabilities: float32 (n, K) as served, or None where the service tells labels only.
+    probabilities: float32 (n, K) as served, or None where the service returns labels only.
     places: int64 (n,), ascending: the place of each row among the charged queries, from 0.
     charged: images shown to the victim, answered or not.
     work: float64 (n,), expected hashes paid from the row before until this row was known, for what was dropped between
@@ -58,9 +58,9 @@ class TransferSet:
     def soft_targets(self) -> torch.Tensor:
         """float32 (n, K) rows that sum to 1: the served probabilities, renormalised where rounding or top-k took
         some away. A row served without any probability left falls back to its label.
-        Raises ValueError where the service told labels only."""
+        Raises ValueError where the service returned labels only."""
         if self.probabilities is None:
-            raise ValueError("no soft targets: the service told labels only; train with labels='hard'")
+            raise ValueError("no soft targets: the service returned labels only; train with labels='hard'")
         return distributions(Answers(self.labels, self.probabilities), self.probabilities.shape[1])
 
     def _rows(self, keep: torch.Tensor, *, charged: int) -> TransferSet:
@@ -133,16 +133,16 @@ class Collector:
         """All answered rows that are remembered. Raises ValueError before the first exchange."""
         if not self._images:
             raise ValueError("an empty transfer set: nothing was asked yet")
-        told = joined(self._answers)
-        known = ~told.refused
+        responses = joined(self._answers)
+        known = ~responses.refused
         work = None
-        if told.work is not None or self._paid:
-            each = torch.zeros(self._held).double() if told.work is None else told.work
+        if responses.work is not None or self._paid:
+            each = torch.zeros(self._held).double() if responses.work is None else responses.work
             work = (self._paid + each.cumsum(dim=0))[known].diff(prepend=torch.zeros(1).double())
         return TransferSet(
             images=torch.cat(list(self._images))[known],
-            labels=told.labels[known],
-            probabilities=None if told.probabilities is None else told.probabilities[known],
+            labels=responses.labels[known],
+            probabilities=None if responses.probabilities is None else responses.probabilities[known],
             places=torch.arange(self._charged - self._held, self._charged)[known],
             charged=self._charged,
             work=work,

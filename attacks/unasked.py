@@ -1,7 +1,7 @@
-"""What a thief could train without a single query, from all that it has: its labelled images, varied without end.
+"""What a thief could train without a single query, from its seed set, augmented without end.
 
-A clone's accuracy proves a theft only where it beats this. The images a thief owns are few, so that a plain training
-sees each of them as often as it has epochs and stops there; whoever augments them trains as long as on answers:
+A clone's accuracy shows an attack's gain only where it beats this. The seed set is small: plain training sees each
+image once an epoch and stops there; with augmentation it trains as long as on answers:
 
     in each epoch `images` fresh copies v(x) of the owned images x, each as often as the others, with the labels of x
 
@@ -45,7 +45,7 @@ def train(
     """
     if len(own) < FEWEST:
         raise ValueError(f"owned images: expected at least {FEWEST}, got {len(own)}")
-    how = dataclasses.replace(clone.clone_recipe(recipe), augment=variation)
+    config = dataclasses.replace(clone.clone_recipe(recipe), augment=variation)
     generator = torch.Generator().manual_seed(seed)
     kept, held_out = own.split(HELD_OUT if len(own) >= LEAST_ROWS else 0.0, generator=generator)
     rows = torch.arange(max(images, len(kept))) % len(kept)
@@ -58,7 +58,7 @@ def train(
             network,
             kept.images[rows].to(device, memory_format=torch.channels_last),
             kept.labels[rows].to(device),
-            how,
+            config,
             epochs=cloning.epochs,
             batch_size=cloning.batch_size,
             generator=generator,

@@ -2,8 +2,8 @@
 
 EDM (Kariyappa et al., ICLR 2021) answers each query with one of N members, which disagree outside the task. Its
 diversity term looks at the cosine of probabilities, and a constant in a member's logits satisfies it: off the task each
-member answers mostly one class of its own, its *signature*. So the answer's label names the member, and the other
-classes of the answer still carry the task:
+member answers mostly one class, its *signature*. So the answer's label names the member, and the other classes of the
+answer still carry the task:
 
     centred    l - mean_k l, less its mean over all answers that have the same label
     mixture    the same, less the mean of the answer's component in a Gaussian mixture of all answers, weighed by

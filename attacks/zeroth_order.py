@@ -1,4 +1,4 @@
-"""What the thieves share who climb a victim's loss without seeing its gradient: probes, the generator, its clone.
+"""What thieves share that climb a victim's loss without seeing its gradient: probes, the generator, its clone.
 
 A generator G makes images on which the clone errs most; the victim is a black box, so the gradient of the loss L with
 respect to an image is estimated from forward differences along random directions (Truong et al., CVPR 2021, eq. 8;
@@ -121,7 +121,8 @@ class Forger:
 
 
 class Apprentice:
-    """The clone in training: guesses, is told, and learns; remembers how often its guesses were right of late."""
+    """The clone in training: predicts, gets the response, and learns; remembers how often its latest predictions were
+    right."""
 
     def __init__(self, network: nn.Module, recipe: CloneRecipe) -> None:
         self._network = network
@@ -191,18 +192,18 @@ def players(
     return forger, Apprentice(network.to(memory_format=torch.channels_last).to(here()), recipe), draws
 
 
-def at_least(how: object, least: float, *names: str) -> None:
+def at_least(parameters: object, least: float, *names: str) -> None:
     """Raises ValueError for the first of a dataclass' fields `names` that is below `least`."""
     for name in names:
-        if not getattr(how, name) >= least:
-            raise ValueError(f"{name}: expected at least {least}, got {getattr(how, name)}")
+        if not getattr(parameters, name) >= least:
+            raise ValueError(f"{name}: expected at least {least}, got {getattr(parameters, name)}")
 
 
-def positive(how: object, *names: str) -> None:
+def positive(parameters: object, *names: str) -> None:
     """Raises ValueError for the first of a dataclass' fields `names` that is not above 0."""
     for name in names:
-        if not getattr(how, name) > 0:
-            raise ValueError(f"{name}: expected more than 0, got {getattr(how, name)}")
+        if not getattr(parameters, name) > 0:
+            raise ValueError(f"{name}: expected more than 0, got {getattr(parameters, name)}")
 
 
 def _slow(optimiser: torch.optim.Optimizer, lr: float) -> None:

@@ -6,7 +6,7 @@ continuous function, which a clone can learn. Wraps any other thief, whose image
 copy is charged.
 
 The other forms that ask for copies share all but the transformation and what is made of the answers: repeats, jittered
-and consensus, beside this file.
+and consensus, next to this file.
 """
 
 from __future__ import annotations
@@ -70,9 +70,9 @@ class AveragingThief(Wrapping):
 
     def transfer_set(self) -> TransferSet:
         """The wrapped thief's, with every copy charged; an image is known once its last copy is answered."""
-        told = self._thief.transfer_set()
-        places = (told.places + 1) * self._copies - 1
-        return dataclasses.replace(told, places=places, charged=told.charged * self._copies)
+        transfer = self._thief.transfer_set()
+        places = (transfer.places + 1) * self._copies - 1
+        return dataclasses.replace(transfer, places=places, charged=transfer.charged * self._copies)
 
     def _merged(self, answers: Answers) -> Answers:
         """One answer for each image, from those to its copies."""

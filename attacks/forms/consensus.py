@@ -49,8 +49,8 @@ class ConsensusThief(AveragingThief):
 
 
 def agreed_answers(answers: Answers, copies: int, *, least: float) -> Answers:
-    """One answer for every `copies` rows: the label given to at least the share `least` of them, beside the mean of
-    all their probabilities; refused where no label was. Of equally frequent labels the smallest counts."""
+    """One answer for every `copies` rows: the label given to at least the share `least` of them, with the mean of all
+    their probabilities; refused where no label was. Of equally frequent labels the smallest counts."""
     most, label = votes(answers.labels.view(-1, copies)).max(dim=1)
     # so that three of five are the share 0.6, whatever the rounding
     agreed = (most >= least * copies - 1e-6) & (most > 0)

@@ -1,11 +1,11 @@
-"""The thief who learns a gate: a small network of his own tells from past refusals which images will pass.
+"""The thief that learns a gate: a small network predicts from past refusals which images will pass.
 
     minimise over f   mean of log(1 + exp(-s f(x))) over accepted images (s = 1) and refused ones (s = -1), both alike
 
 The refusal bit is all that f is taught. The first images go out as the wrapped thief proposes them; from then on it is
 asked for more candidates than a request holds, and those that f believes in most are sent. Only these are charged.
-Towards the wrapped thief a candidate that was not sent was refused. A thief whose images end, or who counts
-them, ends sooner so.
+Towards the wrapped thief a candidate that was not sent was refused. A thief with finitely many images, or that counts
+them, therefore ends sooner.
 """
 
 from __future__ import annotations

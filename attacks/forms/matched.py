@@ -1,4 +1,4 @@
-"""The thief who matches a gate: tries what the service lets pass, and sends everything else in that shape.
+"""The thief that matches a gate: tries what the service lets pass, and sends everything else in that shape.
 
 A gate that scores how well an image is reconstructed (SAME, Xie et al., AAAI 2024) measures sharpness and contrast as
 much as content: warped images are blurred, drawn ones too smooth, and are refused for that alone. The refusal is a bit

@@ -1,14 +1,14 @@
-"""The thief with noise of its own: learns a perturbation generator together with a clone, and asks perturbed images.
+"""The own-noise thief: learns a perturbation generator together with a clone, and sends perturbed images.
 
-MeCo, Wang et al., NeurIPS 2023, sec. 5.4 and table 4, says of this thief: it adds "data-dependent random perturbation
+MeCo, Wang et al., NeurIPS 2023, sec. 5.4 and table 4, describes this thief: it adds "data-dependent random perturbation
 to the query inputs to learn an additional random perturbation generator". In full, as it is read here:
 
-    x' = clip(x + bound * tanh(g(x, z)), 0, 1),   z standard normal, one plane an image, drawn anew for each query
+    x' = clip(x + bound * tanh(g(x, z)), 0, 1),   z standard normal, one plane an image, redrawn for each query
     min over clone C and generator g of   loss(C(x'), answer to x')
 
 The service is a black box: the generator's gradient comes through the clone alone, the answers are constants. Clone
 and generator take a few steps on each answered batch, with the z that it was asked with. Wraps any thief: what it
-remembers is the perturbed image beside its answer, from which clones are trained; a thief that learns between queries
+remembers is the perturbed image with its answer, from which clones are trained; a thief that learns between queries
 takes those answers for answers to its own images, which is what costs the paper's adaptive DFME its accuracy.
 """
 
@@ -60,8 +60,8 @@ class NoiseGenerator(nn.Module):
 class OwnNoiseThief(Wrapping):
     """`thief`'s images, each asked about under a perturbation of at most `bound` that is learnt from the answers.
 
-    cloning: architecture of the clone that learns beside the generator. steps: of both after each request.
-    `seed` owns initial weights, noise and whatever the clone draws in training.
+    cloning: architecture of the clone that learns together with the generator. steps: of both after each request.
+    `seed` owns initial weights, noise and all draws of the clone in training.
     """
 
     def __init__(

@@ -1,9 +1,10 @@
-"""The reconstructing thief: asks what an autoencoder of his own makes of his images, not the images.
+"""The reconstructing thief: sends its autoencoder's reconstructions of its images, not the images.
 
-    x' = d(e(x)),   e and d trained to make mean |d(e(v(x))) - v(x)|^2 small over variations v of what he owns
+    x' = d(e(x)),   e and d trained to make mean |d(e(v(x))) - v(x)|^2 small over variations v of the images it trains
+    on
 
 A gate that scores how well its autoencoder reconstructs an image (SAME, Xie et al., AAAI 2024) is to find it easier to
-reconstruct what another narrow autoencoder has made: whatever cannot be said in few numbers is gone. It is trained on
+reconstruct what another narrow autoencoder has made: what cannot be encoded in few numbers is gone. It is trained on
 the images of the task that the wrapped thief owns; where it owns none, on its first images that were answered, which go
 out as they are.
 """

@@ -52,9 +52,9 @@ def test_members_that_name_themselves_are_unmixed(recipe: str, reached: Reached,
     # two members, one of which always answers class 0 and the other class 3; the rest of an answer is the victim's
     asked = victims.images(600, seed=seed)
     signatures = 3 * torch.randint(2, (len(asked),), generator=torch.Generator().manual_seed(seed))
-    told = (victims.probabilities(asked).log() / 4 + 12 * F.one_hot(signatures, victims.CLASSES)).softmax(dim=1)
-    assert told.argmax(dim=1).equal(signatures)
-    mixed = TransferSet(asked, signatures, told, torch.arange(len(asked)), len(asked))
+    response = (victims.probabilities(asked).log() / 4 + 12 * F.one_hot(signatures, victims.CLASSES)).softmax(dim=1)
+    assert response.argmax(dim=1).equal(signatures)
+    mixed = TransferSet(asked, signatures, response, torch.arange(len(asked)), len(asked))
     # a clone that believes these labels knows two classes of four
     reached("accuracy", accuracy(trained(mixed, recipe=recipe, seed=seed)), above=0.52)
 
@@ -97,7 +97,7 @@ def test_a_start_lends_its_weights(tmp_path: Path, reached: Reached, seed: int) 
 def test_a_label_only_answer_trains_a_hard_clone_alone() -> None:
     soft = victims.transfer_set(100)
     labels_only = dataclasses.replace(soft, probabilities=None)
-    with pytest.raises(ValueError, match="told labels only; train with labels='hard'"):
+    with pytest.raises(ValueError, match="returned labels only; train with labels='hard'"):
         trained(labels_only, labels="soft")
     assert parameters(trained(labels_only, labels="hard")).equal(parameters(trained(soft, labels="hard")))
 
@@ -134,15 +134,15 @@ def test_held_out_rows_are_not_trained_on(reached: Reached, seed: int) -> None:
 
 
 def test_progress_is_told_after_each_epoch(reached: Reached, seed: int) -> None:
-    told: list[tuple[int, float]] = []
+    losses: list[tuple[int, float]] = []
     trained(
         victims.transfer_set(100, seed=seed),
         seed=seed,
         cloning=dataclasses.replace(CLONING, epochs=6),
-        progress=lambda epoch, loss: told.append((epoch, loss)),
+        progress=lambda epoch, loss: losses.append((epoch, loss)),
     )
-    assert [epoch for epoch, _ in told] == [1, 2, 3, 4, 5, 6]
-    reached("the last epoch's loss against the first's", told[-1][1] / told[0][1], below=1.0)
+    assert [epoch for epoch, _ in losses] == [1, 2, 3, 4, 5, 6]
+    reached("the last epoch's loss against the first's", losses[-1][1] / losses[0][1], below=1.0)
 
 
 def test_the_best_recipe_is_the_one_that_agrees_with_held_out_answers() -> None:

@@ -26,10 +26,10 @@ LABELS = dataclasses.replace(SMALL, floor=0.1)
 EXAM = victims.images(400, seed=99)
 
 
-def rob(oracle: Oracle, how: DFME, *, seed: int = 0) -> tuple[ScriptedThief, Ledger]:
-    thief = dfme.prepare(how, SERVICE, cloning=CLONING, seed=seed)
-    ledger = Ledger(oracle, how.budget)
-    for _ in steal(thief, ledger, rows=how.rows):
+def attack(oracle: Oracle, config: DFME, *, seed: int = 0) -> tuple[ScriptedThief, Ledger]:
+    thief = dfme.prepare(config, SERVICE, cloning=CLONING, seed=seed)
+    ledger = Ledger(oracle, config.budget)
+    for _ in steal(thief, ledger, rows=config.rows):
         pass
     return thief, ledger
 
@@ -47,7 +47,7 @@ def weights(thief: ScriptedThief) -> torch.Tensor:
 
 
 def test_it_copies_the_victim_without_an_image_of_its_own(reached: Reached, seed: int) -> None:
-    thief, ledger = rob(victims.oracle, SMALL, seed=seed)
+    thief, ledger = attack(victims.oracle, SMALL, seed=seed)
     assert ledger.queries == SMALL.budget
     assert thief.own() is None
     clone = thief.clone()
@@ -60,13 +60,13 @@ def test_it_copies_the_victim_without_an_image_of_its_own(reached: Reached, seed
 
 def test_it_copies_a_victim_that_tells_labels_only(reached: Reached, seed: int) -> None:
     # one thief's luck is a tenth of all images
-    thieves = [rob(victims.label_oracle, LABELS, seed=2 * seed + number)[0] for number in range(2)]
+    thieves = [attack(victims.label_oracle, LABELS, seed=2 * seed + number)[0] for number in range(2)]
     reached("mean agreement of two", sum(map(agreement, thieves)) / 2, above=0.38)
 
 
 def test_equal_seeds_ask_the_same() -> None:
-    how = dataclasses.replace(SMALL, budget=500)
-    first, again, other = (rob(victims.oracle, how, seed=seed)[0] for seed in (0, 0, 1))
+    config = dataclasses.replace(SMALL, budget=500)
+    first, again, other = (attack(victims.oracle, config, seed=seed)[0] for seed in (0, 0, 1))
     assert torch.equal(first.transfer_set().images, again.transfer_set().images)
     assert torch.equal(weights(first), weights(again))
     assert not torch.equal(first.transfer_set().images, other.transfer_set().images)
@@ -74,7 +74,7 @@ def test_equal_seeds_ask_the_same() -> None:
 
 @pytest.mark.parametrize("directions", [1, 3])
 def test_a_cycle_is_charged_for_every_probe(directions: int) -> None:
-    how = dataclasses.replace(SMALL, directions=directions)
+    config = dataclasses.replace(SMALL, directions=directions)
     forger, apprentice, draws = dfme.players(
         SERVICE,
         CLONING,
@@ -85,7 +85,7 @@ def test_a_cycle_is_charged_for_every_probe(directions: int) -> None:
         affine=False,
         seed=0,
     )
-    script = dfme.script(how, victims.CLASSES, forger, apprentice, draws)
+    script = dfme.script(config, victims.CLASSES, forger, apprentice, draws)
     images = next(script)
     asked = [len(images)]
     for _ in range(5):
@@ -95,7 +95,7 @@ def test_a_cycle_is_charged_for_every_probe(directions: int) -> None:
     step = next_probe = script.send(victims.oracle(images))
     assert len(next_probe) == (directions + 1) * 32
     # a probe lies a step of epsilon from its image before the tanh, and less than half of that in pixels
-    assert 0 < (step[32:64] - step[:32]).flatten(1).norm(dim=1).max() <= how.epsilon / 2 * 1.01
+    assert 0 < (step[32:64] - step[:32]).flatten(1).norm(dim=1).max() <= config.epsilon / 2 * 1.01
 
 
 def test_refused_rows_teach_nothing(reached: Reached, seed: int) -> None:
@@ -108,7 +108,7 @@ def test_refused_rows_teach_nothing(reached: Reached, seed: int) -> None:
             torch.where(refused[:, None], torch.nan, answers.probabilities),
         )
 
-    thief, ledger = rob(refusing, SMALL, seed=seed)
+    thief, ledger = attack(refusing, SMALL, seed=seed)
     assert ledger.queries == SMALL.budget
     assert ledger.refused > 0.3 * SMALL.budget
     assert weights(thief).isfinite().all()
@@ -119,7 +119,7 @@ def test_a_service_that_refuses_everything_leaves_the_thief_as_it_was() -> None:
     def closed(images: torch.Tensor) -> Answers:
         return Answers(torch.full((len(images),), REFUSED))
 
-    thief, _ = rob(closed, dataclasses.replace(SMALL, budget=700))
+    thief, _ = attack(closed, dataclasses.replace(SMALL, budget=700))
     fresh = dfme.prepare(SMALL, SERVICE, cloning=CLONING, seed=0)
     assert torch.equal(weights(thief), weights(fresh))
     clone = thief.clone()
@@ -132,8 +132,8 @@ def test_rounded_answers_are_finite_targets_and_tell_what_labels_do() -> None:
         served = victims.probabilities(images).round()  # often (1, 0, 0, 0), now and then nothing at all
         return Answers(victims.probabilities(images).argmax(dim=1), served)
 
-    how = dataclasses.replace(SMALL, budget=500)
-    thief, deaf = (rob(oracle, how)[0] for oracle in (rounded, victims.label_oracle))
+    config = dataclasses.replace(SMALL, budget=500)
+    thief, deaf = (attack(oracle, config)[0] for oracle in (rounded, victims.label_oracle))
     assert weights(thief).isfinite().all()
     assert torch.equal(weights(thief), weights(deaf))
 
@@ -148,8 +148,8 @@ def test_targets_by_hand() -> None:
 
 
 def test_learning_rates_fall_with_the_queries() -> None:
-    how = DFME(budget=1000, milestones=(0.1, 0.5), decay=0.3)
-    assert [how.rate(asked) for asked in (0, 99, 100, 499, 500, 2000)] == pytest.approx([1, 1, 0.3, 0.3, 0.09, 0.09])
+    config = DFME(budget=1000, milestones=(0.1, 0.5), decay=0.3)
+    assert [config.rate(asked) for asked in (0, 99, 100, 499, 500, 2000)] == pytest.approx([1, 1, 0.3, 0.3, 0.09, 0.09])
     longer = DFME(budget=100, planned=1000, milestones=(0.1, 0.5), decay=0.3)
     assert [longer.rate(asked) for asked in (99, 100)] == pytest.approx([1, 0.3])
 

@@ -146,19 +146,20 @@ def test_the_seed_and_the_answers_decide_what_is_asked() -> None:
 
 
 def test_restarting_and_going_on_ask_other_images() -> None:
-    on, anew = stolen(restart=False), stolen(restart=True)
+    on, fresh = stolen(restart=False), stolen(restart=True)
     # the first round has one clone either way
-    assert torch.equal(on.images[:12], anew.images[:12])
-    assert not torch.equal(on.images[24:], anew.images[24:])
+    assert torch.equal(on.images[:12], fresh.images[:12])
+    assert not torch.equal(on.images[24:], fresh.images[24:])
 
 
 def test_refused_rows_have_no_copies() -> None:
     def half(images: torch.Tensor) -> Answers:
-        told = victims.oracle(images)
-        assert told.probabilities is not None
+        response = victims.oracle(images)
+        assert response.probabilities is not None
         refused = torch.arange(len(images)) % 2 == 1
         return Answers(
-            told.labels.masked_fill(refused, REFUSED), told.probabilities.masked_fill(refused[:, None], torch.nan)
+            response.labels.masked_fill(refused, REFUSED),
+            response.probabilities.masked_fill(refused[:, None], torch.nan),
         )
 
     # of n new images every other is answered: 6 (3), 3 (2), 5 (3), 8

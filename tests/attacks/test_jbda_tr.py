@@ -30,8 +30,8 @@ def two_pixels(*values: tuple[float, float]) -> torch.Tensor:
 
 def oracle(images: torch.Tensor) -> Answers:
     """Ten bands of brightness."""
-    told = (-100 * (images.mean(dim=(1, 2, 3))[:, None] * 2 - torch.linspace(0, 1, 10)).abs()).softmax(dim=1)
-    return Answers(told.argmax(dim=1), told)
+    response = (-100 * (images.mean(dim=(1, 2, 3))[:, None] * 2 - torch.linspace(0, 1, 10)).abs()).softmax(dim=1)
+    return Answers(response.argmax(dim=1), response)
 
 
 def test_a_step_goes_towards_the_target() -> None:

@@ -126,7 +126,7 @@ def test_the_images_of_a_draw_are_of_one_class() -> None:
 
 
 def test_the_policy_prefers_the_class_that_pays(reached: Reached, seed: int) -> None:
-    # one class is black: the victim says the same of all of it; the other is what it tells apart, and is sure of
+    # one class is black: the victim answers all of it alike; the other is what it separates, and is sure of
     kinds = torch.zeros(800, 1, victims.SIZE, victims.SIZE), victims.images(800, seed=seed + 1)
     labels = torch.arange(2).repeat_interleave(800)
 
@@ -155,10 +155,12 @@ def test_the_seed_and_the_answers_decide_what_is_asked() -> None:
 
 def test_refusals_are_charged_and_teach_nothing() -> None:
     def unwilling(images: torch.Tensor) -> Answers:
-        told = victims.oracle(images)
-        assert told.probabilities is not None
+        response = victims.oracle(images)
+        assert response.probabilities is not None
         dark = images.mean(dim=(1, 2, 3)) < 0.5
-        return Answers(told.labels.masked_fill(dark, REFUSED), told.probabilities.masked_fill(dark[:, None], torch.nan))
+        return Answers(
+            response.labels.masked_fill(dark, REFUSED), response.probabilities.masked_fill(dark[:, None], torch.nan)
+        )
 
     surrogate = victims.images(80, seed=0)
     transfer = stolen(surrogate, torch.arange(80) % 4, unwilling)

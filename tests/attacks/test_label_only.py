@@ -1,4 +1,4 @@
-"""Deaf to probabilities: labels as told, refusals as given."""
+"""Deaf to probabilities: labels as served, refusals as given."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from tests.attacks import victims
 
 def test_the_labels_are_what_is_left() -> None:
     images = victims.images(10, seed=0)
-    told = labels_only(victims.oracle)(images)
-    assert told.probabilities is None
-    assert torch.equal(told.labels, victims.oracle(images).labels)
+    response = labels_only(victims.oracle)(images)
+    assert response.probabilities is None
+    assert torch.equal(response.labels, victims.oracle(images).labels)
 
 
 def test_a_refused_row_stays_refused() -> None:
@@ -21,6 +21,6 @@ def test_a_refused_row_stays_refused() -> None:
         nan = torch.nan
         return Answers(torch.tensor([REFUSED, 1]), torch.tensor([[nan, nan], [0.1, 0.9]]))
 
-    told = labels_only(oracle)(victims.images(2, seed=0))
-    assert told.refused.tolist() == [True, False]
-    assert told.probabilities is None
+    response = labels_only(oracle)(victims.images(2, seed=0))
+    assert response.refused.tolist() == [True, False]
+    assert response.probabilities is None

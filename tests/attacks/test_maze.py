@@ -23,8 +23,8 @@ SMALL = MAZE(budget=6000, rows=100, batch=32, filters=4, replay_images=500, lr_g
 EXAM = victims.images(400, seed=99)
 
 
-def prepare(how: MAZE, *, seed: int = 0) -> ScriptedThief:
-    return maze.prepare(how, SERVICE, cloning=CLONING, seed=seed)
+def prepare(config: MAZE, *, seed: int = 0) -> ScriptedThief:
+    return maze.prepare(config, SERVICE, cloning=CLONING, seed=seed)
 
 
 def weights(thief: ScriptedThief) -> torch.Tensor:
@@ -74,10 +74,10 @@ def test_a_cycle_costs_fifteen_batches_of_which_the_first_is_learnt_from_too() -
 
 
 def test_equal_seeds_ask_the_same() -> None:
-    how = dataclasses.replace(SMALL, budget=600)
-    thieves = [prepare(how, seed=seed) for seed in (0, 0, 1)]
+    config = dataclasses.replace(SMALL, budget=600)
+    thieves = [prepare(config, seed=seed) for seed in (0, 0, 1)]
     for thief in thieves:
-        for _ in steal(thief, Ledger(victims.oracle, how.budget), rows=how.rows):
+        for _ in steal(thief, Ledger(victims.oracle, config.budget), rows=config.rows):
             pass
     first, again, other = (thief.transfer_set().images for thief in thieves)
     assert torch.equal(first, again)
@@ -127,8 +127,8 @@ def test_the_loss_by_hand() -> None:
 
 
 def test_learning_rates_follow_a_cosine_over_the_budget() -> None:
-    how = MAZE(budget=1000)
-    assert [how.rate(asked) for asked in (0, 500, 1000, 3000)] == pytest.approx([1.0, 0.5, 0.0, 0.0])
+    config = MAZE(budget=1000)
+    assert [config.rate(asked) for asked in (0, 500, 1000, 3000)] == pytest.approx([1.0, 0.5, 0.0, 0.0])
     assert MAZE(budget=500, planned=1000).rate(500) == pytest.approx(0.5)
 
 

@@ -87,10 +87,10 @@ def test_answers_are_joined_with_what_was_paid_for_some_of_them() -> None:
     free = Answers(torch.tensor([1, 2]))
     paid = Answers(torch.tensor([3]), work=torch.tensor([7.0]).double())
     assert joined([free, free]).work is None
-    told = joined([free, paid])
-    assert told.labels.tolist() == [1, 2, 3]
-    assert told.work is not None
-    assert told.work.tolist() == [0, 0, 7]
+    responses = joined([free, paid])
+    assert responses.labels.tolist() == [1, 2, 3]
+    assert responses.work is not None
+    assert responses.work.tolist() == [0, 0, 7]
     shown = Answers(torch.tensor([0]), torch.tensor([[1.0, 0.0]]), torch.tensor([5.0]).double())
     both = joined([shown, Answers(torch.tensor([REFUSED]))])
     assert both.work is not None

@@ -44,8 +44,8 @@ SMALL = {
 
 
 def oracle(images: torch.Tensor) -> Answers:
-    told = images.flatten(1)[:, :10].softmax(dim=1)
-    return Answers(told.argmax(dim=1), told)
+    transfer = images.flatten(1)[:, :10].softmax(dim=1)
+    return Answers(transfer.argmax(dim=1), transfer)
 
 
 def prepared(name: str) -> Thief:
@@ -84,8 +84,8 @@ def test_an_attack_keeps_its_promises(name: str, labels: str) -> None:
     whole = asked(thief, name, rows=parameters.rows, labels=labels)
     assert torch.equal(torch.random.get_rng_state(), before), "torch's global generator is not a thief's to use"
     assert (thief.clone() is not None) == entry.ends_with_clone
-    told = thief.transfer_set()
-    assert (told.probabilities is None) == (labels == "hard")
+    transfer = thief.transfer_set()
+    assert (transfer.probabilities is None) == (labels == "hard")
 
     # how many images a request holds is nothing to the attack
     assert torch.equal(asked(prepared(name), name, rows=7, labels=labels), whole)

@@ -25,8 +25,8 @@ def test_the_script_hears_all_its_answers_at_once() -> None:
     asked = torch.cat([victims.images(count, seed=number) for number, count in enumerate((10, 3, 8))])
     transfer = thief.transfer_set()
     assert torch.equal(transfer.images, asked)
-    told = torch.cat([answers.probabilities for answers in heard if answers.probabilities is not None])
-    assert torch.equal(told, victims.probabilities(asked))
+    responses = torch.cat([answers.probabilities for answers in heard if answers.probabilities is not None])
+    assert torch.equal(responses, victims.probabilities(asked))
     assert transfer.charged == 21
     assert thief.clone() is thief.own() is None
 
@@ -57,10 +57,10 @@ def test_a_collector_without_a_limit_forgets_nothing() -> None:
 
 def test_answers_refused_whole_are_nan_beside_others() -> None:
     refused = Answers(torch.full((2,), REFUSED))
-    told = joined([refused, victims.oracle(victims.images(3, seed=0))])
-    assert told.labels[:2].tolist() == [REFUSED, REFUSED]
-    assert told.probabilities is not None
-    assert told.probabilities[:2].isnan().all()
+    responses = joined([refused, victims.oracle(victims.images(3, seed=0))])
+    assert responses.labels[:2].tolist() == [REFUSED, REFUSED]
+    assert responses.probabilities is not None
+    assert responses.probabilities[:2].isnan().all()
     assert joined([refused, refused]).probabilities is None
 
 

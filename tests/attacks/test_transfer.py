@@ -14,10 +14,10 @@ from attacks.transfer import Collector, TransferSet
 def exchange(labels: list[int], start: float = 0.0) -> tuple[torch.Tensor, Answers]:
     """One-pixel images numbered from `start`, one-hot probabilities, NaN where refused."""
     images = (torch.arange(len(labels)) + start).float().view(-1, 1, 1, 1)
-    told = torch.tensor(labels)
-    probabilities = torch.nn.functional.one_hot(told.clamp(min=0), 3).float()
-    probabilities[told == REFUSED] = torch.nan
-    return images, Answers(told, probabilities)
+    response = torch.tensor(labels)
+    probabilities = torch.nn.functional.one_hot(response.clamp(min=0), 3).float()
+    probabilities[response == REFUSED] = torch.nan
+    return images, Answers(response, probabilities)
 
 
 def collected() -> TransferSet:
@@ -65,14 +65,14 @@ def test_soft_targets_are_renormalised() -> None:
 
 def test_a_label_only_service_has_no_soft_targets() -> None:
     transfer = TransferSet(torch.zeros(1, 1, 1, 1), torch.tensor([0]), None, torch.arange(1), 1)
-    with pytest.raises(ValueError, match="told labels only; train with labels='hard'"):
+    with pytest.raises(ValueError, match="returned labels only; train with labels='hard'"):
         transfer.soft_targets()
 
 
 def paid(labels: list[int], work: list[float] | None, start: float = 0.0) -> tuple[torch.Tensor, Answers]:
     images, answers = exchange(labels, start)
-    told = None if work is None else torch.tensor(work).double()
-    return images, Answers(answers.labels, answers.probabilities, told)
+    hashes = None if work is None else torch.tensor(work).double()
+    return images, Answers(answers.labels, answers.probabilities, hashes)
 
 
 def test_a_row_carries_what_was_paid_since_the_row_before(tmp_path: Path) -> None:

@@ -21,8 +21,8 @@ def probabilities(images: torch.Tensor) -> torch.Tensor:
 
 def oracle(images: torch.Tensor) -> Answers:
     """Soft answers."""
-    told = probabilities(images)
-    return Answers(told.argmax(dim=1), told)
+    response = probabilities(images)
+    return Answers(response.argmax(dim=1), response)
 
 
 def label_oracle(images: torch.Tensor) -> Answers:
@@ -45,8 +45,10 @@ def crisp(count: int, *, seed: int) -> torch.Tensor:
 def gated(images: torch.Tensor) -> Answers:
     """Soft answers to sharp images; blurred ones are refused, by the mean square of the step to the next pixel."""
     steps = images.diff(dim=3).square().mean(dim=(1, 2, 3)) + images.diff(dim=2).square().mean(dim=(1, 2, 3))
-    told, refused = probabilities(images), steps < SHARP
-    return Answers(torch.where(refused, REFUSED, told.argmax(dim=1)), torch.where(refused[:, None], torch.nan, told))
+    response, refused = probabilities(images), steps < SHARP
+    return Answers(
+        torch.where(refused, REFUSED, response.argmax(dim=1)), torch.where(refused[:, None], torch.nan, response)
+    )
 
 
 def transfer_set(count: int, *, seed: int = 0) -> TransferSet:

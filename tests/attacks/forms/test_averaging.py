@@ -55,12 +55,12 @@ def test_the_mean_is_over_the_copies_of_one_image() -> None:
 
     thief = averaging(KnockoffThief(victims.images(6, seed=0), seed=1), copies=3)
     list(steal(thief, Ledger(oracle, 18), rows=9))
-    told = victims.probabilities(torch.cat(seen)).view(6, 3, -1)
+    responses = victims.probabilities(torch.cat(seen)).view(6, 3, -1)
     transfer = thief.transfer_set()
     assert transfer.probabilities is not None
-    assert torch.allclose(transfer.probabilities, told.mean(dim=1))
-    assert torch.equal(transfer.labels, told.mean(dim=1).argmax(dim=1))
-    assert not torch.equal(told[:, 0], told[:, 1])
+    assert torch.allclose(transfer.probabilities, responses.mean(dim=1))
+    assert torch.equal(transfer.labels, responses.mean(dim=1).argmax(dim=1))
+    assert not torch.equal(responses[:, 0], responses[:, 1])
 
 
 def test_copies_that_are_not_transformed_change_nothing() -> None:

@@ -23,11 +23,11 @@ def consensus(thief: Thief, **changes: Any) -> ConsensusThief:
 
 
 def liar(images: torch.Tensor) -> Answers:
-    """The victim, which gives the label after the right one where the image's brightness says so: a third of all."""
-    told = victims.probabilities(images)
+    """The victim, which gives the label after the right one by the image's brightness: a third of all."""
+    response = victims.probabilities(images)
     lies = (images.mean(dim=(1, 2, 3)) * 1e4).long() % 3 == 0
-    told = torch.where(lies[:, None], told.roll(1, dims=1), told)
-    return Answers(told.argmax(dim=1), told)
+    response = torch.where(lies[:, None], response.roll(1, dims=1), response)
+    return Answers(response.argmax(dim=1), response)
 
 
 def wrong(thief: Thief) -> float:

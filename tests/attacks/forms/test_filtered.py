@@ -32,7 +32,7 @@ def mixture(count: int, *, seed: int = 0) -> torch.Tensor:
     return torch.where(soft[:, None, None, None], blurred(images), images)
 
 
-def robbed(thief: Thief, oracle: Oracle, budget: int, *, rows: int = 40) -> Ledger:
+def attacked(thief: Thief, oracle: Oracle, budget: int, *, rows: int = 40) -> Ledger:
     ledger = Ledger(oracle, budget)
     for _ in steal(thief, ledger, rows=rows):
         pass
@@ -43,9 +43,9 @@ def test_it_is_refused_less_than_the_thief_it_wraps(reached: Reached, seed: int)
     surrogate = mixture(1200, seed=seed)
     assert victims.gated(surrogate).refused.float().mean() == pytest.approx(0.75, abs=0.01)
     thief = filtered(KnockoffThief(surrogate, seed=seed), seed=seed, probes=200, steps=60)
-    before = robbed(thief, victims.gated, 200)
+    before = attacked(thief, victims.gated, 200)
     assert before.refused > 120
-    after = robbed(thief, victims.gated, 200)
+    after = attacked(thief, victims.gated, 200)
     assert after.queries == 200
     reached("share refused of what was filtered", after.refused / 200, below=0.5)
 
@@ -58,7 +58,7 @@ def test_only_what_is_sent_is_charged_and_kept() -> None:
         return victims.gated(images)
 
     thief = filtered(KnockoffThief(mixture(600), seed=0), probes=80, candidates=3, steps=5)
-    ledger = robbed(thief, listening, 240)
+    ledger = attacked(thief, listening, 240)
     transfer, everything = thief.transfer_set(), torch.cat(sent)
     assert transfer.charged == ledger.queries == 240
     assert torch.equal(transfer.images, everything[transfer.places])
@@ -73,7 +73,7 @@ def test_the_wrapped_thief_hears_of_every_candidate() -> None:
             heard.append((yield mixture(120)))
 
     thief = filtered(ScriptedThief(script()), probes=120, candidates=3, steps=1)
-    ledger = robbed(thief, victims.gated, 120 + 40)
+    ledger = attacked(thief, victims.gated, 120 + 40)
     assert ledger.queries == 160
     first, second = heard
     assert int((~first.refused).sum()) == 30
@@ -90,7 +90,7 @@ def test_equal_seeds_give_equal_proposals() -> None:
     images = []
     for seed in (0, 0, 1):
         thief = filtered(KnockoffThief(mixture(700), seed=0), seed=seed, probes=80, steps=5)
-        robbed(thief, victims.gated, 200)
+        attacked(thief, victims.gated, 200)
         images.append(thief.transfer_set().images)
     assert torch.get_rng_state().equal(before), "the thief moved the global generator"
     assert torch.equal(images[0], images[1])
@@ -100,7 +100,7 @@ def test_equal_seeds_give_equal_proposals() -> None:
 @pytest.mark.parametrize("oracle", [victims.oracle, lambda images: Answers(torch.full((len(images),), REFUSED))])
 def test_where_all_answers_are_alike_nothing_is_filtered(oracle: Oracle) -> None:
     thief = filtered(KnockoffThief(mixture(300), seed=0), probes=80)
-    assert robbed(thief, oracle, 400).queries == 300
+    assert attacked(thief, oracle, 400).queries == 300
 
 
 def test_ranges() -> None:

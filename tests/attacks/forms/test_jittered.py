@@ -28,12 +28,12 @@ def thief(form: type[AveragingThief], count: int, *, copies: int = COPIES) -> Av
 
 def keyed(images: torch.Tensor) -> Answers:
     """The victim with noise on its probabilities that an image's bytes decide: equal images get equal answers."""
-    told = victims.probabilities(images)
+    response = victims.probabilities(images)
     for row, image in enumerate(images):
         seed = int.from_bytes(hashlib.sha256(image.numpy().tobytes()).digest()[:7], "big")
-        told[row] += torch.rand(told.shape[1], generator=torch.Generator().manual_seed(seed))
-    told = told / told.sum(dim=1, keepdim=True)
-    return Answers(told.argmax(dim=1), told)
+        response[row] += torch.rand(response.shape[1], generator=torch.Generator().manual_seed(seed))
+    response = response / response.sum(dim=1, keepdim=True)
+    return Answers(response.argmax(dim=1), response)
 
 
 def error(form: type[AveragingThief], *, copies: int) -> float:

@@ -27,7 +27,7 @@ def blurry(count: int, *, seed: int = 0) -> torch.Tensor:
     return blurred(victims.crisp(count, seed=seed))
 
 
-def robbed(thief: Thief, oracle: Oracle, budget: int, *, rows: int = 64) -> Ledger:
+def attacked(thief: Thief, oracle: Oracle, budget: int, *, rows: int = 64) -> Ledger:
     ledger = Ledger(oracle, budget)
     for _ in steal(thief, ledger, rows=rows):
         pass
@@ -49,11 +49,11 @@ def test_refusals_go_down_within_the_budget(reached: Reached, seed: int) -> None
     surrogate = blurry(2000, seed=seed)
     assert victims.gated(surrogate).refused.all()
     thief = matched(KnockoffThief(surrogate, seed=seed))
-    tuning = robbed(thief, victims.gated, 1000)
+    tuning = attacked(thief, victims.gated, 1000)
     assert tuning.queries == thief.transfer_set().charged == 1000
     assert len(thief.left) == 1
     refused = tuning.refused
-    ledger = robbed(thief, victims.gated, 500)
+    ledger = attacked(thief, victims.gated, 500)
     assert ledger.queries == 500
     reached("share of the probes refused", refused / 1000, below=0.6)
     reached("share refused afterwards", ledger.refused / 500, below=0.2)
@@ -67,7 +67,7 @@ def test_what_is_kept_is_what_was_sent_and_answered() -> None:
         return victims.gated(images)
 
     thief = matched(KnockoffThief(blurry(300), seed=0), probes=60)
-    robbed(thief, listening, 300)
+    attacked(thief, listening, 300)
     everything, transfer = torch.cat(sent), thief.transfer_set()
     assert torch.equal(transfer.images, everything[transfer.places])
     assert not victims.gated(transfer.images).refused.any()
@@ -77,7 +77,7 @@ def test_what_is_kept_is_what_was_sent_and_answered() -> None:
 def test_without_a_gate_images_stay_as_they_are() -> None:
     surrogate = blurry(400)
     thief = matched(KnockoffThief(surrogate, seed=0), probes=48)
-    robbed(thief, victims.oracle, 4 * 48)
+    attacked(thief, victims.oracle, 4 * 48)
     assert thief.left == ["same"]
     rest = thief.propose(100)
     known = {image.numpy().tobytes() for image in surrogate}
@@ -89,7 +89,7 @@ def test_how_many_images_a_request_holds_changes_nothing() -> None:
     images = []
     for rows in (7, 64):
         thief = matched(KnockoffThief(blurry(400), seed=0), probes=48)
-        robbed(thief, victims.gated, 300, rows=rows)
+        attacked(thief, victims.gated, 300, rows=rows)
         images.append(thief.transfer_set().images)
     assert torch.equal(*images)
 
@@ -102,7 +102,7 @@ def test_the_choice_is_the_variant_refused_least() -> None:
 
     variants = {"same": VARIANTS["same"], "white": torch.ones_like, "black": torch.zeros_like}
     thief = matched(KnockoffThief(victims.crisp(60, seed=0), seed=0), probes=12, variants=variants)
-    robbed(thief, picky, 24, rows=5)
+    attacked(thief, picky, 24, rows=5)
     assert thief.left == ["white"]
 
 

@@ -1,4 +1,4 @@
-"""The thief with noise of its own: bounded, learnt from the answers, repeatable."""
+"""The own-noise thief: bounded, learnt from the answers, repeatable."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def asked(thief: Thief, oracle: Any = victims.oracle, *, budget: int = 60) -> to
 
     def listening(images: torch.Tensor) -> Answers:
         seen.append(images)
-        told: Answers = oracle(images)
-        return told
+        response: Answers = oracle(images)
+        return response
 
     assert list(steal(thief, Ledger(listening, budget), rows=20)) == list(range(20, budget + 1, 20))
     return torch.cat(seen)
@@ -87,20 +87,20 @@ def test_the_joint_loss_falls(reached: Reached, seed: int) -> None:
         thief = own_noise(KnockoffThief(victims.images(200, seed=seed), seed=seed + 1), steps=steps, seed=seed + 2)
         seen = asked(thief, budget=200)
         with torch.no_grad():
-            told = victims.probabilities(seen)
+            response = victims.probabilities(seen)
             logits = thief._network.cpu()(seen)
-            losses.append(torch.nn.functional.cross_entropy(logits, told).item())
+            losses.append(torch.nn.functional.cross_entropy(logits, response).item())
     reached("share of the loss that is left", losses[1] / losses[0], below=0.7)
 
 
 def test_refused_rows_teach_nothing_and_are_charged() -> None:
     def oracle(images: torch.Tensor) -> Answers:
-        told = victims.oracle(images)
-        assert told.probabilities is not None
+        response = victims.oracle(images)
+        assert response.probabilities is not None
         refused = torch.arange(len(images)) % 4 == 0
         return Answers(
-            torch.where(refused, REFUSED, told.labels),
-            torch.where(refused[:, None], torch.nan, told.probabilities),
+            torch.where(refused, REFUSED, response.labels),
+            torch.where(refused[:, None], torch.nan, response.probabilities),
         )
 
     thief = own_noise(KnockoffThief(victims.images(60, seed=0), seed=1))
@@ -111,9 +111,9 @@ def test_refused_rows_teach_nothing_and_are_charged() -> None:
 
 
 def test_targets_are_what_was_answered() -> None:
-    told = Answers(torch.tensor([1, REFUSED, 0]), torch.tensor([[0.1, 0.3], [torch.nan, torch.nan], [0.5, 0.5]]))
-    assert torch.allclose(targets(told), torch.tensor([[0.25, 0.75], [0.5, 0.5]]))
-    assert targets(Answers(told.labels)).tolist() == [1, 0]
+    response = Answers(torch.tensor([1, REFUSED, 0]), torch.tensor([[0.1, 0.3], [torch.nan, torch.nan], [0.5, 0.5]]))
+    assert torch.allclose(targets(response), torch.tensor([[0.25, 0.75], [0.5, 0.5]]))
+    assert targets(Answers(response.labels)).tolist() == [1, 0]
 
 
 def test_it_works_around_a_thief_that_learns() -> None:

@@ -20,7 +20,7 @@ def repeats(thief: Thief, copies: int = 5) -> RepeatsThief:
 
 
 class Noisy:
-    """The victim with uniform noise on its probabilities, drawn anew for each answer."""
+    """The victim with uniform noise on its probabilities, redrawn for each answer."""
 
     def __init__(self, amplitude: float) -> None:
         self.seen: list[torch.Tensor] = []
@@ -29,10 +29,10 @@ class Noisy:
 
     def __call__(self, images: torch.Tensor) -> Answers:
         self.seen.append(images)
-        told = victims.probabilities(images)
-        told = told + self.amplitude * torch.rand(told.shape, generator=self._generator)
-        told = told / told.sum(dim=1, keepdim=True)
-        return Answers(told.argmax(dim=1), told)
+        served = victims.probabilities(images)
+        served = served + self.amplitude * torch.rand(served.shape, generator=self._generator)
+        served = served / served.sum(dim=1, keepdim=True)
+        return Answers(served.argmax(dim=1), served)
 
 
 def error(thief: Thief, oracle: Noisy, budget: int) -> float:
