@@ -1,20 +1,20 @@
-r"""The gate: how suspicious a query is, and what becomes of one that is too suspicious.
+r"""The gate: how suspicious a query is, and what happens to one that is too suspicious.
 
 SAME, Xie et al., AAAI 2024, equation 6, scores an image x by two terms: how badly a masked autoencoder reconstructs it
-as x^, and how far what an auxiliary model says of x^ is from what the victim served for x,
+as x^, and how far an auxiliary model's answer to x^ is from the victim's answer to x,
 
     S(x) = alpha * ||x - x^||^2 + (1 - alpha) * ||F_V(x) - F_aux(x^)||_2^2
 
-and high is suspicious. The paper leaves alpha, the threshold and the two terms' scales open. Here a form says what the
-terms are, and a score is
+and high is suspicious. The paper leaves alpha, the threshold and the two terms' scales open. Here a form defines the
+terms, and a score is
 
     S = alpha * (t_1 - c_1) / s_1 + (1 - alpha) * (t_2 - c_2) / s_2
 
     paper   t_1 = ||x - x^||^2                        t_2 = ||p - q||_2^2     c = 0, s = 1: equation 6
     robust  t_1 = log of the mean of (x - x^)^2       t_2 = H(p, q)           c, s: median and MAD of benign images
 
-with p what the predictor says of x, q what the auxiliary model says of x^ and H(p, q)^2 = 1/2 sum (sqrt p - sqrt q)^2,
-Hellinger's distance, in [0, 1]. A score says little by itself; its tail probability, the share of benign images that
+with p the predictor's answer to x, q the auxiliary model's to x^ and H(p, q)^2 = 1/2 sum (sqrt p - sqrt q)^2,
+Hellinger's distance, in [0, 1]. A score by itself means little; its tail probability, the share of benign images that
 score as high, is what proof of work is priced by. All that rests on benign images stands in the policy (`calibration`)
 and is measured by training/calibration/calibrate.py.
 
@@ -189,7 +189,7 @@ class Gate:
 
     graph: reads images, gives `error` and `auxiliary`. action: what becomes of a row whose score is above the
     threshold: "observe" (it is answered, and counted), "reject", or "proof-of-work" (it is answered when paid for).
-    form: of FORMS. alpha: of S above, from 0 to 1. false_positive_rate: share of benign images that the action meets,
+    form: of FORMS. alpha: of S above, from 0 to 1. false_positive_rate: share of benign images that the action affects,
     one of the calibration's rates. work: what proof of work costs.
     """
 
@@ -233,12 +233,12 @@ class Gate:
 
     @property
     def threshold(self) -> float:
-        """The score that a row must be above for the action to meet it."""
+        """The score above which the action applies to a row."""
         rates = self.calibration.rates
         return self.calibration.thresholds[rates.index(self.false_positive_rate)].score
 
     def terms(self, outputs: Outputs, served: Probabilities, pixels: int) -> Doubles:
-        """The form's terms (N,2) float64 of N rows: from what the gate's graph says of them and the predictor's
+        """The form's terms (N,2) float64 of N rows: from the gate's graph's outputs and the predictor's
         probabilities (N,K). pixels: C * H * W of an image."""
         error, auxiliary = (outputs[name].astype(np.float64) for name in ("error", "auxiliary"))
         return FORMS[self.form].terms(error[:, 0], served.astype(np.float64), auxiliary, pixels)

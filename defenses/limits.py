@@ -10,8 +10,8 @@ window. A full account has room when its oldest slots leave the sum: slot q does
 
 What cannot be read costs work too: a bad row, and a request that holds nothing else, count as `bad_rows` rows each.
 
-The principal is whoever an authenticating gateway names in a header; requests without it share one account. Rows are
-counted by recipe, because policies of one recipe guard the same classifier.
+The principal is the client that an authenticating gateway names in a header; requests without it share one account.
+Rows are counted by recipe, because policies of one recipe guard the same classifier.
 """
 
 from __future__ import annotations
@@ -56,8 +56,8 @@ class Full(NamedTuple):
 
 
 class Limiter:
-    """Counts rows and says when there were enough. recipe: whose classifier is asked. meter: counts for all processes
-    that serve."""
+    """Counts rows and reports when a limit is reached. recipe: whose classifier is asked. meter: counts for all
+    processes that serve."""
 
     def __init__(self, limits: Limits, *, recipe: str, meter: Meter) -> None:
         self._limits = limits
@@ -65,7 +65,7 @@ class Limiter:
         self._meter = meter
 
     def full(self, principal: str) -> Full | None:
-        """The limit that leaves no room for a single row, so that nobody need look at a request; nothing is counted.
+        """The limit that leaves no room for a single row, so that the request need not be read; nothing is counted.
         Raises StoreError."""
         accounts = self._accounts(principal)
         return self._full(accounts, self._meter.full(accounts, self._limits.window))
@@ -75,23 +75,24 @@ class Limiter:
         return good + bad * self._limits.bad_rows
 
     def take(self, principal: str, rows: int) -> Full | None:
-        """Count the rows of a request, or say which limit they are over; then none is counted. Raises StoreError."""
+        """Count the rows of a request, or return the limit that they exceed; then none is counted. Raises
+        StoreError."""
         accounts = self._accounts(principal)
         return self._full(accounts, self._meter.take(accounts, rows, self._limits.window))
 
     def _accounts(self, principal: str) -> list[Account]:
-        """The principal's own, first, and that of all together where there is one."""
-        own = Account(f"{self._scope}/{PRINCIPAL}/{principal}", self._limits.rows)
-        accounts = [own]
+        """The principal's account, first, and that of all together where there is one."""
+        account = Account(f"{self._scope}/{PRINCIPAL}/{principal}", self._limits.rows)
+        accounts = [account]
         if self._limits.total is not None:
             accounts.append(Account(f"{self._scope}/{TOTAL}", self._limits.total))
         return accounts
 
     @staticmethod
-    def _full(accounts: Sequence[Account], told: tuple[str, float] | None) -> Full | None:
-        if told is None:
+    def _full(accounts: Sequence[Account], reached: tuple[str, float] | None) -> Full | None:
+        if reached is None:
             return None
-        name, seconds = told
+        name, seconds = reached
         return Full(PRINCIPAL if name == accounts[0].name else TOTAL, max(1, int(-(-seconds // 1))))
 
 

@@ -27,7 +27,7 @@ class Spent(Protocol):
     """Which solutions are spent. Both methods raise StoreError."""
 
     def life(self) -> str:
-        """Names the memory of the store: drawn anew whenever it may have forgotten something."""
+        """Names the memory of the store: redrawn whenever it may have forgotten something."""
 
     def spend(self, nonce: str, expires: float, life: str) -> bool:
         """Remember `nonce` until `expires` (seconds since the epoch) and some while longer: whether this call was the

@@ -1,21 +1,21 @@
 """The noise eps of an input perturbation: one generator a row, fresh for each query or keyed by the image.
 
-MeCo, Wang et al., NeurIPS 2023, answers T(x + h(x, eps)) with eps ~ N(0, I) drawn anew each time (`fresh`): whoever
-asks the same K times averages most of it away. `keyed` noise is a function of a secret and the image, so asking again
-is no news:
+MeCo, Wang et al., NeurIPS 2023, answers T(x + h(x, eps)) with eps ~ N(0, I) redrawn each time (`fresh`): a client that
+asks the same K times averages most of it away. `keyed` noise is a function of a secret and the image, so a repeated
+query returns nothing new:
 
     eps(x) = sqrt(a) PRG(HMAC(k, "perceptual" | code(x))) + sqrt(1 - a) PRG(HMAC(k, "bytes" | x in 8 bits))
 
-The exact bytes stop identical repeats, but a copy one grey level away draws anew. The perceptual code stops copies too,
-but neighbours then share their noise, and with it the gradient that a zeroth-order thief is after: `a` trades the two.
-k = HMAC(key, "torchwarden/perturb/noise/" period number): after each period every image draws anew, without a new
-model. Every rotation is one fresh draw for a thief who averages over them, so periods should be long.
+The exact bytes stop identical repeats, but a copy one grey level away gets a new draw. The perceptual code stops copies
+too, but neighbours then share their noise, and with it the gradient that a zeroth-order thief is after: `a` trades the
+two. k = HMAC(key, "torchwarden/perturb/noise/" period number): after each period every image gets a new draw, without a
+new model. Every rotation is one fresh draw for a thief that averages over them, so periods should be long.
 
-Keyed noise is drawn for the image in 8 bits, and that is the image the network is shown: what the code does not tell
-apart, the answer does not either.
+Keyed noise is drawn for the image in 8 bits, and that is the image the network is shown: what the code does not
+distinguish, the answer does not either.
 
-A row's noise is a stream of its own, so no answer depends on the rows beside it. Streams are numpy's Philox, a counter
-under a key of 128 bits: here the first half of a digest, which no client can tell from chance.
+Each row has a separate noise stream, so no answer depends on the other rows. Streams are numpy's Philox, a counter
+under a key of 128 bits: here the first half of a digest, which no client can distinguish from chance.
 """
 
 from __future__ import annotations
@@ -155,10 +155,10 @@ class Keyed:
 
 @dataclass(frozen=True)
 class PerceptualCode:
-    """What near-copies of an image have in common: the means of grid x grid blocks, cut into steps of grey levels.
+    """What near-copies of an image have in common: the means of grid x grid blocks, quantised in steps of grey levels.
 
-    Where the cuts lie is drawn for each block from a secret, so that nobody knows which images are near one. Whole
-    numbers throughout: the same code on every machine. grid: from 1 to the image's side. step: grey levels, 1 to 255.
+    Where the cuts lie is drawn for each block from a secret, so that clients cannot know which images are near one.
+    Whole numbers only: the same code on every machine. grid: from 1 to the image's side. step: grey levels, 1 to 255.
     """
 
     grid: int = 4

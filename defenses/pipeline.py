@@ -3,17 +3,17 @@
     route (hash graph -> member) -> perturb (noise and its graph -> other images) -> predict (member graphs)
           -> gate (its graph and the prediction -> score -> decision) -> respond (the rule's graphs -> response rule)
 
-Without a route the one member answers, or all of them do and the row is told their mean (`average`).
+Without a route the one member answers, or all of them do and the row gets their mean (`average`).
 
 The hash sees what the client sent: noise would send a repeated query to another member, and average the members for
 the thief. So does the gate, which judges the query; the members and the rule see the perturbed images.
 
 A batch is routed by index: each member graph runs once, on its own rows, and results return in the order of
-the request. No row's answer depends on the rows beside it. A stage that fails does so for the rows it failed
+the request. No row's answer depends on the other rows. A stage that fails does so for the rows it failed
 on, and the answer to that is StageError (fail closed); a policy may say `on_stage_error: open`, which lets a
-row whose *route* failed go to member 0, lets one whose *gate* failed pass without a score, and says so in its decision.
-A perturbation, a predictor and a response that fail always fail closed: an answer without the noise or the rule that it
-should have passed is none.
+row whose *route* failed go to member 0, lets one whose *gate* failed pass without a score, and marks this in its
+decision. A perturbation, a predictor and a response that fail always fail closed: an answer without the noise or the
+rule that it should have passed is none.
 """
 
 from __future__ import annotations
@@ -67,11 +67,11 @@ class StageError(Exception):
 
 @dataclass(frozen=True, eq=False)
 class Answers:
-    """What the pipeline says of N rows.
+    """The pipeline's answers to N rows.
 
     labels: (N,) int64. probabilities: (N,K) float32 as the response rule shows them, or None. Both are there for rows
     that the decision keeps from the client too. members: (N,) int64, who answered, EVERY where all did. decisions: per
-    row, "answer", "answer-open" (a stage failed on it and the policy let it pass) or what the gate says of it. work:
+    row, "answer", "answer-open" (a stage failed on it and the policy let it pass) or the gate's decision. work:
     (N,) float64, expected hashes wanted of each row, 0 where none are. seconds: per stage of the policy. scores: of the
     gate, None where no row was scored. opened: the last failure that the policy let pass, if there was one. Members and
     scores are for the operator alone.
@@ -90,7 +90,7 @@ class Answers:
 def ask(graph: Graph, images: Images, reads: Mapping[str, int], *noise: NDArray[np.float32]) -> Outputs:
     """The outputs of `graph` that `reads` names (name -> columns), each (N, columns) float32.
 
-    noise: what a perturbation's graph is given beside the images.
+    noise: what a perturbation's graph gets next to the images.
 
     Raises GraphError where an output is missing or has another shape or dtype; what the graph raises passes.
     """
@@ -139,7 +139,7 @@ class Pipeline:
     graphs: every graph of `policy.graphs`, by name. key: the deployment's secret, at least 32 bytes, where
     `policy.needs_key`; kept by keyed noise alone, which draws a new secret from it each period. now: a clock in
     seconds, for `Answers.seconds` alone. clock: seconds since the epoch, for those periods. random: what a response
-    rule draws from; seeded by whoever hands it over. entropy: count -> random bytes, the seeds of fresh noise. Raises
+    rule draws from; seeded by the caller. entropy: count -> random bytes, the seeds of fresh noise. Raises
     PolicyError where a graph or the key is missing.
     """
 
@@ -237,7 +237,7 @@ class Pipeline:
         return failed
 
     def perturbed(self, images: Images) -> Images:
-        """What the members are shown for images (N,C,H,W); fresh noise is drawn anew. Raises StageError."""
+        """What the members are shown for images (N,C,H,W); fresh noise is redrawn. Raises StageError."""
         perturb = self.policy.perturb
         if perturb is None or self._noise is None:
             return images
@@ -246,8 +246,8 @@ class Pipeline:
         seen: Images = images
         try:
             known = self._noise.canonical(images)
-            told = ask(self.graphs[perturb.graph], known, self._reads[perturb.graph], self._noise(known))
-            usable, seen = sound(told), told["perturbed"].reshape(images.shape)
+            outputs = ask(self.graphs[perturb.graph], known, self._reads[perturb.graph], self._noise(known))
+            usable, seen = sound(outputs), outputs["perturbed"].reshape(images.shape)
         except MemoryError:
             raise
         except Exception as error:
@@ -258,20 +258,20 @@ class Pipeline:
 
     def _predict(self, images: Images, members: Integers) -> Probabilities:
         """(N,K) probabilities, of each row's member or the mean of all. Raises StageError."""
-        told, cause = self._mean(images) if self.policy.average else self._routed(images, members)
-        answered = sound({"probabilities": told})
+        served, cause = self._mean(images) if self.policy.average else self._routed(images, members)
+        answered = sound({"probabilities": served})
         if not answered.all():
             raise StageError("predict", cause, np.flatnonzero(~answered)) from cause
-        return told
+        return served
 
     def _mean(self, images: Images) -> tuple[Probabilities, Exception]:
         """The members' mean, and why rows are NaN where they are: of fewer members it would be another answer."""
         total = np.zeros((len(images), len(self.policy.class_names)), np.float32)
         for name in self.policy.members:
             try:
-                told = ask(self.graphs[name], images, self._reads[name])
-                total += told["probabilities"]
-                total[~sound(told)] = np.nan
+                outputs = ask(self.graphs[name], images, self._reads[name])
+                total += outputs["probabilities"]
+                total[~sound(outputs)] = np.nan
             except MemoryError:
                 raise
             except Exception as error:  # no row has a mean: the other members need not be asked
@@ -282,7 +282,7 @@ class Pipeline:
     def _routed(self, images: Images, members: Integers) -> tuple[Probabilities, Exception]:
         """Every member asked once, on its rows, and why rows are NaN where they are."""
         cause: Exception = GraphError("a member's output is not finite or not normalised")
-        told = np.full((len(images), len(self.policy.class_names)), np.nan, np.float32)
+        grouped_answers = np.full((len(images), len(self.policy.class_names)), np.nan, np.float32)
         first = members[0]
         if (members == first).all():  # one member gets the batch as it came
             name = self.policy.members[first]
@@ -291,7 +291,7 @@ class Pipeline:
             except MemoryError:
                 raise
             except Exception as error:
-                return told, error
+                return grouped_answers, error
         order = members.argsort(kind="stable")
         counts = np.bincount(members, minlength=len(self.policy.members)).tolist()
         grouped = images[order]  # rows of one member lie side by side, so that each graph gets a view
@@ -302,13 +302,13 @@ class Pipeline:
             rows = slice(start, start + count)
             start += count
             try:
-                told[rows] = ask(self.graphs[name], grouped[rows], self._reads[name])["probabilities"]
+                grouped_answers[rows] = ask(self.graphs[name], grouped[rows], self._reads[name])["probabilities"]
             except MemoryError:
                 raise
             except Exception as error:
                 cause = error
-        probabilities = np.empty_like(told)
-        probabilities[order] = told
+        probabilities = np.empty_like(grouped_answers)
+        probabilities[order] = grouped_answers
         return probabilities, cause
 
     def _gate(self, images: Images, probabilities: Probabilities, paid: Flags) -> _Gated:
@@ -325,10 +325,10 @@ class Pipeline:
         try:
             if len(rows):
                 asked = images if len(rows) == len(images) else images[rows]
-                told = ask(self.graphs[gate.graph], asked, self._reads[gate.graph])
-                usable = sound(told)
+                outputs = ask(self.graphs[gate.graph], asked, self._reads[gate.graph])
+                usable = sound(outputs)
                 served = probabilities if usable.all() and asked is images else probabilities[rows[usable]]
-                terms[rows[usable]] = gate.terms(_of(told, usable), served, math.prod(images.shape[1:]))
+                terms[rows[usable]] = gate.terms(_of(outputs, usable), served, math.prod(images.shape[1:]))
         except MemoryError:
             raise
         except Exception as error:
@@ -352,23 +352,23 @@ class Pipeline:
         return decides.argmax(axis=1), shown
 
     def _consult(self, images: Images) -> dict[str, Outputs]:
-        """What the response rule's graphs say of the batch. Raises StageError, naming the rows they fail on."""
-        told: dict[str, Outputs] = {}
+        """The outputs of the response rule's graphs for the batch. Raises StageError, naming the rows they fail on."""
+        outputs: dict[str, Outputs] = {}
         if not self._consulted:
-            return told
+            return outputs
         usable = np.ones(len(images), np.bool_)
         cause: Exception = GraphError("the output of a response rule's graph is not finite or not normalised")
         for name, reads in self._consulted.items():
             try:
-                told[name] = ask(self.graphs[name], images, reads)
-                usable &= sound(told[name])
+                outputs[name] = ask(self.graphs[name], images, reads)
+                usable &= sound(outputs[name])
             except MemoryError:
                 raise
             except Exception as error:
                 usable[:], cause = False, error
         if not usable.all():
             raise StageError("respond", cause, np.flatnonzero(~usable)) from cause
-        return told
+        return outputs
 
 
 def _noise(perturb: Perturb, key: bytes | None, clock: Callable[[], float], entropy: Entropy) -> Noise:

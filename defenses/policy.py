@@ -1,7 +1,7 @@
 """The policy: what one archive does with a row, as the `handler:` section of its model-config.yaml states it.
 
 Every key is checked when the archive loads: an unknown or missing key, a wrong type and a value out of range
-are errors that name the key, the value and what was expected. A policy holds no secret; `key_env` only says
+are errors that name the key, the value and what was expected. A policy holds no secret; `key_env` only names
 where one is.
 """
 
@@ -75,7 +75,7 @@ class Perturb:
 
     graph: reads images and noise, gives `perturbed`. noise_shape: of a row's noise. noise: "fresh" or "keyed"
     (defenses/noise.py). Of keyed noise alone: perceptual, the share of it that copies of an image have in common, from
-    0 to 1; grid and step of the perceptual code; period, seconds after which every image draws anew, 0 for never.
+    0 to 1; grid and step of the perceptual code; period, seconds after which every image gets a new draw, 0 for never.
     """
 
     graph: str
@@ -109,7 +109,7 @@ class Perturb:
 
 @dataclass(frozen=True)
 class Response:
-    """What a client is shown: a rule of RULES by name, and the rule's own fields. All of it is public."""
+    """What a client is shown: a rule of RULES by name, and its fields. All of it is public."""
 
     rule: str
     options: Mapping[str, Any]
@@ -131,7 +131,7 @@ class Policy:
     order of the graphs' columns. backend: what runs the graphs (handlers/backends.py knows which). threads: what
     each graph may use. max_rows: rows in one request. on_stage_error: "closed" refuses the rows of a stage that
     failed, "open" lets them pass where that stage is the route or the gate, or the count of rows. key_env: environment
-    variable of the deployment's key. principal_header: the header in which a gateway says who asks. store: what
+    variable of the deployment's key. principal_header: the header in which a gateway names the client. store: what
     remembers spent solutions and rows taken, a Redis URL without user and password, or None for an SQLite file of the
     server's instance.
     """

@@ -2,15 +2,15 @@
 
 EDM, Kariyappa et al., ICLR 2021, sec. 4.2.1.
 
-A hash turns what the hash graph says of an image into one of `values` integers; a table turns that integer
+A hash turns the hash graph's outputs for an image into one of `values` integers; a table turns that integer
 into a member. The paper takes the value modulo the number of members. Here the table is drawn from the
 deployment's key, so that a new key gives a new assignment without training a new hash.
 
 The hash graph computes in whole numbers (zoo/hash_net.py), so its outputs and with them a row's member are the
 same at every batch size and on every backend, on a border as well as off it.
 
-To add a hash: its class here and its line in HASHES; its fields are the keys that a policy's `route:` gives
-beside `hash` and `graph`.
+To add a hash: its class here and its line in HASHES; its fields are the keys that a policy's `route:` gives next to
+`hash` and `graph`.
 """
 
 from __future__ import annotations
@@ -125,10 +125,10 @@ HASHES: dict[str, type[Hash]] = {
 def member_table(key: bytes, *, values: int, members: int) -> Integers:
     """(values,) int64, read-only: the member, 0 .. members-1, of each hash value.
 
-    Each run of `members` consecutive values goes to the members in an order of its own, that of
+    Each run of `members` consecutive values goes to the members in a separate order, that of
     HMAC-SHA256(HMAC-SHA256(key, "torchwarden/route/table"), run and member): neighbours never share a member, so
-    that traffic which knows few neighbouring values still meets many members, whatever the key. The last run is cut
-    short where the division leaves a rest. Raises ValueError on a short key and on fewer values than members (some
+    that traffic which knows few neighbouring values still reaches many members, whatever the key. The last run is
+    shorter where the division leaves a rest. Raises ValueError on a short key and on fewer values than members (some
     member would never be asked).
     """
     if not isinstance(key, bytes) or len(key) < KEY_BYTES:

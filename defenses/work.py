@@ -1,4 +1,4 @@
-"""Proof of work: whom the gate suspects pays for the answer with hashes, more of them the surer the gate is.
+"""Proof of work: a suspected client pays for the answer with hashes, more of them the surer the gate is.
 
 Dziedzic et al., "Increasing the Cost of Model Extraction with Calibrated Proof of Work", ICLR 2022, price a query so
 that benign users hardly notice it. Here the price of a row follows from its tail probability p = P_benign(S >= s):
@@ -17,10 +17,10 @@ is one derivation to ask and two HMACs to check, whatever the price. A solution 
 the policy and to the store's life, expires, and is admitted once; the paper's own code checks none of that.
 
 Prices of a request's rows add up. altcha counts in 32 bits, so a challenge asks for MOST_HASHES at most: a policy whose
-dearest row costs more is no policy, and a request whose rows do together is refused, and told to come in parts.
+dearest row costs more is no policy, and a request whose rows do together is refused: the client must split it.
 """
 
-# ruff: noqa: N818 - the names read as events, which is what clients and metrics are told of
+# ruff: noqa: N818 - the names read as events, which is what clients and metrics see
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class TooDear(Exception):
 
 
 class SolutionError(Exception):
-    """A solution that pays for nothing; `text` is what the client is told."""
+    """A solution that pays for nothing; `text` is what the client reads."""
 
     text: ClassVar[str]
 

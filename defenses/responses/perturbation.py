@@ -80,7 +80,7 @@ class ReverseSigmoid(Rule):
 class AdaptiveMisinformation(Rule):
     """y' = (1 - h) y + h w, h = 1 / (1 + exp(nu (max y - tau))). Kariyappa and Qureshi, CVPR 2020.
 
-    w is what a network that was trained to be wrong says of the image: the less sure the predictor, the more of it is
+    w is the answer of a network that was trained to be wrong: the less sure the predictor, the more of it is
     shown. With the literature's nu (1,000 and more) h is a switch at max y = tau. The label moves with y'.
 
     nu: above 0, at most 1e6. tau: above 0, at most 1. graph: the misinforming network's, which gives `probabilities`.

@@ -74,7 +74,7 @@ class Angles:
     """cos(c - s, y - s) of candidates c that share their mass equally among classes, up to a factor of the row.
 
     Everything is a sum over a candidate's classes, in one order for every row: no row's rounding, and so no choice
-    between candidates that are as good, depends on how many rows stand beside it.
+    between candidates that are as good, depends on the number of rows.
 
     away: y - s, (N,K). surrogate: s, (N,K). along: <s, y - s>, (N,1). length: ||s||^2, (N,1).
     """

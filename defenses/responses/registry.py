@@ -2,7 +2,7 @@
 
 Here are the rules that tell less of them (Tramèr et al., USENIX Security 2016) and the registry of all; those that
 tell something else are in perturbation.py (noise, and what is a function of the row) and in poisoning.py (what is
-worked out against a surrogate of the thief). defenses/responses/rule.py says what a rule is.
+worked out against a surrogate of the thief). defenses/responses/rule.py defines what a rule is.
 
 To add a rule: its class, its line in RULES, its golden rows in tests/defenses/responses/test_registry.py.
 """

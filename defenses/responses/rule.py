@@ -2,8 +2,8 @@
 
 A rule is a frozen dataclass whose fields are its hyper-parameters. It maps probabilities (N,K) float32, rows
 summing to 1, to what a client is shown: (N,K) float32 with entries >= 0, row by row, or None where the client gets
-the label alone. It owns no state, no clock and no randomness; what it needs beside the probabilities comes in a
-Context, and it says beforehand which graphs must have run for that (`reads`).
+the label alone. It owns no state, no clock and no randomness; what it needs besides the probabilities comes in a
+Context, and it declares which graphs must have run for that (`reads`).
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ Doubles = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Context:
-    """What a rule may use beside the probabilities of N rows.
+    """What a rule may use besides the probabilities of N rows.
 
     outputs: of every graph that the rule reads, by graph and by name: (N,columns) float32, finite, rows of an output
     named `probabilities` summing to 1; the graph saw the images that the predictor saw. random: draws that no client
-    can foresee, owned by whoever built the pipeline. A rule draws the same number a row, rows in their order, so that
+    can foresee, owned by the pipeline's builder. A rule draws the same number a row, rows in their order, so that
     no row's draw depends on what its neighbours show.
     """
 
@@ -44,7 +44,7 @@ class Rule(ABC):
         """Whether the predictor's label has a row's largest entry, whatever the row (another may tie with it)."""
 
     def reads(self, classes: int) -> Mapping[str, Mapping[str, int]]:
-        """The graphs it reads beside the predictor, for K = `classes`: graph -> outputs, name -> columns."""
+        """The graphs it reads besides the predictor, for K = `classes`: graph -> outputs, name -> columns."""
         del classes
         return {}
 
@@ -54,7 +54,7 @@ class Rule(ABC):
 
 
 def rehearse(rule: Rule, classes: int) -> None:
-    """Let `rule` meet one row of K = `classes` equal entries. Raises ValueError where it cannot serve so many."""
+    """Apply `rule` to one row of K = `classes` equal entries. Raises ValueError where it cannot serve so many."""
     outputs = {
         graph: {name: _equal(columns) for name, columns in reads.items()}
         for graph, reads in rule.reads(classes).items()

@@ -78,7 +78,7 @@ class Kept:
 
 
 class Rebuilt:
-    """What a gate's graph says of images whose reconstruction is grey; keeps what it was shown."""
+    """A gate's graph for images whose reconstruction is grey; keeps what it was shown."""
 
     def __init__(self) -> None:
         self.auxiliary = Linear(3, 55, sharp=2.0)
@@ -169,12 +169,12 @@ def averaging(changed: Mapping[str, Any] | None = None, /, **changes: Any) -> Pi
 
 
 def test_the_mean_of_three_answers_worked_out_by_hand() -> None:
-    told = ([0.5, 0.25, 0.25], [0.125, 0.75, 0.125], [0.25, 0.125, 0.625])
+    served = ([0.5, 0.25, 0.25], [0.125, 0.75, 0.125], [0.25, 0.125, 0.625])
 
     def member(row: list[float]) -> Callable[[np.ndarray], Outputs]:
         return lambda images: {"probabilities": np.tile(np.float32(row), (len(images), 1))}
 
-    members = {f"edm-{number}": member(row) for number, row in enumerate(told)}
+    members = {f"edm-{number}": member(row) for number, row in enumerate(served)}
     answers = averaging(members, members=list(members))(batch(2))
     assert answers.probabilities is not None
     np.testing.assert_allclose(answers.probabilities, [[7 / 24, 9 / 24, 8 / 24]] * 2, rtol=1e-6)
@@ -457,8 +457,8 @@ def test_a_rule_is_handed_its_graph_s_answers_to_the_same_rows() -> None:
     assert surrogate.asked == [32]
     assert plain.probabilities is not None
     assert poisoned.probabilities is not None
-    told = Context({"surrogate": surrogate(images)}, RANDOM)
-    expected = registry.RULES["mad"](epsilon=1.5, keep_label=False)(plain.probabilities, told)
+    context = Context({"surrogate": surrogate(images)}, RANDOM)
+    expected = registry.RULES["mad"](epsilon=1.5, keep_label=False)(plain.probabilities, context)
     np.testing.assert_array_equal(poisoned.probabilities, expected)
     assert poisoned.labels.tolist() == expected.argmax(axis=1).tolist()
     assert poisoned.labels.tolist() != plain.labels.tolist()
@@ -556,12 +556,12 @@ def test_asking_again_is_no_news_under_keyed_noise_and_is_under_fresh() -> None:
     same = np.repeat(batch(1), 8, axis=0)
     keyed, fresh = pipeline(perturb=KEYED), pipeline(perturb=FRESH)
 
-    def told(asked: Pipeline) -> set[bytes]:
+    def answers_of(asked: Pipeline) -> set[bytes]:
         answers = [asked(same).probabilities, asked(same).probabilities]
         return {row.tobytes() for each in answers if each is not None for row in each}
 
-    assert len(told(keyed)) == 1
-    assert len(told(fresh)) == 16, "a draw for every row, never one for the batch"
+    assert len(answers_of(keyed)) == 1
+    assert len(answers_of(fresh)) == 16, "a draw for every row, never one for the batch"
 
 
 def test_fresh_noise_follows_from_the_entropy_that_was_handed_in() -> None:

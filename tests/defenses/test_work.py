@@ -68,9 +68,9 @@ def solved(challenge: dict[str, Any]) -> str:
 
 
 def changed(payload: str, change: Callable[[dict[str, Any]], object]) -> str:
-    told = json.loads(base64.b64decode(payload))
-    change(told)
-    return base64.b64encode(json.dumps(told).encode()).decode()
+    stated = json.loads(base64.b64decode(payload))
+    change(stated)
+    return base64.b64encode(json.dumps(stated).encode()).decode()
 
 
 def test_prices_by_hand() -> None:
@@ -202,11 +202,11 @@ def test_an_altered_payload_is_refused_and_spends_nothing() -> None:
     payload = solved(gate.challenge(DIGEST, 5))
 
     def edit(*path: str, to: object) -> str:
-        def change(told: dict[str, Any]) -> None:
+        def change(stated: dict[str, Any]) -> None:
             for key in path[:-1]:
-                told = told[key]
-            assert told[path[-1]] != to
-            told[path[-1]] = to
+                stated = stated[key]
+            assert stated[path[-1]] != to
+            stated[path[-1]] = to
 
         return changed(payload, change)
 
@@ -275,9 +275,9 @@ def test_a_payload_with_other_types_is_refused() -> None:
             found += places(value[key], (*path, key))
         return found
 
-    told = json.loads(base64.b64decode(payload))
+    stated = json.loads(base64.b64decode(payload))
     tried = 0
-    for path in places(told):
+    for path in places(stated):
         if path[-1] in ("time", "counter"):
             continue  # not read: the derived key decides
         for value in (None, True, -1, 1.5, float("nan"), "text", [], {}, {"a": {"b": []}}, [[1]]):
@@ -295,7 +295,7 @@ def test_a_payload_with_other_types_is_refused() -> None:
 
 def test_a_payload_that_is_too_long_is_not_read() -> None:
     gate = toll()
-    payload = changed(solved(gate.challenge(DIGEST, 2)), lambda told: told.update(more="x" * LONGEST_PAYLOAD))
+    payload = changed(solved(gate.challenge(DIGEST, 2)), lambda stated: stated.update(more="x" * LONGEST_PAYLOAD))
     with pytest.raises(SolutionInvalid):
         gate.admit(payload, DIGEST)
 

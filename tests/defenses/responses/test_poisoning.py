@@ -48,7 +48,7 @@ def test_mad_takes_the_vertex_whose_gradient_turns_furthest(classes: int, keep_l
     for y in rows(classes, 1):
         features = torch.randn(3, generator=generator, dtype=torch.float64)
         gradients = last_layer_gradients(weights, features)
-        told = (weights @ features).softmax(0).numpy()[np.newaxis].astype(np.float32)
+        student = (weights @ features).softmax(0).numpy()[np.newaxis].astype(np.float32)
         honest = y @ gradients
 
         def angle(answer: np.ndarray, gradients: np.ndarray = gradients, honest: np.ndarray = honest) -> float:
@@ -58,22 +58,22 @@ def test_mad_takes_the_vertex_whose_gradient_turns_furthest(classes: int, keep_l
         candidates = subsets(classes, int(y.argmax())) if keep_label else list(np.eye(classes))
         best = min(candidates, key=angle)
         expected = y + min(1, epsilon / np.abs(y - best).sum()) * (best - y)
-        shown = Mad(epsilon, keep_label)(y[np.newaxis], surrogate(probabilities=told))
+        shown = Mad(epsilon, keep_label)(y[np.newaxis], surrogate(probabilities=student))
         assert shown is not None
         np.testing.assert_allclose(shown[0], expected, atol=1e-5)
         turned.append(angle(shown[0]))
-    assert min(turned) < 0.9, "no gradient turned: the comparison says little"
+    assert min(turned) < 0.9, "no gradient turned: the comparison is void"
 
 
 def test_above_ten_classes_the_subset_grows_by_the_best_class_while_it_helps() -> None:
     classes = 12
-    y, told = rows(classes, 2, 0.5), rows(classes, 3, 0.5)
-    shown = Mad(2.0)(y, surrogate(probabilities=told))
+    y, student = rows(classes, 2, 0.5), rows(classes, 3, 0.5)
+    shown = Mad(2.0)(y, surrogate(probabilities=student))
     assert shown is not None
 
     def cosine(held: list[int], row: int) -> float:
-        away = y[row].astype(np.float64) - told[row]
-        answer = -told[row].astype(np.float64)
+        away = y[row].astype(np.float64) - student[row]
+        answer = -student[row].astype(np.float64)
         answer[held] += 1 / len(held)
         return float(answer @ away / np.linalg.norm(answer))
 

@@ -1,4 +1,4 @@
-"""Each rule of RULES meets the same properties and its own golden rows: a new rule needs a line in GOLDEN."""
+"""Each rule of RULES is checked for the same properties and for its golden rows: a new rule needs a line in GOLDEN."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ CLOSE = [0.445, 0.455, 0.06, 0.04]
 class Golden:
     """One row worked by hand: a rule's fields, what comes in, what goes out (None: nothing is shown).
 
-    outputs: what the rule's graph says of the row, by output. draws: what its generator gives for the row. within: how
+    outputs: the rule's graph's values for the row, by output. draws: what its generator gives for the row. within: how
     far float32 may be from the hand's figures, which are exact where it is 0.
     """
 
@@ -236,7 +236,7 @@ def test_the_reverse_sigmoid_moves_the_label_of_an_unsure_row() -> None:
     assert shown is not None
     assert unsure.argmax() == 0
     assert shown.argmax() == 6
-    # 0.387 and 0.255 as the class says, in their proportion
+    # 0.387 and 0.255 as the class defines, in their proportion
     assert shown[0, 6] / shown[0, 0] == pytest.approx(0.387 / 0.255, rel=0.01)
 
 
