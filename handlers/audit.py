@@ -4,18 +4,19 @@
      "rows": 1, "decision": "proof-of-work", "score": 4.25, "tail": 0.0041, "digest": "...", "count": 1}
 
 A row's digest is the SHA-256 of its pixels, never the pixels; row is null where the request as a whole was refused, for
-its rate or its solution, and the digest then is the request's (null where nobody decoded it).
+its rate or its solution, and the digest then is the request's (null where it was not decoded).
 
-Floods must not push out what else there is to know. Each kind of line has a file and a bound of its own (KINDS): the
-file that $TORCHWARDEN_AUDIT names, X.audit.jsonl, for suspected rows, X.audit.limited.jsonl and X.audit.solutions.jsonl
-for refused requests. Of refused requests that are alike in principal, policy, decision and minute, the first has its
-line and the others are counted; their one line follows with the first batch after that minute, with their number in
-`count`. The counts stand in an SQLite file that all workers share, so none is lost with a worker; one that dies while
-it writes them may leave them there, to be written twice.
+Floods must not displace other lines. Each kind of line has a separate file and bound (KINDS): the file that
+$TORCHWARDEN_AUDIT names, X.audit.jsonl, for suspected rows, X.audit.limited.jsonl and X.audit.solutions.jsonl for
+refused requests. Of refused requests that are alike in principal, policy, decision and minute, the first has its line
+and the others are counted; their one line follows with the first batch after that minute, with their number in `count`.
+The counts stand in an SQLite file that all workers share, so none is lost with a worker; one that dies while it writes
+them may leave them there, to be written twice.
 
 The files outlive the server's run.
-All workers of a machine append to it under a lock, so lines are whole, and whoever finds it full renames it to .1 and
-older ones on. A line that cannot be written is counted (torchwarden_audit_total) and costs no client the answer.
+All workers of a machine append to it under a lock, so lines are whole. The worker that finds it full renames it to .1
+and shifts older ones. A line that cannot be written is counted (torchwarden_audit_total) and costs no client the
+answer.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ _log = logging.getLogger(__name__)
 
 
 class AuditLog:
-    """The files beside `path`, and the counts of what repeats itself. clock: seconds since the epoch."""
+    """The files next to `path`, and the counts of repeated refusals. clock: seconds since the epoch."""
 
     def __init__(self, path: Path, *, largest: int = LARGEST, kept: int = KEPT, clock: Clock = time.time) -> None:
         self._files: dict[str | None, File] = {None: File(path, largest=largest, kept=kept)}
@@ -145,12 +146,12 @@ _SELECT = "SELECT policy, principal, decision, count, rows, time FROM repeats"
 
 
 def beside(path: Path, kind: str) -> Path:
-    """The file of a kind, or of the counts, beside the log at `path`."""
+    """The file of a kind, or of the counts, next to the log at `path`."""
     return path.with_name(f"{path.stem}.{kind}" if kind == COUNTS else f"{path.stem}.{kind}{path.suffix}")
 
 
 def counted(path: Path) -> list[Record]:
-    """The repetitions beside the log at `path` that have no line yet."""
+    """The repetitions counted for the log at `path` that have no line yet."""
     with closing(_connected(beside(path, COUNTS))) as counts:
         return _repeats(counts.execute(_SELECT).fetchall())
 

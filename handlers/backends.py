@@ -72,7 +72,7 @@ class OnnxGraph:
 
     @property
     def metadata(self) -> Mapping[str, str]:
-        """What the exporter wrote beside the graph: its checkpoint's digest, architecture and facts."""
+        """What the exporter wrote into the graph's metadata: its checkpoint's digest, architecture and facts."""
         return dict(self._session.get_modelmeta().custom_metadata_map)
 
     def __call__(self, images: Images, /, *more: NDArray[np.float32]) -> Outputs:

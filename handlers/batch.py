@@ -3,8 +3,8 @@
 A request whose principal has no room for a row is refused before it is decoded. Others are counted, bad rows as well,
 before they are asked for, and refused as a whole where they are over a limit. A row that the gate keeps from the client
 becomes an error at its place. Where rows of a request want a proof of work, one challenge asks for the
-work of all of them; the request that comes again with its solution is answered whole. What no challenge may ask for is
-no discount: those rows are refused, and the client is told to send fewer.
+work of all of them; the request that comes again with its solution is answered whole. Work beyond what a challenge may
+ask for is no discount: those rows are refused, and the error asks for fewer.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ class Reply(NamedTuple):
 
 
 def unread(principal: str, limiter: Limiter | None, *, open_: bool) -> RequestError | None:
-    """What a principal's request is refused with before anyone looks at it: there is room for no row. open_: see
+    """What a principal's request is refused with before it is decoded: there is room for no row. open_: see
     `limited`, which has the last word on all others."""
     if limiter is None:
         return None
@@ -122,8 +122,8 @@ def limited(rows: Rows, principal: str, limiter: Limiter | None, *, open_: bool)
 
 
 def _over(full: Full) -> RateLimited:
-    told = f"enough rows were asked for now; try again in {full.seconds} s"
-    return RateLimited(told, limit=full.limit, seconds=full.seconds)
+    message = f"enough rows were asked for now; try again in {full.seconds} s"
+    return RateLimited(message, limit=full.limit, seconds=full.seconds)
 
 
 def admitted(rows: Rows, solution: str | None, till: Till | None) -> Rows:
@@ -200,8 +200,8 @@ def replies(requests: Sequence[Rows], outcome: Outcome, till: Till | None = None
         challenged = challenge is not None
         if outcome.answers is not None and shown:
             labels, probabilities = outcome.answers.labels[shown], outcome.answers.probabilities
-            told = None if probabilities is None else probabilities[shown]
-            status, body, wait = 200, wire.encode_answers(labels, told, errors, challenge), 0
+            served = None if probabilities is None else probabilities[shown]
+            status, body, wait = 200, wire.encode_answers(labels, served, errors, challenge), 0
         else:
             first = errors[min(owing or errors)]
             status, body = first.status, wire.encode_error(first, challenge)

@@ -1,4 +1,4 @@
-"""What can go wrong between a request and its answer, and what the client is told of it.
+"""What can go wrong between a request and its answer, and what the client gets in response.
 
     RequestError                    a code, an HTTP status and a message, for one row or a whole request
       BadRequest 400                the client sent something it can correct
@@ -13,15 +13,15 @@
       RateLimited 429               enough rows were asked for now
       Internal 500                  a bug of ours
       StageFailed 503               a stage of the pipeline failed, closed
-      StoreFailed 503               nobody could say what was spent or taken
+      StoreFailed 503               the store could not be asked what was spent or taken
     LoadError                       the archive cannot serve: for the operator, never for a client
       KeyMissing, KeyUnusable
 
-Messages to clients never repeat what a client sent and never say which stage, member or key was at work.
+Messages to clients never repeat what a client sent and never name the stage, member or key at work.
 Codes are part of the HTTP contract: they are compared by clients and counted by metrics.
 """
 
-# ruff: noqa: N818 - the names read as events, which is what clients and metrics are told of
+# ruff: noqa: N818 - the names read as events, which is what clients and metrics see
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class BadRequest(RequestError):
 
 
 class Undecodable(BadRequest):
-    """Not the format that the content type says."""
+    """Not the format that the content type names."""
 
     code = "undecodable"
 
@@ -80,7 +80,7 @@ class BadPrincipal(BadRequest):
     """A principal's header that can be none of a gateway's."""
 
     code = "bad_principal"
-    unreadable = False  # nothing was looked at, and it is nobody's
+    unreadable = False  # nothing was decoded, and it belongs to no client
 
 
 class Rejected(RequestError):
@@ -158,7 +158,7 @@ class LoadError(RuntimeError):
 
 
 class KeyMissing(LoadError):
-    """No key where the policy says that one is."""
+    """No key where the policy expects one."""
 
 
 class KeyUnusable(LoadError):
@@ -169,7 +169,7 @@ def for_log(error: BaseException) -> str:
     """What happened and where, on one line that is safe to log.
 
     TorchServe reads a worker's output as metrics and commands, and an exception's text may hold what a client
-    sent: line breaks are escaped and the text is cut.
+    sent: line breaks are escaped and the text is truncated.
     """
     frames = traceback.extract_tb(error.__traceback__)
     where = f"{frames[-1].filename}:{frames[-1].lineno}" if frames else "no line"

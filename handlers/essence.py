@@ -1,4 +1,4 @@
-"""What of a PNG or JPEG file decides its pixels, cut out before Pillow sees it; and the orientation.
+"""The parts of a PNG or JPEG file that decide its pixels, extracted before Pillow sees it; and the orientation.
 
 A picture's metadata may cost more to read than the picture. So none of it is read but the orientation:
 
@@ -7,13 +7,13 @@ A picture's metadata may cost more to read than the picture. So none of it is re
         application segments JFIF's (T.871) and Adobe's (T.872), which say what colour space the samples are in. Every
         other application segment, comments, and what stands between segments are dropped.
 
-Profiles and gammas are among what is dropped: pixels are the file's own numbers, as they are where models are trained.
-Only EXIF data tell the orientation (eXIf; APP1 before the first scan): handlers/exif.py reads it. That there are
-several pictures is told by acTL and by MPF data in APP2.
+Profiles and gammas are among what is dropped: pixels are the file's numbers, as they are where models are trained.
+Only EXIF data tell the orientation (eXIf; APP1 before the first scan): handlers/exif.py reads it. Several pictures show
+in acTL and in MPF data in APP2.
 
 What is left has bounds too. The parts that are dropped are counted, and so are those kept and the scans; pixel data
-behind ROOM bytes and DEPTH a pixel are none. A file of PNG or JPEG that cannot be told apart is left as it is up to
-there, for Pillow to refuse; other files wholly.
+behind ROOM bytes and DEPTH a pixel are none. A PNG or JPEG file that cannot be parsed is left as it is up to there, for
+Pillow to refuse; other files wholly.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ _COLOURS = {0xE0: b"JFIF\0", 0xEE: b"Adobe"}
 # markers that no length follows: of no meaning before a scan, and those that libjpeg refuses there
 _IDLE = frozenset((0x01, *range(0xD0, 0xD8)))
 _REFUSED = frozenset((*range(0x02, 0xC0), 0xC8, 0xD8, 0xD9, *range(0xF0, 0xFE)))
-# MPF's number of pictures; and what says that the others are no pictures of their own
+# MPF's number of pictures; and the mark that the others are no separate pictures
 _PICTURES = 0xB001
 _GAIN_MAP = b' hdrgm:Version="'
 
@@ -103,24 +103,24 @@ def _png(data: Body, room: int) -> Essence:
     kept, size, most = _Kept(data), len(data), _most(data)
     met: list[bytes] = []
     place, end, dropped, pieces, length_of_pixels, run = len(_PNG), size, 0, 0, 0, True
-    told, claims, framed = slice(0), [], False
+    metadata, claims, framed = slice(0), [], False
     while place + 8 <= size:
         length, name = _CHUNK.unpack_from(data, place)
         after = place + 12 + length
-        own = (name in _ONCE and not pieces) or (name == b"IDAT" and run)
+        wanted = (name in _ONCE and not pieces) or (name == b"IDAT" and run)
         if not name.isalpha() or after > size + 4:
-            end = size if own else place + 8
+            end = size if wanted else place + 8
             break
         if name == b"IEND":
             end = after
             break
-        if not own:
+        if not wanted:
             run, dropped = not pieces, dropped + 1
             if dropped > most:
                 raise _too_many()
             kept.drop(place, after)
             if name == b"eXIf":
-                told = slice(place + 8, min(place + 8 + length, place + 8 + exif.LIMIT))
+                metadata = slice(place + 8, min(place + 8 + length, place + 8 + exif.LIMIT))
             elif name == b"acTL" and not pieces and length >= 8:
                 claims.append(int.from_bytes(data[place + 8 : place + 12], "big"))
             elif name == b"fcTL" and not pieces:
@@ -137,13 +137,13 @@ def _png(data: Body, room: int) -> Essence:
         place = after
     # a claim of one frame is of one more, where that is not the picture itself; two claims are none
     several = len(claims) == 1 and (1 < claims[0] <= 0x80000000 or (claims[0] == 1 and not framed))
-    return Essence(kept.until(end), exif.orientation(bytes(data[told])), several)
+    return Essence(kept.until(end), exif.orientation(bytes(data[metadata])), several)
 
 
 def _jpeg(data: Body, room: int) -> Essence:
     kept, size, most = _Kept(data), len(data), _most(data)
     place, end, dropped, weight = len(_JPEG), size, 0, 0
-    told, index = b"", b""
+    metadata, index = b"", b""
     while place + 1 < size:
         marker = data[place + 1]
         if data[place] != 0xFF or marker == 0xFF:
@@ -173,8 +173,8 @@ def _jpeg(data: Body, room: int) -> Essence:
             if after > size:
                 end = place + 4
                 break
-            if marker == 0xE1 and data.startswith(b"Exif\0\0", place + 4, after) and len(told) < exif.LIMIT:
-                told += data[place + 10 : after]
+            if marker == 0xE1 and data.startswith(b"Exif\0\0", place + 4, after) and len(metadata) < exif.LIMIT:
+                metadata += data[place + 10 : after]
             elif marker == 0xE2 and data.startswith(b"MPF\0", place + 4, after):
                 index = bytes(data[place + 8 : after])
         dropped += 1
@@ -183,7 +183,7 @@ def _jpeg(data: Body, room: int) -> Essence:
         kept.drop(place, after)
         place = after
     several = bool(index) and (exif.number(index, _PICTURES) or 0) > 1 and data.find(_GAIN_MAP, 0, place) < 0
-    return Essence(kept.until(end), exif.orientation(told), several)
+    return Essence(kept.until(end), exif.orientation(metadata), several)
 
 
 def _most(data: Body) -> int:

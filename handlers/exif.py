@@ -4,7 +4,7 @@
     directory: count 2, then 12 bytes an entry: tag 2, type 2, count 4, value 4 (in place where it fits)
 
 Nothing else of it is read, no other directory is followed, and no more than LIMIT bytes are looked at. Data that cannot
-be read say nothing, as viewers have it.
+be read are ignored, as viewers do.
 """
 
 from __future__ import annotations

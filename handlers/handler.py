@@ -1,6 +1,6 @@
 """The handler TorchServe loads: requests in, answers out, one pipeline call a batch.
 
-TorchServe wants a module with exactly one class, so everything else has a module of its own. The class is
+TorchServe wants a module with exactly one class, so everything else has a separate module. The class is
 plain: TorchServe's BaseHandler fails a whole batch on one exception and obeys a `describe` header in ordinary
 requests. Here a request at fault gets its own status, its neighbours' answers stay as they are, and nothing
 that a client sent is logged: TorchServe takes metrics and commands from a worker's log lines.
@@ -61,7 +61,7 @@ class TorchWarden:
         over: Counter[str] = Counter()
         for index, row in enumerate(data):
             headers, body = _headers(context, index), row.get("body")
-            # TorchServe describes without a body; beside one, the header is a client's and means nothing
+            # TorchServe describes without a body; with one, the header is a client's and means nothing
             if headers.get("describe") == "True" and not body:
                 described.add(index)
             else:
@@ -158,7 +158,7 @@ class TorchWarden:
     def _audit(
         self, context: Any, places: Sequence[int], asked: Sequence[Request], replies: Sequence[batch.Reply]
     ) -> Mapping[str, int]:
-        """Write the batch's lines, and say how many were written or failed."""
+        """Write the batch's lines; returns how many were written or failed."""
         if self._audit_log is None:
             return {}
         lines: list[dict[str, object]] = []
@@ -180,8 +180,8 @@ class TorchWarden:
                 judged = {"decision": code, "score": None, "tail": None}
                 decoded = request.decoded
                 rows = None if decoded is None else len(decoded.images) + len(decoded.errors)
-                told = None if decoded is None else decoded.digest.hex()
-                lines.append({**common, "row": None, "rows": rows, **judged, "digest": told})
+                digest = None if decoded is None else decoded.digest.hex()
+                lines.append({**common, "row": None, "rows": rows, **judged, "digest": digest})
         if not lines:
             self._audit_log.settle()
             return {}
@@ -195,7 +195,7 @@ def _headers(context: Any, index: int) -> dict[str, str]:
 
 
 def _send(context: Any, index: int, reply: batch.Reply) -> bytes:
-    """Set what goes beside a body."""
+    """Set the headers and status of a body."""
     context.set_response_content_type(index, wire.JSON)
     context.set_response_header(index, "Cache-Control", "no-store")
     context.set_response_header(index, wire.ANSWER, reply.codes[0] if reply.codes and reply.status != 200 else "ok")

@@ -1,10 +1,10 @@
 """One PNG or JPEG file to one row of pixels.
 
 Pillow sees of a file what decides pixels and nothing else (handlers/essence.py), so that metadata cost nothing. A file
-is refused before it is decoded unless its header states the policy's own size, so a small file cannot unfold into a
-large picture. Gray, bilevel, palette and RGB pictures are converted to the policy's channels. A picture is turned as
-its EXIF orientation says: its pixels are those that every viewer shows. Pictures whose pixels would have to be guessed
-are refused: alpha needs a background, 16 bits a scale, several frames a choice.
+is refused before it is decoded unless its header states the policy's size, so a small file cannot unfold into a
+large picture. Gray, bilevel, palette and RGB pictures are converted to the policy's channels. A picture is turned by
+its EXIF orientation: its pixels are those that every viewer shows. Pictures whose pixels would have to be guessed are
+refused: alpha needs a background, 16 bits a scale, several frames a choice.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def read_image(data: Body, expects: Input) -> NDArray[np.float32]:
     except Image.DecompressionBombError:
         raise WrongShape(f"expected {expects.width} x {expects.height} pixels, got far more") from None
     except Exception as error:
-        # Pillow raises whatever its parsers meet, OSError, SyntaxError or struct.error: each time a broken file
+        # Pillow raises any error of its parsers, OSError, SyntaxError or struct.error: each time a broken file
         raise Undecodable("expected an intact PNG or JPEG file; this one cannot be decoded") from error
     pixels /= 255
     return pixels[np.newaxis] if expects.channels == 1 else pixels.transpose(2, 0, 1)

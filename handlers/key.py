@@ -3,8 +3,8 @@
     python -m handlers.key PATH         makes one, readable by its owner alone
 
 A policy names the variable (`key_env`). With TORCHWARDEN_KEY, $TORCHWARDEN_KEY_FILE is the path of a file,
-and $TORCHWARDEN_KEY, read where the former is not set, the key itself. Whoever holds the key knows which
-member answers which image, so its bytes appear in no log, error or repr.
+and $TORCHWARDEN_KEY, read where the former is not set, the key itself. The key's holder knows which member answers
+which image, so its bytes appear in no log, error or repr.
 """
 
 from __future__ import annotations

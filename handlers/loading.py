@@ -1,7 +1,6 @@
 """From an unpacked archive to a pipeline that has answered once.
 
-Used by the handler in TorchServe's worker and, without a server, by whoever wants an archive's answers in
-process.
+Used by the handler in TorchServe's worker and, without a server, by callers that want an archive's answers in process.
 """
 
 from __future__ import annotations
@@ -65,7 +64,7 @@ def load(
 def open_toll(policy: Policy, environ: Mapping[str, str] = os.environ) -> Toll | None:
     """What asks for proof of work where `policy` does, its store open. Raises LoadError.
 
-    A Redis that does not answer is no error: it may come later. Until then rows that must pay are told 503.
+    A Redis that does not answer is no error: it may come later. Until then rows that must pay get 503.
     """
     work = None if policy.gate is None else policy.gate.work
     if work is None or policy.key_env is None:
@@ -95,7 +94,7 @@ def open_audit_log(environ: Mapping[str, str] = os.environ) -> AuditLog | None:
 
 
 def _opened(policy: Policy, environ: Mapping[str, str], without: str) -> Store:
-    """The policy's store; `without` says what happens until it answers."""
+    """The policy's store; `without` describes what happens until it answers."""
     store = open_store(policy.store, environ)
     try:
         store.life()

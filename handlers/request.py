@@ -1,4 +1,4 @@
-"""What one request says, from the handler's decoding of it to the answer."""
+"""What one request holds, from the handler's decoding of it to the answer."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from handlers.wire import Rows
 
 class Request(NamedTuple):
     """rows: what is to be answered. decoded: what the request held, before limits and solutions left none of it;
-    None where nobody looked. principal: who asks. solution: of a challenge, where the request brings one."""
+    None where it was not decoded. principal: the client. solution: of a challenge, where the request brings one."""
 
     rows: Rows
     decoded: Rows | None

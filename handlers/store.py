@@ -2,10 +2,10 @@
 or in Redis.
 
 SQLite serves the workers of one machine and is the default: a file in the folder $TORCHWARDEN_STATE, which
-deploy.server makes anew for each run. Several machines behind one address need Redis: $TORCHWARDEN_STORE, whose URL may
-hold a password, or the policy's own `store`. It must be one primary that evicts no keys: a solution forgotten before it
-expires would pay twice, a replica says nothing of what was spent a moment ago, and a cluster has no one place for a
-transaction. What kind it is gets looked at when the store is opened, or with its first answer, and whenever another
+deploy.server recreates for each run. Several machines behind one address need Redis: $TORCHWARDEN_STORE, whose URL may
+hold a password, or the policy's `store`. It must be one primary that evicts no keys: a solution forgotten before it
+expires would pay twice, a replica does not know what was spent a moment ago, and a cluster has no one place for a
+transaction. Its kind is checked when the store is opened, or with its first answer, and whenever another
 memory answers at its address.
 
 A store that may have forgotten something begins a new life, and solutions of challenges from an earlier one are
@@ -15,13 +15,13 @@ another name where that history may part from what was answered: when a process 
 than its last answers; when a replica is promoted, since the primary answered more than it was sent; and when a primary
 that was made a replica, and took another's memory for its own, is promoted again. That last one is the same process as
 before: the process's name (run_id) would not do. A primary that comes back as it was has its old life, whose solutions
-were spent with it and nowhere else. Rows taken are only worth a window: what is lost of them is a limit that begins
-anew.
+were spent with it and nowhere else. Rows taken are only worth a window: what is lost of them is a limit that starts
+over.
 
-A clock is read under the store's lock, never before it: whoever read it first and then waited would count its rows into
-a slot gone by, where those that others took meanwhile are not seen. SQLite's is read inside the transaction that
-writes. Redis counts a window by its own clock, inside the script, so that the machines' clocks need not agree either.
-(What Redis is told of a solution is for how long it must be remembered: time spent on the way only adds to that.)
+A clock is read under the store's lock, never before it: a worker that read it first and then waited would count its
+rows into a past slot, where those that others took meanwhile are not seen. SQLite's is read inside the transaction that
+writes. Redis counts a window by its clock, inside the script, so that the machines' clocks need not agree either.
+(Redis receives a solution with how long it must be remembered: transit time only adds to that.)
 """
 
 from __future__ import annotations
@@ -43,18 +43,18 @@ FILE = "state.sqlite3"
 # Remembered this long after its expiry: a solution that was still good a moment ago, or by the clock of another
 # machine, must not find itself forgotten.
 GRACE_S = 60
-# Seconds for Redis to answer, and for the other workers to leave the SQLite file; then the client is told 503.
+# Seconds for Redis to answer, and for the other workers to leave the SQLite file; then the client gets 503.
 TIMEOUT_S = 1.0
 PATIENCE_S = 5.0
-# A Redis that was silent is not asked again for so long, or every row of a batch would wait for it in turn. One that
-# refuses connections says so at once.
+# A Redis that was silent is not asked again for so long, or every row of a batch would wait for it in turn. A refused
+# connection shows at once.
 PAUSE_S = 5.0
 
 # INFO's name for the history of what a Redis remembers.
 _MEMORY = "master_replid"
 
-# What INFO tells of a Redis that can be a store, and the way to one. A policy that evicts is refused even where no
-# maxmemory is set: whoever set one later, while Redis runs, would begin to lose keys, and nobody would look again.
+# INFO's facts about a Redis that can be a store, and the way to one. A policy that evicts is refused even where no
+# maxmemory is set: if one were set later, while Redis runs, keys would be lost, and nothing checks again.
 _KIND: tuple[tuple[str, str | int, str], ...] = (
     ("role", "master", "name the primary itself, not a replica or a Sentinel, or promote this one: `REPLICAOF NO ONE`"),
     ("cluster_enabled", 0, "name a Redis of its own whose redis.conf says `cluster-enabled no`"),
@@ -201,7 +201,7 @@ class SqliteStore:
 
 
 class RedisStore:
-    """The Redis at `url`; whoever has it answers for its being there. Connects when it is asked and, where the
+    """The Redis at `url`; its owner is responsible for its availability. Connects when it is asked and, where the
     connection is lost, again. Raises ValueError for a URL that is none, without quoting it."""
 
     PREFIX = "torchwarden:"
@@ -221,7 +221,7 @@ class RedisStore:
                 socket_timeout=TIMEOUT_S,
                 socket_connect_timeout=TIMEOUT_S,
                 # once more at once: the connection of a Redis that was restarted is found broken when it is used
-                # (not after a time-out: a worker answers nobody meanwhile)
+                # (not after a time-out: a worker answers no client meanwhile)
                 retry=Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,)),
                 decode_responses=True,
             )
@@ -239,19 +239,19 @@ class RedisStore:
             with self._redis.pipeline(transaction=False) as pipe:
                 for section in ("memory", "cluster", "replication"):
                     pipe.info(section)
-                return {fact: value for told in pipe.execute() for fact, value in told.items()}
+                return {fact: value for replies in pipe.execute() for fact, value in replies.items()}
 
-        told = self._answer(ask)
+        replies = self._answer(ask)
         wrong = [
-            f"{fact}: expected {wanted}, got {told.get(fact, 'nothing')}: {mend}"
+            f"{fact}: expected {wanted}, got {replies.get(fact, 'nothing')}: {mend}"
             for fact, wanted, mend in _KIND
-            if told.get(fact) != wanted
+            if replies.get(fact) != wanted
         ]
-        if not wrong and not told.get(_MEMORY):
+        if not wrong and not replies.get(_MEMORY):
             wrong.append(f"{_MEMORY}: expected a name, got nothing: use Redis 4 or later")
         if wrong:
             raise WrongRedisError(f"this Redis cannot be the store: {'; '.join(wrong)}")
-        self._checked = str(told[_MEMORY])
+        self._checked = str(replies[_MEMORY])
         return self._checked
 
     def life(self) -> str:
@@ -261,8 +261,8 @@ class RedisStore:
     def spend(self, nonce: str, expires: float, life: str) -> bool:
         """See defenses.memory.Spent."""
         seconds = max(1, int(expires - self._clock()) + GRACE_S)
-        told = self._together(lambda pipe: pipe.set(f"{self.PREFIX}spent:{nonce}", 1, nx=True, ex=seconds))
-        return bool(told[-1]) and self._life(told) == life
+        replies = self._together(lambda pipe: pipe.set(f"{self.PREFIX}spent:{nonce}", 1, nx=True, ex=seconds))
+        return bool(replies[-1]) and self._life(replies) == life
 
     def full(self, accounts: Sequence[Account], window: float) -> tuple[str, float] | None:
         """See defenses.memory.Meter."""
@@ -272,8 +272,8 @@ class RedisStore:
             for name, _ in accounts:
                 pipe.hgetall(f"{self.PREFIX}rows:{name}")
 
-        _, (whole, millionths), *told = self._transaction(rows_of_all)
-        for (name, most), rows in zip(accounts, told, strict=True):
+        _, (whole, millionths), *replies = self._transaction(rows_of_all)
+        for (name, most), rows in zip(accounts, replies, strict=True):
             taken = {int(number): int(count) for number, count in rows.items()}
             seconds = full_for(taken, 1, most, now=whole + millionths / 1e6, window=window)
             if seconds is not None:
@@ -285,16 +285,16 @@ class RedisStore:
         request, and a replica or a cluster refuses the script."""
         keys = [f"{self.PREFIX}rows:{name}" for name, _ in accounts]
         args: list[str | int] = [repr(window), SLOTS, rows, *(most for _, most in accounts)]
-        told = self._answer(lambda: self._take(keys=keys, args=args))
-        if not told[0]:
+        replies = self._answer(lambda: self._take(keys=keys, args=args))
+        if not replies[0]:
             return None
-        name, most = accounts[told[0] - 1]
-        taken = dict(zip(map(int, told[2][::2]), map(int, told[2][1::2]), strict=True))
-        seconds = full_for(taken, rows, most, now=float(told[1]), window=window)
+        name, most = accounts[replies[0] - 1]
+        taken = dict(zip(map(int, replies[2][::2]), map(int, replies[2][1::2]), strict=True))
+        seconds = full_for(taken, rows, most, now=float(replies[1]), window=window)
         return name, 0.0 if seconds is None else seconds
 
     def _together(self, more: Callable[[Any], object]) -> list[Any]:
-        """The answers of one transaction: of what tells the life, and of what `more` adds."""
+        """The answers of one transaction: of what names the life, and of what `more` adds."""
 
         def commands(pipe: Any) -> None:
             pipe.set(f"{self.PREFIX}life", secrets.token_hex(8), nx=True)
@@ -313,13 +313,14 @@ class RedisStore:
                 commands(pipe)
                 return list(pipe.execute())
 
-        # before anything is written, and so that a replica is told by its kind and not by the command that it refuses
+        # before anything is written, and so that a replica is reported by its kind and not by the command that it
+        # refuses
         checked = self._checked or self.check()
-        told: list[Any] = self._answer(ask)
-        memory = told[0].get(_MEMORY)
+        replies: list[Any] = self._answer(ask)
+        memory = replies[0].get(_MEMORY)
         if memory != checked and memory != self.check():
             raise StoreError("Redis was replaced by another while it was asked")
-        return told
+        return replies
 
     def _answer(self, ask: Callable[[], Any]) -> Any:
         """What Redis answers, unless it did not a moment ago."""
@@ -335,8 +336,8 @@ class RedisStore:
             raise StoreError(f"Redis did not answer: {type(error).__name__}") from error
 
     @staticmethod
-    def _life(told: list[Any]) -> str:
-        return f"{told[0][_MEMORY]}-{told[2]}"
+    def _life(replies: list[Any]) -> str:
+        return f"{replies[0][_MEMORY]}-{replies[2]}"
 
 
 class Store(Spent, Meter, Protocol):

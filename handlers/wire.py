@@ -5,7 +5,7 @@ values, row after row; or JSON {"instances": [...]}, each instance nested lists 
 or {"b64": file}. The answer is {"predictions": [{"label", "probabilities"}, ...]}, a row each, in order. A
 row at fault is {"error": {"code", "message", "row"}} at its place; where every row is at fault, or the
 request as a whole is, that object is the body and its status the request's. Where rows want a proof of work, either
-body has a `challenge` beside that; what solves it comes back in the header SOLUTION.
+body also has a `challenge`; what solves it comes back in the header SOLUTION.
 """
 
 from __future__ import annotations
@@ -96,9 +96,9 @@ class Rows:
     @property
     def digest(self) -> bytes:
         """SHA-256 of the images: the same for the same pixels, whatever content type brought them."""
-        told = hashlib.sha256(str(self.images.shape).encode())
-        told.update(np.ascontiguousarray(self.images, "<f4").data)
-        return told.digest()
+        hasher = hashlib.sha256(str(self.images.shape).encode())
+        hasher.update(np.ascontiguousarray(self.images, "<f4").data)
+        return hasher.digest()
 
     @property
     def places(self) -> list[int]:
@@ -111,7 +111,7 @@ def decode(body: Body, content_type: str, *, expects: Expects) -> Rows:
 
     Raw values are not copied: `images` is a view of `body` if every row is good and none holds a -0, which is read as
     the 0 it equals: what is keyed by a row's bytes must not change where no pixel does. Raises UnsupportedContent,
-    TooManyRows, NoRows, and Undecodable or WrongShape where rows cannot be told apart; the fault of a row
+    TooManyRows, NoRows, and Undecodable or WrongShape where rows cannot be separated; the fault of a row
     does not raise but stands in `errors`.
     """
     media_type = content_type.partition(";")[0].strip().lower()
@@ -279,15 +279,15 @@ def encode_answers(
     answers = iter(good)
     count = len(labels) + len(errors)
     predictions = [_error(errors[row]) if row in errors else next(answers) for row in range(count)]
-    return orjson.dumps({"predictions": predictions, **_beside(challenge)}, option=orjson.OPT_SERIALIZE_NUMPY)
+    return orjson.dumps({"predictions": predictions, **_with_challenge(challenge)}, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
 def encode_error(error: RequestError, challenge: Challenge | None = None) -> bytes:
     """The body of an answer that is not a 200."""
-    return orjson.dumps({**_error(error), **_beside(challenge)})
+    return orjson.dumps({**_error(error), **_with_challenge(challenge)})
 
 
-def _beside(challenge: Challenge | None) -> dict[str, Challenge]:
+def _with_challenge(challenge: Challenge | None) -> dict[str, Challenge]:
     return {} if challenge is None else {"challenge": challenge}
 
 
@@ -360,7 +360,7 @@ def encode_rows(images: Images, content_type: str) -> bytes:
 
 
 def decode_answers(body: Body) -> Decoded:
-    """What a 200 says: client's side of `encode_answers`. Raises WireError."""
+    """The content of a 200: client's side of `encode_answers`. Raises WireError."""
     try:
         predictions = orjson.loads(body)["predictions"]
         errors = {row: _read_fault(each) for row, each in enumerate(predictions) if "error" in each}
@@ -376,7 +376,7 @@ def decode_answers(body: Body) -> Decoded:
 
 
 def decode_error(body: Body) -> Fault:
-    """What an answer that is not a 200 says: client's side of `encode_error`.
+    """The content of an answer that is not a 200: client's side of `encode_error`.
 
     Raises WireError, also on the errors that TorchServe itself writes: a token, a queue that is full.
     """

@@ -1,4 +1,4 @@
-"""The audit log: whole lines whoever writes, rotated, private, and none half written on a full disk."""
+"""The audit log: whole lines from any writer, rotated, private, and none half written on a full disk."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ for number in range(200):
 
 
 def lines(path: Path) -> list[dict[str, object]]:
-    told = [json.loads(line) for line in path.read_text().splitlines()]
-    assert all(line.pop("count") == 1 for line in told)
-    return told
+    written = [json.loads(line) for line in path.read_text().splitlines()]
+    assert all(line.pop("count") == 1 for line in written)
+    return written
 
 
 class Clock:
@@ -137,9 +137,9 @@ def test_processes_that_write_and_rotate_together_lose_no_line(tmp_path: Path) -
         writers = [stack.enter_context(running(command, cwd=ROOT)) for command in commands]
         assert [writer.wait(60) for writer in writers] == [0, 0, 0]
     found = [line for file in tmp_path.glob("audit.jsonl*") for line in lines(file)]
-    told = {(line["who"], line["number"], line["line"]) for line in found}
+    written = {(line["who"], line["number"], line["line"]) for line in found}
     assert len(found) == 1200
-    assert told == {(who, number, line) for who in "abc" for number in range(200) for line in (0, 1)}
+    assert written == {(who, number, line) for who in "abc" for number in range(200) for line in (0, 1)}
     assert len(list(tmp_path.iterdir())) > 5, "or nothing was rotated"
 
 

@@ -79,7 +79,7 @@ def decoded(data: bytes) -> NDArray[np.uint8]:
         return np.asarray(image.convert("RGB"))
 
 
-def cut(data: bytes) -> bytes:
+def kept(data: bytes) -> bytes:
     return bytes(essence(data, SIDE * SIDE).data)
 
 
@@ -89,8 +89,8 @@ def test_metadata_are_dropped_before_pillow_sees_a_file_and_no_pixel_changes(kin
     if kind == "JPEG rgb" and mode == "L":
         mode = "RGB"
     data = WITH_METADATA[kind](mode=mode)
-    left = cut(data)
-    assert len(left) < len(data) or kind == "JPEG resolution"  # which stands in the segment that says the colours
+    left = kept(data)
+    assert len(left) < len(data) or kind == "JPEG resolution"  # which stands in the segment that names the colours
     with Image.open(BytesIO(left)) as image:
         image.load()
         assert not image.info.keys() & {"exif", "icc_profile", "xmp", "comment", "gamma", "Title", "Description"}
@@ -115,8 +115,8 @@ def test_a_palette_and_transparency_are_kept_and_adobes_word_on_colours_too() ->
         b"\x89PNG\r\n\x1a\n",
         b"\xff\xd8",
     ):
-        assert cut(data) == data
-    assert cut(PNG + b"behind") == PNG
+        assert kept(data) == data
+    assert kept(PNG + b"behind") == PNG
 
 
 @pytest.mark.parametrize("form", ["PNG", "JPEG"])
@@ -201,7 +201,7 @@ def test_a_few_parts_more_are_nothing_and_hundreds_are_too_many(stuffing: str) -
 
 def test_a_long_file_may_have_more_up_to_a_bound() -> None:
     text = b"\0\0\x04\0tEXt" + bytes(1024 + 4)
-    assert cut(PNG[:33] + text * module.MOST + PNG[33:]) == PNG
+    assert kept(PNG[:33] + text * module.MOST + PNG[33:]) == PNG
     with pytest.raises(UnsupportedImage):
         essence(PNG[:33] + text * (module.MOST + 1) + PNG[33:], SIDE * SIDE)
 
@@ -221,8 +221,8 @@ def test_what_libjpeg_refuses_before_a_scan_is_left_for_it_to_refuse() -> None:
 def test_pixel_data_end_where_no_picture_has_more() -> None:
     most = module.ROOM + module.DEPTH * SIDE * SIDE
     piece = (60_000).to_bytes(4, "big") + b"IDAT" + bytes(60_004)
-    assert len(cut(PNG[:-12] + piece * 9 + PNG[-12:])) < most + 60_000 + len(PNG)
-    assert len(cut(JPEG + bytes(10 * most))) <= most + len(JPEG)
+    assert len(kept(PNG[:-12] + piece * 9 + PNG[-12:])) < most + 60_000 + len(PNG)
+    assert len(kept(JPEG + bytes(10 * most))) <= most + len(JPEG)
     np.testing.assert_array_equal(read_image(JPEG + bytes(10 * most), RGB), read_image(JPEG, RGB))
 
 

@@ -1,4 +1,4 @@
-"""The handler over real graphs, with a context that records what TorchServe would be told."""
+"""The handler over real graphs, with a context that records what TorchServe would receive."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Worker:
 
 
 def mixed() -> list[tuple[dict[str, Any], Any]]:
-    """Eight requests: good ones of every content type, and a bad one beside each."""
+    """Eight requests: good ones of every content type, and a bad one next to each."""
     spoiled = images(3, 5)
     spoiled[1, 0, 0, 0] = np.nan
     truncated = request(images(1, 6), wire.PNG)
@@ -164,9 +164,9 @@ def test_a_row_that_one_member_spoils_is_refused_where_all_answer(tmp_path: Path
     member = averaged.graphs["edm-2"]
 
     def spoiling(pixels: np.ndarray) -> Any:
-        told = member(pixels)["probabilities"].copy()
-        told[(pixels == first[1]).all((1, 2, 3))] = np.nan
-        return {"probabilities": told}
+        outputs = member(pixels)["probabilities"].copy()
+        outputs[(pixels == first[1]).all((1, 2, 3))] = np.nan
+        return {"probabilities": outputs}
 
     averaged.graphs["edm-2"] = spoiling
     answers = averaged.ask(request(first), request(second))

@@ -1,4 +1,4 @@
-"""Files made by Pillow itself, and the same files cut, bent and mislabelled."""
+"""Files made by Pillow itself, and the same files truncated, bent and mislabelled."""
 
 from __future__ import annotations
 
@@ -157,12 +157,12 @@ def test_an_old_pillow_is_refused_at_the_start() -> None:
 
 
 def test_a_file_of_many_parts_is_refused_before_pillow_meets_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    def meet(*args: object, **options: object) -> None:
+    def opened(*args: object, **options: object) -> None:
         raise AssertionError("opened before its parts were counted")
 
     picture = file(colours())
     stuffed = picture[:33] + chunk(b"tEXt", b"") * 1_000 + picture[33:]
-    monkeypatch.setattr(Image, "open", meet)
+    monkeypatch.setattr(Image, "open", opened)
     with pytest.raises(UnsupportedImage, match="expected a picture of few parts, got far more; save it again"):
         read_image(stuffed, RGB)
 
@@ -213,7 +213,7 @@ def test_a_16_bit_rgb_file_which_pillow_would_cut_to_8_bits_is_refused() -> None
     rows = zlib.compress(b"".join(b"\0" + bytes(5 * 6) for _ in range(4)))
     data = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", ihdr) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
     with Image.open(BytesIO(data)) as image:
-        assert image.mode == "RGB", "if Pillow learnt of 16-bit RGB, this test says nothing"
+        assert image.mode == "RGB", "if Pillow learnt of 16-bit RGB, this test is void"
     with pytest.raises(UnsupportedImage, match="expected 8 bits a channel, got 16"):
         read_image(data, RGB)
 

@@ -78,9 +78,9 @@ def test_what_is_no_file_is_refused_and_nobody_waits_for_it(tmp_path: Path, make
 def test_a_key_of_another_form_is_refused_and_not_quoted(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(KeyUnusable, match=message) as caught:
         read_key("SOME_KEY", key_file(tmp_path, text))
-    told = f"{caught.value!r} {caught.value.__cause__!r}"
+    text_of_error = f"{caught.value!r} {caught.value.__cause__!r}"
     assert caught.value.__suppress_context__ or caught.value.__context__ is None
-    assert not text or text[:8] not in told
+    assert not text or text[:8] not in text_of_error
 
 
 def test_making_a_key(tmp_path: Path) -> None:

@@ -92,10 +92,10 @@ def test_a_principal_over_its_limit_is_refused_and_others_are_not(made: Make, tm
 
 def test_all_principals_share_the_total_and_those_without_a_name_one_account(made: Make) -> None:
     worker = made()
-    told = worker.ask(
+    replies = worker.ask(
         of("a", images(14)), of("b", images(12)), of(None, images(5)), of(None, images(4)), of("c", images(1))
     )
-    assert [status for status, _ in told] == [200, 200, 429, 200, 429]
+    assert [status for status, _ in replies] == [200, 200, 429, 200, 429]
     assert worker.context.counts["limited_rows_total"].counted == {"total": 6}
 
 
@@ -112,8 +112,8 @@ def test_a_full_principal_is_refused_before_anyone_looks_at_its_request(
     decoded = []
     real = wire.decode
     monkeypatch.setattr(wire, "decode", lambda *args, **more: decoded.append(1) or real(*args, **more))
-    told = worker.ask(of("acme", images(16)), of("acme", images(4)), of("acme", images(1)), of("other", images(1)))
-    assert [status for status, _ in told] == [200, 200, 429, 200]
+    replies = worker.ask(of("acme", images(16)), of("acme", images(4)), of("acme", images(1)), of("other", images(1)))
+    assert [status for status, _ in replies] == [200, 200, 429, 200]
     assert len(decoded) == 3, "even where the limit was reached in the same batch"
     headers, _ = of("acme", images(1))
     status, body = worker.ask((headers, bytearray(b"no row at all")))[0]
@@ -274,8 +274,8 @@ def test_an_audit_log_that_fails_costs_nobody_the_answer(made: Make, tmp_path: P
     worker = made(policy="same", gate=gate("reject"), limits=None)
     (tmp_path / "audit.jsonl").unlink()
     (tmp_path / "audit.jsonl").mkdir()
-    told = worker.ask(of("acme", rows(HIGHEST)), of("acme", rows(BENIGN)))
-    assert [status for status, _ in told] == [403, 200]
+    replies = worker.ask(of("acme", rows(HIGHEST)), of("acme", rows(BENIGN)))
+    assert [status for status, _ in replies] == [403, 200]
     assert worker.context.counts["audit_total"].counted == {"failed": 1}
 
 

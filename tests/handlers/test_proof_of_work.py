@@ -120,7 +120,7 @@ def test_rows_that_cost_more_together_than_can_be_asked_for_are_refused_and_none
     assert (status, price(body["challenge"])) == (428, round(2**31 / 1.5))
     ((status, body),) = worker.ask(request(two))
     assert (status, "challenge" in body) == (200, False)
-    assert "label" in body["predictions"][1], "a row that is free is answered whatever stands beside it"
+    assert "label" in body["predictions"][1], "a row that is free is answered whatever the other rows"
     for place in (0, 2):
         error = body["predictions"][place]["error"]
         assert (error["code"], error["row"]) == ("too_much_work", place)
@@ -231,7 +231,7 @@ def test_a_request_that_cannot_be_answered_spends_nothing(made: Make) -> None:
 
 
 def test_a_solution_that_was_not_needed_is_taken_all_the_same(made: Make) -> None:
-    """The score of the first try does not bind the second: whoever brings a good solution is not scored."""
+    """The score of the first try does not bind the second: a request with a good solution is not scored."""
     worker = made()
     toll = worker.handler._toll
     assert toll is not None
@@ -312,8 +312,8 @@ def test_a_failed_stage_costs_its_rows_and_the_others_may_still_be_asked_to_pay(
     judge = worker.graphs["same"]
 
     def spoiled(pixels: np.ndarray) -> Any:
-        told = judge(pixels)
-        return {**told, "error": np.where(pixels[:, :1, 0, 1] > 0.9, np.nan, told["error"]).astype(np.float32)}
+        outputs = judge(pixels)
+        return {**outputs, "error": np.where(pixels[:, :1, 0, 1] > 0.9, np.nan, outputs["error"]).astype(np.float32)}
 
     worker.graphs["same"] = spoiled
     ((status, body),) = worker.ask(request(rows(HIGHEST, LOWEST, BENIGN)))

@@ -1,4 +1,4 @@
-"""Spent once, whoever asks: many threads and processes on one SQLite file, and a real Redis that comes and goes."""
+"""Spent once, for any client: many threads and processes on one SQLite file, and a real Redis that comes and goes."""
 
 from __future__ import annotations
 
@@ -415,7 +415,7 @@ def test_a_primary_that_took_another_memory_for_its_own_has_another_life(
 def test_a_primary_restored_from_a_dump_that_names_its_history_has_another_life(
     redis_server: RedisServer, other_redis: RedisServer
 ) -> None:
-    """A primary with a replica writes that name into its dump, so that replicas need not begin anew."""
+    """A primary with a replica writes that name into its dump, so that replicas need not start over."""
     other_redis.follow(redis_server)
     store = RedisStore(redis_server.url)
     life = store.life()
@@ -470,8 +470,8 @@ def test_a_window_ends(store: Any) -> None:
 
 def test_many_threads_take_no_more_than_there_is(store: Any) -> None:
     with ThreadPoolExecutor(16) as pool:
-        told = list(pool.map(lambda _: store.take([Account("own", 100)], 3, 60.0), range(100)))
-    assert sum(each is None for each in told) == 33
+        results = list(pool.map(lambda _: store.take([Account("own", 100)], 3, 60.0), range(100)))
+    assert sum(each is None for each in results) == 33
 
 
 def holding(path: Path, seconds: float) -> threading.Thread:
@@ -565,8 +565,8 @@ def test_no_window_holds_more_than_the_limit_whoever_waits_for_whom(
         assert process.stdin is not None
         process.stdin.write(f"{end}\n")
         process.stdin.flush()
-    told = [process.communicate()[0] for process in processes]
-    taken = [tuple(map(float, line.split())) for lines in told for line in lines.splitlines()]
+    results = [process.communicate()[0] for process in processes]
+    taken = [tuple(map(float, line.split())) for lines in results for line in lines.splitlines()]
     assert sum(rows for *_, rows in taken) > 2 * most, "several windows were filled"
     for began, read, done, _ in taken:
         assert kind == "redis" or began <= read <= done

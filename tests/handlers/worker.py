@@ -1,4 +1,4 @@
-"""A handler as TorchServe's worker has it, with a context that records what TorchServe would be told."""
+"""A handler as TorchServe's worker has it, with a context that records what TorchServe would receive."""
 
 from __future__ import annotations
 
