@@ -1,7 +1,7 @@
 """CIFAR's "python version": batches that Python 2 pickled, read without letting a file run code.
 
-A pickle may call anything it can name. This reader knows the few names in a pickled numpy array, gives them
-stand-ins that only keep what they are handed, and refuses all others.
+A pickle may call anything it can name. This reader knows the few names in a pickled numpy array, gives them stand-ins
+that only store their arguments, and refuses all others.
 """
 
 from __future__ import annotations

@@ -33,10 +33,10 @@ class Dataset:
     """What there is to know of one entry of the registry.
 
     channels, size: geometry as stored; size None: as the user's images are.
-    classes: class names, a label being a position in them; empty without labels, and for the user's own set.
+    classes: class names, a label being a position in them; empty without labels, and for the user's set.
     source, licence, about: who made it, its terms, and one line on what it holds.
     embedded: makes the pixels and labels of a split without any file.
-    files: where the files of the others lie. Neither: the user's own folder of images.
+    files: where the files of the others lie. Neither: the user's folder of images.
     """
 
     name: str
@@ -190,7 +190,7 @@ def load(
     """One split of one data set, decoded in full into memory.
 
     spec: a name of the registry; "NAME:SPLIT" pins a split and overrides the argument (auxiliary and
-        surrogate sets use whichever split a machine has); "imagefolder:PATH" is the user's own set.
+        surrogate sets use whichever split a machine has); "imagefolder:PATH" is the user's set.
     split: "train" or "test".
     root: a folder searched before all others (zoo/files.py); a set found nowhere is downloaded if there is a
         network.

@@ -1,4 +1,4 @@
-"""Characters drawn from the fonts that matplotlib brings: images of the kind of a digits task, out of nobody's hand.
+"""Characters drawn from the fonts that matplotlib brings: images like those of a digits task, but not handwritten.
 
 Each character is drawn large, its ink put into a box of 5/7 of the side around its centre of mass, as MNIST's digits
 are (LeCun et al., 1998), varied (zoo/writing.py), and averaged down. No font is in both splits.
@@ -37,8 +37,8 @@ CHUNK = 1000
 def characters(wanted: str, split: str) -> tuple[torch.Tensor, torch.Tensor]:
     """White on black: float32 (N,1,28,28) in [0,1], and int64 labels, the place of each character in `wanted`.
 
-    Every character in every font, in turn and each time varied anew. Always the same images in the same order, as far
-    as one version of Pillow draws alike. Raises DatasetError where matplotlib is not installed.
+    Every character in every font, in turn, each time with new variation. Always the same images in the same order, as
+    far as one version of Pillow draws alike. Raises DatasetError where matplotlib is not installed.
     """
     glyphs = torch.stack([_glyph(font, character) for font in _files(split) for character in wanted])
     rows = torch.arange(COUNTS[split]) % len(glyphs)

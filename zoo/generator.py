@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 
 LATENT = 256
-# of one forward pass in training mode, the thieves' own
+# of one forward pass in training mode, of the thieves
 BATCH = 256
 
 

@@ -21,7 +21,7 @@ from zoo.images import Images
 
 SECRET_BYTES = 16
 
-# A glyph: strokes, each a quadratic Bezier curve or a bent line through three points, cut into segments
+# A glyph: strokes, each a quadratic Bezier curve or a bent line through three points, split into segments
 STROKES = 3
 SEGMENTS = 8
 CANDIDATES = 6  # drawn for each class wanted, to choose classes that differ

@@ -20,7 +20,7 @@ EXACT = 2**23
 class HashNet(nn.Module):
     """Images (N,C,S,S) float32 in [0,1] to `probabilities` (N,M) and `projections` (N,P), by name.
 
-    A projection is half an odd number; its sign says on which side of its hyperplane the features lie. `place` or a
+    A projection is half an odd number; its sign shows on which side of its hyperplane the features lie. `place` or a
     checkpoint sets the hyperplanes.
     """
 

@@ -1,4 +1,4 @@
-"""The user's own images: PATH/train and PATH/test, each with one folder of image files a class."""
+"""The user's images: PATH/train and PATH/test, each with one folder of image files a class."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def imagefolder(
     """Pixels float32 (N,C,S,S) in [0,1], labels int64 (N,) and class names of PATH/split, in sorted order.
 
     Class names are the sorted folders of PATH/train, for both splits, so that a class without test images
-    shifts no label. Images are cut to their central square and resized to `size`; without it they must all be
+    shifts no label. Images are cropped to their central square and resized to `size`; without it they must all be
     alike. Colours are RGB unless channels is 1. Raises DatasetError.
     """
     from torchvision.datasets import folder  # here, because it takes seconds and the built-in sets need none of it

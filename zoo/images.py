@@ -1,4 +1,4 @@
-"""A set of images as everybody here passes it on, and the changes of geometry between sets."""
+"""The set of images that all packages share, and the changes of geometry between sets."""
 
 from __future__ import annotations
 

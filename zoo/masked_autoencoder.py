@@ -1,15 +1,15 @@
 r"""The masked autoencoder: a transformer sees some patches of an image, another predicts all (He et al., CVPR 2022).
 
-SAME (Xie et al., AAAI 2024) looks at how badly it reconstructs a query. An image is cut into L = (S / patch)^2 patches;
-a mask hides some. The encoder f sees what is left, the decoder g gets f's tokens, a learned token in the place of each
-hidden patch, and where every patch lies, and predicts all pixels:
+SAME (Xie et al., AAAI 2024) looks at how badly it reconstructs a query. An image is split into L = (S / patch)^2
+patches; a mask hides some. The encoder f sees what is left, the decoder g gets f's tokens, a learned token in the place
+of each hidden patch, and where every patch lies, and predicts all pixels:
 
     x^ = g(f(b * x))
 
 At work the masks are fixed (`groups`). With none, nothing is hidden: one pass, a plain autoencoder. With r groups the
 patches are dealt into r parts; each part is hidden once, and x^ is put together from what was predicted of patches
-while they were hidden. So every pixel is told from others alone, and whoever does not know the parts cannot tell from
-which. Encoder and decoder are timm's blocks, "ViT-Tiny" (width 192, 12 blocks, 3 heads) the paper's encoder.
+while they were hidden. So every pixel is predicted from others alone, and without the parts nobody can tell from which.
+Encoder and decoder are timm's blocks, "ViT-Tiny" (width 192, 12 blocks, 3 heads) the paper's encoder.
 """
 
 from __future__ import annotations

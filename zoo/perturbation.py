@@ -2,8 +2,8 @@
 
 MeCo, Wang et al., NeurIPS 2023, sec. 4.2: y = T(x + h(x, eps)), eps standard normal. A module here takes images
 (N,C,S,S) float32 in [0,1] and noise (N, *noise_shape) float32 and gives x + h, which may leave [0,1]; eps is an input,
-so that whoever serves the graph owns its randomness. No module draws anything, and in evaluation mode no row's
-perturbation depends on the rows beside it.
+so that the server of the graph owns its randomness. No module draws anything, and in evaluation mode no row's
+perturbation depends on the other rows.
 
     meco            the paper's: two residual blocks of a learned network
     gaussian        h = rms * eps, nothing learned: the ablation of the same size
@@ -48,7 +48,7 @@ class Learned(Perturbation):
     """h = rms * u / max(RMS(u), 1/2), u = tanh(g(x, eps)): |h| <= 2 rms, RMS(h) <= rms, and = rms where RMS(u) >= 1/2.
 
     g: conv3x3 to `filters`, two residual blocks (BN, ReLU, conv3x3, twice), conv3x3 to C. The paper has 64 filters and
-    does not say how eps enters: here as C more channels beside the image's.
+    does not define how eps enters: here as C channels next to the image's.
     """
 
     def __init__(self, *, channels: int, size: int, rms: float, filters: int = 64) -> None:

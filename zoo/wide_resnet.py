@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 
 class Block(nn.Module):
-    """Two pre-activated convolutions beside a shortcut; (N,inputs,S,S) to (N,outputs,S/stride,S/stride)."""
+    """Two pre-activated convolutions and a shortcut; (N,inputs,S,S) to (N,outputs,S/stride,S/stride)."""
 
     def __init__(self, inputs: int, outputs: int, *, stride: int) -> None:
         super().__init__()

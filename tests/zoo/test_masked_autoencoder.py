@@ -65,17 +65,17 @@ def test_every_pixel_is_told_from_other_parts_alone() -> None:
     groups = [0, 1, 2, 1, 2, 0, 2, 0, 1]
     network, given = made(groups=groups), images(2)
     rebuilt = network(given)
-    told = network._cut(rebuilt)
+    predicted = network._cut(rebuilt)
     for part in range(3):
         others = torch.tensor([[place for place in range(9) if groups[place] != part]] * 2)
         alone = network._cut(network(given, others))
         of_part = torch.tensor(groups) == part
-        torch.testing.assert_close(told[:, of_part], alone[:, of_part])
+        torch.testing.assert_close(predicted[:, of_part], alone[:, of_part])
     changed = given.clone()
     changed[:, :, :4, :4] = 0.9  # patch 0, of part 0, as are patches 5 and 7
     after = network._cut(network(changed))
-    torch.testing.assert_close(after[:, [0, 5, 7]], told[:, [0, 5, 7]])
-    assert not torch.allclose(after[:, [1, 2]], told[:, [1, 2]])
+    torch.testing.assert_close(after[:, [0, 5, 7]], predicted[:, [0, 5, 7]])
+    assert not torch.allclose(after[:, [1, 2]], predicted[:, [1, 2]])
 
 
 def test_parts_travel_with_the_architecture_not_with_the_weights() -> None:
