@@ -1,9 +1,9 @@
-"""A classifier that was not trained here: an ONNX file of the user's own becomes a graph of the recipe.
+"""A classifier that was not trained here: the user's ONNX file becomes a graph of the recipe.
 
 It has one input, images (N,C,S,S) float32 in [0,1] with N free, and one output, probabilities (N,K) float32 whose rows
 sum to 1, of any names. The graph in build/RECIPE is the same file with the names that archives know, `images` and
-`probabilities`, in one piece where its weights lay beside it, and with the file's digest among its metadata, by which a
-gate's calibration knows it. No file is written that is not as it should be.
+`probabilities`, in one piece even if its weights lay next to it, and with the file's digest among its metadata, by
+which a gate's calibration knows it. An invalid file is never written.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ def adopt(path: Path, data: Images, graphs: Path, checkpoints: Path) -> Predicto
     target = graphs / path.name
     _check_name(path, target, checkpoints)
     proto, row = _read(path), tuple(data.pixels.shape[1:])
-    (given,), (told,) = _inputs(proto.graph), proto.graph.output
+    (given,), (output,) = _inputs(proto.graph), proto.graph.output
     _check_shape(path, given, row)
     _swap(proto.graph, {given.name: "images", "images": given.name})
-    _swap(proto.graph, {told.name: "probabilities", "probabilities": told.name})
+    _swap(proto.graph, {output.name: "probabilities", "probabilities": output.name})
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     onnx.helper.set_model_props(proto, {"checkpoint": digest, "graph": path.stem})
     written = proto.SerializeToString(deterministic=True)
@@ -59,10 +59,10 @@ def _check_name(path: Path, target: Path, checkpoints: Path) -> None:
 
 
 def _read(path: Path) -> onnx.ModelProto:
-    """The file, weights beside it included, with one input and one output. Raises ExportError."""
+    """The file, with the weights stored next to it, with one input and one output. Raises ExportError."""
     try:
         proto = onnx.load(path)
-    except Exception as error:  # protobuf, onnx and the file system have each their own
+    except Exception as error:  # protobuf, onnx and the file system raise different ones
         raise ExportError(f"{path}: not an ONNX file that can be read ({type(error).__name__}: {error})") from error
     inputs, outputs = _inputs(proto.graph), [*proto.graph.output]
     if len(inputs) != 1 or len(outputs) != 1 or not all(_is_float(each) for each in (*inputs, *outputs)):
@@ -124,10 +124,10 @@ def _check_answers(path: Path, graph: bytes, row: tuple[int, ...], classes: int)
     random = np.random.default_rng(0)
     try:
         answer = on_onnxruntime(graph)
-        told = [answer(random.random((rows, *row), dtype=np.float32))["probabilities"] for rows in BATCHES]
-    except Exception as error:  # the runtime's own
+        outputs = [answer(random.random((rows, *row), dtype=np.float32))["probabilities"] for rows in BATCHES]
+    except Exception as error:  # the runtime's
         raise ExportError(f"{path}: ONNX Runtime cannot run it on {BATCHES} images: {error}") from error
-    for rows, values in zip(BATCHES, told, strict=True):
+    for rows, values in zip(BATCHES, outputs, strict=True):
         if values.ndim != 2 or len(values) != rows:
             raise ExportError(f"{path}: expected an output ({rows},K) for {rows} images, got {values.shape}")
         sums = values.sum(1)

@@ -82,7 +82,7 @@ class PolicyTable:
     """[policies.NAME]: predictor is the checkpoint that answers, or the path of an ONNX file (export/adopted.py).
 
     route, perturb, gate, response and the rest as in the archive. The perturbation of a `perturb` table is the
-    predictor's own where it names no other graph. A gate comes with its calibration (training/calibration). average:
+    predictor's where it names no other graph. A gate comes with its calibration (training/calibration). average:
     the mean of all the predictor's networks answers. limits: rows that may be asked in a window (defenses/limits.py).
     about: a line for pages; tags: what recipes/variants.py finds it by. Neither is in the archive.
     """
@@ -120,10 +120,8 @@ def handler_section(
         graph = table.route.get("graph", HASH_GRAPH)
         network = load(runs / recipe / f"{graph}.safetensors").architectures[0].arguments
         if "projections" not in network:
-            raise ExportError(
-                f"{graph}.safetensors: expected a hash network in whole numbers, got another; train it anew"
-            )
-        # a hash that is not in the table is the policy's own error to tell
+            raise ExportError(f"{graph}.safetensors: expected a hash network in whole numbers, got another; retrain it")
+        # a hash that is not in the table is reported by the policy
         hash_ = table.route.get("hash", "")
         decided = HASH_FIELDS[hash_](network) if hash_ in HASH_FIELDS else {}
         route = {**table.route, "graph": graph, **decided}
@@ -177,7 +175,7 @@ def perturbed(table: PolicyTable, runs: Path) -> dict[str, Any]:
 
 def response(table: PolicyTable) -> dict[str, Any]:
     """The response rule of a policy, the graph that it reads among its fields."""
-    # a rule that is not in the table reads none; one that does not exist is the policy's own error to tell
+    # a rule that is not in the table reads none; one that does not exist is reported by the policy
     graph = RULE_GRAPHS.get(str(table.response.get("rule")))
     return {**table.response} if graph is None else {"graph": graph, **table.response}
 
@@ -212,19 +210,19 @@ def golden(section: Mapping[str, Any], graphs: Path, images: np.ndarray) -> dict
             noise = random.standard_normal((len(images), *section["perturb"]["noise_shape"]), dtype=np.float32)
             seen.append(perturb(images, noise)["perturbed"].reshape(images.shape))
     members = [_opened(section, graphs, name) for name in section["members"]]
-    told = np.stack([[member(each)["probabilities"] for member in members] for each in seen])
+    responses = np.stack([[member(each)["probabilities"] for member in members] for each in seen])
     if section["average"]:
-        told = told.mean(axis=1, keepdims=True, dtype=np.float32)
-    answers = told.reshape(-1, *told.shape[2:]).swapaxes(0, 1)
+        responses = responses.mean(axis=1, keepdims=True, dtype=np.float32)
+    answers = responses.reshape(-1, *responses.shape[2:]).swapaxes(0, 1)
     best = int((answers.max(2).min(1) * plain).argmax())
     image = images[best : best + 1].astype("<f4")
     return {"image": base64.b64encode(image.tobytes()).decode(), "accepted": answers[best].tolist()}
 
 
-def _unsuspected(told: Mapping[str, np.ndarray]) -> np.ndarray:
+def _unsuspected(responses: Mapping[str, np.ndarray]) -> np.ndarray:
     """(N,) how sure the auxiliary model is of each image; 0 for the half that is reconstructed worse than the other."""
-    error = told["error"][:, 0]
-    sure: np.ndarray = told["auxiliary"].max(1) * (error <= np.median(error))
+    error = responses["error"][:, 0]
+    sure: np.ndarray = responses["auxiliary"].max(1) * (error <= np.median(error))
     return sure
 
 
@@ -255,7 +253,7 @@ def stage(folder: Path, section: Mapping[str, Any], graphs: Path, golden_answer:
 
 
 def model_config(section: Mapping[str, Any], serving: Serving) -> str:
-    """model-config.yaml: TorchServe's own keys, then the policy."""
+    """model-config.yaml: TorchServe's keys, then the policy."""
     return yaml.safe_dump(
         {
             "minWorkers": serving.workers,
@@ -296,7 +294,7 @@ def pack(folder: Path, name: str, target: Path) -> None:
         out.mkdir()
         command = [
             *(sys.executable, "-m", "model_archiver.model_packaging"),
-            # "python" is the server's own interpreter; "python3" would be whatever PATH finds
+            # "python" is the server's interpreter; "python3" would be the first on PATH
             *("--model-name", name, "--version", "1.0", "--runtime", "python"),
             *("--handler", str(folder / "handler.py"), "--config-file", str(config)),
             *("--extra-files", str(folder), "--export-path", str(out)),

@@ -1,14 +1,14 @@
 """Checkpoints to graphs: each network to ONNX and to TorchScript, equal to torch within a stated bound.
 
 A graph takes `images` (N,C,H,W) float32 in [0,1] with N free and gives `probabilities` (N,K) float32 whose rows sum
-to 1: normalisation is the network's first layer and softmax its last, so nobody downstream rescales anything. A hash
-network's graph gives `projections` (N,P) beside them; a surrogate's, where its checkpoint's facts say `graph:
+to 1: normalisation is the network's first layer and softmax its last, so nothing is rescaled downstream. A hash
+network's graph gives `projections` (N,P) too; a surrogate's, where its checkpoint's facts state `graph:
 redirection`, gives `redirection` (N,K) (export/redirection.py). An input perturbation's takes `noise` (N,...) float32
-beside `images`, which whoever serves it draws, and gives `perturbed` (N,C*H*W). A masked autoencoder and the auxiliary
-model behind it are one graph, which gives `error` (N,1), the mean over pixels of (x - x^)^2, `auxiliary` (N,K), what
-the second says of the reconstruction x^, and `reconstruction` (N,C*H*W). An ensemble's networks become `NAME-0`,
-`NAME-1`, ...; a single network, and such a pair, keeps its checkpoint's name, and a perturbation beside one becomes
-`NAME-perturbation`.
+next to `images`, which the server draws, and gives `perturbed` (N,C*H*W). A masked autoencoder and the auxiliary
+model behind it are one graph, which gives `error` (N,1), the mean over pixels of (x - x^)^2, `auxiliary` (N,K), the
+second's answer to the reconstruction x^, and `reconstruction` (N,C*H*W). An ensemble's networks become `NAME-0`,
+`NAME-1`, ...; a single network, and such a pair, keeps its checkpoint's name, and a perturbation stored with one
+becomes `NAME-perturbation`.
 
     python -m export.graphs RECIPE
 
@@ -46,7 +46,7 @@ from zoo.perturbation import Perturbation
 
 OPSET = 20
 BATCHES = (1, 7, 32)
-# largest |difference| of a float network's probability from torch's own answer: rounding alone, which differs from one
+# largest |difference| of a float network's probability from torch's answer: rounding alone, which differs from one
 # make of CPU to the next, brings an untrained ResNet34 to 1.1e-5
 BOUND = 5e-5
 # the same of a surrogate's `redirection`, as a share of the largest |value| of a batch: slopes run into the thousands,
@@ -87,7 +87,7 @@ class Perturbed(nn.Module):
 
 
 class Inspected(nn.Module):
-    """An image, its reconstruction and what an auxiliary classifier says of that."""
+    """An image, its reconstruction and an auxiliary classifier's answer to that."""
 
     def __init__(self, autoencoder: nn.Module, auxiliary: nn.Module) -> None:
         super().__init__()
@@ -153,7 +153,7 @@ def _served(network: nn.Module, read: Checkpoint) -> nn.Module:
     """The network with its outputs by name: what kind of graph it becomes is a fact of its checkpoint."""
     kind = read.facts.get("graph")
     if kind not in (None, REDIRECTION):
-        raise ExportError(f"{read.path}: graph: expected {REDIRECTION!r} or nothing, got {kind!r}; train it anew")
+        raise ExportError(f"{read.path}: graph: expected {REDIRECTION!r} or nothing, got {kind!r}; retrain it")
     if isinstance(network, HashNet):
         return network
     if isinstance(network, Perturbation):
@@ -222,7 +222,7 @@ def to_torchscript(model: nn.Module, shape: tuple[int, ...], path: Path, metadat
     """Write `model` as a traced TorchScript file, checked against torch, or raise ExportError and write nothing."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent) as private, torch.no_grad(), warnings.catch_warnings():
-        # deprecated since torch 2.15, still complete; the serving contract asks for TorchScript beside ONNX
+        # deprecated since torch 2.15, still complete; the serving contract asks for TorchScript next to ONNX
         warnings.filterwarnings("ignore", r".*`torch\.jit\.", FutureWarning)
         warnings.filterwarnings("ignore", r".*torch\.jit\.", DeprecationWarning)
         # torch numbers a class's name only where the process has met it before; after this it has met all of them
@@ -298,7 +298,7 @@ def check_parity(model: nn.Module, answer: Answer, shape: tuple[int, ...], *, wh
 
 
 def _strip(proto: onnx.ModelProto) -> None:
-    """Drop what the exporter notes beside nodes and values: it names files of the exporting machine."""
+    """Drop the exporter's notes on nodes and values: they name files of the exporting machine."""
     graph = proto.graph
     proto.producer_name, proto.doc_string, graph.doc_string = "torchwarden", "", ""
     for item in [*graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer, graph]:

@@ -1,4 +1,4 @@
-"""Who answers in an archive: what the rest of a policy has to know of it, wherever it comes from."""
+"""The predictor of an archive: what the rest of a policy needs to know about it, whatever its source."""
 
 from __future__ import annotations
 

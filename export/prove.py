@@ -2,11 +2,11 @@
 
     python -I -B export/prove.py FOLDER
 
-Checks what TorchServe's loader asks for (one class with initialize and handle), that our other rooms are not needed,
+Checks what TorchServe's loader asks for (one class with initialize and handle), that our other packages are not needed,
 that torch is imported by no one but the TorchScript backend, and that the golden image gets a right answer: where
 images are perturbed, a right label. Where the response rule moves labels, a member's answer is not what is served:
-`accepted` in golden.json becomes what the rule makes of each member's, or of their mean. Imports nothing of ours but
-what the folder holds.
+`accepted` in golden.json becomes what the rule makes of each member's, or of their mean. Imports only our code that the
+folder holds.
 """
 
 from __future__ import annotations

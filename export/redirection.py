@@ -1,4 +1,4 @@
-"""A surrogate's graph for gradient redirection: s = J v beside the softmax, in one forward pass.
+"""A surrogate's graph for gradient redirection: s = J v and the softmax, in one forward pass.
 
 GRAD^2 (Mazeika et al., ICML 2022) scores class k by s_k = <gradient of log p_k, v>, v all ones over every parameter of
 the surrogate. That is a directional derivative of the log-softmax: each layer hands on its value and that value's
@@ -104,22 +104,22 @@ def _layer_linear_in_x(layer: nn.Module, x: Dual) -> Dual:
 def _convolution(layer: nn.Conv2d, x: Dual) -> Dual:
     if layer.padding_mode != "zeros" or isinstance(layer.padding, str):
         raise UnknownLayerError(f"no derivative for a convolution padded by {layer.padding_mode} {layer.padding}")
-    how = (layer.stride, layer.padding, layer.dilation, layer.groups)
+    geometry = (layer.stride, layer.padding, layer.dilation, layer.groups)
     filters, inputs = layer.weight.shape[:2]
     # a filter of ones for each group stands for all the filters of that group
     ones = torch.ones(layer.groups, inputs, *layer.kernel_size, dtype=layer.weight.dtype)
-    own = F.conv2d(x.value, ones, None, *how)
+    direct = F.conv2d(x.value, ones, None, *geometry)
     if layer.groups > 1:
-        own = own.repeat_interleave(filters // layer.groups, dim=1)
-    own = own.expand(-1, filters, -1, -1)
-    carried = None if x.slope is None else F.conv2d(x.slope, layer.weight, None, *how)
-    slope = _add(own, carried)
+        direct = direct.repeat_interleave(filters // layer.groups, dim=1)
+    direct = direct.expand(-1, filters, -1, -1)
+    carried = None if x.slope is None else F.conv2d(x.slope, layer.weight, None, *geometry)
+    slope = _add(direct, carried)
     return Dual(layer(x.value), slope if layer.bias is None or slope is None else slope + 1)
 
 
 def _fully_connected(layer: nn.Linear, x: Dual) -> Dual:
-    own = x.value.sum(-1, keepdim=True).expand(*x.value.shape[:-1], layer.out_features)
-    slope = _add(own, None if x.slope is None else F.linear(x.slope, layer.weight))
+    direct = x.value.sum(-1, keepdim=True).expand(*x.value.shape[:-1], layer.out_features)
+    slope = _add(direct, None if x.slope is None else F.linear(x.slope, layer.weight))
     return Dual(layer(x.value), slope if layer.bias is None or slope is None else slope + 1)
 
 

@@ -1,4 +1,4 @@
-"""A user's own ONNX file: it answers from an archive as it did before, or the error says why it cannot."""
+"""A user's ONNX file: it answers from an archive as it did before, or the error explains why it cannot."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def mine(tmp_path: Path) -> Path:
 
 
 def adopted(path: Path, data: Images, folder: Path) -> Predictor:
-    """As export.archive does it, in folder/build and beside folder/runs."""
+    """As export.archive does it, in folder/build and next to folder/runs."""
     return adopt(path, data, folder / "build", folder / "runs")
 
 
@@ -150,9 +150,9 @@ def test_the_graph_has_our_names_and_says_which_file_it_is(mine: Path, data: Ima
     proto = onnx.load(path)
     assert {each.key: each.value for each in proto.metadata_props} == {"checkpoint": digest, "graph": "mine"}
     assert [each.name for each in proto.graph.input] == ["images"]
-    told = on_onnxruntime(path)(some(5))
-    assert list(told) == ["probabilities"]
-    np.testing.assert_array_equal(told["probabilities"], on_onnxruntime(mine)(some(5))["softmax_out"])
+    served = on_onnxruntime(path)(some(5))
+    assert list(served) == ["probabilities"]
+    np.testing.assert_array_equal(served["probabilities"], on_onnxruntime(mine)(some(5))["softmax_out"])
 
 
 def test_the_same_file_gives_the_same_bytes(mine: Path, data: Images, tmp_path: Path) -> None:
@@ -195,11 +195,11 @@ def test_our_names_may_be_taken_within_and_read_by_a_branch(data: Images, tmp_pa
     path = tmp_path / "own.onnx"
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path)
     adopted(path, data, tmp_path)
-    told = on_onnxruntime(tmp_path / "build/own.onnx")(some(5))["probabilities"]
-    np.testing.assert_array_equal(told, on_onnxruntime(path)(some(5))["p"])
+    served = on_onnxruntime(tmp_path / "build/own.onnx")(some(5))["probabilities"]
+    np.testing.assert_array_equal(served, on_onnxruntime(path)(some(5))["p"])
 
 
-def test_weights_beside_the_file_come_into_it(mine: Path, data: Images, tmp_path: Path) -> None:
+def test_weights_next_to_the_file_come_into_it(mine: Path, data: Images, tmp_path: Path) -> None:
     expected = on_onnxruntime(mine)(some(5))["softmax_out"]
     settings = {"save_as_external_data": True, "location": "mine.weights", "size_threshold": 0}
     onnx.save(onnx.load(mine), mine, **settings)
@@ -292,7 +292,7 @@ INPUT = r"images float \({}\)"
         (one_answer_for_all, r"expected an output \(7,K\) for 7 images, got \(1, 10\)"),
     ],
 )
-def test_a_file_that_is_no_such_classifier_is_told_of_and_not_written(
+def test_a_file_that_is_no_such_classifier_is_reported_and_not_written(
     mine: Path, data: Images, tmp_path: Path, change: Callable[[onnx.ModelProto], None], message: str
 ) -> None:
     proto = onnx.load(mine)
@@ -309,7 +309,7 @@ def test_the_classes_are_the_data_set_s(data: Images, tmp_path: Path) -> None:
         adopted(tmp_path / "four.onnx", data, tmp_path)
 
 
-def test_what_is_no_onnx_file_is_told_of(data: Images, tmp_path: Path) -> None:
+def test_what_is_no_onnx_file_is_reported(data: Images, tmp_path: Path) -> None:
     with pytest.raises(ExportError, match=r"mine\.onnx: expected an ONNX file, found none"):
         adopted(tmp_path / "mine.onnx", data, tmp_path)
     (tmp_path / "mine.onnx").write_bytes(b"PK\3\4 an archive")

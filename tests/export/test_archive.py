@@ -210,12 +210,12 @@ def test_a_baseline_moves_its_predictor_s_answers_and_keeps_the_labels(
 
 def test_a_seed_repeats_what_a_rule_draws(baselines: Smoke) -> None:
     images = datasets.load("digits", "test").pixels[:8]
-    told = []
+    served = []
     for seed in (1, 1, 2):
         with InProcessOracle(baselines.archive("randp"), seed=seed) as oracle:
-            told.append(oracle(images).probabilities)
-    assert torch.equal(told[0], told[1])
-    assert not torch.equal(told[0], told[2])
+            served.append(oracle(images).probabilities)
+    assert torch.equal(served[0], served[1])
+    assert not torch.equal(served[0], served[2])
 
 
 @pytest.mark.parametrize("policy", NOISY)
@@ -359,8 +359,8 @@ def test_a_gate_lets_the_golden_image_and_digits_pass_and_meets_noise(
         assert not (strange.labels == REFUSED).any()
     else:
         reached("answered of 32 noise images", (strange.labels != REFUSED).sum(), below=0.5)
-    meets = {"reject": "reject", "pow": "proof-of-work", "observe": "observe"}
-    assert decisions == {meets[policy.rpartition("-")[2]]}
+    decision_of = {"reject": "reject", "pow": "proof-of-work", "observe": "observe"}
+    assert decisions == {decision_of[policy.rpartition("-")[2]]}
     if policy.endswith("-pow"):
         with InProcessOracle(gated.archive(policy), seed=0, pay=True) as oracle:
             paid = oracle(noise)

@@ -88,7 +88,7 @@ def test_a_hash_is_the_same_bits_on_every_backend_at_any_batch_and_with_any_thre
                         assert np.array_equal(values, expected[name][: len(values)]), (backend, rows, name)
         finally:
             torch.set_num_threads(1)
-    assert len(np.unique(expected["projections"] > 0, axis=0)) > 1, "one leaf only: the comparison says nothing"
+    assert len(np.unique(expected["projections"] > 0, axis=0)) > 1, "one leaf only: the comparison is void"
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit")
@@ -216,7 +216,7 @@ def test_rebuilt_graphs_are_byte_identical(smoke_graphs: Smoke, tmp_path: Path) 
 
 
 class BatchDependent(nn.Module):
-    """What parity must catch: a network that answers by the rows beside a row."""
+    """What parity must catch: a network whose answer to a row depends on the others."""
 
     def forward(self, batch: torch.Tensor) -> torch.Tensor:
         flat = batch.flatten(1)[:, :3]

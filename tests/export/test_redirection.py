@@ -57,10 +57,10 @@ def test_slopes_are_those_of_automatic_differentiation(name: str) -> None:
     size = plan.arguments["size"]
     images = pixels(2, plan.arguments["channels"], size)
     with torch.no_grad():
-        told = Redirection(network)(images)
+        served = Redirection(network)(images)
     expected = slopes(network, images)
-    assert torch.allclose(told["redirection"], expected, rtol=0, atol=1e-10 * float(expected.abs().max()))
-    assert torch.allclose(told["probabilities"], network(images).softmax(-1))
+    assert torch.allclose(served["redirection"], expected, rtol=0, atol=1e-10 * float(expected.abs().max()))
+    assert torch.allclose(served["probabilities"], network(images).softmax(-1))
 
 
 def test_slopes_are_what_a_step_along_v_changes() -> None:
@@ -69,12 +69,12 @@ def test_slopes_are_what_a_step_along_v_changes() -> None:
     images = pixels(3, 1, 28)
     step = 1e-7
     with torch.no_grad():
-        told = Redirection(network)(images)["redirection"]
+        served = Redirection(network)(images)["redirection"]
         before = network(images).log_softmax(-1)
         for each in network.parameters():
             each.add_(step)
         after = network(images).log_softmax(-1)
-    assert torch.allclose((after - before) / step, told, rtol=1e-3, atol=1e-3)
+    assert torch.allclose((after - before) / step, served, rtol=1e-3, atol=1e-3)
 
 
 def test_a_surrogate_s_checkpoint_becomes_graphs_with_its_slopes(smoke_graphs: Smoke) -> None:
@@ -104,9 +104,9 @@ def test_a_graph_with_other_slopes_is_not_written() -> None:
 
     def answer(images: np.ndarray) -> dict[str, np.ndarray]:
         with torch.no_grad():
-            told = {name: values.numpy() for name, values in model(torch.from_numpy(images)).items()}
-        told["redirection"] = told["redirection"] * 1.002
-        return told
+            served = {name: values.numpy() for name, values in model(torch.from_numpy(images)).items()}
+        served["redirection"] = served["redirection"] * 1.002
+        return served
 
     with pytest.raises(graphs.ExportError, match=r"x: redirection differs from torch's by .* at 1 rows"):
         graphs.check_parity(model, answer, (1, 28, 28), what="x")
