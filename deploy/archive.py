@@ -1,4 +1,4 @@
-"""An archive (.mar) before it is served: is it whole, and what does it need of the server?
+"""An archive (.mar) before it is served: whether it is complete, and what it needs from the server.
 
 TorchServe skips an archive that it cannot read with a line in its log and serves the rest, so the check comes
 first.
@@ -39,9 +39,9 @@ class Archive:
     what it starts with; `key_env` names the secret key's variable (None: no stage needs one); `exact` is
     whether all of a member's probabilities return as they are, without noise or a response rule; `image`
     holds one image's float32 little-endian bytes, and a right answer to it
-    matches a row of `accepted`. `principal_header` names the header that says who asks; `members` is how many
+    matches a row of `accepted`. `principal_header` is the header that names the client; `members` is how many
     graphs may answer, and `suspects` the share of benign images that the gate acts upon (None: no gate). `queue`
-    requests may wait (None: as many as config.properties says), and a batch may take `response_seconds`.
+    requests may wait (None: as many as in config.properties), and a batch may take `response_seconds`.
     """
 
     path: Path

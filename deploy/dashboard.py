@@ -2,7 +2,7 @@
 
     python -m deploy.dashboard      writes deploy/grafana/dashboards/torchwarden.json
 
-A panel in Grafana's JSON is some forty lines, of which four say something. Those stand here. To add a panel: a line of
+A panel in Grafana's JSON is some forty lines, of which four matter. Those stand here. To add a panel: a line of
 ROWS, this command, and both files are committed; tests/deploy/test_grafana.py compares them.
 """
 
@@ -89,7 +89,7 @@ ROWS: dict[str, tuple[Panel, ...]] = {
         Panel(
             "Rows by decision",
             "cps",
-            "What became of rows. answer-open: passed because a stage failed and the policy says open.",
+            "What became of rows. answer-open: passed because a stage failed and the policy is open.",
             (
                 (
                     f"sum by (decision) (rate(torchwarden_rows_total{{{OURS}}}[$__rate_interval]))",
@@ -207,7 +207,7 @@ ROWS: dict[str, tuple[Panel, ...]] = {
         Panel(
             "Errors by code",
             "cps",
-            "Rows and requests that were refused, by the code that the client was told.",
+            "Rows and requests that were refused, by the code in the response.",
             ((f"sum by (code) (rate(torchwarden_errors_total{{{OURS}}}[$__rate_interval]))", "{{code}}"),),
             stacked=True,
         ),

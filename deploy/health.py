@@ -4,14 +4,14 @@
     python -m deploy.health --once live|ready      one look, for exec probes: exit code 0 yes, 1 no, 2 refused
 
     GET or HEAD                             200 where it is so, else 503
-    /  /v2/health/live                      alive (deploy/watch.py says what that is)
+    /  /v2/health/live                      alive (deploy/watch.py defines what that is)
     /v2/health/ready                        every model ready
     /v1/models/NAME                         the model ready; 404 where no such model ought to be served
     /v2/models/NAME/ready  /v2/models/NAME/versions/VERSION/ready
     /v1/models  /v2                         the models' names; the server's metadata (always 200)
     /metrics                                gauges in Prometheus' text format (always 200)
 
-An answer tells names and yes or no, never why: that is what `python -m deploy.server status` prints. Strangers may
+An answer gives names and yes or no, never why: that is what `python -m deploy.server status` prints. Strangers may
 ask: nothing they send is kept or logged, a connection ends after one answer or some seconds, and there are never more
 than a few at once. Listen where the prober is, not where clients are.
 """
@@ -44,7 +44,7 @@ CONNECTIONS = 32
 SECONDS = 3.0
 LONGEST_HEAD = 8192
 MODEL = re.compile(r"/v1/models/([^/]+)|/v2/models/([^/]+)(?:/versions/([^/]+))?/ready")
-# metric -> its labels, and what it says
+# metric -> its labels, and what it means
 METRICS = {
     "torchwarden_live": ((), "Whether Java runs and every model answers."),
     "torchwarden_ready": (("model",), "Whether the model's workers are READY and its golden prediction is right."),
@@ -195,7 +195,7 @@ class HealthServer(ThreadingHTTPServer):
             self._free.release()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that has gone is no event; of anything else, its kind is told and nothing that it sent."""
+        """A client that has gone is no event; of anything else, only its kind is logged and nothing that it sent."""
         error = sys.exc_info()[1]
         if not isinstance(error, OSError):
             print(f"health: {type(error).__name__} while answering", file=sys.stderr, flush=True)
@@ -210,7 +210,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def setup(self) -> None:
         super().setup()
-        # the standard library would wait anew for every byte
+        # the standard library would wait again for every byte
         self.rfile = io.BytesIO(_head(self.connection))
 
     def do_GET(self) -> None:

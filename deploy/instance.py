@@ -8,7 +8,7 @@
     state/              what the workers remember together, such as proofs of work that are spent
     tmp/                unpacked archives and the workers' sockets, unless the path is too long for a socket
 
-Beside it run/<instance>.lock lets one start at a time through. The folder is made fresh at each start; the audit log,
+Next to it, run/<instance>.lock lets one start at a time through. The folder is made fresh at each start; the audit log,
 run/<instance>.audit.jsonl, outlives it.
 """
 
@@ -93,7 +93,7 @@ class Instance:
             yield
 
     def make(self) -> Path:
-        """Make the folder anew, for its owner alone; returns the temporary folder for Java and its workers.
+        """Recreate the folder, for its owner alone; returns the temporary folder for Java and its workers.
 
         Raises `RefusedError` where a folder of that name is there and no instance made it.
         """
@@ -118,7 +118,7 @@ class Instance:
         return short
 
     def record(self) -> Record | None:
-        """What server.json says, or None where there is none."""
+        """The content of server.json, or None where there is none."""
         try:
             return Record(**json.loads(self.server.read_text(encoding="utf-8")))
         except FileNotFoundError:

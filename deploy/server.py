@@ -1,4 +1,4 @@
-"""Start TorchServe and wait until it answers rightly, stop it and wait until it is gone, or say how it does.
+"""Start TorchServe and wait until it answers rightly, stop it and wait until it is gone, or report its status.
 
     python -m deploy.server start [--instance NAME] [--store FOLDER] [--models NAME ...] [--port-offset N] [--gateway]
     python -m deploy.server stop [--instance NAME]
@@ -247,6 +247,6 @@ def _add_start_options(command: argparse.ArgumentParser) -> None:
 
 
 if __name__ == "__main__":
-    # So that a start that is told to end stops what it has started, as it does at Ctrl-C.
+    # So that a start that gets SIGTERM stops what it has started, as it does at Ctrl-C.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     sys.exit(main())

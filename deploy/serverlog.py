@@ -1,4 +1,4 @@
-"""TorchServe's log read for a reason: which model cannot be loaded, and what its worker said.
+"""TorchServe's log read for a reason: which model cannot be loaded, and its worker's output.
 
 Lines are laid out by log4j2.xml: time, level, [thread], logger - text. A worker's thread is
 W-<n>-<model>_<version>, with -stdout or -stderr for what its Python process prints; a Java stack trace
@@ -12,7 +12,7 @@ from pathlib import Path
 
 LINE = re.compile(r"\S+ (?P<level>[A-Z]+) +\[(?P<thread>[^\]]*)\] (?P<logger>\S+) - (?P<text>.*)")
 WORKER = re.compile(r"W-\d+-(?P<model>.+)_[^_]+?(-stdout|-stderr)?")
-# What a worker's process says each time it starts.
+# What a worker's process logs each time it starts.
 GREETING = re.compile(
     r"s_name_part0=|Listening on |Successfully loaded .*metrics|\[PID\]|Torch worker started|Python runtime: "
     r"|Connection accepted: |model_name: |model_load_event_loop"
@@ -47,7 +47,7 @@ def last_words(log: Path, model: str) -> list[str]:
             attempt = []
         elif not GREETING.match(found["text"]):
             attempt.append(found["text"])
-    # After the handler's own traceback comes that of TorchServe's loop, which says no more than "500".
+    # After the handler's own traceback comes that of TorchServe's loop, which holds no more than "500".
     raised = any(text.startswith("Failed to load model") for text in attempt)
     died = next((i for i, text in enumerate(attempt) if text.startswith("Backend worker process died")), None)
     return (attempt[:died] if raised else attempt)[-NEWEST:]

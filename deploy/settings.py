@@ -13,7 +13,7 @@ from pathlib import Path
 
 from deploy.errors import RefusedError
 
-# What the launcher reads and Java is not told.
+# What the launcher reads and Java does not get.
 LAUNCHERS = frozenset(
     (
         "vmargs",

@@ -1,6 +1,6 @@
 """Stop an instance: not until its processes have ended and its ports are free is it stopped.
 
-TorchServe does not drain: requests under way are cut off at SIGTERM. A gateway that stops sending first does.
+TorchServe does not drain: requests under way are dropped at SIGTERM. A gateway that stops sending first does.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""Is the server alive, and ready? Looked at every few seconds, so that whoever asks is told what was last seen.
+"""Is the server alive, and ready? Checked every few seconds; a health request gets the last result.
 
-A question never reaches TorchServe: health requests of strangers must not become load. Each model is looked at in
-a thread of its own, because one that hangs would make the others' answers stale.
+A question never reaches TorchServe: health requests of strangers must not become load. Each model is checked in a
+separate thread, because one that hangs would make the others' answers stale.
 
     alive   Java runs, and each model's queue gave some answer within `silent` seconds; a server that started less than
-            `starting` seconds ago may owe its first one. What is not alive is to be started anew.
+            `starting` seconds ago may owe its first one. What is not alive is to be restarted.
     ready   alive or not, what was last seen is fresh: every worker READY and the golden prediction right. A model that
             is busy, over a limit or with a full queue, stays what it was: to take it out would only load the others.
 
@@ -227,7 +227,7 @@ def expiries(key_file: Path) -> dict[str, float]:
             for kind, key in keys.items()
             if "expiration time" in key
         }
-    # Java writes the file some time after it has started, and anew when a token is renewed.
+    # Java writes the file some time after it has started, and again when a token is renewed.
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return {}
 

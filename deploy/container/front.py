@@ -3,7 +3,7 @@
     python -m deploy.container.front --mounted FOLDER --secrets FOLDER [--run-folder FOLDER] [--quiet SECONDS]
 
 A mounted Secret's files belong to root and can be read by a group, which `deploy.gateway` refuses of keys, so they are
-copied to a folder of this container's own. What may change while it runs, and then is read again: the mounted files
+copied to a folder of this container. What may change while it runs, and then is read again: the mounted files
 (clients' keys, the certificate), and TorchServe's tokens, which are others after each of its starts. Logs are put aside
 when they have grown. Both containers share the run folder and the pod's process namespace, so that each sees whether
 the other's process runs.

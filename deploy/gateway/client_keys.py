@@ -3,8 +3,8 @@
 A line is LOGIN:{SSHA}... as auth_basic_user_file reads it: base64 of SHA-1 over key and salt, then the salt. A key is
 256 random bits, so there is nothing to guess and a slow hash would guard nothing: finding a key from its hash takes
 2^160 tries whatever one costs. A slow one would cost nginx's workers milliseconds a request, at anyone's wish. SHA-1's
-broken property, that two texts of one hash can be made, is of no use to who does not make keys. nginx compares hashes,
-not keys, and byte by byte; what the time of that tells is about a hash whose salt nobody outside knows.
+broken property, that two texts of one hash can be made, is of no use to anyone who does not make keys. nginx compares
+hashes, not keys, and byte by byte; its timing reveals only a hash whose salt is secret.
 
 A client's login is its principal's name. A second key of the same principal has the login NAME+2 and the same
 principal, so that a client can change from one to the other: `+` stands in no principal's name.

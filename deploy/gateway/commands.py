@@ -3,7 +3,7 @@
     python -m deploy.gateway start [--instance NAME] [--upstreams NAME ...] [--secrets FOLDER]
     python -m deploy.gateway stop       answers under way are finished
     python -m deploy.gateway status
-    python -m deploy.gateway reload     settings, certificate, keys and TorchServe's tokens anew
+    python -m deploy.gateway reload     reread settings, certificate, keys and TorchServe's tokens
     python -m deploy.gateway rotate     renew TorchServe's tokens; no request fails of it
     python -m deploy.gateway reopen     put the logs aside and begin others
     python -m deploy.gateway add NAME | list | revoke LOGIN        the clients' keys
@@ -90,16 +90,16 @@ def start(options: argparse.Namespace) -> int:
 def stop(options: argparse.Namespace) -> int:
     """Let answers under way finish, then stop; that it was not running is no error."""
     pid = nginx.drain(GatewayFolder(options.run_folder, options.instance), quiet=options.quiet)
-    told = "was not running" if pid is None else f"has stopped (pid {pid})"
-    print(f"the gateway of instance {options.instance} {told}")
+    text = "was not running" if pid is None else f"has stopped (pid {pid})"
+    print(f"the gateway of instance {options.instance} {text}")
     return 0
 
 
 def status(options: argparse.Namespace) -> int:
     """Print where it listens; 0 if nginx runs and answers."""
-    told, fine = describe(GatewayFolder(options.run_folder, options.instance))
-    print(told or f"the gateway of instance {options.instance} is not running")
-    return 0 if fine and told else 1
+    text, fine = describe(GatewayFolder(options.run_folder, options.instance))
+    print(text or f"the gateway of instance {options.instance} is not running")
+    return 0 if fine and text else 1
 
 
 def reload(options: argparse.Namespace) -> int:
@@ -110,7 +110,7 @@ def reload(options: argparse.Namespace) -> int:
 
 
 def rotate(options: argparse.Namespace) -> int:
-    """Renew TorchServe's inference tokens; requests that meet the change wait for it."""
+    """Renew TorchServe's inference tokens; requests during the change wait for it."""
     folder, record, _ = _running(options)
     upstreams = servers.find(options.run_folder, record.upstreams, settings.read(ROOT / "config.properties"))
     local = [upstream for upstream in upstreams if upstream.management is not None]
@@ -187,7 +187,7 @@ def open_(door: Door) -> GatewayRecord:
         keys = client_keys.read(door.secrets / client_keys.FILE)
         folder = GatewayFolder.make(door.root, door.name)
         probed = [upstream.given for upstream in upstreams if upstream.management] if _health(given) else []
-        # One instance's is where config.properties says; those of more are between them and nginx alone.
+        # One instance's is as in config.properties; those of more are between them and nginx alone.
         probes = [health, *ports.free([health] * len(probed))][: len(probed)]
         record = GatewayRecord(
             instance=door.name,
@@ -226,7 +226,7 @@ def open_(door: Door) -> GatewayRecord:
 
 
 def renew_settings(root: Path, folder: GatewayFolder, record: GatewayRecord) -> None:
-    """Write a running gateway's settings anew, check them, and let nginx read them."""
+    """Rewrite a running gateway's settings, check them, and let nginx read them."""
     master = record.process()
     assert master is not None
     given = settings.read(ROOT / "config.properties")

@@ -1,4 +1,4 @@
-"""The gateway's folder, run/<instance>.gateway/: what nginx is told, what it writes, and what says that it runs.
+"""The gateway's folder, run/<instance>.gateway/: what nginx reads, what it writes, and what shows that it runs.
 
     gateway.json        where it listens and what runs; what `stop` and clients read (0600)
     nginx.conf          with answers.conf, made by deploy/gateway/configuration.py
@@ -8,9 +8,9 @@
     wait/socket         where requests wait for a new token
     logs/, temp/        access.log (JSON lines) and error.log; bodies on their way
 
-It stands beside the instance's folder, not in it, because that one is made anew at each start of TorchServe, and closed
-to all but its owner: where the gateway is started by root, nginx's workers are another user. Where that user cannot
-come to the place at all, a temporary folder is linked to from there.
+It stands next to the instance's folder, not in it, because that one is recreated at each start of TorchServe, and
+closed to all but its owner: where the gateway is started by root, nginx's workers are another user. Where that user
+cannot come to the place at all, a temporary folder is linked to from there.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class GatewayFolder:
 
     @classmethod
     def make(cls, root: Path, name: str) -> GatewayFolder:
-        """Make the folder anew, but for the logs."""
+        """Recreate the folder, except for the logs."""
         folder = cls(root, name)
         folder.place.parent.mkdir(parents=True, exist_ok=True)
         user = workers_user()
@@ -103,12 +103,12 @@ class GatewayFolder:
             os.chown(path, -1 if group_only else user.pw_uid, user.pw_gid)
 
     def record(self) -> GatewayRecord | None:
-        """What gateway.json says, or None where there is none."""
+        """The content of gateway.json, or None where there is none."""
         try:
-            told = json.loads(self._record.read_text(encoding="utf-8"))
+            content = json.loads(self._record.read_text(encoding="utf-8"))
         except FileNotFoundError:
             return None
-        return GatewayRecord(**told)
+        return GatewayRecord(**content)
 
     def running(self) -> GatewayRecord | None:
         """The record of a gateway that runs, or None."""

@@ -1,4 +1,4 @@
-"""nginx as a process of its own: its settings checked, started, told to read them again, drained and ended."""
+"""nginx as a separate process: its settings checked, started, reloaded, drained and ended."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def program() -> str:
 
 
 def check(folder: GatewayFolder, settings: Path) -> None:
-    """Have nginx read settings without obeying them. Raises `RefusedError` with what it says."""
+    """Have nginx read settings without obeying them. Raises `RefusedError` with its output."""
     done = subprocess.run([*_command(folder, settings), "-t"], capture_output=True, text=True, check=False)
     if done.returncode:
         raise RefusedError(f"nginx does not take {settings}: {done.stderr.strip()}")
@@ -90,7 +90,7 @@ def wait(master: subprocess.Popen[bytes], record: GatewayRecord, folder: Gateway
 
 
 def answers(url: str) -> bool:
-    """Whether something answers there, whatever it says."""
+    """Whether something answers there, whatever the answer."""
     with requests.Session() as session:
         session.trust_env = False
         try:
@@ -114,8 +114,8 @@ def reload(master: psutil.Process) -> None:
 def drain(folder: GatewayFolder, *, quiet: float) -> int | None:
     """Stop nginx so that no answer under way is lost; its pid, or None where none ran.
 
-    quiet: seconds in which each answer still ends its connection and readiness says no, before the door shuts. Answers
-    under way then have as long as a request may take. Raises `DeployError` where a process outlives SIGKILL.
+    quiet: seconds in which each answer still ends its connection and readiness answers no, before the door shuts.
+    Answers under way then have as long as a request may take. Raises `DeployError` where a process outlives SIGKILL.
     """
     record = folder.record()
     if record is None:

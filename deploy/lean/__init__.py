@@ -1,1 +1,1 @@
-"""TorchServe's workers without torch: who serves ONNX graphs needs none, installed or in memory."""
+"""TorchServe's workers without torch: a server of ONNX graphs needs none, installed or in memory."""

@@ -1,12 +1,12 @@
-"""TorchServe's worker process, in which torch is imported by whoever uses it and by nobody else.
+"""TorchServe's worker process, in which torch is imported by its users and by nothing else.
 
-Of all that a worker runs of TorchServe 0.12.0, one module says `import torch`: ts/protocol/otf_message_handler.py, to
+Of all that a worker runs of TorchServe 0.12.0, one module has `import torch`: ts/protocol/otf_message_handler.py, to
 ask of an answer that is neither bytes nor text whether it is a tensor, and to save it if so. That import takes some
 300 MB a worker and most of its start. While that module is imported it is given a stand-in, `Deferred`; afterwards
 `import torch` means what it always means, so a TorchScript archive gets the real one, and an error where there is none.
 
-The stand-in is no less than torch: while nobody has imported torch there is no tensor, so its `Tensor` is a class
-without instances, and whatever else is asked of it is answered by the real torch, imported then.
+The stand-in is no less than torch: before torch is imported there is no tensor, so its `Tensor` is a class
+without instances, and any other attribute comes from the real torch, imported then.
 
     python deploy/lean/worker.py SITE_PACKAGES/ts/model_service_worker.py ITS ARGUMENTS
 """

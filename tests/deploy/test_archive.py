@@ -132,8 +132,8 @@ HANDLER = {"threads": 1, "response": {"rule": "soft"}}
 
 
 def test_reads_what_probes_and_alerts_need(tmp_path: Path) -> None:
-    told = {"principal_header": "X-Client", "members": ["edm-0", "edm-1"], "gate": {"false_positive_rate": 0.01}}
-    read = archive.read(tiny.build(tmp_path, "a", config={"handler": HANDLER | told}))
+    section = {"principal_header": "X-Client", "members": ["edm-0", "edm-1"], "gate": {"false_positive_rate": 0.01}}
+    read = archive.read(tiny.build(tmp_path, "a", config={"handler": HANDLER | section}))
     assert (read.version, read.principal_header, read.members, read.suspects) == ("1.0", "X-Client", 2, 0.01)
     archive.remember(tmp_path / "expected.json", [read])
     assert archive.recall(tmp_path / "expected.json") == [read]

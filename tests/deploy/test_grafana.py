@@ -1,4 +1,4 @@
-"""The dashboard is what its table says, asks for what there is, and speaks of one data source."""
+"""The dashboard follows its table, queries metrics that exist, and uses one data source."""
 
 from __future__ import annotations
 

@@ -209,7 +209,7 @@ def until(so: Callable[[], bool]) -> None:
 
 @dataclass(frozen=True)
 class Health:
-    """The health command beside a real TorchServe of two small models."""
+    """The health command next to a real TorchServe of two small models."""
 
     instance: Instance
     address: str

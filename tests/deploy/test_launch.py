@@ -14,7 +14,7 @@ from tests.deploy import tiny
 
 @pytest.fixture
 def keyed(tmp_path: Path) -> list[archive.Archive]:
-    """An archive that needs a key, beside one that does not."""
+    """An archive that needs a key, next to one that does not."""
     return [
         archive.read(tiny.build(tmp_path, "plain")),
         archive.read(tiny.build(tmp_path, "keyed", key_env="TORCHWARDEN_KEY")),

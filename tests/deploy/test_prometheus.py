@@ -47,10 +47,10 @@ def test_an_alert_is_tested_to_fire_and_to_stay_silent(name: str) -> None:
         for asked in test["promql_expr_test"]:
             pattern = re.search(r'alertname=~?"([^"]*)"', asked["expr"])
             about = re.fullmatch(pattern[1], name) is not None if pattern else True
-            told = [sample["labels"] for sample in asked.get("exp_samples", [])]
-            fires = fires or any(f'alertname="{name}"' in labels and '"firing"' in labels for labels in told)
+            listed = [sample["labels"] for sample in asked.get("exp_samples", [])]
+            fires = fires or any(f'alertname="{name}"' in labels and '"firing"' in labels for labels in listed)
             # a query that only asks for firing alerts is passed by a pending one too: that one is silent as well
-            silent = silent or (about and not any(f'alertname="{name}"' in labels for labels in told))
+            silent = silent or (about and not any(f'alertname="{name}"' in labels for labels in listed))
     assert fires, f"alerts.test.yml: nothing expects {name} to fire"
     assert silent, f"alerts.test.yml: nothing expects {name} to stay silent"
 
@@ -115,8 +115,8 @@ def errors(kind: type[RequestError] = RequestError) -> Iterator[type[RequestErro
 
 
 def test_every_error_that_a_client_can_correct_is_a_bad_request() -> None:
-    told = {each.code for each in errors() if each.__dict__.get("code") and each.status in (400, 413, 415)}
-    assert choices(alerts()["TorchwardenBadRequests"]["expr"], "code") == told
+    listed = {each.code for each in errors() if each.__dict__.get("code") and each.status in (400, 413, 415)}
+    assert choices(alerts()["TorchwardenBadRequests"]["expr"], "code") == listed
 
 
 def test_codes_with_an_alert_of_their_own_exist() -> None:

@@ -48,7 +48,7 @@ def server(*arguments: str | Path, **environ: str) -> subprocess.CompletedProces
 
 @dataclass(frozen=True)
 class Serving:
-    """A started instance: where its folders are, what start printed, what server.json says."""
+    """A started instance: where its folders are, what start printed, what server.json holds."""
 
     runs: Path
     store: Path

@@ -1,4 +1,4 @@
-"""A real archive in miniature: it says whether an image is bright, shows where it runs, and fails on demand.
+"""A real archive in miniature: it answers whether an image is bright, shows where it runs, and fails on demand.
 
 The handler speaks the wire format that readiness relies on; everything else is as small as it gets.
 """
@@ -40,8 +40,8 @@ class Brightness:
         prediction = {"label": int(bright > 0.5), "probabilities": [1 - bright, bright]}
         context.set_response_content_type(i, "application/json")
         asked_by = context.get_request_header(i, "Torchwarden-Principal")
-        told = {"predictions": [prediction], "pid": os.getpid(), "environment": dict(os.environ)}
-        return json.dumps(told | {"principal": asked_by})
+        content = {"predictions": [prediction], "pid": os.getpid(), "environment": dict(os.environ)}
+        return json.dumps(content | {"principal": asked_by})
 """
 
 

@@ -210,14 +210,14 @@ def test_nginx_says_what_is_wrong_with_settings(folder: GatewayFolder, certifica
 
 def test_the_errors_have_the_services_body() -> None:
     text = (ROOT / "deploy/nginx/nginx.conf.in").read_text()
-    told = re.findall(r"return (\d{3}) '(\{.*\})'", text)
-    assert len(told) == 18
-    for status, body in told:
+    returned = re.findall(r"return (\d{3}) '(\{.*\})'", text)
+    assert len(returned) == 18
+    for status, body in returned:
         error = json.loads(body)["error"]
         assert list(error) == ["code", "message", "row"]
         assert error["row"] is None
         assert 400 <= int(status) < 600
-    statuses = {status for status, _ in told}
+    statuses = {status for status, _ in returned}
     assert statuses == {"400", "401", "404", "405", "411", "413", "414", "429", "431", "500", "503", "504"}
 
 
@@ -228,12 +228,12 @@ def test_a_path_that_nginx_would_misread_is_refused(folder: GatewayFolder, certi
 
 
 def test_a_certificate_is_made_for_the_address(certificate: tuple[Path, Path]) -> None:
-    told = subprocess.run(
+    returned = subprocess.run(
         ["openssl", "x509", "-in", str(certificate[0]), "-noout", "-text"], capture_output=True, text=True, check=True
     ).stdout
-    assert "IP Address:127.0.0.1" in told
-    assert "DNS:localhost" in told
-    assert "prime256v1" in told
+    assert "IP Address:127.0.0.1" in returned
+    assert "DNS:localhost" in returned
+    assert "prime256v1" in returned
     assert certificates.exists(*certificate)
     assert certificate[1].stat().st_mode & 0o777 == 0o600
     certificate[1].chmod(0o644)
