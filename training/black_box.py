@@ -1,8 +1,8 @@
-"""A victim as a black box: images in, probabilities out, nothing else to be had of it.
+"""A victim as a black box: images in, probabilities out, and nothing else.
 
-SAME needs no more of the classifier that it guards, so that it can stand before one that nobody here trained: a
-checkpoint of the recipe, or an ONNX file of the user's own with one input, images (N,C,S,S) float32 in [0,1] with N
-free, and one output, probabilities (N,K) float32 whose rows sum to 1.
+SAME needs no more of the classifier that it guards, so it can guard one that was trained elsewhere: a checkpoint of the
+recipe, or the user's ONNX file with one input, images (N,C,S,S) float32 in [0,1] with N free, and one output,
+probabilities (N,K) float32 whose rows sum to 1.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ def _network(read: Checkpoint) -> BlackBox:
 
     @torch.inference_mode()
     def answer(images: torch.Tensor) -> torch.Tensor:
-        told: torch.Tensor = network.to(images.device)(images).float().softmax(1)
-        return told
+        response: torch.Tensor = network.to(images.device)(images).float().softmax(1)
+        return response
 
     return BlackBox(answer, read.digest)
 
@@ -76,12 +76,13 @@ def _graph(path: Path) -> BlackBox:
             raise ValueError(
                 f"{path}: expected images {wanted} (C,H,W), got {shown}; give [dataset] the size and channels it takes"
             )
-        (told,) = session.run(None, {inputs[0].name: images.cpu().numpy()})
-        probabilities = torch.from_numpy(told)
+        (response,) = session.run(None, {inputs[0].name: images.cpu().numpy()})
+        probabilities = torch.from_numpy(response)
         if probabilities.ndim != 2 or not bool(((probabilities.sum(1) - 1).abs() <= SUM_TOLERANCE).all()):
             raise ValueError(
-                f"{path}: expected an output (N,K) of probabilities, whose rows sum to 1, got {tuple(told.shape)} with "
-                f"sums from {told.sum(-1).min():.4g} to {told.sum(-1).max():.4g}; end the graph with a Softmax"
+                f"{path}: expected an output (N,K) of probabilities, whose rows sum to 1, got {tuple(response.shape)} "
+                f"with sums from {response.sum(-1).min():.4g} to {response.sum(-1).max():.4g}; "
+                "end the graph with a Softmax"
             )
         return probabilities.to(images.device)
 

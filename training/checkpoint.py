@@ -1,9 +1,9 @@
-"""Checkpoints: networks in one safetensors file, with everything needed to rebuild and to believe them.
+"""Checkpoints: networks in one safetensors file, with everything needed to rebuild and verify them.
 
 A checkpoint holds n >= 1 networks (a victim is one, an ensemble several, of any architectures). Tensor names start
-with the network's number; the metadata says how to build each, and carries the resolved settings, seed, commit,
-versions, wall time and metrics. Files are written under a temporary name and renamed, so that a reader never meets
-half a checkpoint. Secrets never enter: a network trained on a keyed task stores neither the key nor its seed.
+with the network's number; the metadata states how to build each, and holds the resolved settings, seed, commit,
+versions, wall time and metrics. Files are written under a temporary name and renamed, so that a reader never sees half
+a checkpoint. Secrets never enter: a network trained on a keyed task stores neither the key nor its seed.
 """
 
 from __future__ import annotations
@@ -106,9 +106,9 @@ def load(path: Path) -> Checkpoint:
 
 
 def facts(path: Path) -> dict[str, Any]:
-    """What a checkpoint says of itself, without building its networks. Raises CheckpointError."""
-    told: dict[str, Any] = json.loads(_read(path, with_tensors=False)[0]["facts"])
-    return told
+    """The facts of a checkpoint, without building its networks. Raises CheckpointError."""
+    facts: dict[str, Any] = json.loads(_read(path, with_tensors=False)[0]["facts"])
+    return facts
 
 
 def _read(path: Path, *, with_tensors: bool) -> tuple[dict[str, str], dict[str, torch.Tensor]]:

@@ -8,7 +8,7 @@ of auxiliary images, with q_i = softmax(f_i(xo)):
     loss          = 1/N sum_i CE(f_i(x), y) + lambda * DivLoss                       (equation 3)
 
 All members are updated by one optimiser from this one loss. Cosines of probability vectors lie in [0, 1], so with P
-pairs DivLoss lies in [log P, 1 + log P], not above 0 as the paper's appendix says: what is reported is
+pairs DivLoss lies in [log P, 1 + log P], not above 0 as the paper's appendix states: what is reported is
 DivLoss - log P, in [0, 1]. The exponent's weights differ by a factor of e at most, so the gradient follows the mean
 cosine; `temperature` t > 1 replaces equation 2 by 1/t log sum exp(t cos), nearer to the maximum. The paper's is 1.
 
@@ -129,7 +129,7 @@ class Training:
     data: Data
     victim: Victim
     edm: EDM
-    cut: Split
+    splits: Split
     auxiliary: torch.Tensor
     runs: Path
     seed: int
@@ -145,21 +145,21 @@ class Training:
         facts: added to the checkpoint's. A checkpoint that was made with the same settings is kept.
         """
         edm = dataclasses.replace(self.edm, lambda_diversity=lambda_diversity)
-        how = edm.optimisation or self.victim.optimisation
+        optimisation = edm.optimisation or self.victim.optimisation
         start = checkpoint.load(self.regular) if edm.from_ensemble else None
-        return self._train(name, edm, how, rows=0, start=start, facts=facts or {})
+        return self._train(name, edm, optimisation, rows=0, start=start, facts=facts or {})
 
     def go_on(self, name: str, start: Path, *, lambda_diversity: float) -> Path:
         """Train the members of the checkpoint `start` for one epoch over `search_rows` images, under this lambda."""
         edm = dataclasses.replace(self.edm, lambda_diversity=lambda_diversity)
-        how = dataclasses.replace(edm.optimisation or self.victim.optimisation, epochs=1)
-        return self._train(name, edm, how, rows=edm.search_rows, start=checkpoint.load(start), facts={})
+        optimisation = dataclasses.replace(edm.optimisation or self.victim.optimisation, epochs=1)
+        return self._train(name, edm, optimisation, rows=edm.search_rows, start=checkpoint.load(start), facts={})
 
     def _train(
         self,
         name: str,
         edm: EDM,
-        how: Optimisation,
+        optimisation: Optimisation,
         *,
         rows: int,
         start: checkpoint.Checkpoint | None,
@@ -168,7 +168,7 @@ class Training:
         settings = {
             "dataset": dataclasses.replace(self.data, rows=rows or self.data.rows),
             "victim": self.victim,
-            "edm": dataclasses.replace(edm, optimisation=how),
+            "edm": dataclasses.replace(edm, optimisation=optimisation),
         }
         session = Session(
             self.recipe,
@@ -180,22 +180,22 @@ class Training:
         )
         if session.done():
             return session.path
-        session.facts["classes"] = list(self.cut.classes)
+        session.facts["classes"] = list(self.splits.classes)
         session.facts.update(facts)
-        plan = architecture(self.victim.architecture, self.victim.options, self.cut)
+        plan = architecture(self.victim.architecture, self.victim.options, self.splits)
         unseen, outside = self.auxiliary[: edm.held_out], session.move(self.auxiliary[edm.held_out :])
-        images = session.move(self.cut.images[: rows or None])
-        labels = self.cut.labels[: rows or None].to(session.device)
+        images = session.move(self.splits.images[: rows or None])
+        labels = self.splits.labels[: rows or None].to(session.device)
         members = list(start.networks) if start else [plan.network() for _ in range(edm.members)]
-        network, optimiser, schedule = session.prepare(ensemble_of(members, session.device), how, len(images))
+        network, optimiser, schedule = session.prepare(ensemble_of(members, session.device), optimisation, len(images))
 
         weight = float(edm.lambdas[0])
-        for _ in session.epochs(how, network, optimiser, schedule):
-            for batch in session.batches(len(images), how.batch_size):
+        for _ in session.epochs(optimisation, network, optimiser, schedule):
+            for batch in session.batches(len(images), optimisation.batch_size):
                 inside = session.augment(images[batch], self.victim.affine)
                 shown = inside
                 if weight:
-                    # one forward pass for both: batch normalisation then sees in training what it will meet at work
+                    # one forward pass for both: batch normalisation then trains on the mix that it will serve
                     others = session.augment(outside[session.draw(len(outside), len(batch))], self.victim.affine)
                     shown = torch.cat([inside, others])
                 with session.accelerator.autocast():
@@ -210,15 +210,15 @@ class Training:
 
         ensemble = session.accelerator.unwrap_model(network)
         reached = self._judge(ensemble, session, session.move(unseen))
-        own = ", ".join(f"{each['class']} ({each['share']:.0%})" for each in reached["signatures"])
-        session.say(f"off the task the members' most frequent classes are {own}")
+        favourites = ", ".join(f"{each['class']} ({each['share']:.0%})" for each in reached["signatures"])
+        session.say(f"off the task the members' most frequent classes are {favourites}")
         session.finish(ensemble.networks(), [plan] * edm.members, reached)
         return session.path
 
     def _judge(self, ensemble: Ensemble | Stacked, session: Session, unseen: torch.Tensor) -> dict[str, Any]:
         """Accuracy of the members on the validation split; how far apart they are on unseen auxiliary images, and how
         far each gives itself away there."""
-        held, truth = session.move(self.cut.validation_images), self.cut.validation_labels.to(session.device)
+        held, truth = session.move(self.splits.validation_images), self.splits.validation_labels.to(session.device)
         each = [accuracy(member, held, truth) for member in ensemble.networks()]
         apart = answers(ensemble, unseen)
         return {
@@ -288,14 +288,14 @@ def main(arguments: argparse.Namespace) -> None:
         recipe.section("victim", Victim),
         recipe.network(name, EDM),
     )
-    cut = split(data.load("train", arguments.data), rows=data.rows)
-    _, channels, size, _ = cut.images.shape
+    splits = split(data.load("train", arguments.data), rows=data.rows)
+    _, channels, size, _ = splits.images.shape
     auxiliary = load(edm.auxiliary, "train", root=arguments.data, size=size, channels=channels).pixels
     if len(auxiliary) <= edm.held_out:
         raise ValueError(
             f"[networks.{name}] auxiliary: expected more than {edm.held_out} (held_out), got {len(auxiliary)}"
         )
-    training = Training(recipe.name, name, data, victim, edm, cut, auxiliary, arguments.runs, arguments.seed)
+    training = Training(recipe.name, name, data, victim, edm, splits, auxiliary, arguments.runs, arguments.seed)
     if isinstance(edm.lambda_diversity, tuple):
         search_lambda(training)
     else:

@@ -33,7 +33,7 @@ class Ensemble(nn.Module):
 class Stacked(nn.Module):
     """The members' parameters and buffers stacked along a first dimension of N.
 
-    Batch statistics stay each member's own; an optimiser that works element by element (SGD, AdamW) updates
+    Batch statistics stay separate for each member; an optimiser that works element by element (SGD, AdamW) updates
     the stack as it would update each member.
     """
 
@@ -60,7 +60,7 @@ class Stacked(nn.Module):
         return stacked.transpose(0, 1)
 
     def networks(self) -> list[nn.Module]:
-        """The members unstacked, each a network of its own."""
+        """The members unstacked, each a separate network."""
         weights = self.state_dict()
         members = []
         for number in range(self._count):

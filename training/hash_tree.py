@@ -1,10 +1,10 @@
 r"""A tree of secret hyperplanes whose leaves get equal shares of all traffic and keep an image's copies together.
 
-EDM's hash (class and confidence) is balanced on its own task alone: uniform noise is one class to it, and goes to one
+EDM's hash (class and confidence) is balanced on its task alone: uniform noise is one class to it, and goes to one
 member. A tree of random projections, each node split at the median of what reaches it (Dasgupta and Freund, "Random
 projection trees and low dimensional manifolds", STOC 2008), gives every leaf the same share of the images it was grown
 on, so its depth resolves noise as well as digits. But a random direction sees what an affine copy changes as much as
-what tells images apart. So each node draws its direction among the best discriminants of the images that reach it:
+what distinguishes images. So each node draws its direction among the best discriminants of the images that reach it:
 
     normal = L^-T V z,   z ~ N(0, I),   V: first `rank` eigenvectors of L^-1 B L^-T,   W = L L^T
 

@@ -1,12 +1,12 @@
 """How far a routed ensemble's answers name the member that gave them, from the answers alone.
 
-Off the task a member that answers mostly one class of its own signs what it says. For N members, each as likely as any
+Off the task a member that answers mostly one class signs its answers. For N members, each as likely as any
 other to be asked, and images that are none of the task's:
 
     leak = I(label; member) / log N = (H(label) - mean over members of H(label | member)) / log N
 
-0 where all members give the same labels as often, 1 where no two ever give the same label. docs/results/unmixing.md has
-what thieves make of it.
+0 where all members give the same labels as often, 1 where no two ever give the same label. docs/results/unmixing.md
+shows how thieves exploit it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def signatures(probabilities: torch.Tensor) -> list[dict[str, Any]]:
 def leak(probabilities: torch.Tensor) -> float:
     """The leak, in [0, 1], of (B,N,K) probabilities of N >= 2 members."""
     members, classes = probabilities.shape[1:]
-    told = F.one_hot(probabilities.argmax(-1), classes).double().mean(dim=0)
+    labels = F.one_hot(probabilities.argmax(-1), classes).double().mean(dim=0)
     entropy = torch.special.entr
-    information = entropy(told.mean(dim=0)).sum() - entropy(told).sum(dim=1).mean()
+    information = entropy(labels.mean(dim=0)).sum() - entropy(labels).sum(dim=1).mean()
     return float(information) / math.log(members)

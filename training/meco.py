@@ -2,7 +2,7 @@ r"""MeCo: random input perturbation, trained by distributionally robust optimisa
 
 The service answers T(x + h(x, eps)), eps fresh for every query; the victim T and the generator h are trained together
 by one optimiser (Algorithm 1) on worst-case images z, the batch x moved by the particle steps of training/particles.py
-(the loss that drives them is T's own at x, without h, as equation 11 has it):
+(the loss that drives them is T's at x, without h, as equation 11 has it):
 
     loss = CE(T(z + h(z, eps)), y) + gamma * ||p(x + h(x, eps')) - p(x)||_1 + clean * CE(T(x), y)
            + spread * max(0, 1 - RMS(h(x, eps') - h(x, eps'')) / (sqrt(2) rms))^2,        p = softmax(T)
@@ -108,7 +108,7 @@ class Defended(nn.Module):
         """x and z (B,C,S,S), and 2B + Q draws: logits (B,K) of T(z + h), T(x + h) and T(x), and the difference of two
         draws of h (Q,C,S,S) on the first Q images."""
         rows, again = len(images), len(noise) - 2 * len(images)
-        # one forward pass for all: batch normalisation then sees in training what it will meet at work
+        # one forward pass for all: batch normalisation then trains on the mix that it will serve
         h = self.perturbation.h(torch.cat([moved, images, images[:again]]), noise)
         shown = torch.cat([moved + h[:rows], images + h[rows : 2 * rows], images])
         robust, noisy, clean = self.victim(shown).float().split(rows)
@@ -148,15 +148,17 @@ def objective(
     return {"loss": torch.stack([weights[name] * term for name, term in terms.items()]).sum(), **terms}
 
 
-def train(session: Session, cut: Split, defended: Defended, meco: MeCo, how: Optimisation, victim: Victim) -> Defended:
+def train(
+    session: Session, splits: Split, defended: Defended, meco: MeCo, optimisation: Optimisation, victim: Victim
+) -> Defended:
     """Algorithm 1 on all training images; the checkpoint is not written."""
-    images, labels = session.move(cut.images), cut.labels.to(session.device)
-    network, optimiser, schedule = session.prepare(defended, how, len(images))
+    images, labels = session.move(splits.images), splits.labels.to(session.device)
+    network, optimiser, schedule = session.prepare(defended, optimisation, len(images))
     inner: Defended = session.accelerator.unwrap_model(network)
     learned = any(True for _ in inner.perturbation.parameters())
 
-    for _ in session.epochs(how, network, optimiser, schedule):
-        for batch in session.batches(len(images), how.batch_size):
+    for _ in session.epochs(optimisation, network, optimiser, schedule):
+        for batch in session.batches(len(images), optimisation.batch_size):
             shown, truth = session.augment(images[batch], victim.affine), labels[batch]
             again = -(-len(shown) // 4) if learned else 0
             noise = session.normal(2 * len(shown) + again, *inner.perturbation.noise_shape)
@@ -193,18 +195,18 @@ def judge(
             answers.append(defended.victim(part + h).softmax(1))
             clean.append(defended.victim(part).softmax(1))
             size.append(root_mean_square(h).flatten())
-        told = torch.cat(answers)
-        shifts.append(l1(told, torch.cat(clean)).item())
+        served = torch.cat(answers)
+        shifts.append(l1(served, torch.cat(clean)).item())
         sizes.append(torch.cat(size).mean().item())
         if labels is not None:
-            rights.append((told.argmax(1) == labels).float().mean().item())
+            rights.append((served.argmax(1) == labels).float().mean().item())
     found = {"l1": mean(shifts), "rms": mean(sizes)}
     return {**found, "accuracy": mean(rights), "least_accuracy": min(rights)} if rights else found
 
 
-def traffic(cut: Split, meco: MeCo, root: Any) -> Mapping[str, tuple[torch.Tensor, torch.Tensor | None]]:
+def traffic(splits: Split, meco: MeCo, root: Any) -> Mapping[str, tuple[torch.Tensor, torch.Tensor | None]]:
     """Images of each kind, with labels where they have some: benign, shifted benign, and what thieves send."""
-    held, truth = cut.validation_images, cut.validation_labels
+    held, truth = splits.validation_images, splits.validation_labels
     _, channels, size, _ = held.shape
     kinds: dict[str, tuple[torch.Tensor, torch.Tensor | None]] = {
         "benign": (held, truth),
@@ -226,32 +228,32 @@ def main(arguments: argparse.Namespace) -> None:
         recipe.network(name, MeCo),
     )
     start = checkpoint.load(arguments.runs / recipe.name / "victim.safetensors") if meco.from_victim else None
-    how = meco.optimisation or victim.optimisation
+    optimisation = meco.optimisation or victim.optimisation
     session = Session(
         recipe.name,
         name,
-        {"dataset": data, "victim": victim, TABLE: dataclasses.replace(meco, optimisation=how)},
+        {"dataset": data, "victim": victim, TABLE: dataclasses.replace(meco, optimisation=optimisation)},
         runs=arguments.runs,
         seed=arguments.seed,
         start=start.digest if start else "",
     )
     if session.done():
         return
-    cut = split(data.load("train", arguments.data), rows=data.rows)
-    kinds = traffic(cut, meco, arguments.data)
-    session.facts["classes"] = list(cut.classes)
-    plan = start.architectures[0] if start else architecture(victim.architecture, victim.options, cut)
-    plans = plan, meco.plan(cut)
+    splits = split(data.load("train", arguments.data), rows=data.rows)
+    kinds = traffic(splits, meco, arguments.data)
+    session.facts["classes"] = list(splits.classes)
+    plan = start.architectures[0] if start else architecture(victim.architecture, victim.options, splits)
+    plans = plan, meco.plan(splits)
     first = start.networks[0] if start else plan.network()
     perturbation = plans[1].network()
     assert isinstance(perturbation, Perturbation)
-    trained = train(session, cut, Defended(first, perturbation), meco, how, victim)
+    trained = train(session, splits, Defended(first, perturbation), meco, optimisation, victim)
 
-    held, truth = session.move(cut.validation_images), cut.validation_labels.to(session.device)
+    held, truth = session.move(splits.validation_images), splits.validation_labels.to(session.device)
     metrics: dict[str, float] = {}
     for kind, (images, labels) in kinds.items():
-        told = judge(trained, session.move(images), None if labels is None else labels.to(session.device))
-        metrics |= {f"{kind}_{name}": value for name, value in told.items()}
+        judged = judge(trained, session.move(images), None if labels is None else labels.to(session.device))
+        metrics |= {f"{kind}_{name}": value for name, value in judged.items()}
     metrics |= {
         "validation_accuracy": metrics.pop("benign_accuracy"),  # as every predictor's: of what is served
         "clean_accuracy": accuracy(trained.victim, held, truth),

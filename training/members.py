@@ -1,4 +1,4 @@
-"""What a recipe asks of MISLEADER: its members, the constants of their losses, and what a strength may cost.
+"""MISLEADER's settings in a recipe: its members, the constants of their losses, and the permitted cost of a strength.
 
 training/misleader.py is the method. Its term acts on augmented images, whose right answer it knows, and nothing else in
 the loss pays for them: shifted images of customers are what it costs. So a strength is held to two rules, for each
@@ -140,7 +140,7 @@ class Misleader:
         ]
 
     def entry(self, kind: str, chosen: Sequence[int], seen: Metrics, kept: Sequence[bool]) -> dict[str, Any]:
-        """What a report says of one training of a search: values by member."""
+        """What a report shows of one training of a search: values by member."""
         tried = self.at(chosen)
         return {
             "step": kind,

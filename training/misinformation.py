@@ -90,7 +90,7 @@ def main(arguments: argparse.Namespace) -> None:
     recipe = recipes.read(arguments.recipe)
     data, victim = recipe.section("dataset", Data), recipe.section("victim", Victim)
     misinformation = recipe.network(arguments.network, Misinformation)
-    how = misinformation.optimisation or victim.optimisation
+    optimisation = misinformation.optimisation or victim.optimisation
     exposed = checkpoint.load(arguments.runs / recipe.name / f"{outlier_exposure.NAME}.safetensors")
     session = Session(
         recipe.name,
@@ -102,32 +102,32 @@ def main(arguments: argparse.Namespace) -> None:
     )
     if session.done():
         return
-    cut = split(data.load("train", arguments.data), rows=data.rows)
-    session.facts["classes"] = list(cut.classes)
+    splits = split(data.load("train", arguments.data), rows=data.rows)
+    session.facts["classes"] = list(splits.classes)
     unseen, strange = map(
-        session.move, outside(misinformation.auxiliary, misinformation.held_out, like=cut, root=arguments.data)
+        session.move, outside(misinformation.auxiliary, misinformation.held_out, like=splits, root=arguments.data)
     )
-    images, labels = session.move(cut.images), cut.labels.to(session.device)
+    images, labels = session.move(splits.images), splits.labels.to(session.device)
     teacher = exposed.networks[0].to(session.device)
-    plan = architecture(victim.architecture, victim.options, cut)
-    network, optimiser, schedule = session.prepare(plan.network(), how, len(images))
+    plan = architecture(victim.architecture, victim.options, splits)
+    network, optimiser, schedule = session.prepare(plan.network(), optimisation, len(images))
 
-    for _ in session.epochs(how, network, optimiser, schedule):
-        for batch in session.batches(len(images), how.batch_size):
+    for _ in session.epochs(optimisation, network, optimiser, schedule):
+        for batch in session.batches(len(images), optimisation.batch_size):
             known = session.augment(images[batch], victim.affine)
             others = session.augment(strange[session.draw(len(strange), len(batch))], victim.affine)
             with session.accelerator.autocast():
                 with torch.no_grad():
-                    told = teacher(others).argmax(1)
-                # one forward pass for both: batch normalisation then sees in training what it will meet at work
+                    teacher_labels = teacher(others).argmax(1)
+                # one forward pass for both: batch normalisation then trains on the mix that it will serve
                 logits = network(torch.cat([known, others])).float()
             inside = wrong_loss(logits[: len(batch)], labels[batch])
-            beside = wrong_loss(logits[len(batch) :], told)
-            losses = {"loss": inside + misinformation.weight * beside, "inside": inside, "outside": beside}
+            auxiliary = wrong_loss(logits[len(batch) :], teacher_labels)
+            losses = {"loss": inside + misinformation.weight * auxiliary, "inside": inside, "outside": auxiliary}
             session.step(losses, optimiser, schedule)
 
     trained = session.accelerator.unwrap_model(network)
-    held, truth = session.move(cut.validation_images), cut.validation_labels.to(session.device)
+    held, truth = session.move(splits.validation_images), splits.validation_labels.to(session.device)
     apart = answers(trained, unseen).argmax(1) != answers(teacher, unseen).argmax(1)
     metrics = {
         "validation_accuracy": accuracy(trained, held, truth),

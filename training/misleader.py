@@ -1,18 +1,18 @@
-r"""MISLEADER: an ensemble of distilled members, each pushed away from a thief that it trains beside itself (2025).
+r"""MISLEADER: an ensemble of distilled members, each pushed away from a thief that it trains alongside (2025).
 
-Every member d, of an architecture of its own, has a simulated thief f of that architecture, which sees what a thief
-would: the member's answers to augmented images xa. The two are a bilevel problem; for a labelled batch (x, y) and the
-victim t as teacher, with p(z) = softmax(z) and T a temperature,
+Every member d has its own architecture and a simulated thief f of that architecture, which sees what a thief would: the
+member's answers to augmented images xa. The two are a bilevel problem; for a labelled batch (x, y) and the victim t as
+teacher, with p(z) = softmax(z) and T a temperature,
 
     L_f = KL(p(d(xa)) || p(f(xa)))                                                   down, `attacker_steps` times
     L_d = alpha T^2 KL(p(t(x) / T) || p(d(x) / T)) + (1 - alpha) CE(d(x), y)
           - lambda KL(p(d(xa)) || p(f(xa)))                                          down, once
 
 and the members' mean answers. (The paper's body was not at hand: this is its released code's objective.) `augment`
-says what xa may look like: digits are not mirrored. Where `lambda_diversity` is above 0, L gains that much of EDM's
+defines what xa may look like: digits are not mirrored. Where `lambda_diversity` is above 0, L gains that much of EDM's
 diversity loss between the members' answers to xa (training/edm.py, equation 2), which the paper does not have.
 
-What that code does otherwise, and this does not unless `as_released` says so:
+What that code does differently, and this code only with `as_released`:
 - its five steps of the thief are one, down a gradient summed over one batch; here each takes a fresh augmented batch;
 - it augments each image once and shows those copies in every epoch;
 - members are in training mode on xa, so that batch normalisation's running statistics, which serve later, come from
@@ -20,7 +20,7 @@ What that code does otherwise, and this does not unless `as_released` says so:
 Its choice of the best epoch is by test accuracy, here by the validation split's.
 
 The term pushes members off what is often the right answer on images that customers send as well. A recipe that gives
-several lambdas has each member's own searched (training/search.py, by the rules of training/members.py): from the
+several lambdas has each member's searched (training/search.py, by the rules of training/members.py): from the
 members of the plain distillation ensemble, a few short epochs a strength, held against as many without the term. With
 the largest that each bore, all are trained from the beginning and held against the plain ensemble itself; members that
 break a rule then take the next smaller, and all are trained again. EDM's diversity term, where that is searched, has
@@ -121,7 +121,7 @@ class Training:
     data: Data
     victim: Victim
     misleader: Misleader
-    cut: Split
+    splits: Split
     teacher: checkpoint.Checkpoint
     runs: Path
     seed: int
@@ -139,7 +139,7 @@ class Training:
     def augmented(self) -> torch.Tensor:
         """The validation images, each augmented once."""
         drawn = torch.Generator().manual_seed(SEED)
-        return self.misleader.augment(self.cut.validation_images, generator=drawn)
+        return self.misleader.augment(self.splits.validation_images, generator=drawn)
 
     def train(self, name: str, misleader: Misleader, *, facts: dict[str, Any] | None = None) -> Path:
         """Train the members on all training images; the checkpoint is runs/RECIPE/`name`.safetensors.
@@ -151,20 +151,22 @@ class Training:
 
     def go_on(self, name: str, start: Path, misleader: Misleader) -> Path:
         """Train the members of the checkpoint `start` for `search_epochs` over `search_rows` images."""
-        how = dataclasses.replace(self.optimisation, epochs=misleader.search_epochs)
-        return self._train(name, misleader, how, rows=misleader.search_rows, start=checkpoint.load(start), facts={})
+        optimisation = dataclasses.replace(self.optimisation, epochs=misleader.search_epochs)
+        return self._train(
+            name, misleader, optimisation, rows=misleader.search_rows, start=checkpoint.load(start), facts={}
+        )
 
     def _train(
         self,
         name: str,
         misleader: Misleader,
-        how: Optimisation,
+        optimisation: Optimisation,
         *,
         rows: int,
         start: checkpoint.Checkpoint | None,
         facts: dict[str, Any],
     ) -> Path:
-        misleader = dataclasses.replace(misleader, optimisation=how)
+        misleader = dataclasses.replace(misleader, optimisation=optimisation)
         session = Session(
             self.recipe,
             name,
@@ -179,17 +181,17 @@ class Training:
         )
         if session.done():
             return session.path
-        session.facts["classes"] = list(self.cut.classes)
+        session.facts["classes"] = list(self.splits.classes)
         session.facts.update(facts)
-        plans = [architecture(member.architecture, member.options, self.cut) for member in misleader.members]
+        plans = [architecture(member.architecture, member.options, self.splits) for member in misleader.members]
         members = list(start.networks) if start else [plan.network() for plan in plans]
         best, attackers = fit(
             session,
             misleader,
-            how,
+            optimisation,
             Ensemble(members),
             Ensemble([plan.network() for plan in plans]),
-            self.cut,
+            self.splits,
             self.teacher.networks[0],
             affine=self.victim.affine,
             rows=rows,
@@ -201,8 +203,8 @@ class Training:
         self, session: Session, misleader: Misleader, plans: Sequence[Architecture], best: Best, attackers: Ensemble
     ) -> dict[str, Any]:
         """Every member and their mean on the validation split, as it is and augmented, and how far the thieves are."""
-        labels = self.cut.validation_labels.to(session.device)
-        held, warped = session.move(self.cut.validation_images), session.move(self.augmented)
+        labels = self.splits.validation_labels.to(session.device)
+        held, warped = session.move(self.splits.validation_images), session.move(self.augmented)
         teacher = self.teacher.networks[0].to(session.device)
         together = Ensemble(list(best.members)).eval()
         clean, shifted, stolen = (
@@ -239,10 +241,10 @@ class Training:
 def fit(
     session: Session,
     misleader: Misleader,
-    how: Optimisation,
+    optimisation: Optimisation,
     members: Ensemble,
     attackers: Ensemble,
-    cut: Split,
+    splits: Split,
     teacher: nn.Module,
     *,
     affine: Any,
@@ -252,34 +254,36 @@ def fit(
 
     teacher: images to logits. affine: of the labelled images, as the victim's. rows: labelled images to use, 0 for all.
     """
-    images = session.move(cut.images[: rows or None])
-    labels = cut.labels[: rows or None].to(session.device)
-    held, truth = session.move(cut.validation_images), cut.validation_labels.to(session.device)
+    images = session.move(splits.images[: rows or None])
+    labels = splits.labels[: rows or None].to(session.device)
+    held, truth = session.move(splits.validation_images), splits.validation_labels.to(session.device)
     teacher = teacher.to(session.device).eval()
-    told = _logits(teacher, images) if affine is None else None
+    targets = _logits(teacher, images) if affine is None else None
     # one gradient, as large as that of all steps together, is what the released code's steps come to
     steps, stride = (1, misleader.attacker_steps) if misleader.as_released else (misleader.attacker_steps, 1)
     # without either term the thieves follow all the same: what they reach then is what the term is held against
     plain = not any(member.weight for member in misleader.members) and not misleader.lambda_diversity
 
-    network, optimiser, schedule = session.prepare(members, how, len(images))
-    pursuit = Optimisation(how.epochs, optimiser="sgd", lr=misleader.attacker_lr, batch_size=how.batch_size)
+    network, optimiser, schedule = session.prepare(members, optimisation, len(images))
+    pursuit = Optimisation(
+        optimisation.epochs, optimiser="sgd", lr=misleader.attacker_lr, batch_size=optimisation.batch_size
+    )
     thieves, thieves_optimiser, thieves_schedule = session.prepare(attackers, pursuit, len(images), updates=steps)
     best = Best(members.networks()).to(session.device)
-    beside = {"attackers": attackers, "attackers_optimiser": thieves_optimiser, "attackers_schedule": thieves_schedule}
-    for epoch in session.epochs(how, network, optimiser, schedule, best=best, **beside):
+    states = {"attackers": attackers, "attackers_optimiser": thieves_optimiser, "attackers_schedule": thieves_schedule}
+    for epoch in session.epochs(optimisation, network, optimiser, schedule, best=best, **states):
         thieves.train()
-        for number, batch in enumerate(session.batches(len(images), how.batch_size)):
+        for number, batch in enumerate(session.batches(len(images), optimisation.batch_size)):
             drawn = torch.Generator().manual_seed(number) if misleader.as_released else session.generator
             count = misleader.augmented_batch or len(batch)
             seen = _augmented(images, misleader.augment, count * steps, drawn)
             with as_served(network, training=misleader.as_released), torch.no_grad(), session.accelerator.autocast():
                 for _ in range(stride):  # as released, every pass leaves its mark on batch statistics
                     answers = network(seen).float()
-            for shown, told_of in zip(seen.split(count), answers.split(count), strict=True):
+            for shown, responses in zip(seen.split(count), answers.split(count), strict=True):
                 with session.accelerator.autocast():
                     guesses = thieves(shown).float()
-                chase = torch.stack([divergence(*pair) for pair in _pairs(told_of, guesses)]).sum()
+                chase = torch.stack([divergence(*pair) for pair in _pairs(responses, guesses)]).sum()
                 session.step(
                     {"attackers": stride * chase},
                     thieves_optimiser,
@@ -292,7 +296,7 @@ def fit(
             with session.accelerator.autocast():
                 logits = network(inside).float()
                 with torch.no_grad():
-                    taught = told[batch] if told is not None else teacher(inside).float()
+                    taught = targets[batch] if targets is not None else teacher(inside).float()
             right = torch.stack(
                 [
                     distillation(own, taught, labels[batch], temperature=member.temperature, alpha=member.alpha)
@@ -301,7 +305,7 @@ def fit(
             ).sum()
             losses = {"loss": right, "distillation": right}
             if not plain:
-                if not misleader.as_released:  # whose last batch, answered anew
+                if not misleader.as_released:  # whose last batch, answered again
                     seen = _augmented(images, misleader.augment, count, drawn)
                 with as_served(network, training=misleader.as_released), session.accelerator.autocast():
                     answers = network(seen).float()
@@ -387,9 +391,9 @@ def main(arguments: argparse.Namespace) -> None:
         recipe.section("victim", Victim),
         recipe.network(name, Misleader),
     )
-    cut = split(data.load("train", arguments.data), rows=data.rows)
+    splits = split(data.load("train", arguments.data), rows=data.rows)
     teacher = checkpoint.load(arguments.runs / recipe.name / "victim.safetensors")
-    training = Training(recipe.name, name, data, victim, misleader, cut, teacher, arguments.runs, arguments.seed)
+    training = Training(recipe.name, name, data, victim, misleader, splits, teacher, arguments.runs, arguments.seed)
     if misleader.rungs:
         search_lambdas(training)
     else:

@@ -6,7 +6,7 @@ distribution over K classes:
     CE(U, z) = logsumexp(z) - mean(z)       (least, log K, where all logits of a row are equal)
     loss     = CE(f(x), y) + g * CE(U, f(xo)),   g = 1
 
-in one step of the optimiser. Its largest probability then says whether a query looks like the task: the score that
+in one step of the optimiser. Its largest probability then measures whether a query looks like the task: the score that
 adaptive misinformation (training/misinformation.py) switches on, and a baseline defence by itself.
 
     python -m training.outlier_exposure RECIPE
@@ -78,7 +78,7 @@ def main(arguments: argparse.Namespace) -> None:
     recipe = recipes.read(arguments.recipe)
     data, victim = recipe.section("dataset", Data), recipe.section("victim", Victim)
     exposure = recipe.network(arguments.network, OutlierExposure)
-    how = exposure.optimisation or victim.optimisation
+    optimisation = exposure.optimisation or victim.optimisation
     session = Session(
         recipe.name,
         arguments.network,
@@ -88,19 +88,21 @@ def main(arguments: argparse.Namespace) -> None:
     )
     if session.done():
         return
-    cut = split(data.load("train", arguments.data), rows=data.rows)
-    session.facts["classes"] = list(cut.classes)
-    unseen, strange = map(session.move, outside(exposure.auxiliary, exposure.held_out, like=cut, root=arguments.data))
-    images, labels = session.move(cut.images), cut.labels.to(session.device)
-    plan = architecture(victim.architecture, victim.options, cut)
-    network, optimiser, schedule = session.prepare(plan.network(), how, len(images))
+    splits = split(data.load("train", arguments.data), rows=data.rows)
+    session.facts["classes"] = list(splits.classes)
+    unseen, strange = map(
+        session.move, outside(exposure.auxiliary, exposure.held_out, like=splits, root=arguments.data)
+    )
+    images, labels = session.move(splits.images), splits.labels.to(session.device)
+    plan = architecture(victim.architecture, victim.options, splits)
+    network, optimiser, schedule = session.prepare(plan.network(), optimisation, len(images))
 
-    for _ in session.epochs(how, network, optimiser, schedule):
-        for batch in session.batches(len(images), how.batch_size):
+    for _ in session.epochs(optimisation, network, optimiser, schedule):
+        for batch in session.batches(len(images), optimisation.batch_size):
             known = session.augment(images[batch], victim.affine)
             others = session.augment(strange[session.draw(len(strange), len(batch))], victim.affine)
             with session.accelerator.autocast():
-                # one forward pass for both: batch normalisation then sees in training what it will meet at work
+                # one forward pass for both: batch normalisation then trains on the mix that it will serve
                 logits = network(torch.cat([known, others])).float()
             right = F.cross_entropy(logits[: len(batch)], labels[batch])
             unsure = uniform_loss(logits[len(batch) :])
@@ -108,7 +110,7 @@ def main(arguments: argparse.Namespace) -> None:
             session.step(losses, optimiser, schedule)
 
     trained = session.accelerator.unwrap_model(network)
-    held, truth = session.move(cut.validation_images), cut.validation_labels.to(session.device)
+    held, truth = session.move(splits.validation_images), splits.validation_labels.to(session.device)
     metrics = {
         "validation_accuracy": accuracy(trained, held, truth),
         "confidence_inside": answers(trained, held).amax(1).mean().item(),

@@ -6,7 +6,7 @@ A batch's images are particles that climb the loss L = -U, and keep their distan
     x_i  <- clip(x_i + step * phi_i, 0, 1)
     k(x, x') = exp(-||x - x'||^2 / 2 sigma^2),   2 sigma^2 = median_{i != j}(||x_i - x_j||)^2 / log(B + 1)
 
-grad_{x_j} k = k (x_i - x_j) / sigma^2 points away from x_j, so s = +1 repels, as the paper's text says and as Stein
+grad_{x_j} k = k (x_i - x_j) / sigma^2 points away from x_j, so s = +1 repels, as the paper's text states and as Stein
 variational gradient descent has it (Liu, NeurIPS 2017); the paper prints s = -1, which gathers the particles at one
 place. g_j is the loss's gradient of image j alone, at length 1: with a mean loss and equation 11's 1/N, as the released
 code computes them, an image moves by 1e-9 and float32 keeps it where it was.

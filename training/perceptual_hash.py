@@ -9,7 +9,7 @@ own mix of traffic (training/hash_tree.py). defenses/routing.py makes a hash of 
 
 Reads [dataset] and [networks.hash]; writes runs/RECIPE/hash.safetensors. The secret task is "glyphs", a procedural task
 drawn from the deployment's key, or a data set such as "kmnist:test". Either way weights, order and hyperplanes are
-seeded from the key as well, so that nobody can repeat the training: a new key gives a new hash.
+seeded from the key as well, so that only the key's owner can repeat the training: a new key gives a new hash.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from zoo.noise import noise
 COPIES = (Affine(15, 0.1, 0.1), Affine(15, 0.1, 0.1), Affine(25, 0.2, 0.2), Affine(25, 0.2, 0.2))
 # of the noise in the mix, from white noise to blurs of a few spots, as shares of the side
 GRAINS = (0.0, 0.1, 0.2, 0.4)
-# what data-free thieves begin with is no secret of theirs
+# what data-free thieves begin with is public
 GENERATORS = 5
 
 
@@ -51,9 +51,9 @@ GENERATORS = 5
 class Hash:
     """[networks.NAME] of the program hash: the secret task and the network that learns it.
 
-    classes and per_class size the "glyphs" task; a data set brings its own. mix: data sets beside the victim's and the
-    secret task's whose images the tree is balanced on, such as the auxiliary set; the thief's is not the defender's to
-    know. mix_rows: images of each.
+    classes and per_class size the "glyphs" task; a data set brings its own. mix: data sets other than the victim's and
+    the secret task's whose images the tree is balanced on, such as the auxiliary set; the defender does not know the
+    thief's. mix_rows: images of each.
     """
 
     task: str
@@ -144,7 +144,7 @@ def main(arguments: argparse.Namespace) -> None:
     task = secret_task(hash_net, key, size=size, channels=channels, root=arguments.data)
     plan = architecture(hash_net.architecture, hash_net.options, task)
     whole = Architecture(plan.name, {**plan.arguments, "projections": hash_net.tree.nodes})
-    whole.network()  # an architecture that has no form in whole numbers is told of before it is trained
+    whole.network()  # an architecture that has no form in whole numbers is reported before it is trained
     trained = fit(session, task, plan, hash_net.optimisation, hash_net.affine).cpu().float()
     held_out = accuracy(trained, task.validation_images, task.validation_labels)
     mix = torch.cat([*traffic(hash_net, task, data, generator=session.generator, root=arguments.data)])

@@ -1,7 +1,7 @@
 r"""SAME: a masked autoencoder and an auxiliary model, the two networks of an anomaly gate (Xie et al., AAAI 2024).
 
-The autoencoder M reconstructs images of the victim's task, and the auxiliary model F_aux learns to say of the
-reconstruction what the victim F_V says of the image:
+The autoencoder M reconstructs images of the victim's task, and the auxiliary model F_aux learns to answer the
+reconstruction as the victim F_V answers the image:
 
     L_MAE = mean over images and pixels of (x - M(b * x))^2                     equation 4, hidden patches and others
     L_aux = mean over images of sum_k (F_V(x)_k - F_aux(M(x))_k)^2              equation 5
@@ -113,14 +113,14 @@ class Same:
         sizes |= {f"decoder_{name}": getattr(self, f"decoder_{name}") for name in ("width", "depth", "heads")}
         return Architecture(NAME, {**shape, **sizes})
 
-    def patches(self, cut: Split) -> int:
+    def patches(self, splits: Split) -> int:
         """L, of the images of a data set."""
-        return (cut.images.shape[-1] // self.patch) ** 2
+        return (splits.images.shape[-1] // self.patch) ** 2
 
 
-def benign(cut: Split) -> torch.Tensor:
+def benign(splits: Split) -> torch.Tensor:
     """Images of the task (N,C,S,S) that train neither network: what a gate is calibrated on."""
-    return cut.validation_images
+    return splits.validation_images
 
 
 def parts(key: bytes, patches: int, groups: int) -> list[int]:
@@ -137,12 +137,14 @@ def visible(session: Session, rows: int, patches: int, ratio: float) -> torch.Te
     return drawn.to(session.device)
 
 
-def fit_autoencoder(session: Session, cut: Split, plan: Architecture, same: Same, victim: Victim) -> MaskedAutoencoder:
+def fit_autoencoder(
+    session: Session, splits: Split, plan: Architecture, same: Same, victim: Victim
+) -> MaskedAutoencoder:
     """Equation 4 on all training images; the checkpoint is not written."""
-    images = session.move(cut.images)
+    images = session.move(splits.images)
     network, optimiser, schedule = session.prepare(plan.network(), same.fit, len(images))
     inner: MaskedAutoencoder = session.accelerator.unwrap_model(network)
-    sample = session.move(cut.validation_images[:SHOWN])
+    sample = session.move(splits.validation_images[:SHOWN])
     for epoch in session.epochs(same.fit, network, optimiser, schedule):
         for batch in session.batches(len(images), same.fit.batch_size):
             shown = session.augment(images[batch], victim.affine)
@@ -162,21 +164,21 @@ def rebuilt(autoencoder: nn.Module, images: torch.Tensor) -> torch.Tensor:
 
 
 def answered(answer: Answer, images: torch.Tensor) -> torch.Tensor:
-    """What the victim says of images (N,C,S,S): (N,K)."""
+    """The victim's answers to images (N,C,S,S): (N,K)."""
     return torch.cat([answer(part) for part in images.split(512)])
 
 
 def fit_auxiliary(
     session: Session,
-    cut: Split,
+    splits: Split,
     plan: Architecture,
-    how: Optimisation,
+    optimisation: Optimisation,
     autoencoder: nn.Module,
     answer: Answer,
     victim: Victim,
 ) -> nn.Module:
     """Equation 5 on all training images; the checkpoint is not written."""
-    images = session.move(cut.images)
+    images = session.move(splits.images)
 
     def lesson(shown: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         # clones: what was made in inference mode cannot be an input where gradients are recorded
@@ -184,16 +186,16 @@ def fit_auxiliary(
 
     # where images are shown as they are, what is said of them is the same in every epoch
     known = lesson(images) if victim.affine is None else None
-    network, optimiser, schedule = session.prepare(plan.network(), how, len(images))
-    for _ in session.epochs(how, network, optimiser, schedule):
-        for batch in session.batches(len(images), how.batch_size):
+    network, optimiser, schedule = session.prepare(plan.network(), optimisation, len(images))
+    for _ in session.epochs(optimisation, network, optimiser, schedule):
+        for batch in session.batches(len(images), optimisation.batch_size):
             if known is None:
-                drawn, told = lesson(session.augment(images[batch], victim.affine))
+                drawn, response = lesson(session.augment(images[batch], victim.affine))
             else:
-                drawn, told = known[0][batch], known[1][batch]
+                drawn, response = known[0][batch], known[1][batch]
             with session.accelerator.autocast():
                 logits = network(drawn).float()
-            loss = (logits.softmax(1) - told).square().sum(1).mean()
+            loss = (logits.softmax(1) - response).square().sum(1).mean()
             session.step({"loss": loss}, optimiser, schedule)
     trained: nn.Module = session.accelerator.unwrap_model(network)
     return trained
@@ -203,18 +205,18 @@ def fit_auxiliary(
 def judge(autoencoder: nn.Module, auxiliary: nn.Module, answer: Answer, images: torch.Tensor) -> dict[str, float]:
     """On images that neither was trained on: the mean squared error, and how often F_aux gives the victim's label."""
     auxiliary.eval()
-    drawn, told = rebuilt(autoencoder, images), answered(answer, images)
+    drawn, response = rebuilt(autoencoder, images), answered(answer, images)
     guessed = torch.cat([auxiliary(part).argmax(1) for part in drawn.split(512)])
     return {
         "reconstruction_error": (drawn - images).square().mean().item(),
-        "auxiliary_agreement": (guessed == told.argmax(1)).float().mean().item(),
+        "auxiliary_agreement": (guessed == response.argmax(1)).float().mean().item(),
     }
 
 
 def trained_autoencoder(
-    arguments: argparse.Namespace, recipe: recipes.Recipe, same: Same, cut: Split, plan: Architecture
+    arguments: argparse.Namespace, recipe: recipes.Recipe, same: Same, splits: Split, plan: Architecture
 ) -> checkpoint.Checkpoint:
-    """The autoencoder's own checkpoint, trained unless it is there."""
+    """The autoencoder's checkpoint, trained unless it exists."""
     victim = recipe.section("victim", Victim)
     # whatever the auxiliary model is to be, and whichever patches are hidden at work, it is trained alike
     alike = dataclasses.replace(same, victim="", groups=0, auxiliary=None, auxiliary_options={}, auxiliary_fit=None)
@@ -226,8 +228,8 @@ def trained_autoencoder(
         seed=arguments.seed,
     )
     if not session.done():
-        autoencoder = fit_autoencoder(session, cut, plan, same, victim)
-        held = session.move(benign(cut))
+        autoencoder = fit_autoencoder(session, splits, plan, same, victim)
+        held = session.move(benign(splits))
         error = (rebuilt(autoencoder, held) - held).square().mean().item()
         session.finish([autoencoder], [plan], {"reconstruction_error": error})
     return checkpoint.load(session.path)
@@ -245,20 +247,20 @@ def main(arguments: argparse.Namespace) -> None:
     recipe = recipes.read(arguments.recipe)
     data, victim = recipe.section("dataset", Data), recipe.section("victim", Victim)
     same = recipe.network(arguments.network, Same)
-    how = same.auxiliary_fit or victim.optimisation
+    optimisation = same.auxiliary_fit or victim.optimisation
     # what deals the patches into groups, where there are any
     key = deployment_key("a gate with hidden groups") if same.groups else b""
-    cut = split(data.load("train", arguments.data), rows=data.rows)
+    splits = split(data.load("train", arguments.data), rows=data.rows)
     name = same.auxiliary or victim.architecture
-    plan = architecture(name, same.auxiliary_options if same.auxiliary else victim.options, cut)
-    read = trained_autoencoder(arguments, recipe, same, cut, same.plan(plan))
-    autoencoder, whole = at_work(read, parts(key, same.patches(cut), same.groups) if key else None)
+    plan = architecture(name, same.auxiliary_options if same.auxiliary else victim.options, splits)
+    read = trained_autoencoder(arguments, recipe, same, splits, same.plan(plan))
+    autoencoder, whole = at_work(read, parts(key, same.patches(splits), same.groups) if key else None)
 
     box = black_box(same.victim, arguments.runs / recipe.name)
     session = Session(
         recipe.name,
         arguments.network,
-        {"dataset": data, "victim": victim, TABLE: dataclasses.replace(same, auxiliary_fit=how)},
+        {"dataset": data, "victim": victim, TABLE: dataclasses.replace(same, auxiliary_fit=optimisation)},
         runs=arguments.runs,
         seed=arguments.seed,
         secret=key,
@@ -266,10 +268,10 @@ def main(arguments: argparse.Namespace) -> None:
     )
     if session.done():
         return
-    session.facts["classes"] = list(cut.classes)
+    session.facts["classes"] = list(splits.classes)
     autoencoder = autoencoder.to(session.device)
-    trained = fit_auxiliary(session, cut, plan, how, autoencoder, box.answer, victim)
-    metrics = judge(autoencoder, trained, box.answer, session.move(benign(cut)))
+    trained = fit_auxiliary(session, splits, plan, optimisation, autoencoder, box.answer, victim)
+    metrics = judge(autoencoder, trained, box.answer, session.move(benign(splits)))
     session.finish([autoencoder, trained], [whole, plan], metrics)
 
 

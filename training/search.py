@@ -2,7 +2,7 @@
 
 A term that defends costs accuracy. Where a paper gives a rule of what may be lost but no value, a recipe lists several
 strengths in rising order. They are the rungs, counted from 1; rung 0 trains without the term. What is searched has one
-part or several, such as the members of an ensemble, each with a rung of its own.
+part or several, such as the members of an ensemble, each on a separate rung.
 
 Up: every rung is one short training, with all parts on that rung. A short training costs accuracy by itself, so the
 reference is one at rung 0, not the checkpoint that all of them start from. A part reaches the last rung before the
@@ -12,11 +12,11 @@ Down: everything is trained in full at the rungs that were reached, and held aga
 Parts that break the rule then go a rung down and everything is trained again, until all parts keep it or one is at
 rung 0.
 
-Resume: the search keeps no state of its own. Every training has its own checkpoint, and `step` and `train` return at
-once where it is there with the same settings (training/session.py). A search that was interrupted goes the same way
-again and continues where it stopped.
+Resume: the search keeps no state. Every training has its checkpoint, and `step` and `train` return at once if it exists
+with the same settings (training/session.py). A search that was interrupted goes the same way again and continues where
+it stopped.
 
-The method says what a training is, what the rule is, and what a report says of a training.
+The method defines what a training is, what the rule is, and what a report shows of a training.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from training import checkpoint
 
 # each part's rung
 Rungs: TypeAlias = tuple[int, ...]
-# what a checkpoint says of its networks
+# what a checkpoint states about its networks
 Metrics: TypeAlias = dict[str, Any]
 # one entry a training, in order, for the checkpoint that the search ends with
 Trail: TypeAlias = list[dict[str, Any]]
@@ -42,7 +42,7 @@ Trail: TypeAlias = list[dict[str, Any]]
 class Search:
     """One search: how far it may go, and what the method does at each rung.
 
-    rungs: strengths to try. parts: what has a rung of its own; together: the parts share one, the lowest that any
+    rungs: strengths to try. parts: what has a separate rung; together: the parts share one, the lowest that any
     of them reached.
     step(path, rungs): make a short training and give its checkpoint. `path` is the checkpoint of the rung below; on
     rungs 0 and 1 it is the start.

@@ -116,7 +116,7 @@ class Session:
         """Whether the checkpoint is there already, made with these settings and this secret."""
         if not self.path.is_file() or checkpoint.facts(self.path).get("fingerprint") != self.fingerprint:
             return False
-        self.say(f"{self.path}: trained with these settings already; delete it to train anew")
+        self.say(f"{self.path}: trained with these settings already; delete it to retrain")
         return True
 
     def say(self, text: str) -> None:
@@ -129,7 +129,7 @@ class Session:
         return images.to(self.device, memory_format=torch.channels_last)
 
     def prepare(
-        self, network: nn.Module, how: Optimisation, rows: int, *, updates: int = 1
+        self, network: nn.Module, optimisation: Optimisation, rows: int, *, updates: int = 1
     ) -> tuple[nn.Module, torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
         """`network` on the device and wrapped for several GPUs, its optimiser, and a cosine over all steps.
 
@@ -137,8 +137,10 @@ class Session:
         """
         if all(parameter.dim() <= 4 for parameter in network.parameters()):  # stacked members have five dimensions
             network = network.to(memory_format=torch.channels_last)
-        optimiser = how.start(network)
-        schedule = how.schedule(optimiser, how.epochs * steps_per_epoch(rows, how.batch_size) * updates)
+        optimiser = optimisation.start(network)
+        schedule = optimisation.schedule(
+            optimiser, optimisation.epochs * steps_per_epoch(rows, optimisation.batch_size) * updates
+        )
         network, optimiser = self.accelerator.prepare(network, optimiser)
         return network, optimiser, schedule
 
@@ -190,29 +192,29 @@ class Session:
 
     def epochs(
         self,
-        how: Optimisation,
+        optimisation: Optimisation,
         network: nn.Module,
         optimiser: torch.optim.Optimizer,
         schedule: torch.optim.lr_scheduler.LRScheduler,
-        **beside: Any,
+        **states: Any,
     ) -> Iterator[int]:
         """Epoch numbers still to do, with a progress bar; after each the state is saved for a resume.
 
-        beside: what else has a state, by name: other networks, their optimisers and schedules.
+        states: what else has a state, by name: other networks, their optimisers and schedules.
         """
         parts = {
             "network": self.accelerator.unwrap_model(network),
             "optimiser": optimiser,
             "schedule": schedule,
-            **beside,
+            **states,
         }
         first = self._resume(parts)
         started = time.monotonic() - self.seconds
         bar = tqdm(
-            range(first, how.epochs),
+            range(first, optimisation.epochs),
             desc=self.name,
             initial=first,
-            total=how.epochs,
+            total=optimisation.epochs,
             unit="epoch",
             disable=not self.accelerator.is_main_process,
         )
@@ -278,7 +280,7 @@ class Session:
             return 0
         state = torch.load(self.resume_path, map_location="cpu", weights_only=True)
         if state["fingerprint"] != self.fingerprint:
-            self.say(f"{self.resume_path}: made with other settings; starting anew")
+            self.say(f"{self.resume_path}: made with other settings; starting over")
             return 0
         for name, part in parts.items():
             part.load_state_dict(state[name])

@@ -1,7 +1,7 @@
 r"""Surrogates of the thief's network, whose gradients MAD and GRAD perturb answers against.
 
 Both defences move an answer y to the y' within an l1 ball that spoils most a step of the thief's training, and so have
-to guess at the thief's network:
+to guess the thief's network:
 
 * "random", for MAD (Orekondy, Schiele, Fritz, ICLR 2020): the victim's architecture with random weights, trained on
   nothing. The rule needs its probabilities only. Where a network has batch normalisation, its statistics are those of
@@ -10,20 +10,21 @@ to guess at the thief's network:
 
       loss = mean -sum_k p_k log softmax(g(xo))_k
 
-  on the auxiliary images xo, 10 epochs. The paper's student learned on the thief's own queries, which no defender has
-  beforehand: here the auxiliary set is the defender's guess at what a thief sends. (The paper stops a cosine of 50
+  on the auxiliary images xo, 10 epochs. The paper's student learned on the thief's queries, which no defender has
+  beforehand: here the auxiliary set is the defender's guess of those queries. (The paper stops a cosine of 50
   epochs after 10; this one is a cosine of 10.) The rule needs s = J v, v = 1: how log softmax(g(x)) changes when all of
   g's parameters rise together.
 
-The papers' surrogates are public: a random one could be drawn again by whoever knows its seed, and a perturbation that
+The papers' surrogates are public: anyone who knows its seed could draw a random one again, and a perturbation that
 is a function of a known network and the answer can be inverted. So weights, order and augmentation are seeded from the
-deployment's key, and differ between tables; the checkpoint tells neither. It is to be kept as the hash network is.
+deployment's key, and differ between tables; the checkpoint contains neither. It must be kept secret like the hash
+network.
 
     python -m training.surrogate RECIPE [--network mad_surrogate]
 
 Reads [dataset], [victim] and [surrogate], or another table of the same form, so that a recipe may have one of each
-kind; writes runs/RECIPE/NETWORK.safetensors. A distilled one's fact `graph`, "redirection", has the export give s
-beside the probabilities.
+kind; writes runs/RECIPE/NETWORK.safetensors. A distilled one's fact `graph`, "redirection", makes the export give s
+next to the probabilities.
 """
 
 from __future__ import annotations
@@ -77,11 +78,11 @@ class Surrogate:
         if self.held_out < 1:
             raise ValueError(f"held_out: expected >= 1, got {self.held_out}")
 
-    def plan(self, victim: Victim, cut: Split) -> checkpoint.Architecture:
+    def plan(self, victim: Victim, splits: Split) -> checkpoint.Architecture:
         """The network's architecture, fitted to the victim's data."""
         if self.architecture:
-            return architecture(self.architecture, self.options, cut)
-        return architecture(victim.architecture, victim.options, cut)
+            return architecture(self.architecture, self.options, splits)
+        return architecture(victim.architecture, victim.options, splits)
 
     def optimised(self, victim: Victim) -> Optimisation:
         """How a distilled one is fitted."""
@@ -113,18 +114,23 @@ def agreement(one: torch.Tensor, other: torch.Tensor) -> float:
 
 
 def distil(
-    session: Session, network: nn.Module, victim: nn.Module, how: Optimisation, images: torch.Tensor, settings: Victim
+    session: Session,
+    network: nn.Module,
+    victim: nn.Module,
+    optimisation: Optimisation,
+    images: torch.Tensor,
+    settings: Victim,
 ) -> nn.Module:
     """Train `network` to answer as `victim` does on `images` (N,C,S,S), which lie on the session's device."""
-    network, optimiser, schedule = session.prepare(network, how, len(images))
-    for _ in session.epochs(how, network, optimiser, schedule):
-        for batch in session.batches(len(images), how.batch_size):
+    network, optimiser, schedule = session.prepare(network, optimisation, len(images))
+    for _ in session.epochs(optimisation, network, optimiser, schedule):
+        for batch in session.batches(len(images), optimisation.batch_size):
             shown = session.augment(images[batch], settings.affine)
             with session.accelerator.autocast():
                 with torch.no_grad():
-                    told = victim(shown).float().softmax(1)
+                    response = victim(shown).float().softmax(1)
                 logits = network(shown).float()
-            session.step({"loss": distillation_loss(logits, told)}, optimiser, schedule)
+            session.step({"loss": distillation_loss(logits, response)}, optimiser, schedule)
     trained: nn.Module = session.accelerator.unwrap_model(network)
     return trained
 
@@ -150,12 +156,14 @@ def main(arguments: argparse.Namespace) -> None:
     )
     if session.done():
         return
-    cut = split(data.load("train", arguments.data), rows=data.rows)
-    session.facts["classes"] = list(cut.classes)
+    splits = split(data.load("train", arguments.data), rows=data.rows)
+    session.facts["classes"] = list(splits.classes)
     if surrogate.kind == "distilled":
         session.facts["graph"] = "redirection"
-    unseen, strange = map(session.move, outside(surrogate.auxiliary, surrogate.held_out, like=cut, root=arguments.data))
-    plan = surrogate.plan(victim, cut)
+    unseen, strange = map(
+        session.move, outside(surrogate.auxiliary, surrogate.held_out, like=splits, root=arguments.data)
+    )
+    plan = surrogate.plan(victim, splits)
     network = plan.network().to(session.device)
     metrics = {}
     if undefended:
@@ -164,7 +172,7 @@ def main(arguments: argparse.Namespace) -> None:
         metrics["agreement_outside"] = agreement(answers(network, unseen), answers(teacher, unseen))
     else:
         settle(network, strange)
-    held, truth = session.move(cut.validation_images), cut.validation_labels.to(session.device)
+    held, truth = session.move(splits.validation_images), splits.validation_labels.to(session.device)
     metrics["validation_accuracy"] = accuracy(network, held, truth)
     # how much its answers depend on the image at all: MAD's scores are a function of these and the victim's
     metrics["spread_outside"] = answers(network, unseen).std(0).mean().item()

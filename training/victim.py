@@ -37,7 +37,7 @@ class Victim:
 
 @dataclass(frozen=True)
 class Split:
-    """A labelled set cut for training: images (N,C,H,W) float32 in [0,1] and labels (N,) int64 of each part."""
+    """A labelled set split for training: images (N,C,H,W) float32 in [0,1] and labels (N,) int64 of each part."""
 
     images: torch.Tensor
     labels: torch.Tensor
@@ -88,12 +88,14 @@ def accuracy(network: torch.nn.Module, images: torch.Tensor, labels: torch.Tenso
     return right.float().mean().item()
 
 
-def fit(session: Session, cut: Split, plan: Architecture, how: Optimisation, affine: Affine | None) -> nn.Module:
+def fit(
+    session: Session, splits: Split, plan: Architecture, optimisation: Optimisation, affine: Affine | None
+) -> nn.Module:
     """Train one classifier by cross-entropy; what comes back is on the session's device, its checkpoint not written."""
-    images, labels = session.move(cut.images), cut.labels.to(session.device)
-    network, optimiser, schedule = session.prepare(plan.network(), how, len(images))
-    for _ in session.epochs(how, network, optimiser, schedule):
-        for rows in session.batches(len(images), how.batch_size):
+    images, labels = session.move(splits.images), splits.labels.to(session.device)
+    network, optimiser, schedule = session.prepare(plan.network(), optimisation, len(images))
+    for _ in session.epochs(optimisation, network, optimiser, schedule):
+        for rows in session.batches(len(images), optimisation.batch_size):
             with session.accelerator.autocast():
                 loss = F.cross_entropy(network(session.augment(images[rows], affine)), labels[rows])
             session.step({"loss": loss}, optimiser, schedule)
@@ -109,11 +111,11 @@ def main(arguments: argparse.Namespace) -> None:
     )
     if session.done():
         return
-    cut = split(data.load("train", arguments.data), rows=data.rows)
-    session.facts["classes"] = list(cut.classes)
-    plan = architecture(victim.architecture, victim.options, cut)
-    trained = fit(session, cut, plan, victim.optimisation, victim.affine)
-    held_out = accuracy(trained, session.move(cut.validation_images), cut.validation_labels.to(session.device))
+    splits = split(data.load("train", arguments.data), rows=data.rows)
+    session.facts["classes"] = list(splits.classes)
+    plan = architecture(victim.architecture, victim.options, splits)
+    trained = fit(session, splits, plan, victim.optimisation, victim.affine)
+    held_out = accuracy(trained, session.move(splits.validation_images), splits.validation_labels.to(session.device))
     session.finish([trained], [plan], {"validation_accuracy": held_out})
 
 

@@ -40,9 +40,9 @@ def test_an_exported_graph_gives_the_same(smoke_graphs: Smoke) -> None:
 def test_a_graph_may_name_its_input_and_output_as_it_likes(tmp_path: Path) -> None:
     path = tmp_path / "mine.onnx"
     write_onnx(path, "mine", (1, 28, 28), 4, output="softmax_out")
-    told = black_box(str(path), tmp_path).answer(images())
-    assert told.shape == (5, 4)
-    torch.testing.assert_close(told.sum(1), torch.ones(5))
+    response = black_box(str(path), tmp_path).answer(images())
+    assert response.shape == (5, 4)
+    torch.testing.assert_close(response.sum(1), torch.ones(5))
 
 
 def test_a_graph_that_gives_logits_is_told_of(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""recipes/cifar10*.toml, every program of them for a few steps, on made-up images in CIFAR's own files.
+"""recipes/cifar10*.toml, every program of them for a few steps, on synthetic images in CIFAR's files.
 
 Their tier `smoke` trains LeNets: the programs are what is tested here; tests/export shows that the networks of the
 recipes themselves become graphs.
@@ -95,14 +95,14 @@ def test_misleaders_recipe_runs_and_its_archives_answer(data: Path, tmp_path: Pa
     policies = ("misleader", "misleader-routed")
     archive.main([MISLEADER, *folders, "--store", str(store), "--data", str(data), "--policies", *policies])
     images = datasets.load("cifar10", "test", root=data).pixels
-    told = {}
+    responses = {}
     for policy in policies:
         with InProcessOracle(store / f"cifar10-misleader-smoke-{policy}.mar") as oracle:
-            told[policy], everyone = oracle(images).probabilities, oracle.everyone(images)
-    assert told["misleader"] is not None
-    assert told["misleader-routed"] is not None
-    assert np.allclose(told["misleader"], everyone.mean(1), atol=1e-5)
-    nearest = (everyone - told["misleader-routed"][:, None]).abs().amax(2).amin(1)
+            responses[policy], everyone = oracle(images).probabilities, oracle.everyone(images)
+    assert responses["misleader"] is not None
+    assert responses["misleader-routed"] is not None
+    assert np.allclose(responses["misleader"], everyone.mean(1), atol=1e-5)
+    nearest = (everyone - responses["misleader-routed"][:, None]).abs().amax(2).amin(1)
     assert nearest.max() < 1e-5
 
 

@@ -50,7 +50,7 @@ def test_stacked_members_learn_what_members_side_by_side_learn(
         steps = optimiser(network.parameters())
         for _ in range(3):
             steps.zero_grad()
-            # members meet in the loss, as EDM's do
+            # members interact in the loss, as EDM's do
             logits = network(images)
             nn.functional.cross_entropy(logits.mean(1), labels).backward()
             steps.step()

@@ -59,25 +59,25 @@ def trained(tmp_path_factory: pytest.TempPathFactory, seed: int) -> Path:
 
 
 @pytest.fixture(scope="module")
-def cut() -> Split:
+def splits() -> Split:
     """Two batches of HOW."""
     return split(datasets.load("digits", "train"), rows=64)
 
 
-def before(cut: Split, settings: MeCo, *, seed: int = 0) -> Defended:
+def before(splits: Split, settings: MeCo, *, seed: int = 0) -> Defended:
     """T and h as they are before training."""
     torch.manual_seed(seed)
-    perturbation: Any = settings.plan(cut).network()
-    return Defended(architecture("lenet5", {}, cut).network(), perturbation)
+    perturbation: Any = settings.plan(splits).network()
+    return Defended(architecture("lenet5", {}, splits).network(), perturbation)
 
 
 def few_steps(
-    folder: Path, cut: Split, settings: MeCo, how: Optimisation = HOW, *, seed: int = 0
+    folder: Path, splits: Split, settings: MeCo, optimisation: Optimisation = HOW, *, seed: int = 0
 ) -> tuple[Defended, Defended]:
     """T and h before and after one short training."""
-    started = before(cut, settings, seed=seed)
-    session = Session("made-up", "meco", {"meco": settings, "how": how}, runs=folder, seed=seed)
-    return started, train(session, cut, copy.deepcopy(started), settings, how, PLAIN)
+    started = before(splits, settings, seed=seed)
+    session = Session("synthetic", "meco", {"meco": settings, "optimisation": optimisation}, runs=folder, seed=seed)
+    return started, train(session, splits, copy.deepcopy(started), settings, optimisation, PLAIN)
 
 
 @torch.inference_mode()
@@ -157,10 +157,10 @@ def test_the_answer_follows_the_clean_one_and_not_the_other_way_round() -> None:
     assert torch.autograd.grad(terms["l1"], clean, allow_unused=True) == (None,)
 
 
-def test_one_pass_gives_what_three_would(cut: Split) -> None:
-    defended = before(cut, MeCo(filters=2)).eval()
+def test_one_pass_gives_what_three_would(splits: Split) -> None:
+    defended = before(splits, MeCo(filters=2)).eval()
     generator = torch.Generator().manual_seed(1)
-    images, worst = cut.images[:6], torch.rand(6, 1, 28, 28, generator=generator)
+    images, worst = splits.images[:6], torch.rand(6, 1, 28, 28, generator=generator)
     noise = torch.randn(14, 1, 28, 28, generator=generator)
     with torch.inference_mode():
         robust, noisy, clean, difference = defended(images, worst, noise)
@@ -173,38 +173,38 @@ def test_one_pass_gives_what_three_would(cut: Split) -> None:
 
 
 def test_the_generator_s_weights_change_and_the_victim_s(
-    cut: Split, tmp_path: Path, reached: Reached, seed: int
+    splits: Split, tmp_path: Path, reached: Reached, seed: int
 ) -> None:
     # the released code trains none of its generator's
-    started, ended = few_steps(tmp_path, cut, MeCo(filters=2), seed=seed)
+    started, ended = few_steps(tmp_path, splits, MeCo(filters=2), seed=seed)
     assert isinstance(ended.perturbation, Learned)
     for network in (ended.perturbation, ended.victim):
         assert sum(1 for _ in network.parameters()) > 0
     reached("the least share that a weight moves by", min(moved(started, ended).values()), above=1e-4)
 
 
-def test_particles_leave_the_statistics_as_they_are(cut: Split, tmp_path: Path) -> None:
+def test_particles_leave_the_statistics_as_they_are(splits: Split, tmp_path: Path) -> None:
     # of two optimiser steps, with four particle steps before them: one pass each
     settings = MeCo(filters=2)
-    perturbation: Any = settings.plan(cut).network()
+    perturbation: Any = settings.plan(splits).network()
     normalised = nn.Sequential(nn.Conv2d(1, 4, 5, stride=3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten())
     network = nn.Sequential(normalised, nn.Linear(4 * 8 * 8, 10))
-    ended = train(Watched(tmp_path), cut, Defended(network, perturbation), settings, HOW, PLAIN)
+    ended = train(Watched(tmp_path), splits, Defended(network, perturbation), settings, HOW, PLAIN)
     passes = [int(value) for name, value in ended.named_buffers() if name.endswith("num_batches_tracked")]
     assert passes == [2] * 5
 
 
-def test_a_particle_step_that_moves_nothing_stops_the_training(cut: Split, tmp_path: Path) -> None:
+def test_a_particle_step_that_moves_nothing_stops_the_training(splits: Split, tmp_path: Path) -> None:
     # the released code's images stay where they are
     with pytest.raises(FloatingPointError, match=r"step: expected one that moves pixels by 1e-03 .* got 1e-09"):
-        few_steps(tmp_path, cut, MeCo(filters=2, step=1e-9))
+        few_steps(tmp_path, splits, MeCo(filters=2, step=1e-9))
 
 
 class Watched(Session):
     """A session that keeps each step's losses, and breaks off after some, as a kill would."""
 
     def __init__(self, folder: Path, *, stop_after: int | None = None, seed: int = 0) -> None:
-        super().__init__("made-up", "meco", {}, runs=folder, seed=seed)
+        super().__init__("synthetic", "meco", {}, runs=folder, seed=seed)
         self.seen: list[dict[str, float]] = []
         self.stop_after = stop_after
 
@@ -217,11 +217,11 @@ class Watched(Session):
 
 @pytest.mark.parametrize(("steps", "least", "most"), [(0, 0, 0), (1, FLOOR, 0.1), (2, 1.5 * FLOOR, 0.2)])
 def test_every_step_says_how_far_its_images_moved(
-    cut: Split, tmp_path: Path, steps: int, least: float, most: float, reached: Reached, seed: int
+    splits: Split, tmp_path: Path, steps: int, least: float, most: float, reached: Reached, seed: int
 ) -> None:
     settings = MeCo(filters=2, steps=steps)
     session = Watched(tmp_path, seed=seed)
-    train(session, cut, before(cut, settings, seed=seed), settings, HOW, PLAIN)
+    train(session, splits, before(splits, settings, seed=seed), settings, HOW, PLAIN)
     assert len(session.seen) == 2
     for losses in session.seen:
         assert set(losses) == {"loss", "robust", "l1", "clean", "spread", "displacement"}
@@ -232,12 +232,12 @@ def test_every_step_says_how_far_its_images_moved(
         assert displacements == [0, 0]
 
 
-def test_a_resumed_training_ends_where_an_unbroken_one_does(cut: Split, tmp_path: Path) -> None:
-    settings, how = MeCo(filters=2), Optimisation(epochs=2, lr=1e-3, batch_size=32)
+def test_a_resumed_training_ends_where_an_unbroken_one_does(splits: Split, tmp_path: Path) -> None:
+    settings, optimisation = MeCo(filters=2), Optimisation(epochs=2, lr=1e-3, batch_size=32)
 
     def run(folder: Path, stop_after: int | None = None) -> Defended:
         session = Watched(folder, stop_after=stop_after)
-        return train(session, cut, before(cut, settings), settings, how, PLAIN)
+        return train(session, splits, before(splits, settings), settings, optimisation, PLAIN)
 
     whole = run(tmp_path / "whole").state_dict()
     with pytest.raises(KeyboardInterrupt):
@@ -246,16 +246,16 @@ def test_a_resumed_training_ends_where_an_unbroken_one_does(cut: Split, tmp_path
     assert all(torch.equal(value, resumed[name]) for name, value in whole.items())
 
 
-def test_the_spread_term_keeps_the_draws_apart(cut: Split, tmp_path: Path, reached: Reached, seed: int) -> None:
+def test_the_spread_term_keeps_the_draws_apart(splits: Split, tmp_path: Path, reached: Reached, seed: int) -> None:
     # a generator that has not learned to listen to its noise: without the term nothing makes it
-    how = Optimisation(epochs=8, lr=1e-2, batch_size=32)
+    optimisation = Optimisation(epochs=8, lr=1e-2, batch_size=32)
     apart = {}
     for weight in (0.0, 10.0):
         settings = MeCo(filters=4, steps=0, gamma=10.0, spread=weight)
-        _, ended = few_steps(tmp_path / str(weight), cut, settings, how, seed=seed)
+        _, ended = few_steps(tmp_path / str(weight), splits, settings, optimisation, seed=seed)
         noise = torch.randn(2, 32, 1, 28, 28, generator=torch.Generator().manual_seed(seed + 2))
         with torch.inference_mode():
-            h = [ended.eval().perturbation.h(cut.images[:32], each) for each in noise]
+            h = [ended.eval().perturbation.h(splits.images[:32], each) for each in noise]
         apart[weight] = spread_loss(h[0] - h[1], settings.rms).item()
     reached("spread loss", apart[10.0], below=0.1)
     # what is below 0.01 is as good as nothing
@@ -272,31 +272,31 @@ def test_the_spread_term_keeps_the_draws_apart(cut: Split, tmp_path: Path, reach
     ],
 )
 def test_every_ablation_trains(
-    cut: Split, tmp_path: Path, changes: dict[str, Any], learns: bool, reached: Reached, seed: int
+    splits: Split, tmp_path: Path, changes: dict[str, Any], learns: bool, reached: Reached, seed: int
 ) -> None:
     settings = MeCo(filters=2, **changes)
-    started, ended = few_steps(tmp_path, cut, settings, seed=seed)
+    started, ended = few_steps(tmp_path, splits, settings, seed=seed)
     assert type(ended.perturbation) is PERTURBATIONS[settings.perturbation]
     shares = moved(started, ended)
     assert any(name.startswith("perturbation.") for name in shares) == learns
     reached("the least share that a weight moves by", min(shares.values()), above=1e-4)
-    judged = judge(ended, cut.validation_images, cut.validation_labels)
+    judged = judge(ended, splits.validation_images, splits.validation_labels)
     assert 0 < judged["rms"] <= settings.rms + 1e-6
     assert learns or judged["rms"] == pytest.approx(settings.rms, rel=0.01)
 
 
-def test_the_pair_is_judged_over_seeds_of_its_noise(cut: Split) -> None:
-    defended = before(cut, MeCo(perturbation="gaussian", rms=0.3))
-    images, labels = cut.validation_images[:40], cut.validation_labels[:40]
+def test_the_pair_is_judged_over_seeds_of_its_noise(splits: Split) -> None:
+    defended = before(splits, MeCo(perturbation="gaussian", rms=0.3))
+    images, labels = splits.validation_images[:40], splits.validation_labels[:40]
     judged = judge(defended, images, labels, seeds=3)
     shifts, rights = [], []
     with torch.inference_mode():
         for seed in range(3):
             noise = torch.randn(40, 1, 28, 28, generator=torch.Generator().manual_seed(seed))
             shown = images + 0.3 * F.normalize(noise.flatten(1)).view_as(images) * 28
-            told = defended.victim(shown).softmax(1)
-            shifts.append((told - defended.victim(images).softmax(1)).abs().sum(1).mean().item())
-            rights.append((told.argmax(1) == labels).float().mean().item())
+            served = defended.victim(shown).softmax(1)
+            shifts.append((served - defended.victim(images).softmax(1)).abs().sum(1).mean().item())
+            rights.append((served.argmax(1) == labels).float().mean().item())
     assert len({*shifts}) == 3
     expected = {
         "l1": sum(shifts) / 3,
@@ -317,8 +317,8 @@ def test_a_checkpoint_holds_both_networks_and_what_noise_does(trained: Path, rea
     assert read.facts["classes"] == list(datasets.DATASETS["digits"].classes)
     assert read.facts["start"] == load(trained / "victim.safetensors").digest
     metrics = read.facts["metrics"]
-    told = {f"{kind}_{name}" for kind in KINDS for name in ("l1", "rms")}
-    assert set(metrics) == told | {
+    reported = {f"{kind}_{name}" for kind in KINDS for name in ("l1", "rms")}
+    assert set(metrics) == reported | {
         "validation_accuracy",
         "benign_least_accuracy",
         "shifted_accuracy",
@@ -344,7 +344,7 @@ def test_what_is_trained_is_not_trained_again(trained: Path, capsys: pytest.Capt
     made = path.stat().st_mtime_ns
     program(trained.parent / "noisy.toml", trained.parent, seed=seed)
     assert path.stat().st_mtime_ns == made
-    assert "trained with these settings already; delete it to train anew" in capsys.readouterr().err
+    assert "trained with these settings already; delete it to retrain" in capsys.readouterr().err
 
 
 def test_from_victim_starts_at_the_victim_and_another_table_is_another_checkpoint(

@@ -89,7 +89,7 @@ class Normalised(nn.Module):
         return self.head(self.norm(images).flatten(1))  # type: ignore[no-any-return]
 
 
-def cut(seed: int = 0) -> Split:
+def splits(seed: int = 0) -> Split:
     """Images of three classes, each a bright third of rows, around pixel values of 0.2."""
     random = torch.Generator().manual_seed(seed)
     labels = torch.arange(96) % 3
@@ -110,10 +110,12 @@ def played(
     folder: Path, table: Misleader, *, epochs: int = 6, lr: float = 3e-3, seed: int = 0
 ) -> tuple[Ensemble, Best, Ensemble]:
     """The members after the last epoch, at their best, and their thieves."""
-    how = Optimisation(epochs=epochs, lr=lr, batch_size=32)
+    optimisation = Optimisation(epochs=epochs, lr=lr, batch_size=32)
     session = Session("r", "m", {"misleader": table}, runs=folder, seed=seed)
     members, thieves = (Ensemble([Normalised(), Normalised()]) for _ in range(2))
-    best, _ = misleader.fit(session, table, how, members, thieves, cut(seed), Teacher(), affine=None, rows=0)
+    best, _ = misleader.fit(
+        session, table, optimisation, members, thieves, splits(seed), Teacher(), affine=None, rows=0
+    )
     return members, best, thieves
 
 
@@ -128,7 +130,7 @@ def weighted(weight: float, **changes: object) -> Misleader:
 
 def test_members_learn_the_task_and_thieves_follow_them(tmp_path: Path, reached: Reached, seed: int) -> None:
     members, best, thieves = played(tmp_path, table(attacker_lr=0.1), seed=seed)
-    data = cut(seed)
+    data = splits(seed)
     for number, (member, thief) in enumerate(zip(best.members, thieves.networks(), strict=True)):
         answers = member.eval()(data.images).argmax(1)
         reached(f"member {number}'s accuracy", (answers == data.labels).float().mean(), above=0.75)
@@ -139,7 +141,7 @@ def test_members_learn_the_task_and_thieves_follow_them(tmp_path: Path, reached:
 
 def far(members: Ensemble, thieves: Ensemble, seed: int) -> float:
     """How far members are from their thieves on augmented images."""
-    images = Augmentation(Affine(shift=0.1))(cut(seed).images, generator=torch.Generator().manual_seed(seed + 5))
+    images = Augmentation(Affine(shift=0.1))(splits(seed).images, generator=torch.Generator().manual_seed(seed + 5))
     with torch.no_grad():
         pairs = zip(members.networks(), thieves.networks(), strict=True)
         return sum(divergence(one.eval()(images), other.eval()(images)).item() for one, other in pairs)
@@ -154,7 +156,7 @@ def test_the_term_drives_members_from_their_thieves(tmp_path: Path, reached: Rea
 
 
 def test_the_diversity_term_drives_members_apart(tmp_path: Path, reached: Reached, seed: int) -> None:
-    images = cut(seed).images
+    images = splits(seed).images
 
     def alike(members: Ensemble) -> float:
         first, second = (member.eval()(images).softmax(-1) for member in members.networks())
@@ -168,7 +170,7 @@ def test_the_diversity_term_drives_members_apart(tmp_path: Path, reached: Reache
 def test_batch_statistics_are_of_labelled_images_alone(tmp_path: Path, reached: Reached, seed: int) -> None:
     # augmented images are black: what they leave in the statistics is easily seen
     dark = Augmentation(Affine(shift=1.0))
-    mean = cut(seed).images.mean().item()
+    mean = splits(seed).images.mean().item()
 
     def kept(as_released: bool) -> float:
         chosen = Misleader(MEMBERS, dark, as_released=as_released)
@@ -202,7 +204,7 @@ def test_five_steps_are_five_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def training(folder: Path, smoke: Smoke, text: str, name: str = "misled", *, seed: int = 0) -> Path:
-    """Train every table of `text` beside the smoke recipe's victim; the folder of checkpoints."""
+    """Train every table of `text` next to the smoke recipe's victim; the folder of checkpoints."""
     path = folder / f"{name}.toml"
     folder.mkdir(exist_ok=True)
     path.write_text(RECIPE.read_text("utf-8").replace("[policies.undefended]", f"{text}\n[policies.undefended]", 1))
@@ -263,7 +265,7 @@ def test_augmented_validation_images_are_always_the_same(smoke_runs: Smoke) -> N
             None,
             None,
             table(),
-            cut(),
+            splits(),
             None,
             Path(),
             0,  # type: ignore[arg-type]

@@ -77,7 +77,7 @@ def test_what_is_trained_is_not_trained_again(smoke_runs: Smoke, capsys: pytest.
         argparse.Namespace(recipe=str(RECIPE), runs=smoke_runs.runs, data=None, seed=0, network="hash")
     )
     assert path.stat().st_mtime_ns == before
-    assert "trained with these settings already; delete it to train anew" in capsys.readouterr().err
+    assert "trained with these settings already; delete it to retrain" in capsys.readouterr().err
 
 
 def test_the_fingerprint_shown_is_not_where_a_keyed_seed_comes_from(tmp_path: Path) -> None:
@@ -120,12 +120,12 @@ def test_subkeys_serve_one_purpose_each() -> None:
 
 def test_the_validation_split_is_fixed_and_apart() -> None:
     data = datasets.load("digits", "train")
-    cut, fewer = split(data), split(data, rows=100)
-    assert torch.equal(cut.validation_images, fewer.validation_images)
-    assert len(cut.images) + len(cut.validation_images) == len(data)
+    splits, fewer = split(data), split(data, rows=100)
+    assert torch.equal(splits.validation_images, fewer.validation_images)
+    assert len(splits.images) + len(splits.validation_images) == len(data)
     assert len(fewer.images) == 100
-    kept = {image.numpy().tobytes() for image in cut.images}
-    assert not kept & {image.numpy().tobytes() for image in cut.validation_images}
+    kept = {image.numpy().tobytes() for image in splits.images}
+    assert not kept & {image.numpy().tobytes() for image in splits.validation_images}
 
 
 def test_a_classifier_needs_labels() -> None:

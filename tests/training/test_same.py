@@ -1,4 +1,4 @@
-"""SAME's training: what its two networks learn, from what, and when they are trained anew."""
+"""SAME's training: what its two networks learn, from what, and when they are retrained."""
 
 from __future__ import annotations
 
@@ -48,14 +48,14 @@ def test_the_auxiliary_model_says_of_reconstructions_what_the_victim_says_of_ima
     images = benign(split(dataset("digits", "train")))
     autoencoder, auxiliary = load(smoke_runs.runs / "smoke/same.safetensors").networks
     victim = load(smoke_runs.runs / "smoke/victim.safetensors").networks[0]
-    told = judge(autoencoder, auxiliary, lambda shown: victim(shown).softmax(1), images)
-    assert told["auxiliary_agreement"] == pytest.approx(facts["metrics"]["auxiliary_agreement"], abs=0.02)
+    judged = judge(autoencoder, auxiliary, lambda shown: victim(shown).softmax(1), images)
+    assert judged["auxiliary_agreement"] == pytest.approx(facts["metrics"]["auxiliary_agreement"], abs=0.02)
 
 
 def test_benign_images_trained_nothing() -> None:
-    cut = split(dataset("digits", "train"))
-    seen = {row.numpy().tobytes() for row in cut.images}
-    assert not any(row.numpy().tobytes() in seen for row in benign(cut))
+    splits = split(dataset("digits", "train"))
+    seen = {row.numpy().tobytes() for row in splits.images}
+    assert not any(row.numpy().tobytes() in seen for row in benign(splits))
 
 
 def test_what_is_trained_is_not_trained_again_and_another_victim_trains_the_second_anew(
@@ -113,9 +113,9 @@ def test_a_step_shows_each_image_patches_of_its_own(tmp_path: Path, ratio: float
 
 
 def test_the_learning_rate_rises_and_then_follows_a_cosine() -> None:
-    how = Fit(epochs=1, lr=1.0, warm_up=0.1)
-    optimiser = how.start(nn.Linear(1, 1))
-    schedule = how.schedule(optimiser, 100)
+    fit = Fit(epochs=1, lr=1.0, warm_up=0.1)
+    optimiser = fit.start(nn.Linear(1, 1))
+    schedule = fit.schedule(optimiser, 100)
     rates = []
     for _ in range(100):
         rates.append(optimiser.param_groups[0]["lr"])
@@ -135,7 +135,7 @@ def test_the_learning_rate_rises_and_then_follows_a_cosine() -> None:
         ({"groups": 1}, "groups: expected 0 or 2 to 16, got 1"),
     ],
 )
-def test_a_table_out_of_range_is_told_of(wrong: dict[str, float], words: str) -> None:
+def test_a_table_out_of_range_is_reported(wrong: dict[str, float], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         dataclasses.replace(Same(Fit(epochs=1)), **wrong)
     with pytest.raises(ValueError, match=r"warm_up: expected a share from 0 to below 1, got 1"):

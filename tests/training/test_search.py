@@ -1,4 +1,4 @@
-"""The search for a strength: on results that are made up, and on EDM's and MISLEADER's trainings of seconds."""
+"""The search for a strength: on synthetic results, and on EDM's and MISLEADER's trainings of seconds."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from training.members import Member, Misleader
 from training.search import Metrics, Rungs, Search, Trail, lowered, metrics
 from zoo.augment import Augmentation
 
-# made-up results
+# synthetic results
 
 
 @dataclass
@@ -59,7 +59,7 @@ class Made:
 
 
 def test_the_largest_strength_that_keeps_the_rule_is_trained_in_full(tmp_path: Path) -> None:
-    # a short training costs 0.05 by itself: what counts is what a rung costs beside that
+    # a short training costs 0.05 by itself: what counts is what a rung costs on top of that
     made = Made(tmp_path, lambda kind, part, rung: 0.004 * rung + 0.05 * (kind == "short"))
     path = made.search()
     assert path is not None
@@ -168,7 +168,7 @@ TRAINED = "held_out = 100\noptimisation = { epochs = 2, lr = 3e-3, batch_size = 
 
 
 def recipe(folder: Path, lambdas: str, *, allowed: float, rows: int = 300) -> Path:
-    """The smoke recipe with candidates, in a file of its own."""
+    """The smoke recipe with candidates, in a separate file."""
     text = RECIPE.read_text("utf-8").replace(
         "held_out = 100",
         f"{TRAINED}lambda_diversity = {lambdas}\nsearch_rows = {rows}\nallowed_drop = {allowed}\n"

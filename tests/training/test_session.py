@@ -18,16 +18,16 @@ PLAN = Architecture("lenet5", {"classes": 3, "channels": 1, "size": 28, "mean": 
 HOW = Optimisation(epochs=4, lr=1e-2, batch_size=8)
 
 
-def train(folder: Path, *, stop_after: int = 0, how: Optimisation = HOW) -> nn.Module:
+def train(folder: Path, *, stop_after: int = 0, optimisation: Optimisation = HOW) -> nn.Module:
     """Train on 24 fixed random images; `stop_after` epochs the run breaks off, as a kill would."""
-    session = Session("made-up", "victim", {"how": how}, runs=folder, seed=7)
+    session = Session("synthetic", "victim", {"optimisation": optimisation}, runs=folder, seed=7)
     images = torch.rand(24, 1, 28, 28, generator=torch.Generator().manual_seed(1))
     labels = torch.arange(24) % 3
-    network, optimiser, schedule = session.prepare(PLAN.network(), how, len(images))
-    for epoch in session.epochs(how, network, optimiser, schedule):
+    network, optimiser, schedule = session.prepare(PLAN.network(), optimisation, len(images))
+    for epoch in session.epochs(optimisation, network, optimiser, schedule):
         if stop_after and epoch == stop_after:
             raise KeyboardInterrupt
-        for rows in session.batches(len(images), how.batch_size):
+        for rows in session.batches(len(images), optimisation.batch_size):
             warped = session.augment(images[rows], Affine(degrees=20))
             session.step({"loss": F.cross_entropy(network(warped), labels[rows])}, optimiser, schedule)
     session.finish([network], [PLAN], {"validation_accuracy": 1.0})
@@ -38,27 +38,27 @@ def test_a_resumed_run_ends_where_an_unbroken_one_does(tmp_path: Path) -> None:
     whole = train(tmp_path / "whole").state_dict()
     with pytest.raises(KeyboardInterrupt):
         train(tmp_path / "broken", stop_after=2)
-    assert not (tmp_path / "broken/made-up/victim.safetensors").exists()
+    assert not (tmp_path / "broken/synthetic/victim.safetensors").exists()
     resumed = train(tmp_path / "broken").state_dict()
     assert all(torch.equal(value, resumed[name]) for name, value in whole.items())
-    assert [path.name for path in (tmp_path / "broken/made-up").glob("*resume*")] == []
+    assert [path.name for path in (tmp_path / "broken/synthetic").glob("*resume*")] == []
 
 
 def test_other_settings_start_anew(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(KeyboardInterrupt):
         train(tmp_path, stop_after=2)
-    train(tmp_path, how=Optimisation(epochs=4, lr=1e-3, batch_size=8))
-    assert "made with other settings; starting anew" in capsys.readouterr().err
+    train(tmp_path, optimisation=Optimisation(epochs=4, lr=1e-3, batch_size=8))
+    assert "made with other settings; starting over" in capsys.readouterr().err
 
 
 def test_losses_that_are_not_numbers_stop_the_run(tmp_path: Path) -> None:
     with pytest.raises(FloatingPointError, match="try a smaller lr"):
-        train(tmp_path, how=Optimisation(epochs=4, optimiser="sgd", lr=1e12, batch_size=8))
-    assert not (tmp_path / "made-up/victim.safetensors").exists()
+        train(tmp_path, optimisation=Optimisation(epochs=4, optimiser="sgd", lr=1e12, batch_size=8))
+    assert not (tmp_path / "synthetic/victim.safetensors").exists()
 
 
 def test_batches_are_full_and_never_repeat_a_row(tmp_path: Path) -> None:
-    session = Session("made-up", "batches", {}, runs=tmp_path, seed=0)
+    session = Session("synthetic", "batches", {}, runs=tmp_path, seed=0)
     drawn = list(session.batches(21, 8))
     assert [len(rows) for rows in drawn] == [8, 8]
     assert len(set(torch.cat(drawn).tolist())) == 16
@@ -68,9 +68,9 @@ def test_batches_are_full_and_never_repeat_a_row(tmp_path: Path) -> None:
 
 def test_a_checkpoint_says_how_it_was_made(tmp_path: Path) -> None:
     network = train(tmp_path)
-    read = checkpoint.load(tmp_path / "made-up/victim.safetensors")
+    read = checkpoint.load(tmp_path / "synthetic/victim.safetensors")
     assert read.architectures == (PLAN,)
-    assert read.facts["settings"]["how"]["epochs"] == 4
+    assert read.facts["settings"]["optimisation"]["epochs"] == 4
     assert read.facts["seed"] == 7
     assert read.facts["metrics"] == {"validation_accuracy": 1.0}
     assert {"commit", "torch", "seconds", "device"} <= set(read.facts)
@@ -83,7 +83,7 @@ def test_a_checkpoint_that_cannot_be_read_says_what_to_do(tmp_path: Path) -> Non
     with pytest.raises(CheckpointError, match=r"train it first \(make train\)"):
         checkpoint.load(tmp_path / "victim.safetensors")
     train(tmp_path)
-    path = tmp_path / "made-up/victim.safetensors"
+    path = tmp_path / "synthetic/victim.safetensors"
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(CheckpointError, match=r"damaged .* delete it and train again"):
         checkpoint.load(path)

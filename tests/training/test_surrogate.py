@@ -73,8 +73,8 @@ def weights(read: Checkpoint) -> dict[str, torch.Tensor]:
 def test_the_loss_of_soft_answers() -> None:
     # softmax of the logits is (1/2, 1/4, 1/4)
     logits = torch.tensor([[math.log(2), 0.0, 0.0]])
-    told = torch.tensor([[0.5, 0.25, 0.25]])
-    assert distillation_loss(logits, told).item() == pytest.approx(1.5 * math.log(2), abs=1e-6)
+    response = torch.tensor([[0.5, 0.25, 0.25]])
+    assert distillation_loss(logits, response).item() == pytest.approx(1.5 * math.log(2), abs=1e-6)
 
 
 def test_a_student_answers_as_the_victim_does(trained: Path, reached: Reached) -> None:

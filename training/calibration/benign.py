@@ -1,4 +1,4 @@
-r"""What benign images score at a gate, as the `calibration` of a policy (defenses/gate.py) states it.
+r"""The scores of benign images at a gate, as the `calibration` of a policy (defenses/gate.py) states it.
 
 Of N images that trained nothing, sorted so that S_1 >= ... >= S_N are their scores, a further benign image may take any
 rank among them with equal chance. So, whatever the scores' distribution,
@@ -13,7 +13,7 @@ rank among them with equal chance. So, whatever the scores' distribution,
 Where N is too small for a rate (m = 0: below 99 and 999 images) there is no threshold of it; where it is too small for
 h (h = 0: below 368 and 3,688), the interval has no upper end: None.
 
-An image that one of M members answers, nobody knows which, counts with its M scores, each of weight 1 / M: S_k is then
+An image that an unknown one of M members answers counts with its M scores, each of weight 1 / M: S_k is then
 the k M-th largest. M answers to one image are not M images, and make nothing surer.
 """
 

@@ -1,4 +1,4 @@
-"""A gate's calibration: what benign images score at the policies of a recipe (defenses/gate.py, benign.py here).
+"""A gate's calibration: the scores of benign images at the policies of a recipe (defenses/gate.py, benign.py here).
 
     python -m training.calibration RECIPE [--policies NAME ...] [--images DIR]
 
@@ -8,9 +8,10 @@ images
 are those of the recipe's validation split that trained neither of the gate's networks, or all of a folder: traffic of
 the deployment itself, where it is known to be benign.
 
-A predictor of one network is asked once an image: a checkpoint, or an ONNX file of the user's own (see
-training/black_box.py). So is one behind a perturbation (MeCo), under a draw of noise of each image's own. Which member
-of an ensemble answers an image is secret and as good as random, so every one does; or their mean, where that is served.
+A predictor of one network is asked once an image: a checkpoint, or the user's ONNX file (see
+training/black_box.py). So is one behind a perturbation (MeCo), under a separate draw of noise for each image. Which
+member of an ensemble answers an image is secret and as good as random, so every one does; or their mean, where that is
+served.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ class Guarded:
 
     @property
     def perturbation(self) -> str | None:
-        """The graph that perturbs, if there is one; the predictor's own where the table names no other."""
+        """The graph that perturbs, if there is one; the predictor's where the table names no other."""
         return None if self.perturb is None else self.perturb.get("graph", f"{self.predictor}-perturbation")
 
 
@@ -130,13 +131,13 @@ def opened_predictor(table: Guarded, folder: Path, task: Task) -> tuple[Answers,
     if Task.of(read.architectures[0]) != task:
         raise ValueError(
             f"{read.path}: expected a predictor for the task of the gate, {task}, got one for "
-            f"{Task.of(read.architectures[0])}; train the gate anew"
+            f"{Task.of(read.architectures[0])}; retrain the gate"
         )
     generator = torch.Generator().manual_seed(0)
 
     def answer(images: torch.Tensor) -> torch.Tensor:
-        told = answers(read, perturbation, images, generator)
-        return told.mean(1, keepdim=True) if table.average else told
+        responses = answers(read, perturbation, images, generator)
+        return responses.mean(1, keepdim=True) if table.average else responses
 
     return answer, read.digest
 
@@ -162,11 +163,11 @@ def measure(gate: Checkpoint, answer: Answers, images: torch.Tensor) -> dict[str
         shown = part.to(device)
         rebuilt = autoencoder(shown)
         error = _doubles((shown - rebuilt).square().mean((1, 2, 3)))
-        expected, told = _doubles(auxiliary(rebuilt).float().softmax(1)), _doubles(answer(shown))
-        if told.shape[2] != expected.shape[1]:
-            raise ValueError(f"expected a predictor of {expected.shape[1]} classes, got one of {told.shape[2]}")
+        expected, responses = _doubles(auxiliary(rebuilt).float().softmax(1)), _doubles(answer(shown))
+        if responses.shape[2] != expected.shape[1]:
+            raise ValueError(f"expected a predictor of {expected.shape[1]} classes, got one of {responses.shape[2]}")
         for form, rows in found.items():
-            each = (FORMS[form].terms(error, served, expected, pixels) for served in told.swapaxes(0, 1))
+            each = (FORMS[form].terms(error, served, expected, pixels) for served in responses.swapaxes(0, 1))
             rows.append(np.stack([*each], axis=1))
     return {form: np.concatenate(rows) for form, rows in found.items()}
 
@@ -181,7 +182,7 @@ def traffic(folder: Path | None, data: Data, root: Path | None, task: Task) -> t
         return every_image(folder, size=task.size, channels=task.channels)
     images = benign(split(data.load("train", root), rows=data.rows))
     if images.shape[1:] != (task.channels, task.size, task.size):
-        raise ValueError(f"expected images for the gate's task, {task}, got {tuple(images.shape)}; train the gate anew")
+        raise ValueError(f"expected images for the gate's task, {task}, got {tuple(images.shape)}; retrain the gate")
     return images
 
 
@@ -202,8 +203,8 @@ def main(arguments: argparse.Namespace) -> None:
         for rate in set(RATES) - {threshold["rate"] for threshold in made["thresholds"]}:
             print(f"{name}: {made['images']} images are too few for a threshold at {rate:g}", file=sys.stderr)
         source = "validation split" if arguments.images is None else "images"
-        told = {"source": source, "images": made["images"], "calibration": made}
-        print(write(name, table.gate, told, folder, gate=gate.digest, predictor=digest))
+        content = {"source": source, "images": made["images"], "calibration": made}
+        print(write(name, table.gate, content, folder, gate=gate.digest, predictor=digest))
 
 
 def parse(words: list[str] | None = None) -> argparse.Namespace:

@@ -1,7 +1,7 @@
-"""The file between training/calibration and export/archive.py: one policy's calibration, and whose it is.
+"""The file between training/calibration and export/archive.py: one policy's calibration, and what it belongs to.
 
-A gate's scores mean something only beside those of benign images, and these depend on its networks, on who answers, and
-on how the score is put together. The file states all of that, and an archive takes no calibration of anything else.
+A gate's scores are meaningful only next to those of benign images, and these depend on its networks, on who answers,
+and on how the score is put together. The file states all of that, and an archive takes no calibration of anything else.
 """
 
 from __future__ import annotations
@@ -40,14 +40,16 @@ def path_of(policy: str, folder: Path) -> Path:
     return folder / f"{policy}.calibration.json"
 
 
-def write(policy: str, table: GateTable, told: Mapping[str, Any], folder: Path, *, gate: str, predictor: str) -> Path:
-    """Write a policy's calibration, whole or not at all. told: `source`, `images` and `calibration`; gate, predictor:
-    digests of the checkpoints."""
+def write(
+    policy: str, table: GateTable, content: Mapping[str, Any], folder: Path, *, gate: str, predictor: str
+) -> Path:
+    """Write a policy's calibration, whole or not at all. content: `source`, `images` and `calibration`; gate,
+    predictor: digests of the checkpoints."""
     path = path_of(policy, folder)
     stated = {"gate": gate, "predictor": predictor, "form": table.form, "alpha": table.alpha}
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        temporary.write_text(json.dumps({**stated, **told}, indent=1, allow_nan=False) + "\n", "utf-8")
+        temporary.write_text(json.dumps({**stated, **content}, indent=1, allow_nan=False) + "\n", "utf-8")
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -60,10 +62,10 @@ def calibrated(policy: str, table: GateTable, folder: Path, *, predictor: str) -
     path = path_of(policy, folder)
     again = f"calibrate it (python -m training.calibration RECIPE --policies {policy})"
     try:
-        told = json.loads(path.read_text("utf-8"))
+        content = json.loads(path.read_text("utf-8"))
         gate = load(folder / f"{table.graph}.safetensors").digest
-        stated = {name: told[name] for name in ("gate", "predictor", "form", "alpha")}
-        calibration = told["calibration"]
+        stated = {name: content[name] for name in ("gate", "predictor", "form", "alpha")}
+        calibration = content["calibration"]
         images, rates = calibration["images"], [each["rate"] for each in calibration["thresholds"]]
     except FileNotFoundError:
         raise CalibrationError(f"{path}: a gate needs a calibration, found none; {again}") from None

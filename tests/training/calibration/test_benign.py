@@ -133,9 +133,9 @@ def test_answers_to_one_image_are_not_images() -> None:
     alone = of_scores(scores)
     assert of_scores(np.repeat(scores[:, np.newaxis], 3, axis=1)) == alone
     # three members whose scores are 0, 1000 and 2000 higher: S_k is the 3k-th largest of all
-    told = scores[:, np.newaxis] + np.array([0.0, 1000.0, 2000.0])
-    largest = np.sort(told.ravel())[::-1]
-    made = of_scores(told)
+    spread = scores[:, np.newaxis] + np.array([0.0, 1000.0, 2000.0])
+    largest = np.sort(spread.ravel())[::-1]
+    made = of_scores(spread)
     assert made["images"] == 400
     assert made["thresholds"][0]["score"] == largest[4 * 3 - 1]
     assert made["tail"][0] == [1.0, 1.0]

@@ -140,7 +140,7 @@ def expected(runs: Path, images: torch.Tensor, served: torch.Tensor, form: str) 
 
 
 @torch.inference_mode()
-def told(read: Checkpoint, images: torch.Tensor) -> list[torch.Tensor]:
+def responses(read: Checkpoint, images: torch.Tensor) -> list[torch.Tensor]:
     return [network(images).softmax(1) for network in read.networks]
 
 
@@ -155,7 +155,7 @@ def test_every_member_answers_every_image(runs: Path, images: torch.Tensor, name
     read = of(runs, name)
     terms = measure(of(runs, "same"), lambda part: answers(read, None, part, torch.Generator()), images)[form]
     assert terms.shape == (129, len(read.networks), 2)
-    for member, served in enumerate(told(read, images)):
+    for member, served in enumerate(responses(read, images)):
         np.testing.assert_allclose(terms[:, member], expected(runs, images, served, form), rtol=1e-4, atol=1e-5)
 
 
@@ -185,16 +185,16 @@ def test_every_policy_with_a_gate_has_its_own(made: dict[str, dict[str, Any]], r
         ("edm-same", "robust", 0.5, "edm"),
         ("meco-same", "robust", 0.5, "meco"),
     ):
-        told_ = made[name]
-        assert (told_["form"], told_["alpha"]) == (form, alpha)
-        assert (told_["source"], told_["images"]) == ("validation split", 129)
-        assert told_["gate"] == of(runs, "same").digest
-        assert told_["predictor"] == of(runs, predictor).digest
-        gate = {**GATE, "form": form, "alpha": alpha, "calibration": told_["calibration"]}
+        stored = made[name]
+        assert (stored["form"], stored["alpha"]) == (form, alpha)
+        assert (stored["source"], stored["images"]) == ("validation split", 129)
+        assert stored["gate"] == of(runs, "same").digest
+        assert stored["predictor"] == of(runs, predictor).digest
+        gate = {**GATE, "form": form, "alpha": alpha, "calibration": stored["calibration"]}
         Policy.parse(section(gate=gate))
         table = GateTable("observe", form, alpha, 0.01)
         ready = calibrated(name, table, runs / "gated", predictor=of(runs, predictor).digest)
-        assert ready["calibration"] == told_["calibration"]
+        assert ready["calibration"] == stored["calibration"]
     assert not [path for path in (runs / "gated").iterdir() if path.name.startswith(".")]
 
 
@@ -214,11 +214,11 @@ def test_each_rests_on_what_its_policy_serves(
         ask = partial(answers, of(runs, predictor), perturbation, generator=torch.Generator().manual_seed(0))
         terms = measure(of(runs, "same"), ask, images)
         assert made[name]["calibration"] == calibration(terms[form], form=form, alpha=alpha), name
-    terms = expected(runs, images, torch.stack(told(of(runs, "edm"), images)).mean(0), "robust")
+    terms = expected(runs, images, torch.stack(responses(of(runs, "edm"), images)).mean(0), "robust")
     mean = calibration(terms[:, None], form="robust", alpha=0.5)
     for key in ("centres", "spreads"):
         assert made["averaged-same"]["calibration"][key] == pytest.approx(mean[key], rel=1e-4)
-    assert len({json.dumps(told_["calibration"]) for told_ in made.values()}) == len(GATED)
+    assert len({json.dumps(stored["calibration"]) for stored in made.values()}) == len(GATED)
 
 
 def test_policies_that_differ_in_their_action_alone_are_measured_once(
@@ -251,7 +251,7 @@ def test_images_of_the_user_s_own_are_taken_from_any_folder(runs: Path, tmp_path
     found = program(runs, "--policies", "same-reject", "--images", str(tmp_path), to=tmp_path)["same-reject"]
     assert (found["source"], found["images"]) == ("images", 110)
     shown = torch.from_numpy(greys).float()[:, None] / 255
-    (served,) = told(of(runs, "victim"), shown)
+    (served,) = responses(of(runs, "victim"), shown)
     table = calibration(expected(runs, shown, served, "paper"), form="paper", alpha=0.25)
     score = found["calibration"]["thresholds"][0]["score"]
     assert score == pytest.approx(table["thresholds"][0]["score"], rel=1e-4)
@@ -320,7 +320,7 @@ def one_policy(predictor: str = "victim", more: str = "", gate: str = "") -> str
             one_policy("small"),
             [],
             "expected a predictor for the task of the gate, 1 x 28 x 28 pixels and 10 classes, got one for "
-            "1 x 28 x 28 pixels and 4 classes; train the gate anew",
+            "1 x 28 x 28 pixels and 4 classes; retrain the gate",
         ),
         (one_policy(more="perturb = {}"), [], r"victim\.safetensors: expected a perturbation, found none; train one"),
         (

@@ -29,7 +29,7 @@ TOLD = {"source": "images", "images": 400, "calibration": CALIBRATION}
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder with a gate's checkpoint, which nobody here looks into, and the calibration of the policy `own`."""
+    """A folder with a gate's checkpoint, which is not read here, and the calibration of the policy `own`."""
     arguments = {"classes": 2, "channels": 1, "size": 28, "mean": [0.5], "std": [0.5]}
     plan = Architecture("lenet5", arguments)
     torch.manual_seed(0)
@@ -59,9 +59,9 @@ def test_a_calibration_comes_back_in_its_gate_s_section(folder: Path) -> None:
 
 
 def test_the_file_says_whose_it_is(folder: Path) -> None:
-    told = json.loads(path_of("own", folder).read_text())
+    content = json.loads(path_of("own", folder).read_text())
     stated = {"gate": digest(folder), "predictor": "abc", "form": "robust", "alpha": 0.8}
-    assert told == {**stated, **TOLD}
+    assert content == {**stated, **TOLD}
 
 
 @pytest.mark.parametrize(
