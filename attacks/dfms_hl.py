@@ -1,7 +1,7 @@
 """DFMS-HL: a thief without data of the task that receives labels only and generates its queries.
 
 Sanyal et al., "Towards Data-Free Model Stealing in a Hard Label Setting", CVPR 2022. Labels give no gradient to learn a
-generator by, so the generator learns to draw like unrelated proxy images (a DCGAN), and the thief's own clone, not the
+generator by, so the generator learns to draw like unrelated proxy images (a DCGAN), and the thief's clone, not the
 victim, shows which classes it draws too few of:
 
 1. train a DCGAN on the proxies; 2. ask about proxies and about drawn images, train a clone on the labels;
@@ -343,7 +343,7 @@ class Apprentice:
         self._learned = False
 
     def hear(self, images: torch.Tensor, answers: Answers) -> None:
-        """Note how many answers were foreseen, and remember the answered images."""
+        """Count the correctly predicted answers, and remember the answered images."""
         self._latest = asked, labels = self._answered(images, answers)
         # the predictions of an untrained network tell nothing about the later one
         if len(labels) and self._learned:
@@ -393,8 +393,8 @@ class Apprentice:
             _follow(average, self.network, decay)
 
     def clone(self) -> Clone | None:
-        """A copy of the average that agrees best with the validation answers, and how often of late that one foresaw
-        an answer (0 where none was asked about since it first learned); None before the first query."""
+        """A copy of the average that agrees best with the validation answers, and how often it recently predicted an
+        answer (0 where none was asked about since it first learned); None before the first query."""
         if not self._averages:
             return None
         images, labels = self._validation

@@ -1,4 +1,4 @@
-"""The in-distribution thief: images of the victim's own distribution, each asked about once.
+"""The in-distribution thief: images of the victim's distribution, each asked about once.
 
 The thief no defense can tell from a customer. What it gains has to be set against what it had: its images are
 labelled, and a clone trained on them with their true labels, without a query, is this thief's baseline.

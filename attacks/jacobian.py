@@ -1,6 +1,6 @@
 """What JBDA and JBDA-TR share: a set of images that doubles by steps along a clone's gradient.
 
-Seeds of the victim's own distribution are labelled by the victim. Then, each round: train a clone on all that was
+Seeds of the victim's distribution are labelled by the victim. Then, each round: train a clone on all that was
 answered, move a copy of every image along the clone's gradient, query the copies. The victim labels the copies, so what
 the clone believes of them decides where is asked, never what is learnt.
 

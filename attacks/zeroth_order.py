@@ -10,7 +10,7 @@ the unit sphere of R^D:
 which back-propagation carries on from x into G. Every probe is an image shown to the victim, and is charged.
 
 A service that rounds what it serves answers probes of a small e as it answers x. What is left of the difference then
-is the clone's own share of the loss, which the thief sees unrounded: G learns where the clone moves, no longer where
+is the clone's share of the loss, which the thief sees unrounded: G learns where the clone moves, no longer where
 the victim does. A larger e (0.1 and more) gets past the rounding.
 """
 
@@ -71,7 +71,7 @@ class Probes:
     def gradient(self, losses: torch.Tensor) -> torch.Tensor:
         """The estimated gradient of the mean loss with respect to `before`, of its shape.
 
-        losses: float32 (N + m N,), each image's own, in the order of `images`; NaN where the victim refused. A
+        losses: float32 (N + m N,), one for each image, in the order of `images`; NaN where the victim refused. A
         refused direction is left out of its image's mean; an image of which nothing is left gets no gradient.
         """
         first, others = losses[: len(self.before)], losses[len(self.before) :].view(len(self.units), -1)

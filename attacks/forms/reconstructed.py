@@ -48,7 +48,7 @@ class Autoencoder(nn.Module):
 
 
 class ReconstructedThief(Wrapping):
-    """`thief`'s images as an autoencoder of its own remembers them.
+    """`thief`'s images as reconstructed by an autoencoder.
 
     code: numbers that an image is said in. first: images that go out as they are where the thief owns none. steps: of
     the autoencoder's training. `seed` owns weights and batches.

@@ -195,7 +195,7 @@ def test_diversity_by_hand() -> None:
 
 
 class Biased(nn.Module):
-    """The victim's own logits, so that the test knows what classes mean; it labels all grey images as of
+    """The victim's logits, so that the test knows what classes mean; it labels all grey images as of
     class 0."""
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:

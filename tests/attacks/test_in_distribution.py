@@ -1,4 +1,4 @@
-"""The in-distribution thief: the task's own images, each once, with the baseline that they are without a query."""
+"""The in-distribution thief: the task's images, each once, and the baseline trained on them without a query."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_the_seed_decides_the_images() -> None:
     assert not torch.equal(first, other)
 
 
-def test_the_images_meet_the_geometry_of_the_service() -> None:
+def test_the_images_have_the_geometry_of_the_service() -> None:
     thief, _ = stolen(5, service=Service(channels=3, size=32, classes=10))
     assert thief.transfer_set().images.shape == (5, 3, 32, 32)
     assert thief.clone() is None

@@ -55,7 +55,7 @@ def test_a_collector_without_a_limit_forgets_nothing() -> None:
     assert collector.transfer_set().places.tolist() == list(range(15))
 
 
-def test_answers_refused_whole_are_nan_beside_others() -> None:
+def test_answers_refused_whole_are_nan_next_to_others() -> None:
     refused = Answers(torch.full((2,), REFUSED))
     responses = joined([refused, victims.oracle(victims.images(3, seed=0))])
     assert responses.labels[:2].tolist() == [REFUSED, REFUSED]
