@@ -45,7 +45,7 @@ def test_a_graph_may_name_its_input_and_output_as_it_likes(tmp_path: Path) -> No
     torch.testing.assert_close(response.sum(1), torch.ones(5))
 
 
-def test_a_graph_that_gives_logits_is_told_of(tmp_path: Path) -> None:
+def test_a_graph_that_gives_logits_is_reported(tmp_path: Path) -> None:
     graph = helper.make_graph(
         [helper.make_node("Flatten", ["images"], ["logits"])],
         "logits",
@@ -61,12 +61,12 @@ def test_a_graph_that_gives_logits_is_told_of(tmp_path: Path) -> None:
         black_box(str(path), tmp_path).answer(images())
 
 
-def test_a_graph_with_several_outputs_is_told_of(smoke_graphs: Smoke) -> None:
+def test_a_graph_with_several_outputs_is_reported(smoke_graphs: Smoke) -> None:
     with pytest.raises(ValueError, match=r"hash.onnx: expected one input \(N,C,S,S\) and one output"):
         black_box(str(smoke_graphs.build / "smoke/hash.onnx"), Path("nowhere"))
 
 
-def test_images_of_another_size_are_told_of(tmp_path: Path) -> None:
+def test_images_of_another_size_are_reported(tmp_path: Path) -> None:
     path = tmp_path / "mine.onnx"
     write_onnx(path, "mine", (3, 32, 32), 4)
     with pytest.raises(
@@ -75,7 +75,7 @@ def test_images_of_another_size_are_told_of(tmp_path: Path) -> None:
         black_box(str(path), tmp_path).answer(images())
 
 
-def test_what_is_no_single_classifier_is_told_of(smoke_runs: Smoke) -> None:
+def test_what_is_no_single_classifier_is_reported(smoke_runs: Smoke) -> None:
     with pytest.raises(ValueError, match=r"expected an ONNX file, found none at nothing\.onnx"):
         black_box("nothing.onnx", smoke_runs.runs)
     with pytest.raises(ValueError, match=r"edm.safetensors: expected a checkpoint of one classifier, got 3 networks"):

@@ -58,7 +58,7 @@ def test_benign_images_trained_nothing() -> None:
     assert not any(row.numpy().tobytes() in seen for row in benign(splits))
 
 
-def test_what_is_trained_is_not_trained_again_and_another_victim_trains_the_second_anew(
+def test_what_is_trained_is_not_trained_again_and_another_victim_retrains_the_second(
     smoke_runs: Smoke, tmp_path: Path, capsys: pytest.CaptureFixture[str], seed: int
 ) -> None:
     runs = tmp_path / "runs"

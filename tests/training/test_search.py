@@ -290,7 +290,7 @@ def test_one_strength_of_diversity_for_all(tmp_path: Path, smoke_runs: Smoke) ->
 def test_members_who_bear_nothing_are_told_of(tmp_path: Path, smoke_runs: Smoke, reached: Reached, seed: int) -> None:
     # a weight that leaves nothing of the task
     with pytest.raises(
-        ValueError, match=r"\[networks\.misleader\] lambda: a member bears none of lenet5-half .* give smaller"
+        ValueError, match=r"\[networks.misleader\] lambda: a member bears none of lenet5-half .* give smaller"
     ):
         training(tmp_path, smoke_runs, searched(allowed=0.0001, here="[500.0]"), seed=seed)
     search = tmp_path / "runs/misled/search"

@@ -44,7 +44,7 @@ def test_a_resumed_run_ends_where_an_unbroken_one_does(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "broken/synthetic").glob("*resume*")] == []
 
 
-def test_other_settings_start_anew(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_other_settings_start_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(KeyboardInterrupt):
         train(tmp_path, stop_after=2)
     train(tmp_path, optimisation=Optimisation(epochs=4, lr=1e-3, batch_size=8))

@@ -331,7 +331,7 @@ def one_policy(predictor: str = "victim", more: str = "", gate: str = "") -> str
         (TABLES, ["--images", "nowhere"], r"nowhere: expected a folder of image files, found none \(\.jpg, "),
     ],
 )
-def test_what_cannot_be_calibrated_is_told_and_leaves_no_file(
+def test_what_cannot_be_calibrated_is_reported_and_leaves_no_file(
     made: dict[str, dict[str, Any]], runs: Path, tmp_path: Path, tables: str, words: list[str], message: str
 ) -> None:
     del made  # was written before
@@ -341,12 +341,12 @@ def test_what_cannot_be_calibrated_is_told_and_leaves_no_file(
     assert {path: path.stat().st_mtime_ns for path in (runs / "gated").iterdir()} == before
 
 
-def test_a_network_that_answers_nan_is_told_of(runs: Path, images: torch.Tensor) -> None:
+def test_a_network_that_answers_nan_is_reported(runs: Path, images: torch.Tensor) -> None:
     terms = measure(of(runs, "same"), lambda part: torch.full((len(part), 1, 10), torch.nan), images)
     with pytest.raises(ValueError, match="expected finite terms of the score 'robust', got others in 129 of 129 rows"):
         calibration(terms["robust"], form="robust", alpha=0.5)
 
 
-def test_a_predictor_of_other_classes_is_told_of(runs: Path, images: torch.Tensor) -> None:
+def test_a_predictor_of_other_classes_is_reported(runs: Path, images: torch.Tensor) -> None:
     with pytest.raises(ValueError, match="expected a predictor of 10 classes, got one of 4"):
         measure(of(runs, "same"), lambda part: torch.full((len(part), 1, 4), 0.25), images)

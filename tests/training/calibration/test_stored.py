@@ -100,7 +100,7 @@ def test_a_missing_calibration_names_the_command(folder: Path) -> None:
         calibrated("other", TABLE, folder, predictor="abc")
 
 
-def test_a_missing_gate_is_told_of_as_a_checkpoint_is(folder: Path) -> None:
+def test_a_missing_gate_is_reported_as_a_checkpoint_is(folder: Path) -> None:
     with pytest.raises(CheckpointError, match=r"no checkpoint at .*absent\.safetensors: train it first"):
         calibrated("own", replace(TABLE, graph="absent"), folder, predictor="abc")
 
@@ -115,7 +115,7 @@ def test_a_missing_gate_is_told_of_as_a_checkpoint_is(folder: Path) -> None:
         (json.dumps({"gate": "", "predictor": "", "form": "", "alpha": 0, "calibration": {}}), "KeyError: 'images'"),
     ],
 )
-def test_a_damaged_calibration_is_told_of(folder: Path, text: str, found: str | None) -> None:
+def test_a_damaged_calibration_is_reported(folder: Path, text: str, found: str | None) -> None:
     path_of("own", folder).write_text(text)
     message = rf"damaged \({found}.*; calibrate it" if found else "of another gate"
     with pytest.raises(CalibrationError, match=message):
