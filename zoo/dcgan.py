@@ -97,7 +97,7 @@ class Discriminator(nn.Module):
 
 
 def discriminate(discriminator: nn.Module, shown: torch.Tensor, drawn: torch.Tensor) -> torch.Tensor:
-    """The discriminator's loss: mean of -log D(shown) plus mean of -log(1 - D(drawn)), each a batch of its own."""
+    """The discriminator's loss: mean of -log D(shown) plus mean of -log(1 - D(drawn)), each a separate batch."""
     right, wrong = discriminator(shown), discriminator(drawn.detach())
     return F.softplus(-right).mean() + F.softplus(wrong).mean()
 

@@ -1,4 +1,4 @@
-"""Glyphs: a classification task made from a secret, for a perceptual hash that nobody else can train.
+"""Glyphs: a classification task made from a secret, for a perceptual hash that only the key's owner can train.
 
 EDM (Kariyappa et al., ICLR 2021, sec. 4.2.1) hashes a query by a network's answer on a task unknown to the thief. A
 public data set is a poor secret. Here the task follows from a key: each class is a glyph of a few random strokes,

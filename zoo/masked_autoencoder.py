@@ -8,7 +8,7 @@ of each hidden patch, and where every patch lies, and predicts all pixels:
 
 At work the masks are fixed (`groups`). With none, nothing is hidden: one pass, a plain autoencoder. With r groups the
 patches are dealt into r parts; each part is hidden once, and x^ is put together from what was predicted of patches
-while they were hidden. So every pixel is predicted from others alone, and without the parts nobody can tell from which.
+while they were hidden. So every pixel is predicted from others alone, and which ones cannot be known without the parts.
 Encoder and decoder are timm's blocks, "ViT-Tiny" (width 192, 12 blocks, 3 heads) the paper's encoder.
 """
 
@@ -80,8 +80,8 @@ class MaskedAutoencoder(nn.Module):
         self.passes = 0 if groups is None else max(groups) + 1
 
     def forward(self, images: torch.Tensor, seen: torch.Tensor | None = None) -> torch.Tensor:
-        """The reconstruction at work: deterministic, a row's own. In training from the patches `seen` alone, (N,V)
-        int64, each image's own."""
+        """The reconstruction at work: deterministic, row by row. In training from the patches `seen` alone, (N,V)
+        int64, separate for each image."""
         tokens = self._cut(self.normalise(images))
         if seen is not None or not self.passes:
             return self._pixels(self._predict(tokens, seen))

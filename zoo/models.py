@@ -1,7 +1,7 @@
 """The registry of architectures: images (N,C,S,S) float32 in [0,1] in, logits (N,K) out.
 
 The first layer of every network normalises by its mean and standard deviation. They are buffers, so they
-travel in every checkpoint and exported graph, and nobody outside a network rescales its input.
+travel in every checkpoint and exported graph, and nothing outside a network rescales its input.
 """
 
 from __future__ import annotations

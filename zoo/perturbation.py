@@ -124,7 +124,7 @@ def _block(filters: int) -> nn.Sequential:
 
 
 def _filtered(images: torch.Tensor, weight: torch.Tensor, *, taps: int) -> torch.Tensor:
-    """Each image through filters of its own: (N,I,S,S) and (N,O,I,taps), 1 or the 9 of dilation 2, to (N,O,S,S)."""
+    """Each image through separate filters: (N,I,S,S) and (N,O,I,taps), 1 or the 9 of dilation 2, to (N,O,S,S)."""
     if taps == 1:
         return torch.einsum("nihw,noi->nohw", images, weight[..., 0])
     side = images.shape[-1]

@@ -28,7 +28,7 @@ def take(network: nn.Module, path: str | os.PathLike[str]) -> int:
     """Copy into `network` (zoo.models.build) every tensor of the file that fits by name and shape; how many did.
 
     A checkpoint of this project begins its names with the network's number, of which the first counts; files from
-    elsewhere know nothing of the normalisation before the network, which then stays the network's own. Raises
+    elsewhere know nothing of the normalisation before the network, which then stays as it is in the network. Raises
     PretrainedError where not one parameter fits.
     """
     found = tensors(path)

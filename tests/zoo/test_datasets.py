@@ -201,7 +201,7 @@ def test_a_folder_of_images_is_read_in_sorted_order(tmp_path: Path) -> None:
     assert torch.equal(images.pixels, from_bytes(expected))
 
 
-def test_a_folder_of_any_shapes_meets_a_geometry_from_the_centre(tmp_path: Path) -> None:
+def test_a_folder_of_any_shapes_is_cropped_to_a_geometry_from_the_centre(tmp_path: Path) -> None:
     wide = np.zeros((20, 40, 3), np.uint8)
     wide[:, 10:30] = 255
     save(tmp_path / "train" / "a" / "wide.png", wide)

@@ -215,7 +215,7 @@ def test_fashion_mnist_is_found_where_debian_installs_it(checkout: Path, tmp_pat
     ("name", "folder"),
     [*IDX_FOLDERS.items(), ("cifar10", "cifar-10-batches-py"), ("cifar100", "cifar-100-python")],
 )
-def test_an_absent_set_is_told_where_to_lie(checkout: Path, tmp_path: Path, name: str, folder: str) -> None:
+def test_the_error_for_an_absent_set_names_its_place(checkout: Path, tmp_path: Path, name: str, folder: str) -> None:
     root = tmp_path / "mine"
     with pytest.raises(DatasetError) as caught:
         load(name, "train", root=root)

@@ -61,7 +61,7 @@ def test_the_order_in_which_patches_are_seen_does_not_matter() -> None:
 
 
 @torch.inference_mode()
-def test_every_pixel_is_told_from_other_parts_alone() -> None:
+def test_every_pixel_is_predicted_from_other_parts_alone() -> None:
     groups = [0, 1, 2, 1, 2, 0, 2, 0, 1]
     network, given = made(groups=groups), images(2)
     rebuilt = network(given)

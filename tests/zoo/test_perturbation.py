@@ -143,7 +143,7 @@ def test_random_filters_are_convolutions_of_each_image_by_its_own_noise(channels
 
 @every_kind
 @every_geometry
-def test_no_row_s_perturbation_depends_on_the_rows_beside_it(kind: str, channels: int, size: int) -> None:
+def test_no_row_s_perturbation_depends_on_the_other_rows(kind: str, channels: int, size: int) -> None:
     made = fresh(kind, channels=channels, size=size)
     given, eps = images(7, channels, size), noise(made, 7)
     with torch.inference_mode():
