@@ -46,7 +46,7 @@ def built(smoke: Smoke, policy: str, store: Path) -> Path:
     )
 
 
-def section(smoke: Smoke, table: PolicyTable, name: str = "made-up") -> dict[str, Any]:
+def section(smoke: Smoke, table: PolicyTable, name: str = "synthetic") -> dict[str, Any]:
     """The policy that the archive of this table holds."""
     recipe = recipes.read(RECIPE)
     predictor = Predictor.of(load(smoke.runs / f"smoke/{table.predictor}.safetensors"))
