@@ -54,7 +54,7 @@ class Input:
 
 @dataclass(frozen=True)
 class Route:
-    """How a row finds its member: a hash of HASHES by name, the graph it reads, and the hash's own fields."""
+    """How a row finds its member: a hash of HASHES by name, the graph it reads, and the hash's fields."""
 
     hash: str
     graph: str
@@ -366,7 +366,7 @@ _READERS: dict[str, Callable[[object], object]] = {
 
 
 def _split(value: object, *own: str) -> dict[str, Any]:
-    """A table's own keys as they are, and whatever else it holds as the `options` of a registry's entry."""
+    """The table's known keys as they are, and whatever else it holds as the `options` of a registry's entry."""
     table = _table(value)
     fields = {key: table[key] for key in own if key in table}
     return {**fields, "options": {key: table[key] for key in table if key not in own}}

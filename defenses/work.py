@@ -14,7 +14,7 @@ c < 1 the rare high prices add up to little, and base makes a benign row's mean 
 A price is asked as an ALTCHA challenge in its deterministic mode: a secret counter is drawn, and the client counts up
 from 0 until its key, derived from nonce, salt and counter, begins as the secret one does. What the server does for it
 is one derivation to ask and two HMACs to check, whatever the price. A solution is bound to the request's digest, to
-the policy and to the store's life, expires, and is admitted once; the paper's own code checks none of that.
+the policy and to the store's life, expires, and is admitted once; the paper's code checks none of that.
 
 Prices of a request's rows add up. altcha counts in 32 bits, so a challenge asks for MOST_HASHES at most: a policy whose
 dearest row costs more is no policy, and a request whose rows do together is refused: the client must split it.

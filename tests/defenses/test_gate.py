@@ -187,7 +187,7 @@ def test_what_becomes_of_a_row(action: str) -> None:
     assert work.tolist() == [0.0] * 5
 
 
-def test_a_row_that_must_pay_is_told_how_much_and_one_that_has_paid_passes() -> None:
+def test_a_row_that_must_pay_gets_its_price_and_one_that_has_paid_passes() -> None:
     judged = gate(**PAID_GATE)
     assert judged.work is not None
     scores = scored(judged)

@@ -95,7 +95,7 @@ def test_the_stream_is_the_one_that_is_served() -> None:
     share=st.sampled_from([0.0, 0.4, 1.0]),
     order=st.randoms(use_true_random=False),
 )
-def test_no_row_s_noise_depends_on_the_rows_beside_it(levels: np.ndarray, share: float, order: object) -> None:
+def test_no_row_s_noise_depends_on_the_other_rows(levels: np.ndarray, share: float, order: object) -> None:
     images, noise = (levels / np.float32(255)).astype(np.float32), keyed(share)
     together = noise(images)
     for row in range(len(images)):
@@ -116,7 +116,7 @@ def test_the_same_image_draws_the_same_noise_and_another_another(share: float) -
     assert np.abs(np.corrcoef(other.ravel(), drawn[:20].ravel())[0, 1]) < 0.1
 
 
-def test_one_grey_level_away_the_bytes_draw_anew_and_the_perceptual_code_hardly_ever() -> None:
+def test_one_grey_level_away_the_bytes_redraw_and_the_perceptual_code_hardly_ever() -> None:
     images = greys(300)
     near = images.copy()
     near[:, 0, 3, 3] += np.where(near[:, 0, 3, 3] < 0.5, 1, -1) / np.float32(255)

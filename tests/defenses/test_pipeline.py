@@ -200,7 +200,7 @@ def test_every_member_is_asked_once_and_none_keeps_what_it_answered_from_the_nex
     images=arrays(np.float32, st.tuples(st.integers(1, 9), *map(st.just, SHAPE)), elements=st.floats(0, 1, width=32)),
     data=st.data(),
 )
-def test_no_row_s_mean_depends_on_the_rows_beside_it(images: np.ndarray, data: st.DataObject) -> None:
+def test_no_row_s_mean_depends_on_the_other_rows(images: np.ndarray, data: st.DataObject) -> None:
     ask_ = averaging(perturb=KEYED)
     order = data.draw(st.permutations(range(len(images))))
     together, shuffled = ask_(images).probabilities, ask_(images[order]).probabilities
@@ -737,7 +737,7 @@ def test_the_gate_sees_images_without_the_noise_and_the_answer_to_those_with_it(
     images=arrays(np.float32, st.tuples(st.integers(1, 9), *map(st.just, SHAPE)), elements=st.floats(0, 1, width=32)),
     data=st.data(),
 )
-def test_no_row_s_score_depends_on_the_rows_beside_it_paid_or_not(images: np.ndarray, data: st.DataObject) -> None:
+def test_no_row_s_score_depends_on_the_other_rows_paid_or_not(images: np.ndarray, data: st.DataObject) -> None:
     asked = pipeline(gate=PAYING)
     paid = data.draw(arrays(np.bool_, len(images)))
     together = asked(images, paid)

@@ -144,7 +144,7 @@ def test_each_run_of_values_is_dealt_in_a_keyed_order() -> None:
 
 
 @given(key=st.binary(min_size=32, max_size=32), members=st.integers(2, 9), runs=st.integers(1, 6))
-def test_neighbouring_values_meet_every_member(key: bytes, members: int, runs: int) -> None:
+def test_neighbouring_values_reach_every_member(key: bytes, members: int, runs: int) -> None:
     table = member_table(key, values=members * runs, members=members)
     assert (np.sort(table.reshape(runs, members), axis=1) == np.arange(members)).all()
 

@@ -340,7 +340,7 @@ def test_a_solution_expires_by_the_systems_clock(monkeypatch: pytest.MonkeyPatch
         gate.admit(payload, DIGEST)
 
 
-def test_a_solution_from_before_the_store_began_anew_is_refused() -> None:
+def test_a_solution_from_before_the_store_restarted_is_refused() -> None:
     store = Memory()
     gate = toll(store)
     payload = solved(gate.challenge(DIGEST, 2))
