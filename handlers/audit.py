@@ -228,7 +228,7 @@ class File:
             os.close(descriptor)
 
     def _is_current(self, descriptor: int) -> bool:
-        """Whether nobody has renamed the file since it was opened."""
+        """Whether the file has not been renamed since it was opened."""
         try:
             return os.path.samestat(os.fstat(descriptor), self._path.stat())
         except FileNotFoundError:

@@ -107,7 +107,8 @@ class TorchWarden:
     def _read(self, headers: Mapping[str, str], body: Any, over: Counter[str], seconds: dict[str, float]) -> Request:
         """One request, counted for its principal, and decoded only where that has room for a row.
 
-        What is over a limit is counted in `over`: its rows, or 1 where nobody looked. Times are added to `seconds`.
+        What is over a limit is counted in `over`: its rows, or 1 where it was not decoded. Times are added to
+        `seconds`.
         """
         principal = named(headers.get(self._policy.principal_header.lower()))
         solution = headers.get(wire.SOLUTION.lower())

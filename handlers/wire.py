@@ -54,7 +54,7 @@ _AROUND = b'{"instancs":}'
 SOLUTION = "Torchwarden-Solution"
 # set by a gateway, where a policy names no other
 PRINCIPAL = Policy.principal_header
-# in every answer of ours: "ok", or the code of its error; a gateway tells by it our 503 from TorchServe's own
+# in every answer of ours: "ok", or the code of its error; by it a gateway distinguishes our 503 from TorchServe's
 ANSWER = "Torchwarden-Answer"
 
 

@@ -167,7 +167,7 @@ def test_a_full_disk_loses_lines_and_no_half_of_one_stays(tmp_path: Path, caplog
     assert lines(path) == [{"row": 1}, {"row": 3}]
 
 
-def test_a_place_that_cannot_be_written_to_is_told(tmp_path: Path) -> None:
+def test_a_place_that_cannot_be_written_to_is_reported(tmp_path: Path) -> None:
     assert not AuditLog(tmp_path / "absent" / "audit.jsonl").write([{"row": 1}])
 
 

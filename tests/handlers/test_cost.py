@@ -107,7 +107,7 @@ def peak(lines: list[str]) -> int:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="asks Linux what a process held")
 def test_pictures_take_no_more_memory_than_two_plain_ones(tmp_path: Path) -> None:
-    """In processes of their own: at most what plain pictures of the same lengths take."""
+    """In separate processes: at most what plain pictures of the same lengths take."""
     own, other = [], []
     for make in IDEAS:
         for subject in (GRAY, RGB):

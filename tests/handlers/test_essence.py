@@ -139,7 +139,7 @@ def test_an_orientation_behind_the_pixels_counts_and_one_of_no_exif_does_not() -
     assert essence(WITH_METADATA["JPEG xmp"](), SIDE * SIDE).orientation == 1
 
 
-def test_several_pictures_are_told_from_one() -> None:
+def test_several_pictures_are_distinguished_from_one() -> None:
     other = Image.new("RGB", (SIDE, SIDE))
     for form in ("PNG", "MPO"):
         data = file(form, save_all=True, append_images=[other])

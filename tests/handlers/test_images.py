@@ -156,7 +156,7 @@ def test_an_old_pillow_is_refused_at_the_start() -> None:
     assert "LoadError: expected Pillow" in ran.stderr
 
 
-def test_a_file_of_many_parts_is_refused_before_pillow_meets_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_of_many_parts_is_refused_before_pillow_opens_it(monkeypatch: pytest.MonkeyPatch) -> None:
     def opened(*args: object, **options: object) -> None:
         raise AssertionError("opened before its parts were counted")
 

@@ -130,7 +130,7 @@ def test_rows_that_cost_more_together_than_can_be_asked_for_are_refused_and_none
     assert worker.context.counts["work_total"].counted == {"issued": 1}
 
 
-def test_a_bad_row_beside_one_that_must_pay(made: Make) -> None:
+def test_a_bad_row_next_to_one_that_must_pay(made: Make) -> None:
     worker = made()
     pixels = rows(HIGHEST, HIGHEST, BENIGN)
     pixels[0, 0, 0, 0] = 7

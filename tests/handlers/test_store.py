@@ -445,7 +445,7 @@ def test_rows_are_taken_in_every_account_or_in_none(store: Any) -> None:
     assert store.take([Account("other", 10)], 8, 60.0) is None, "the refused three were counted nowhere"
 
 
-def test_whether_an_account_is_full_is_told_without_counting(store: Any) -> None:
+def test_whether_an_account_is_full_is_reported_without_counting(store: Any) -> None:
     own, total = Account("own", 3), Account("total", 5)
     assert store.full([own, total], 60.0) is None
     assert store.take([own, total], 2, 60.0) is None

@@ -334,7 +334,7 @@ def test_a_client_reads_faults_at_their_place() -> None:
     assert wire.decode_error(wire.encode_error(NoRows("none"))) == ("no_rows", "none", None)
 
 
-def test_a_client_reads_the_challenge_beside_answers_and_errors() -> None:
+def test_a_client_reads_the_challenge_next_to_answers_and_errors() -> None:
     challenge = {"parameters": {"nonce": "00"}, "signature": "ab"}
     labels, shown = np.array([1]), np.array([[0.25, 0.75]], np.float32)
     for body in (
