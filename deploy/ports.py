@@ -87,7 +87,7 @@ def shifted(endpoints: Iterable[Endpoint], offset: int) -> list[Endpoint]:
 
 
 def free(endpoints: Iterable[Endpoint]) -> list[Endpoint]:
-    """The same addresses on ports nobody holds now, and no two alike."""
+    """The same addresses on ports that are free now, and no two alike."""
     with contextlib.ExitStack() as held:
         return [
             replace(endpoint, port=held.enter_context(_bound(endpoint.host, 0)).getsockname()[1])

@@ -70,7 +70,7 @@ class Look:
 
 @dataclass
 class Model:
-    """A model that is served and what was seen of it: the last look, how the last looks that tell ended, when it last
+    """A model that is served and what was seen of it: the last look, how the last conclusive looks ended, when it last
     answered."""
 
     archive: Archive
@@ -163,7 +163,7 @@ class Watch:
             return {name: model.archive.version for name, model in self._models.items()}
 
     def seen(self) -> list[tuple[Archive, Look | None, Mapping[str, int]]]:
-        """Each model's archive, the last look at it, and how many looks ended how."""
+        """Each model's archive, the last look at it, and the number of looks by outcome."""
         with self._lock:
             return [(model.archive, model.look, Counter(model.outcomes)) for model in self._models.values()]
 
@@ -189,7 +189,7 @@ class Watch:
 
     def _see(self, record: Record, model: Model) -> None:
         look = see(record, model.archive, seconds=self.timing.answer)
-        # where another process has taken over meanwhile, this model is in nobody's table any more
+        # where another process has taken over meanwhile, this model is in no table any more
         with self._lock:
             model.saw(look)
 

@@ -82,7 +82,7 @@ def hashed(key: str, salt: bytes) -> str:
 
 @contextmanager
 def _changing(path: Path) -> Iterator[dict[str, str]]:
-    """What is in the file, to be changed; nobody else changes it meanwhile."""
+    """What is in the file, locked against other changes until it is written."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with path.with_name(path.name + ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

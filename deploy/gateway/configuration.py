@@ -180,5 +180,5 @@ def _lines(lines: Iterable[str]) -> str:
 
 
 def _filled(name: str, places: Mapping[str, str]) -> str:
-    """A template with its places filled. A place nobody fills is a fault of ours."""
+    """A template with its places filled. A place left unfilled is a bug of ours."""
     return PLACE.sub(lambda place: places[place[1]], (TEMPLATES / name).read_text())

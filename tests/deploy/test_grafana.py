@@ -97,7 +97,7 @@ def test_variables_are_those_that_queries_use() -> None:
         assert named(asked.replace("$instance", "")) <= known()
 
 
-def test_the_provider_is_told_where_the_dashboards_are() -> None:
+def test_the_provider_knows_where_the_dashboards_are() -> None:
     (provider,) = yaml.safe_load((GRAFANA / "provisioning/dashboards/torchwarden.yml").read_text())["providers"]
     assert provider["type"] == "file"
     assert provider["options"]["path"].startswith("/")

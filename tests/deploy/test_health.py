@@ -147,7 +147,7 @@ def test_without_a_server_nothing_is_alive_or_ready(face: Face, path: str, statu
     assert head.headers["Content-Length"] == response.headers["Content-Length"]
 
 
-def test_what_a_stranger_sends_is_neither_told_nor_logged(face: Face, capfd: pytest.CaptureFixture[str]) -> None:
+def test_what_a_stranger_sends_is_neither_returned_nor_logged(face: Face, capfd: pytest.CaptureFixture[str]) -> None:
     for words in (
         b"POST /evil HTTP/1.1\r\nContent-Length: 4\r\n\r\nevil",
         b"EVIL /evil HTTP/1.1\r\n\r\n",

@@ -226,7 +226,7 @@ def test_an_instance_that_runs_is_not_started_again(serving: Serving) -> None:
 
 
 @pytest.mark.server
-def test_a_second_instance_runs_beside_it_in_the_foreground_on_the_packages_java(serving: Serving) -> None:
+def test_a_second_instance_runs_next_to_it_in_the_foreground_on_the_packages_java(serving: Serving) -> None:
     # Deeper than a unix socket's path may be.
     instance = Instance(serving.runs / ("deep" * 25), "second")
     options = ["--run-folder", str(instance.folder.parent), "--instance", "second"]

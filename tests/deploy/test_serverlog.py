@@ -62,7 +62,7 @@ def test_a_process_that_ended_without_a_word_gets_a_second_try(log: Path) -> Non
     ]
 
 
-def test_models_whose_names_begin_alike_are_told_apart(log: Path) -> None:
+def test_models_whose_names_begin_alike_are_distinguished(log: Path) -> None:
     log.write_text(RAISED.replace("bad_1.0", "bad_too_1.0"))
     assert serverlog.hopeless(log) == "bad_too"
     assert serverlog.last_words(log, "bad") == []
