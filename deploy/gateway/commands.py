@@ -349,5 +349,5 @@ def _parser() -> argparse.ArgumentParser:
     add_start_options(start_)
     moved = start_.add_mutually_exclusive_group()
     moved.add_argument("--port-offset", type=int, default=0, metavar="N", help="added to every port")
-    moved.add_argument("--free-ports", action="store_true", help="take ports that are free; gateway.json says which")
+    moved.add_argument("--free-ports", action="store_true", help="take ports that are free; gateway.json lists them")
     return parser

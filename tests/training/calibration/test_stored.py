@@ -24,7 +24,7 @@ CALIBRATION = {
     "excess": 1.5,
     "thresholds": [{"rate": 0.01, "score": 5.0, "low": 4.5, "high": None}],
 }
-TOLD = {"source": "images", "images": 400, "calibration": CALIBRATION}
+CONTENT = {"source": "images", "images": 400, "calibration": CALIBRATION}
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def folder(tmp_path: Path) -> Path:
     plan = Architecture("lenet5", arguments)
     torch.manual_seed(0)
     checkpoint.save(tmp_path / "same.safetensors", [plan.network()], [plan], {})
-    write("own", TABLE, TOLD, tmp_path, gate=digest(tmp_path), predictor="abc")
+    write("own", TABLE, CONTENT, tmp_path, gate=digest(tmp_path), predictor="abc")
     return tmp_path
 
 
@@ -61,7 +61,7 @@ def test_a_calibration_comes_back_in_its_gate_s_section(folder: Path) -> None:
 def test_the_file_says_whose_it_is(folder: Path) -> None:
     content = json.loads(path_of("own", folder).read_text())
     stated = {"gate": digest(folder), "predictor": "abc", "form": "robust", "alpha": 0.8}
-    assert content == {**stated, **TOLD}
+    assert content == {**stated, **CONTENT}
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_another_s_calibration_is_refused(folder: Path, change: dict[str, Any], 
 
 
 def test_another_gate_s_calibration_is_refused(folder: Path) -> None:
-    write("own", TABLE, TOLD, folder, gate="0" * 64, predictor="abc")
+    write("own", TABLE, CONTENT, folder, gate="0" * 64, predictor="abc")
     with pytest.raises(CalibrationError, match=f"of another gate: expected '{digest(folder)}', got '0+'; calibrate it"):
         calibrated("own", TABLE, folder, predictor="abc")
 
@@ -110,8 +110,8 @@ def test_a_missing_gate_is_reported_as_a_checkpoint_is(folder: Path) -> None:
     [
         ("{", "JSONDecodeError"),
         ("[]", "TypeError"),
-        (json.dumps(TOLD), "KeyError: 'gate'"),
-        (json.dumps({**TOLD, "gate": "", "predictor": "", "form": "", "alpha": 0}), None),
+        (json.dumps(CONTENT), "KeyError: 'gate'"),
+        (json.dumps({**CONTENT, "gate": "", "predictor": "", "form": "", "alpha": 0}), None),
         (json.dumps({"gate": "", "predictor": "", "form": "", "alpha": 0, "calibration": {}}), "KeyError: 'images'"),
     ],
 )
