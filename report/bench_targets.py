@@ -1,4 +1,4 @@
-"""What an answer may cost, held against results/bench.json: each target met or not.
+"""What a response may cost, compared with results/bench.json: each target met or not.
 
     latency      p50 of a defense / p50 of undefended, one row in process       edm <= 1.10, misleader-routed <= 1.05,
                                                                                 meco and meco-small <= 1.25

@@ -1,8 +1,8 @@
-"""What queries bought a thief behind a defense, as a share of what they buy where nothing defends.
+"""What queries bought an attacker behind a defense, as a share of what they buy where nothing defends.
 
-A clone's accuracy says little of a thief who could have trained much of it unasked. With c and c0 the clone accuracies
-of one thief behind the policy and of `undefended`, and b and b0 what it could train without a query, each seed for
-itself:
+A clone's accuracy says little of an attacker who could have trained much of it unasked. With c and c0 the clone
+accuracies of one attacker behind the policy and of `undefended`, and b and b0 what it could train without a query, each
+seed for itself:
 
     gain bought = mean(c - b) / mean(c0 - b0)
 
@@ -43,7 +43,7 @@ class Gain:
 
 
 def gain(cell: Cell, undefended: Cell) -> Gain | None:
-    """What the thief of both cells bought; None where it was not measured what it could train without a query."""
+    """What the attacker of both cells bought; None where it was not measured what it could train without a query."""
     bought, free = _each(cell), _each(undefended)
     if not bought or not free:
         return None

@@ -1,22 +1,23 @@
-"""The headline: what the best thief got out of each policy, and whether the policy beats merely hiding probabilities.
+"""The headline: the best attacker's clone of each policy, and whether the policy beats merely hiding probabilities.
 
-A thief is an attack in one adaptive form or none. For each policy, thief, reading of the answers and budget the thief's
-recipe is the one whose clones agree best with the thief's own held-out answers (attacks.names.best); its clone accuracy
-is the mean over seeds. The best clone of a policy is the highest of these, each thief at its largest budget.
+An attacker is an attack in one adaptive form or none. For each policy, attacker, reading of the responses and budget,
+the attacker chooses the training recipe whose clones agree best with its held-out responses (attacks.names.best). The
+clone accuracy is the mean over seeds. The best clone of a policy is the highest of these, each attacker at its largest
+budget.
 
-    gap_vs_top1 = min over thieves t of (best clone of `undefended` with labels only - best clone of the policy under t)
-                = best label-only clone of `undefended` - best clone of the policy, soft or hard, whoever the thief is
+    gap_vs_top1 = min over attackers t of (best label-only clone of `undefended` - best clone of the policy under t)
+                = best label-only clone of `undefended` - best clone of the policy, soft or hard, under any attacker
 
-A service can hide its probabilities for nothing, so a defense earns its keep only by what it adds to that: a gap at
-or below zero says it adds nothing. It is printed like any other. The first term is taken over the thieves that the
-policy met too, at the largest budget that both were measured at: a policy that was robbed by fewer thieves, or of less,
-would look the better for it.
+A service can hide its probabilities for nothing, so a defense is worth only what it adds to that. A gap at or below
+zero says it adds nothing, and is printed like any other. The first term is taken over the attackers that the policy
+was evaluated against too, at the largest budget measured for both. Otherwise a policy with fewer attackers or smaller
+budgets would look better for it.
 
-    gap_by_thief = min over thieves t of
+    gap_by_thief = min over attackers t of
                    (best label-only clone of `undefended` under t - best clone of the policy under t)
 
-holds each thief against itself. It is the lower where an attack needs probabilities: labels alone stop it, the policy
-does not, though another thief gets as much from labels.
+compares each attacker with itself. It is lower where an attack needs probabilities: labels alone stop it, the policy
+does not, though another attacker gets as much from labels.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ UNDEFENDED = "undefended"
 
 @dataclass(frozen=True)
 class Tried:
-    """The clones of one recipe in a cell: their accuracies, and by what the thief judges them (mean over clones)."""
+    """The clones of one recipe in a cell: their accuracies, and by what the attacker judges them (mean over clones)."""
 
     recipe: str
     accuracies: tuple[float, ...]
@@ -54,7 +55,7 @@ class Tried:
 
 @dataclass(frozen=True)
 class Cell:
-    """The clones of one policy, attack, reading and budget, and the recipe that the thief chooses among them.
+    """The clones of one policy, attack, reading and budget, and the recipe that the attacker chooses among them.
 
     attack: with its form in brackets. rows: every clone, of the losing recipes too. accuracy, spread, accuracies: mean,
     standard deviation (0 for one clone) and all values of the chosen recipe's clones.
@@ -97,8 +98,8 @@ class Cell:
 
     @property
     def hindsight(self) -> float:
-        """The mean accuracy of whichever recipe turned out best on the test set. No thief can choose so; it bounds how
-        much a luckier choice of recipe would have gained."""
+        """The mean accuracy of whichever recipe turned out best on the test set. No attacker can choose so; it bounds
+        how much a luckier choice of recipe would have gained."""
         return max(each.accuracy for each in self.tried)
 
     @property
@@ -114,7 +115,7 @@ class Cell:
 
     @property
     def no_query(self) -> float | None:
-        """Accuracy of a clone trained on the thief's own data alone; None where nobody measured it."""
+        """Accuracy of a clone trained on the attacker's own data alone; None where nobody measured it."""
         known = [row.no_query_accuracy for row in self.chosen if row.no_query_accuracy is not None]
         return mean(known) if known else None
 
@@ -131,7 +132,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Duel:
-    """One thief's best clone of `undefended` with labels only, and of a policy with any reading, at one budget.
+    """One attacker's best clone of `undefended` with labels only, and of a policy with any reading, at one budget.
 
     complete: whether a clone of the policy from labels only is among those compared, which any policy must bear.
     """
@@ -188,7 +189,7 @@ def who(cell: Cell | None) -> str:
 
 
 def cells(rows: Iterable[AttackRow]) -> list[Cell]:
-    """The thief's choice for each attack, reading and budget among rows of ONE policy, budgets ascending."""
+    """The attacker's choice for each attack, reading and budget among rows of ONE policy, budgets ascending."""
     groups: dict[tuple[str, str, int], list[AttackRow]] = defaultdict(list)
     for row in rows:
         groups[in_form(row.attack, row.adaptive), row.labels, row.budget].append(row)
@@ -230,21 +231,21 @@ def _cell(attack: str, labels: str, budget: int, rows: Sequence[AttackRow]) -> C
 
 
 def _duels(top1: Iterable[Cell], mine: Iterable[Cell]) -> Iterable[Duel]:
-    """A duel for each thief that both sides met at one budget."""
+    """A duel for each attacker that both sides were evaluated against at one budget."""
     labels_only: dict[str, dict[int, Cell]] = defaultdict(dict)
     for cell in top1:
         labels_only[cell.attack][cell.budget] = cell
-    thieves: dict[str, list[Cell]] = defaultdict(list)
+    by_attack: dict[str, list[Cell]] = defaultdict(list)
     for cell in mine:
-        thieves[cell.attack].append(cell)
-    for attack, met in thieves.items():
-        common = {cell.budget for cell in met} & set(labels_only[attack])
+        by_attack[cell.attack].append(cell)
+    for attack, own_cells in by_attack.items():
+        common = {cell.budget for cell in own_cells} & set(labels_only[attack])
         if common:
             budget = max(common)
-            # a reading that was only measured for less is the thief's to use all the same
-            final = {cell.labels: cell for cell in met if cell.budget <= budget}
+            # a reading that was only measured for less is the attacker's to use all the same
+            final = {cell.labels: cell for cell in own_cells if cell.budget <= budget}
             best = max(final.values(), key=lambda cell: cell.accuracy)
-            complete = any((cell.labels, cell.budget) == ("hard", budget) for cell in met)
+            complete = any((cell.labels, cell.budget) == ("hard", budget) for cell in own_cells)
             yield Duel(labels_only[attack][budget], best, complete)
 
 

@@ -26,7 +26,7 @@ from report.headline import UNDEFENDED, Line, cells, headline
 from report.schema import Report, ResultError, read
 
 TEMPLATE = Path(__file__).with_name("report.html.j2")
-# what evaluation.studies.reconstructions leaves beside report.json
+# what evaluation.studies.reconstructions leaves next to report.json
 PICTURE = "reconstructions.png"
 
 

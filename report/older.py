@@ -1,7 +1,7 @@
 """Files from before the one schema, lifted into it: soak, fuzz, fusing and self-test had shapes of their own, and rows
 have learnt to say more since.
 
-    soak       the fields of its one row stood beside "run"
+    soak       the fields of its one row stood next to "run"
     fuzz       "direct" and "gateway", each with its own run, and no run of the file
     fusing     "rows" in place of "fusing"
     selftest   "findings" in place of "selftest"

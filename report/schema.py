@@ -175,7 +175,7 @@ def run_info(*, seed: int, started: datetime, settings: Mapping[str, Any]) -> Ru
 
 
 def _without_folders(value: Any) -> Any:
-    """The same, with the folder of a user's own images (imagefolder:PATH) cut down to its name."""
+    """The same, with the folder of a user's own images (imagefolder:PATH) reduced to its name."""
     if isinstance(value, Mapping):
         return {key: _without_folders(item) for key, item in value.items()}
     if isinstance(value, str) and value.startswith("imagefolder:"):

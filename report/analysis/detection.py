@@ -45,7 +45,7 @@ class Contest:
         return self.paper is not None and round(100 * self.default.auroc, 6) < self.paper
 
     @property
-    def told(self) -> str:
+    def rival_cell(self) -> str:
         """The rival as the page prints it."""
         if self.rival is None:
             return "-"

@@ -61,7 +61,7 @@ class Noises(Study):
 
     @property
     def compared(self) -> list[str]:
-        """The policies that met another attack than Knockoff; all where none did."""
+        """The policies attacked with more than Knockoff; all where none was."""
         met = {row.policy for row in self.report.attacks if row.attack != "knockoff"}
         return [policy for policy in self.policies if policy in met or not met]
 

@@ -54,7 +54,7 @@ class Study:
 
     @property
     def dataset(self) -> str:
-        """Empty where the file does not tell it."""
+        """Empty where the file does not say."""
         return str(self.report.run.settings.get("dataset", {}).get("name", ""))
 
     @property
@@ -129,8 +129,8 @@ class Study:
         return line[-1] if line else None
 
     def pairs(self, base: str, other: str) -> list[Pair]:
-        """Every attacker in the forms of PLAIN that both policies met, each at the largest budget that both have; the
-        one that gains most first."""
+        """Every attacker in the forms of PLAIN measured on both policies, each at the largest budget that both have;
+        the one that gains most first."""
         found = []
         for attack, form in self.attackers:
             for labels in LABELS if form in PLAIN else ():

@@ -1,4 +1,4 @@
-"""What each thief had before its first query, and what it got behind each policy, as a figure."""
+"""What each attacker had before its first query, and what it got behind each policy, as a figure."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from report.figures.style import STYLE, manner, svg
 from report.headline import Cell
 
 
-def bought(thieves: Mapping[str, Mapping[str, Cell]], *, policies: Sequence[str]) -> str:
-    """A line a thief, from its clone without a query to its best one: a bar for the former, a mark for each policy.
+def bought(attackers: Mapping[str, Mapping[str, Cell]], *, policies: Sequence[str]) -> str:
+    """A line an attacker, from its clone without a query to its best one: a bar for the former, a mark for each policy.
 
-    thieves: by name and policy, top to bottom. Where nobody measured what a thief could train without a query there is
-    no bar.
+    attackers: by name and policy, top to bottom. Where nobody measured what an attacker could train without a query
+    there is no bar.
     """
     with plt.rc_context({**STYLE, "figure.facecolor": "white"}):
-        figure, axis = plt.subplots(figsize=(9, 1.2 + 0.34 * len(thieves)))
-        for number, by_policy in enumerate(thieves.values()):
+        figure, axis = plt.subplots(figsize=(9, 1.2 + 0.34 * len(attackers)))
+        for number, by_policy in enumerate(attackers.values()):
             known = [cell.accuracy for cell in by_policy.values()]
             before = [cell.no_query for cell in by_policy.values() if cell.no_query is not None]
             axis.hlines(number, min(known + before), max(known + before), color="#cccccc", linewidth=2, zorder=1)
@@ -31,7 +31,7 @@ def bought(thieves: Mapping[str, Mapping[str, Cell]], *, policies: Sequence[str]
         axis.plot([], [], "|", color="#000000", markersize=14, markeredgewidth=2, label="without a query")
         for place, policy in enumerate(policies):
             axis.plot([], [], label=policy, **{**manner(place, len(policies)), "linestyle": "none"})
-        axis.set(yticks=range(len(thieves)), yticklabels=list(thieves), ylim=(len(thieves) - 0.5, -0.5))
+        axis.set(yticks=range(len(attackers)), yticklabels=list(attackers), ylim=(len(attackers) - 0.5, -0.5))
         axis.set(xlabel="clone accuracy", xlim=(0, 1.02))
         axis.spines["left"].set_visible(False)
         axis.tick_params(axis="y", length=0)

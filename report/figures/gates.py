@@ -119,8 +119,8 @@ def pictures(kinds: Mapping[str, tuple[NDArray[np.float32], NDArray[np.float32]]
                     axis.imshow(shown[..., 0] if shown.shape[2] == 1 else shown, cmap="gray", vmin=0, vmax=1)
                     axis.set_axis_off()
                 first = axes[2 * line + half][0]
-                told = name if half == 0 else "reconstructed"
-                first.text(-0.15, 0.5, told, transform=first.transAxes, ha="right", va="center")
+                caption = name if half == 0 else "reconstructed"
+                first.text(-0.15, 0.5, caption, transform=first.transAxes, ha="right", va="center")
         figure.subplots_adjust(left=0.3, right=0.99, top=0.99, bottom=0.01, wspace=0.06, hspace=0.06)
         out = io.BytesIO()
         # tight: a name may be longer than the margin
@@ -163,7 +163,7 @@ def _traffics(kinds: Iterable[tuple[str, bool]]) -> list[str]:
 
 
 def _by_traffic(axis: Any, traffics: Sequence[str], malicious: set[str]) -> None:
-    """A line a traffic, thieves' names in red."""
+    """A line a traffic, attackers' names in red."""
     axis.set_yticks(range(len(traffics)), traffics)
     axis.set_ylim(len(traffics) - 0.5, -0.5)
     axis.tick_params(axis="y", length=0)

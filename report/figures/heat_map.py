@@ -1,4 +1,4 @@
-"""Thieves against policies as a heat map."""
+"""Attackers against policies as a heat map."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def heat_map(
     columns: Sequence[str],
     void: Collection[tuple[str, str, str]] = (),
 ) -> str:
-    """Shares in [0, 1] as coloured squares with their percentage, a panel beside the other.
+    """Shares in [0, 1] as coloured squares with their percentage, one panel next to the other.
 
     panels: by title, the value of (row, column) and a few letters to print below it, or "". void: (panel, row, column)
     where there is nothing to measure; they stay blank. Any other square without a value is hatched: not measured.

@@ -1,4 +1,4 @@
-"""The report's figure of what benign users felt: their latencies before and during each attack, as inline SVG."""
+"""The report's figure of the impact on benign users: their latencies before and during each attack, as inline SVG."""
 
 from __future__ import annotations
 

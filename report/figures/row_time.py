@@ -9,7 +9,7 @@ from matplotlib import pyplot as plt
 from report.figures.style import MORE_COLOURS, STYLE, svg
 from report.rows.bench import PNG, BenchRow
 
-# of a row's time over HTTP, beside the handler's stages
+# of a row's time over HTTP, next to the handler's stages
 REST, OUTSIDE = "rest of the handler", "outside the handler"
 
 

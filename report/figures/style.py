@@ -1,6 +1,6 @@
 """How every figure looks, as inline SVG: no script, no network, readable in print and without colour.
 
-Policies differ by colour (Okabe and Ito's palette, told apart by colour-blind readers) and by marker.
+Policies differ by colour (Okabe and Ito's palette, distinguishable for colour-blind readers) and by marker.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""results/gate-aware-*.json to docs/results/gate-aware.md: what thieves get past SAME's gate who know that it is there.
+"""results/gate-aware-*.json to docs/results/gate-aware.md: what gate-aware attackers get past SAME's gate.
 
     python -m report.pages gate-aware
 
@@ -18,7 +18,7 @@ from report.pages import page
 from report.schema import Report, ResultError, read
 
 PREFIX = "gate-aware-"
-# the gate that the page opens with, and the thief that no gate can tell from a customer
+# the gate that the page opens with, and the attacker that no gate can distinguish from a customer
 GATE, CUSTOMER = "same-reject", "in-distribution"
 # the gate before an ensemble
 BOTH = "edm-same"
@@ -26,7 +26,7 @@ BOTH = "edm-same"
 
 @dataclass(frozen=True)
 class Behind:
-    """One thief behind one policy with a gate. gain: None where its baseline was not measured."""
+    """One attacker behind one policy with a gate. gain: None where its baseline was not measured."""
 
     policy: str
     cell: Cell
@@ -40,7 +40,7 @@ class Behind:
 
 @dataclass(frozen=True)
 class Thief:
-    """One thief and reading: its clone of the undefended victim, and behind each gate."""
+    """One attacker and reading: its clone of the undefended victim, and behind each gate."""
 
     name: str
     labels: str
@@ -52,14 +52,14 @@ class Thief:
 
     @property
     def points(self) -> float:
-        """What its queries bought behind GATE, or behind the first gate that it met, as a fraction of test images."""
+        """What its queries bought behind GATE, or else behind its first gate, as a fraction of test images."""
         met = self.behind(GATE) or self.gates[0]
         return met.gain.points if met.gain else met.cell.accuracy
 
 
 @dataclass(frozen=True)
 class Study:
-    """One results file, read. thieves: those whose queries bought most behind GATE first."""
+    """One results file, read. attackers: those whose queries bought most behind GATE first."""
 
     report: Report
     thieves: tuple[Thief, ...]
@@ -80,13 +80,13 @@ class Study:
 
     @property
     def both(self) -> Thief | None:
-        """The thief with the best clone behind BOTH whose images are not the task's own."""
+        """The attacker with the best clone behind BOTH whose images are not the task's own."""
         met = [each for each in self.tellable if each.behind(BOTH)]
         return max(met, key=lambda each: _accuracy(each, BOTH), default=None)
 
     @property
     def figure(self) -> str:
-        """Of the thieves who read probabilities."""
+        """Of the attackers who read probabilities."""
         shown = {
             thief.name: {UNDEFENDED: thief.undefended, **{each.policy: each.cell for each in thief.gates}}
             for thief in self.thieves
@@ -119,7 +119,7 @@ def render(studies: Sequence[Study]) -> str:
 
 
 def study(report: Report) -> Study:
-    """Each thief that met `undefended` and a gate. Raises ResultError where there is none that a gate could tell."""
+    """Each attacker on `undefended` and a gate. Raises ResultError where there is none that a gate could detect."""
     stolen = {
         policy: {
             (cell.attack, cell.labels): cell for cell in cells(row for row in report.attacks if row.policy == policy)
@@ -136,7 +136,7 @@ def study(report: Report) -> Study:
             thieves.append(Thief(*key, undefended, gates))
     result = Study(report, tuple(sorted(thieves, key=lambda thief: -thief.points)))
     if not result.tellable:
-        raise ResultError(f"attacks: expected thieves of `{UNDEFENDED}` and `{GATE}` other than {CUSTOMER}, got none")
+        raise ResultError(f"attacks: expected attackers of `{UNDEFENDED}` and `{GATE}` other than {CUSTOMER}, got none")
     return result
 
 

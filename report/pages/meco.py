@@ -62,7 +62,7 @@ def findings(studies: Sequence[Noises], files: Sequence[Noises]) -> Iterator[Fin
 
 
 def draw(studies: Sequence[Noises]) -> str | None:
-    """The attackers without copies of the first experiment, on the policies that met most of them."""
+    """The attackers without copies of the first experiment, on the policies that most of them were measured on."""
     first = studies[0]
     return heat_map(**first.heat(policies=first.compared)) if first.report.attacks else None
 

@@ -62,7 +62,7 @@ class Experiment(Study):
 
     @property
     def parts(self) -> list[tuple[str, str, str, list[Pair]]]:
-        """(what differs, from, to, attackers that both met)."""
+        """(what differs, from, to, attackers measured on both)."""
         found = [(what, base, other, self.pairs(base, other)) for what, base, other in PARTS]
         return [part for part in found if part[-1]]
 

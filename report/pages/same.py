@@ -19,7 +19,7 @@ from report.pages.method import Method
 from report.rows.gates import FalsePositiveRow
 
 REJECT = "same-reject"
-# an attacker whose AUROC is below this is not told apart well
+# an attacker whose AUROC is below this is not detected well
 SEEN = 0.9
 # an attacker's campaign, for what it would pay
 CAMPAIGN = 10_000
@@ -41,7 +41,9 @@ def findings(studies: Sequence[Detection], files: Sequence[Detection]) -> Iterat
             yield Finding(least.default.auroc >= SEEN, text)
             lost, short = [c for c in contests if c.lost], sum(c.short for c in contests)
             named = max(lost, key=lambda c: (c.rival.auroc if c.rival else 0) - c.default.auroc, default=None)
-            worst = f", most on {named.title}: {hundredth(named.default.auroc)} against {named.told}" if named else ""
+            worst = (
+                f", most on {named.title}: {hundredth(named.default.auroc)} against {named.rival_cell}" if named else ""
+            )
             text = (
                 f"{each.recipe}: a baseline sees more in {len(lost)} of {len(contests)} cells{worst}; {short} fall "
                 "short of the paper."

@@ -44,7 +44,7 @@ class Thieves(Study):
 
     @property
     def not_run(self) -> list[str]:
-        """Attacks and forms that no policy met, a form with whatever number of copies; but those made against gates."""
+        """Attacks and forms that were not run, a form with any number of copies; but those made against gates."""
         run = {attack for attack, _ in self.attackers} | {without_copies(form or "") for _, form in self.attackers}
         return [name for name in (*ATTACKS, *FORMS) if name not in {*run, *GATE_AWARE}]
 

@@ -1,4 +1,4 @@
-"""results/unmixing-*.json to docs/results/unmixing.md: what answers tell whoever has read EDM's paper.
+"""results/unmixing-*.json to docs/results/unmixing.md: what responses reveal to readers of EDM's paper.
 
     python -m report.pages unmixing
 
@@ -18,7 +18,7 @@ from report.rows.training import TrainingRow
 from report.schema import Report, ResultError, read
 
 PREFIX = "unmixing-"
-# what each thief does with the answers; others follow by name
+# what each attacker does with the answers; others follow by name
 THIEVES = {
     "knockoff": "fits them as they are",
     "knockoff (log-p)": "fits the logits behind them",
@@ -36,7 +36,7 @@ SECOND = "-second-key"
 
 @dataclass(frozen=True)
 class Thief:
-    """One thief and reading: its clones of the undefended victim and of a policy; again: of the policy under another
+    """One attacker and reading: its clones of the undefended victim and of a policy; again: of the policy under another
     key, where that was measured."""
 
     name: str
@@ -51,13 +51,13 @@ class Thief:
 
     @property
     def lost(self) -> float:
-        """What the policy takes from this thief, a fraction of all test images."""
+        """What the policy takes from this attacker, a fraction of all test images."""
         return self.undefended.accuracy - self.cell.accuracy
 
 
 @dataclass(frozen=True)
 class Policy:
-    """One policy, and the thieves that it and `undefended` met, those who get most of it first."""
+    """One policy, and the attackers measured on both it and `undefended`, most successful first."""
 
     name: str
     thieves: tuple[Thief, ...]
@@ -67,7 +67,7 @@ class Policy:
 
     @property
     def plain(self) -> Thief | None:
-        """The thief who fits probabilities as they are told."""
+        """The attacker who fits probabilities as they are returned."""
         return next((each for each in self.thieves if (each.name, each.labels) == ("knockoff", "soft")), None)
 
 
@@ -92,12 +92,12 @@ class Study:
 
     @property
     def soft(self) -> Thief:
-        """The strongest thief of EDM's probabilities."""
+        """The strongest attacker of EDM's probabilities."""
         return _there(self.edm.strongest("soft"))
 
     @property
     def hard(self) -> Thief:
-        """The strongest thief of EDM's labels."""
+        """The strongest attacker of EDM's labels."""
         return _there(self.edm.strongest("hard"))
 
     def undefended(self, labels: str) -> Cell:
@@ -138,7 +138,7 @@ def render(studies: Sequence[Study]) -> str:
 
 
 def study(report: Report, again: Report | None = None) -> Study:
-    """What thieves got of each policy. Raises ResultError where EDM or one of its readings is missing."""
+    """What attackers got of each policy. Raises ResultError where EDM or one of its readings is missing."""
     plain, second = _stolen(report, UNDEFENDED), _stolen(again, EDM) if again else {}
     policies = []
     for name in dict.fromkeys(row.policy for row in report.attacks if row.policy != UNDEFENDED):
@@ -149,7 +149,7 @@ def study(report: Report, again: Report | None = None) -> Study:
         policies.append(Policy(name, tuple(sorted(met, key=lambda thief: -thief.cell.accuracy))))
     for labels in ("soft", "hard"):
         if not any(each.name == EDM and each.strongest(labels) for each in policies):
-            raise ResultError(f"attacks: expected thieves of `{EDM}` who read {labels} labels, got none")
+            raise ResultError(f"attacks: expected attackers of `{EDM}` who read {labels} labels, got none")
     if not any(row.predictor == EDM.replace("-", "_") for row in report.training):
         raise ResultError(f"training: expected a row of {EDM}'s ensemble, got none")
 

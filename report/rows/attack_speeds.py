@@ -10,7 +10,7 @@ from report.fields import ResultError
 
 @dataclass(frozen=True)
 class AttackSpeedRow:
-    """What one attack costs its thief in process, on `threads` threads of torch.
+    """What one attack costs its attacker in process, on `threads` threads of torch.
 
     clone: the architecture that learns. queries: over which was measured, after `warm_up` that were not. seconds: of
     them, learning included, and cpu_seconds of all the process's threads. grown_mb: resident memory at the end less

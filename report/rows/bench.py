@@ -101,7 +101,7 @@ class DefenseCostRow:
 
     def __post_init__(self) -> None:
         if not self.ms_rounds or len(self.ms_rounds) != len(self.victim_ms_rounds):
-            raise ResultError("expected the victim's time beside the defense's in every round")
+            raise ResultError("expected the victim's time and the defense's in every round")
 
     @property
     def times(self) -> float:

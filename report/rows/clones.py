@@ -1,4 +1,4 @@
-"""Rows of thefts: the clones that thieves trained, and whether a theft over HTTP ends as one in process does."""
+"""Rows of attacks: the clones trained, and whether an attack over HTTP ends as one in process does."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ LABELS = ("soft", "hard")
 
 @dataclass(frozen=True)
 class AttackRow:
-    """One clone: the theft it was trained from, how it was trained, and how good it became.
+    """One clone: the attack it was trained from, how it was trained, and how good it became.
 
     labels: "soft" or "hard", which reading of the answers it was trained on. budget: charged queries it could use.
-    seed: of the clone's training; the run's seed is the thief's.
-    adaptive: the adaptive form of the attack, None for the plain one. held_out: its agreement with the thief's own
-    held-out answers, by which the thief chooses a recipe. agreement: with the served labels on the test set.
+    seed: of the clone's training; the run's seed is the attacker's.
+    adaptive: the adaptive form of the attack, None for the plain one. held_out: its agreement with the attacker's own
+    held-out answers, by which the attacker chooses a recipe. agreement: with the served labels on the test set.
     victim_accuracy: of the policy as served. rejected: charged rows without an answer. seconds: of training.
     """
 
@@ -51,11 +51,11 @@ class AttackRow:
 
 @dataclass(frozen=True)
 class AgreementRow:
-    """One clone of a theft in process beside the same of a theft over HTTP, shared by `clients` clients.
+    """One clone of an attack in process and the same of an attack over HTTP, shared by `clients` clients.
 
     adaptive: as of AttackRow. same_images: share of the images asked about that were the same, in the same order.
-    largest_difference: between probabilities told of these, None where labels alone were; label_differences: labels
-    among them that differ. in_process, over_http: clone accuracies. allowed: how far these may lie apart.
+    largest_difference: between probabilities returned for these, None where labels alone were; label_differences:
+    labels among them that differ. in_process, over_http: clone accuracies. allowed: how far these may lie apart.
     """
 
     SCOPE: ClassVar = ("recipe", "policy", "attack", "adaptive")

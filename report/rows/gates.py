@@ -13,12 +13,12 @@ class DetectionRow:
     """How well a detector tells an attack's queries (positive) from benign ones, each image by itself.
 
     detector: the policy; kind: what it scores by, a gate's score or one of two baselines. budget: the first queries
-    that the thief was charged for; seeds_left_out: judged without those at the beginning that are clean images of the
-    task. n_attack, n_benign: rows judged.
+    that the attacker was charged for; seeds_left_out: judged without those at the beginning that are clean images of
+    the task. n_attack, n_benign: rows judged.
     fpr95, fpr90: benign rows flagged where the threshold flags 95 or 90 % of the attack, linear between points of the
     ROC. tpr_at_1pct, tpr_at_01pct: of the attack flagged where at most 1 or 0.1 % of the benign rows are.
-    ratio: share of attack rows that aupr, the average precision, is told for. draws: 0 where all rows were judged, and
-    aupr weighs them to that share; else how many seeded subsamples of that share every figure is a mean over.
+    ratio: share of attack rows that aupr, the average precision, is reported for. draws: 0 where all rows were judged,
+    and aupr weighs them to that share; else how many seeded subsamples of that share every figure is a mean over.
     """
 
     SCOPE: ClassVar = ("recipe", "detector", "attack")
@@ -51,7 +51,7 @@ class DetectionRow:
 class ScoreCurveRow:
     """How a detector's score, high for suspicious, is distributed over one traffic.
 
-    malicious: whether a thief sent it. percentiles: 101 values, the 0th to the 100th.
+    malicious: whether an attacker sent it. percentiles: 101 values, the 0th to the 100th.
     """
 
     SCOPE: ClassVar = ("recipe", "detector", "traffic")
@@ -160,7 +160,7 @@ class GatePrecisionRow:
 
     us: microseconds a row on one thread, the graph alone; times: over float32's, the median of rounds. graph_bytes:
     the file. flagged: share of benign rows above the archive's threshold, which was calibrated with float32. auroc: by
-    traffic. failed: why the format cannot be used here, and nothing else is told; else None.
+    traffic. failed: why the format cannot be used here, and nothing else is reported; else None.
     """
 
     SCOPE: ClassVar = ("recipe", "policy")

@@ -1,4 +1,4 @@
-"""Rows of gradients: how well a thief estimates them from answers."""
+"""Rows of gradients: how well an attacker estimates them from responses."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from report.fields import ResultError
 
 @dataclass(frozen=True)
 class GradientRow:
-    """How well a thief's zeroth-order estimate of its loss's gradient points where the gradient without noise does.
+    """How well an attacker's zeroth-order estimate of its loss's gradient points where the gradient without noise does.
 
     Over `directions` orthonormal probes of length `epsilon` an image: cosine of the estimated and the true coefficients
-    along them, mean over images and its standard deviation. repeats: answers to each image and probe that the thief
+    along them, mean over images and its standard deviation. repeats: answers to each image and probe that the attacker
     averages, 1 for a plain one.
     """
 

@@ -10,10 +10,10 @@ from report.fields import ResultError, fractions
 
 @dataclass(frozen=True)
 class FeltRow:
-    """What benign users met on one model in one stretch of a run: before an attack began, or during it.
+    """The impact on benign users of one model in one stretch of a run: before an attack began, or during it.
 
-    labels: what the thief read ("both" where what it asked did not depend on that). clients: thieving ones, that shared
-    the attack. dilution: percent of benign images among theirs. stolen: images that the attack asked about, all in all;
+    labels: what the attacker read ("both" where what it asked did not depend on that). clients: of the attacker, which
+    shared the attack. dilution: percent of benign images among theirs. stolen: all images that the attack asked about;
     sent: images that its clients sent, and were charged for. users: benign ones. p50_ms, p95_ms, p99_ms: latencies of
     the benign requests that were answered. rejections: of `requests`, those the service turned away; errors: those
     that failed otherwise. accuracy: share of answered rows with the true label. None: no request was answered.

@@ -15,12 +15,12 @@ ROUTED_OVER_AVERAGED = 0.5
 
 @dataclass(frozen=True)
 class MemberRow:
-    """One member of a MISLEADER ensemble, as its checkpoint tells (training/misleader.py).
+    """One member of a MISLEADER ensemble, as its checkpoint records (training/misleader.py).
 
     predictor: the checkpoint; member: its number there, from 0. temperature, alpha, lambda_attacker: of its loss.
     epoch: the one that was kept, from 1. validation_accuracy, augmented_accuracy: on validation images, as they are
-    and augmented. attacker_divergence: KL, in nats, of its thief's answers from its own on augmented validation images;
-    attacker_agreement: share of these on which both give the same label.
+    and augmented. attacker_divergence: KL, in nats, of its attacker's responses from its own on augmented validation
+    images; attacker_agreement: share of these on which both give the same label.
     """
 
     SCOPE: ClassVar = ("recipe", "predictor")
@@ -52,7 +52,7 @@ class ShiftRow:
     """What a policy answers to the test images after one benign shift; NONE is the images as they are.
 
     shift: a name of evaluation/traffic.py, NONE, or TRAINED, the augmentation that the members were driven from
-    their thieves on. kept: share of labels that the policy also gives the unshifted image. accuracy counts a refused
+    their attackers on. kept: share of labels that the policy also gives the unshifted image. accuracy counts a refused
     row as wrong. ece: None where a policy serves labels only.
     """
 
@@ -74,11 +74,11 @@ class ShiftRow:
 
 @dataclass(frozen=True)
 class EnsembleCostRow:
-    """What an ensemble's answer to one batch costs in process, beside its members alone; milliseconds a batch.
+    """What an ensemble's answer to one batch costs in process, next to its members alone; milliseconds a batch.
 
     All rows of a recipe and a batch were measured side by side: round n of one is round n of every other.
     architectures: of the members, in order. forward_passes: network evaluations a row, the hash included. ms: the
-    median of ms_rounds, each of which is a round's median over turns; in a turn every member that can be met is,
+    median of ms_rounds, each of which is a round's median over turns; in a turn every reachable member is used,
     equally often. members_met: how many those are. members_ms_rounds: each member's graph alone on whole batches, by
     its name. routed_ms_rounds: of a policy that routes, itself on batches that one member answers, by that member;
     hash_ms_rounds: its hash's graph alone; both empty without a route. peak_mb: growth of a fresh process's peak memory
@@ -112,7 +112,7 @@ class EnsembleCostRow:
         timed = [self.ms_rounds, *self.members_ms_rounds.values(), *self.routed_ms_rounds.values()]
         timed += [self.hash_ms_rounds] if self.hash_ms_rounds else []
         if not self.ms_rounds or {len(each) for each in timed} != {len(self.ms_rounds)}:
-            raise ResultError("expected every graph's time beside the policy's in every round")
+            raise ResultError("expected every graph's time and the policy's in every round")
 
     @property
     def dearest(self) -> str:
@@ -126,12 +126,12 @@ class EnsembleCostRow:
 
     @property
     def dearest_times(self) -> float | None:
-        """The same of the rows that the dearest member answers; None without a route, or where it met none."""
+        """The same of the rows that the dearest member answers; None without a route, or where it answered none."""
         routed = self.routed_ms_rounds.get(self.dearest)
         return None if routed is None else _ratio(routed, self.members_ms_rounds[self.dearest])
 
     def over(self, other: EnsembleCostRow) -> float:
-        """This policy's time over that of `other`, which was measured beside it: median of the rounds' ratios."""
+        """This policy's time over that of `other`, measured in the same rounds: median of the rounds' ratios."""
         here, there = ((row.recipe, row.batch, len(row.ms_rounds)) for row in (self, other))
         if here != there:
             raise ResultError(f"expected rows of one recipe, batch and run, got {here} and {there}")

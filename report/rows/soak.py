@@ -1,7 +1,7 @@
 """Rows of a soak: a constant load for minutes, what became of it, and what the server's processes held meanwhile.
 
-The run is cut into fifths, of which the first is warm-up. Slopes are Theil and Sen's (the median of the slopes between
-all pairs of samples), with Sen's interval at 95 percent (JASA 1968), which outliers do not move.
+The run is split into fifths, of which the first is warm-up. Slopes are Theil and Sen's (the median of the slopes
+between all pairs of samples), with Sen's interval at 95 percent (JASA 1968), which outliers do not move.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from report.fields import fractions
 
 @dataclass(frozen=True)
 class TrainingRow:
-    """How one checkpoint was trained, as its graphs tell.
+    """How one checkpoint was trained, as its graphs record.
 
     predictor: the checkpoint. epochs of `seconds_per_epoch` on `device`, members trained together. diversity,
     coherence: of an ensemble on auxiliary images it never saw, MISLEADER's on augmented validation images. search: the

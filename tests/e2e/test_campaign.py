@@ -82,7 +82,7 @@ def test_the_report_tells_the_clones_and_what_benign_users_felt(folder: Path, re
         assert row.accuracy is not None
         assert row.accuracy > 0.6
     page = (folder / "report.html").read_text()
-    assert "What benign users felt of the attacks" in page
+    assert "Impact of the attacks on benign users" in page
 
 
 def test_every_client_took_its_turn(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""A made-up report, small enough to work out its headline by hand."""
+"""A synthetic report, small enough to work out its headline by hand."""
 
 from __future__ import annotations
 
@@ -266,7 +266,7 @@ def ensemble_cost_row(**changes: Any) -> EnsembleCostRow:
 
 
 def report(**changes: Any) -> Report:
-    """`edm` keeps the thief at .60 where labels alone would give .80; `weak` lets it have .85."""
+    """`edm` keeps the attacker at .60 where labels alone would give .80; `weak` lets it have .85."""
     attacks = (
         # undefended: adamw agrees better with held-out answers, so soft is (.92 + .96) / 2, though sgd reached .97
         attack_row(clone_recipe="sgd", seed=0, clone_accuracy=0.97, held_out=0.6),

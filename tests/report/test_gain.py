@@ -12,7 +12,7 @@ from tests.report.synthetic import attack_row
 
 
 def cell(*clones: tuple[float, float | None]) -> Cell:
-    """One thief's clones of several seeds, with what each could train without a query."""
+    """One attacker's clones of several seeds, with what each could train without a query."""
     rows = [
         attack_row(seed=seed, clone_accuracy=accuracy, no_query_accuracy=before)
         for seed, (accuracy, before) in enumerate(clones)

@@ -1,4 +1,4 @@
-"""The headline, worked out by hand from the made-up report."""
+"""The headline, worked out by hand from the synthetic report."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_the_largest_budget_counts() -> None:
 
 @pytest.mark.parametrize(
     ("policy", "best", "gap"),
-    # .80 is what labels alone would leave the thief
+    # .80 is what labels alone would leave the attacker
     [("undefended", 0.94, -0.14), ("edm", 0.60, 0.20), ("weak", 0.85, -0.05)],
 )
 def test_gap_vs_top1_also_where_it_is_negative(policy: str, best: float, gap: float) -> None:
@@ -50,7 +50,7 @@ def lines(*rows: AttackRow) -> dict[str, Line]:
     return {line.policy: line for line in headline(synthetic.report(attacks=rows, policies=()))}
 
 
-# Knockoff and a thief who needs probabilities, both on a policy that answers as undefended does
+# Knockoff and an attacker who needs probabilities, both on a policy that answers as undefended does
 KNOCKOFF = (attack_row(clone_accuracy=0.95), attack_row(labels="hard", clone_accuracy=0.80))
 DFME = (attack_row(attack="dfme", clone_accuracy=0.70), attack_row(attack="dfme", labels="hard", clone_accuracy=0.25))
 

@@ -76,7 +76,7 @@ def test_every_section_is_there() -> None:
         "Routing",
         "What users pay",
         "Latency",
-        "What benign users felt of the attacks",
+        "Impact of the attacks on benign users",
         "Detection",
         "Whom the gate hits",
         "Proof of work",
@@ -105,7 +105,7 @@ def test_what_was_measured_of_noise_is_told() -> None:
     headings = (
         "Noise on images",
         "Averaging over the noise",
-        "Gradients that a thief can probe",
+        "Gradients that an attacker can probe",
         "Cost of a defended answer",
     )
     assert set(headings) <= set(outline(page).headings)
@@ -173,17 +173,17 @@ def test_every_clone_is_printed() -> None:
 
 
 def test_what_benign_users_felt_is_told_for_both_stretches() -> None:
-    told = [row for row in outline(the_page()).rows if len(row) == 15][1:]
-    assert [row[6:8] for row in told] == [["before", "5.0"], ["during", "5.0"]]
-    assert told[1][2:6] == ["10", "50 %", "4\u202f000", "8\u202f000"]
-    assert told[1][8:] == ["90", "45.0", "300.0", "1\u202f234.5", "10.0 %", "7", "1"]
+    rows = [row for row in outline(the_page()).rows if len(row) == 15][1:]
+    assert [row[6:8] for row in rows] == [["before", "5.0"], ["during", "5.0"]]
+    assert rows[1][2:6] == ["10", "50 %", "4\u202f000", "8\u202f000"]
+    assert rows[1][8:] == ["90", "45.0", "300.0", "1\u202f234.5", "10.0 %", "7", "1"]
 
 
 def test_a_stretch_without_an_answer_is_dashes() -> None:
     silent = synthetic.felt_row(requests=3, errors=3, accuracy=None, p50_ms=None, p95_ms=None, p99_ms=None)
     page = program.render(Report(synthetic.RUN, felt=(silent,)), title="x")
-    _, told = [row for row in outline(page).rows if len(row) == 15]
-    assert told[9:] == ["-", "-", "-", "-", "0", "3"]
+    _, rows = [row for row in outline(page).rows if len(row) == 15]
+    assert rows[9:] == ["-", "-", "-", "-", "0", "3"]
 
 
 def test_a_report_with_nothing_measured_yet_is_a_page() -> None:
@@ -212,7 +212,7 @@ def test_the_program_writes_the_page_and_prints_its_path(
     program.main()
     assert capsys.readouterr().out.splitlines()[-1] == f"report: {tmp_path / 'report.html'}"
     assert sorted(file.name for file in tmp_path.iterdir()) == ["report.html", "report.json"]
-    assert "What a thief gets out of" in (tmp_path / "report.html").read_text()
+    assert "What an attacker gets out of" in (tmp_path / "report.html").read_text()
 
 
 def test_a_results_file_is_shown_with_every_field_of_every_row(

@@ -1,4 +1,4 @@
-"""The EDM page from made-up results: what it says can be worked out by hand, and losing cells stand there."""
+"""The EDM page from synthetic results: what it says can be worked out by hand, and losing cells stand there."""
 
 from __future__ import annotations
 

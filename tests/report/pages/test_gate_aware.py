@@ -1,4 +1,4 @@
-"""The page of thieves who know the gate: what it opens with, the order of its table, and what it cannot say."""
+"""The page of attackers who know the gate: what it opens with, the order of its table, and what it cannot say."""
 
 from __future__ import annotations
 
@@ -53,10 +53,10 @@ def report(*more: AttackRow) -> Report:
     return Report(run, attacks=tuple(rows), agreement=(agreement,))
 
 
-def test_the_page_opens_with_the_thief_who_bought_most_behind_the_gate() -> None:
+def test_the_page_opens_with_the_attacker_who_bought_most_behind_the_gate() -> None:
     text = document.render([document.study(report())])
     lines = text.splitlines()
-    assert lines[3].startswith("**mnist: a thief who knows the gate gets 88.0 % behind `same-reject`**")
+    assert lines[3].startswith("**mnist: an attacker who knows the gate gets 88.0 % behind `same-reject`**")
     assert "(augmented-seeds (matched), probabilities): 5.0 % of its" in lines[3]
     assert "80.0 % is what it could train without one" in lines[4]
     assert "**0.80**" in lines[5]
@@ -67,12 +67,12 @@ def test_the_page_opens_with_the_thief_who_bought_most_behind_the_gate() -> None
     assert "| augmented-seeds (matched) | soft | 1\u202f000 | 10 | 100.0 % | 0 | 0.0e+00 | 88.0 % | 87.0 % |" in text
 
 
-def test_a_thief_that_the_undefended_victim_did_not_meet_is_left_out() -> None:
+def test_an_attacker_without_an_undefended_row_is_left_out() -> None:
     found = document.study(report(clone("same-reject", "near", 0.99)))
     assert "near" not in [thief.name for thief in found.thieves]
 
 
-def test_the_picture_shows_every_thief_of_probabilities() -> None:
+def test_the_picture_shows_every_attacker_of_probabilities() -> None:
     found = document.study(report(clone("undefended", "near", 0.9, labels="hard")))
     assert found.picture == "gate-aware-mnist.svg"
     assert found.figure.startswith("<svg")

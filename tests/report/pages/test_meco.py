@@ -1,4 +1,4 @@
-"""The MeCo page from made-up results: its numbers can be worked out by hand, and what is missing shows."""
+"""The MeCo page from synthetic results: its numbers can be worked out by hand, and what is missing shows."""
 
 from __future__ import annotations
 
@@ -169,7 +169,7 @@ def test_attackers_that_are_not_stopped_open_the_page() -> None:
 
 
 def test_what_it_adds_to_hiding_probabilities() -> None:
-    # meco-keyed met JBDA too: .94 from labels of undefended, .93 its best
+    # meco-keyed was attacked by JBDA too: .94 from labels of undefended, .93 its best
     (said,) = [line for line in answer(page()) if "hiding" in line]
     assert said.startswith(
         "mnist: `meco-keyed` adds 1.0 points to hiding probabilities: its best clone is 93.0 ± 1.4 %"

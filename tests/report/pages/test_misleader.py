@@ -1,4 +1,4 @@
-"""The MISLEADER page from made-up results: its numbers can be worked out by hand, what is lost and missing shows."""
+"""The MISLEADER page from synthetic results: its numbers can be worked out by hand, what is lost and missing shows."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def rows() -> tuple[AttackRow, ...]:
 
 
 def costs(times: float = 1.1) -> tuple[Any, ...]:
-    """A routed answer that takes `times` as long as its dearest member, 2 ms, beside a mean of 5 ms."""
+    """A routed answer that takes `times` as long as its dearest member, 2 ms, next to a mean of 5 ms."""
     routed = {
         "policy": "misleader-routed",
         "ms": 2 * times,

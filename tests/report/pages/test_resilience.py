@@ -1,4 +1,4 @@
-"""The page of faults and of the soak, broken promises too, from made-up results."""
+"""The page of faults and of the soak, broken promises too, from synthetic results."""
 
 from __future__ import annotations
 

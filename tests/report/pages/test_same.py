@@ -1,4 +1,4 @@
-"""The SAME page from made-up results: its numbers can be worked out by hand, losing cells and gaps show."""
+"""The SAME page from synthetic results: its numbers can be worked out by hand, losing cells and gaps show."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ SETTINGS = {
     "gate.same-pow": {"form": "robust", "alpha": 0.5, "threshold": 9.5, "work": {"mean_benign": 100.0}},
     "clone": {"architecture": "conv3", "epochs": 8},
 }
-# (thief, budget, without its seeds): AUROC of the default gate, the small one, outlier exposure, the ensemble
+# (attacker, budget, without its seeds): AUROC of the default gate, the small one, outlier exposure, the ensemble
 AUROC = {
     ("knockoff (fashionmnist)", 1000, False): (0.995, 0.97, 0.92, 0.87),
     ("knockoff (fashionmnist)", 4000, False): (0.99, 0.96, 0.92, 0.86),

@@ -1,4 +1,4 @@
-"""The attackers' page from made-up results: its numbers can be worked out by hand, and what is missing shows."""
+"""The attackers' page from synthetic results: its numbers can be worked out by hand, and what is missing shows."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ CLONES = {
     ("undefended", "dfme", None, "soft", 300_000): 0.79,
     ("undefended", "dfme", None, "hard", 300_000): 0.20,
     ("undefended", "in-distribution", None, "soft", 600): 0.90,
-    # keeps the label and tells nothing else
+    # keeps the label and shows nothing else
     ("label", "knockoff", None, "hard", 50_000): 0.80,
-    # keeps the label, tells more
+    # keeps the label, shows more
     ("mad", "knockoff", None, "soft", 50_000): 0.86,
     ("mad", "knockoff", None, "hard", 50_000): 0.80,
-    # really defends, but against the averaging thief and the one who needs probabilities
+    # really defends, but against the averaging attacker and the one who needs probabilities
     ("edm", "knockoff", None, "soft", 10_000): 0.45,
     ("edm", "knockoff", None, "soft", 50_000): 0.50,
     ("edm", "knockoff", None, "hard", 50_000): 0.40,

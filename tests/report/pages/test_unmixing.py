@@ -1,4 +1,4 @@
-"""The page of thieves who unmix: what it opens with, and the order of its table."""
+"""The page of attackers who unmix: what it opens with, and the order of its table."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def report(*more: AttackRow) -> Report:
     return Report(RUN, attacks=rows, training=(MEMBERS,))
 
 
-def test_the_strongest_thief_opens_the_page_and_leads_the_table() -> None:
+def test_the_strongest_attacker_opens_the_page_and_leads_the_table() -> None:
     text = document.render([document.study(report())])
     lines = text.splitlines()
     assert "91.0 ± 1.4 % from its probabilities** (knockoff (masked))," in lines[3]
@@ -103,7 +103,7 @@ def test_every_policy_is_listed_by_what_it_gives_away() -> None:
     assert "| label | - | - | - | - | knockoff | 50.0 % | 89.0 % |" in text
 
 
-def test_a_thief_that_one_policy_did_not_meet_is_compared_with_nobody() -> None:
+def test_an_attacker_measured_on_one_policy_is_compared_with_nobody() -> None:
     found = document.study(report(clone("edm-fixed", "centred", "soft", 0.99)))
     assert "knockoff (centred)" not in [each.name for each in found.edm.thieves]
 
@@ -111,7 +111,7 @@ def test_a_thief_that_one_policy_did_not_meet_is_compared_with_nobody() -> None:
 def test_a_reading_that_was_not_measured_is_said(tmp_path: Path) -> None:
     whole = report()
     soft = dataclasses.replace(whole, attacks=tuple(row for row in whole.attacks if row.labels == "soft"))
-    with pytest.raises(ResultError, match="expected thieves of `edm-fixed` who read hard labels"):
+    with pytest.raises(ResultError, match="expected attackers of `edm-fixed` who read hard labels"):
         document.study(soft)
     with pytest.raises(ResultError, match="expected a row of edm-fixed's ensemble"):
         document.study(dataclasses.replace(whole, training=()))

@@ -23,7 +23,7 @@ def cost_row(**changes: Any) -> EnsembleCostRow:
 
 
 def routed_row(**changes: Any) -> EnsembleCostRow:
-    """The same routed, measured beside it."""
+    """The same routed, measured in the same rounds."""
     plain: dict[str, Any] = {
         "policy": "misleader-routed",
         "ms": 3.5,
@@ -64,7 +64,7 @@ def test_rows_that_were_not_measured_side_by_side_have_no_ratio(changes: dict[st
         (member_row, {"lambda_attacker": -0.1}, "got 2.0 and -0.1"),
         (shift_row, {"kept": 2.0}, "kept: expected a fraction"),
         (cost_row, {"architectures": ("small",)}, "expected a time of each of 1 members, got misleader-0, misleader-1"),
-        (cost_row, {"ms_rounds": (6.0,)}, "expected every graph's time beside the policy's in every round"),
+        (cost_row, {"ms_rounds": (6.0,)}, "expected every graph's time and the policy's in every round"),
         (cost_row, {"hash_ms_rounds": (6.0,)}, "expected every graph's time"),
         (cost_row, {"ms_rounds": (), "members_ms_rounds": {"a": (), "b": ()}}, "expected every graph's time"),
         (routed_row, {"routed_ms_rounds": {"misleader-0": (1.0,)}}, "expected every graph's time"),
@@ -85,7 +85,7 @@ def test_new_rows_replace_their_scope(tmp_path: Path) -> None:
         ensemble_costs=(cost_row(), routed_row(), cost_row(batch=1)),
     )
     assert merge(path, first) == read(path) == first
-    # a policy timed by itself leaves none that it was not timed beside
+    # a policy timed by itself keeps none that it was not timed with
     merge(path, Report(RUN, members=(member_row(),), shifts=(shift_row(ece=None),), ensemble_costs=(cost_row(),)))
     merged = read(path)
     assert [(row.predictor, row.member) for row in merged.members] == [("distilled", 0), ("misleader", 0)]
