@@ -5,11 +5,11 @@
 The recipe's undefended archive answers in this process. Measured are:
 
     knockoff    seconds to query a surrogate set, once each image, and of one epoch of training a clone on the answers
-    dfme        queries a second of the whole loop, the thief's learning included, once it has warmed up
+    dfme        queries a second of the whole loop, the attacker's learning included, once it has warmed up
     dfme, maze  by how much the process grows between two points of a run, beyond what the first of them has built
 
-Knockoff's clone is the recipe's. The data-free thieves, at their defaults, are after a LeNet5, whose training costs
-little beside their generator's. What Knockoff grows by is its transfer set.
+Knockoff's clone is the recipe's. The data-free attackers, at their defaults, are after a LeNet5, whose training costs
+little compared with their generator's. Knockoff grows by its transfer set.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ back. In it
     answers = each member's graph on the rows where member = i, put back in their places
 
 The table depends on the deployment's key, so it is an input that the caller feeds: no file holds it. A member that no
-row goes to runs on a batch of none. A gate's graph gives its outputs beside the answers.
+row goes to runs on a batch of none. A gate's graph adds its outputs to the answers.
 
 Timed are the archive's pipeline and the one graph alone, without the Python that a policy would still need around it
 (its checks, the gate's score, the response), in interleaved rounds: the one graph is flattered. Before, both must agree
@@ -83,8 +83,8 @@ class Fused:
         self._given = {} if policy.route is None else {TABLE: table(oracle)}
 
     def __call__(self, images: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
-        told = self._session.run(self._names, {IMAGES: images, **self._given})
-        return dict(zip(self._names, told, strict=True))
+        outputs = self._session.run(self._names, {IMAGES: images, **self._given})
+        return dict(zip(self._names, outputs, strict=True))
 
 
 def table(oracle: InProcessOracle) -> NDArray[np.int64]:
@@ -112,7 +112,7 @@ def fused(oracle: InProcessOracle) -> onnx.ModelProto:
         whole.route(policy.route.options["depth"])
         for number, member in enumerate(policy.members):
             whole.select(number)
-            whole.add(graphs / f"{member}.onnx", f"images-{number}", {"probabilities": f"told-{number}"})
+            whole.add(graphs / f"{member}.onnx", f"images-{number}", {"probabilities": f"answers-{number}"})
         whole.gather(len(policy.members))
     outputs = {"probabilities": classes}
     if policy.gate is not None:
@@ -179,11 +179,11 @@ class _Graph:
         self.node("Gather", [IMAGES, f"flat-{number}"], f"images-{number}", axis=0)
 
     def gather(self, members: int) -> None:
-        """`probabilities` (N,K): what the members told, each row in its place."""
+        """`probabilities` (N,K): what the members answered, each row in its place."""
         self.node("Concat", [f"rows-{number}" for number in range(members)], "rows", axis=0)
-        self.node("Concat", [f"told-{number}" for number in range(members)], "told", axis=0)
+        self.node("Concat", [f"answers-{number}" for number in range(members)], "answers", axis=0)
         # every row is one member's, so all of what is written over is written over
-        self.node("ScatterND", ["told", "rows", "told"], "probabilities")
+        self.node("ScatterND", ["answers", "rows", "answers"], "probabilities")
 
     def node(self, kind: str, inputs: Sequence[str], output: str, **attributes: Any) -> None:
         self._nodes.append(helper.make_node(kind, list(inputs), [output], **attributes))
@@ -194,11 +194,13 @@ class _Graph:
     def model(self, shape: tuple[int, ...], columns: Mapping[str, int], *, routed: bool) -> onnx.ModelProto:
         """The graph on images of a shape (C,H,W). columns: of its float outputs, by name."""
         inputs = [helper.make_tensor_value_info(IMAGES, TensorProto.FLOAT, ["n", *shape])]
-        told = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", count]) for name, count in columns.items()]
+        outputs = [
+            helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", count]) for name, count in columns.items()
+        ]
         if routed:
             inputs.append(helper.make_tensor_value_info(TABLE, TensorProto.INT64, ["values"]))
-            told.append(helper.make_tensor_value_info("member", TensorProto.INT64, ["n"]))
-        graph = helper.make_graph(self._nodes, "fused", inputs, told, self._weights)
+            outputs.append(helper.make_tensor_value_info("member", TensorProto.INT64, ["n"]))
+        graph = helper.make_graph(self._nodes, "fused", inputs, outputs, self._weights)
         opsets = [helper.make_opsetid(domain, version) for domain, version in self._opsets.items()]
         model = helper.make_model(graph, opset_imports=opsets, functions=self._functions, ir_version=self._ir_version)
         onnx.checker.check_model(model)
@@ -213,10 +215,10 @@ def parity(oracle: InProcessOracle, one: Fused, rows: NDArray[np.float32]) -> fl
     batches += [rows[members == member] for member in np.unique(members)]
     largest = 0.0
     for images in batches:
-        answers, told = oracle.pipeline(np.ascontiguousarray(images)), one(np.ascontiguousarray(images))
+        answers, outputs = oracle.pipeline(np.ascontiguousarray(images)), one(np.ascontiguousarray(images))
         assert answers.probabilities is not None, "a policy that is fused shows its probabilities"
-        difference = float(np.abs(told["probabilities"] - answers.probabilities).max())
-        if not difference <= BOUND or ("member" in told and (told["member"] != answers.members).any()):
+        difference = float(np.abs(outputs["probabilities"] - answers.probabilities).max())
+        if not difference <= BOUND or ("member" in outputs and (outputs["member"] != answers.members).any()):
             raise FusingError(
                 f"{policy.recipe}-{policy.policy}: expected one graph to answer {len(images)} rows as the separate "
                 f"ones do, to {BOUND:.0e} and by the same members, got a difference of {difference:.1e}"

@@ -61,7 +61,7 @@ def unsuspected(oracles: Iterable[InProcessOracle], images: torch.Tensor) -> tor
         images = images[torch.from_numpy(np.concatenate(tails) > ORDINARY)]
         if not len(images):
             policy = oracle.pipeline.policy.policy
-            raise BenchError(f"{policy}: its gate finds every image remarkable; calibrate it anew")
+            raise BenchError(f"{policy}: its gate finds every image remarkable; calibrate it again")
     return images
 
 
@@ -72,7 +72,7 @@ def _tails(oracle: InProcessOracle, images: Images) -> NDArray[np.float64]:
 
 
 def spread(images: torch.Tensor, members: torch.Tensor) -> Images:
-    """Rows that meet every member in turn, (rows,C,H,W): the worst case for a router, whose batches split evenly.
+    """Rows that go to every member in turn, (rows,C,H,W): the worst case for a router, whose batches split evenly.
 
     members: (N,) int64, who answers each image; a member that answers none is left out, one that answers few is
     asked the same again.
@@ -94,10 +94,10 @@ def in_process(call: Call, rows: Images, *, batch: int, seconds: float, **facts:
         now = begun
         for part in itertools.cycle(parts):
             started = now
-            told = call(part)
+            spent_by_stage = call(part)
             now = perf_counter()
             latencies.append(1000 * (now - started))
-            for name, spent in told.items():
+            for name, spent in spent_by_stage.items():
                 stages[name] += spent
             if now - begun >= duration:
                 break

@@ -44,10 +44,10 @@ def of_this_process(subject: Answering, images: Images, batch: int) -> Memory | 
         _give_back()
         status = Path("/proc/self/status")
         lines = status.read_text().splitlines() if status.exists() else []
-    told = {line.partition(":")[0]: line.split()[1] for line in lines if line.endswith(" kB")}
-    if not {"VmHWM", "RssAnon"} <= told.keys():
+    kb = {line.partition(":")[0]: line.split()[1] for line in lines if line.endswith(" kB")}
+    if not {"VmHWM", "RssAnon"} <= kb.keys():
         return None
-    return Memory(peak=int(told["VmHWM"]) / 1024, held=int(told["RssAnon"]) / 1024)
+    return Memory(peak=int(kb["VmHWM"]) / 1024, held=int(kb["RssAnon"]) / 1024)
 
 
 def _give_back() -> None:

@@ -1,4 +1,4 @@
-"""MAD and GRAD^2 the slow way, as their authors' public code goes about them: what the served forms are timed beside.
+"""MAD and GRAD^2 the slow way, as in their authors' public code: the baseline that the served forms are timed against.
 
 Both give the answers of defenses/responses/poisoning.py, up to float32, but from the surrogate's gradients themselves:
 

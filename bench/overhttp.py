@@ -106,7 +106,7 @@ def server(archives: Sequence[Path], *, run_folder: Path) -> Iterator[Server]:
 def check(running: Server, model: str, oracle: InProcessOracle, rows: NDArray[np.float32]) -> None:
     """Raise BenchError unless the served model answers each of `rows` as the archive does in this process.
 
-    Where noise is drawn anew for each answer, no two are equal: then that it answers is all there is to see.
+    Where noise is drawn again for each answer, no two are equal: then that it answers is all there is to see.
     """
     perturb = oracle.pipeline.policy.perturb
     fresh = perturb is not None and perturb.noise == "fresh"

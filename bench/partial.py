@@ -1,7 +1,7 @@
 """Studies that are finished, kept while a run goes on: an interrupted run starts behind them.
 
 A study is a file of its own with what it rests on: the effort, the commit, and the archives by name, size and time. A
-file that rests on something else is measured anew. Ratios are taken inside a study, so none of them mixes two runs.
+file that rests on something else is measured again. Ratios are taken inside a study, so none of them mixes two runs.
 """
 
 from __future__ import annotations
@@ -54,5 +54,5 @@ class Partial:
 
 
 def _print(archive: Path) -> list[int]:
-    told = archive.stat()
-    return [told.st_size, told.st_mtime_ns]
+    stat = archive.stat()
+    return [stat.st_size, stat.st_mtime_ns]

@@ -2,7 +2,7 @@
 
 A round before them, a quarter as long, is not counted: caches, and the compilers of TorchScript and Java, are cold in
 it. A machine's speed drifts: within a round neighbours share its mood, so ratios are taken inside a round and the
-median is over rounds. A row reports each round's value beside the medians, which is its spread.
+median is over rounds. A row reports each round's value next to the medians, which is its spread.
 """
 
 from __future__ import annotations

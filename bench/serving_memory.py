@@ -195,6 +195,6 @@ def _options() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    # So that a study that is told to end stops its server, as it does at Ctrl-C.
+    # So that a study that is terminated stops its server, as it does at Ctrl-C.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     main()

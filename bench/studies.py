@@ -9,9 +9,9 @@ backend. One run on one machine measures, in interleaved rounds:
     settings  one archive served with other batch sizes, delays, and workers x threads
     clocks    each policy's pipeline with a clock around every graph, for one row and for 8: what is left is Python
     paths     bare ONNX graph, pipeline in process, HTTP through TorchServe (one client, and enough to saturate it)
-    single    one client of archives that are served without batching, beside the pipeline in process
+    single    one client of archives that are served without batching, and the pipeline in process
 
-In process one process runs as many threads as the server's workers have together. Rows meet the members of a policy
+In process one process runs as many threads as the server's workers have together. Rows go to the members of a policy
 that routes in turn: a batch is split as evenly as it can be, the worst case for its batching. No row is one that a gate
 stops: every answer is a whole one. Leave the machine alone meanwhile.
 
@@ -60,7 +60,7 @@ SATURATION = 64
 BATCH_SIZES = (1, 8, 16, 32)
 DELAYS_MS = (1, 2, 5)
 SETTINGS_CLIENTS = (1, 8, SATURATION)
-# PNG bodies, and a TorchScript twin, cost the same beside any policy: they are measured for these
+# PNG bodies, and a TorchScript twin, cost the same with any policy: they are measured for these
 PICTURED = (UNDEFENDED, EDM)
 # an archive is unpacked once for each of the settings: of larger ones `undefended` is served in place of `edm`
 LARGEST_SWEPT = 2**26
@@ -89,7 +89,7 @@ class Effort:
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """A recipe to be measured. archives: by policy and backend. rows: (n,C,H,W) float32 by policy, which meet its
+    """A recipe to be measured. archives: by policy and backend. rows: (n,C,H,W) float32 by policy, which go to its
     members in turn, so many as members_met says. member_mb: weights of one of EDM's members, as a file."""
 
     recipe: recipes.Recipe
@@ -223,7 +223,7 @@ def oracles(subject: Subject, archives: Mapping[Key, Path]) -> Iterator[dict[Key
 
 
 def paths(subject: Subject, effort: Effort, run_folder: Path) -> list[BenchRow]:
-    """The study "paths": the server's archives, as the recipe serves them, beside the same work in this process."""
+    """The study "paths": the server's archives, as the recipe serves them, and the same work in this process."""
     facts: dict[str, Any] = {"study": "paths", "architecture": subject.architecture}
     threads = {"threads": subject.threads}
     with (

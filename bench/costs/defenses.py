@@ -98,7 +98,7 @@ class Naive:
 
         def answer(images: Images) -> NDArray[np.float32]:
             answers = oracle.pipeline(images).probabilities
-            assert answers is not None, "an undefended victim tells its probabilities"
+            assert answers is not None, "an undefended victim returns its probabilities"
             shown = NAIVE[self.rule](
                 network,
                 torch.from_numpy(images).to(device),
@@ -188,9 +188,9 @@ def measure(
             )
             for defense in (victim, *compared)
         ]
-        alone, *beside = interleaved(probes, rounds=rounds, name=f"batches of {batch}")
+        alone, *others = interleaved(probes, rounds=rounds, name=f"batches of {batch}")
     least = of_a_fresh_process(victim, images, batch)
-    for defense, timed in zip(compared, beside, strict=True):
+    for defense, timed in zip(compared, others, strict=True):
         memory = of_a_fresh_process(defense, images, batch)
         yield DefenseCostRow(
             architecture=architecture,
@@ -215,14 +215,14 @@ def line(row: DefenseCostRow) -> str:
 
 
 def metadata(oracle: InProcessOracle, name: str) -> Mapping[str, str]:
-    """What the exporter wrote beside one of the archive's graphs."""
+    """What the exporter wrote into one of the archive's graphs."""
     graph: Any = oracle.pipeline.graphs[name]  # one of handlers.backends
     written: Mapping[str, str] = graph.metadata
     return written
 
 
 def _script(path: Path) -> tuple[nn.Module, Mapping[str, str]]:
-    """A TorchScript graph and what the exporter wrote beside it. Raises OracleError where there is none."""
+    """A TorchScript graph and what the exporter wrote into it. Raises OracleError where there is none."""
     if not path.is_file():
         raise OracleError(f"{path}: no such graph; export the recipe first (make export)")
     extra = {"metadata.json": ""}  # filled by the call

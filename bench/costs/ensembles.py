@@ -6,10 +6,10 @@ An averaged answer (MISLEADER's own, 2025) runs every member, a routed one (EDM'
 process, round after round (bench/rounds.py): every policy, each of its members' graphs alone, and the hash's.
 Weights do not change what a row costs, so a recipe whose networks took one step will do.
 
-A routed policy's rows meet its members in turn: a batch is split as evenly as it can be, the worst case for its
+A routed policy's rows go to its members in turn: a batch is split as evenly as it can be, the worst case for its
 batching. One row goes to one member, and members differ in size: so what is timed is a turn of as many batches as there
-are members to meet. Apart from that it is timed on batches that one member answers, each member's: against that member
-alone, they tell what the routing itself adds.
+are members that answer. Apart from that it is timed on batches that one member answers, each member's: compared with
+that member alone, they show what the routing itself adds.
 
 Memory: for each policy a fresh process answers its batches; from what it holds, and from its peak, is taken that of one
 with the policy's dearest member alone (bench/memory.py).
@@ -48,7 +48,7 @@ SECONDS = 0.3
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """A policy to be measured. rows: (n,C,H,W) float32, met by its members in turn; met: how many answer any.
+    """A policy to be measured. rows: (n,C,H,W) float32, for its members in turn; met: how many members answer any.
 
     by_member: of a policy that routes, rows that one member answers, by that member's graph.
     """
@@ -79,7 +79,7 @@ class Subject:
 
     @property
     def turn(self) -> int:
-        """Batches in which every member that is met is, equally often."""
+        """Batches in which every member that answers any does so equally often."""
         return 1 if self.oracle.pipeline.policy.route is None else self.met
 
     def graph(self, name: str) -> str:

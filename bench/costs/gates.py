@@ -4,7 +4,7 @@
 
 In one process, on one thread, round after round (bench/rounds.py): the graph of the predictor alone, the
 gate's alone, the whole gated pipeline and, once for all policies, the undefended one. Policies whose gates differ in
-size draw a frontier: what detection costs (evaluation/studies/detection.py tells what it brings).
+size draw a frontier: what detection costs (evaluation/studies/detection.py measures what it brings).
 """
 
 from __future__ import annotations

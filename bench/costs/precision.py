@@ -3,10 +3,10 @@
     python -m bench.costs precision RECIPE --policies same-observe --run reports/RECIPE
 
 Each format of CONVERT is put into the archive's own pipeline in place of the float32 graph. Time is of
-the graph alone, on one thread, all formats in turn round after round. AUROC is against the recipe's thieves
+the graph alone, on one thread, all formats in turn round after round. AUROC is against the recipe's attackers
 (evaluation/recordings.py), and the benign rows flagged are those above the archive's threshold, which was calibrated
-with float32. A format that the runtime cannot open or run is told with the reason; the last digits of a format that
-runs slower than float32 are told like any other's.
+with float32. A format that the runtime cannot open or run is reported with the reason; a format slower than
+float32 is reported like any other.
 """
 
 from __future__ import annotations
@@ -176,7 +176,7 @@ def _short(auroc: Mapping[str, float]) -> str:
 
 
 def int8_dynamic(source: Path, target: Path, images: Images) -> None:
-    """Weights in 8 bits, activations in 8 bits whose range is measured anew in every call. `images` are not needed."""
+    """Weights in 8 bits, activations in 8 bits whose range is measured again in every call. `images` are not needed."""
     with tempfile.TemporaryDirectory() as folder:
         quantization.quantize_dynamic(
             _prepared(source, folder), target, weight_type=quantization.QuantType.QUInt8, op_types_to_quantize=OPERATORS
@@ -249,7 +249,7 @@ def _prepared(source: Path, folder: str) -> Path:
     path = Path(folder) / "prepared.onnx"
     quantization.quant_pre_process(source, path, skip_symbolic_shape=True)
     model = onnx.load(path)
-    del model.graph.value_info[:]  # the quantisers turn weights around, and then trip over the shapes told before
+    del model.graph.value_info[:]  # the quantisers turn weights around, and then trip over the shapes stated before
     onnx.save(model, path)
     return path
 

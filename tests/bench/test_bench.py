@@ -45,14 +45,14 @@ def test_rows_meet_the_members_in_turn() -> None:
 def test_a_recipes_rows_are_a_png_files_pixels_and_meet_its_members_in_turn(subject: Subject) -> None:
     assert {("label", "torchscript"), *((policy, "onnxruntime") for policy in ONNX)} == set(subject.archives)
     assert set(subject.members_met) == {"edm"}
-    rows, met = subject.rows["edm"], subject.members_met["edm"]
-    assert met > 1
+    rows, count = subject.rows["edm"], subject.members_met["edm"]
+    assert count > 1
     assert all(subject.rows[policy] is rows for policy in BENCHED)
     np.testing.assert_allclose(rows * 255, np.rint(rows * 255), atol=1e-4)
     with InProcessOracle(subject.archives["edm", "onnxruntime"]) as oracle:
         members = oracle.members(torch.from_numpy(rows)).tolist()
-    assert len(set(members)) == met
-    assert members == members[:met] * inprocess.ROWS_A_MEMBER
+    assert len(set(members)) == count
+    assert members == members[:count] * inprocess.ROWS_A_MEMBER
     assert subject.member_mb > 0
 
 
@@ -182,22 +182,22 @@ def test_one_client_of_archives_without_batches(subject: Subject, tmp_path: Path
 
 @pytest.mark.server
 def test_a_failure_stops_the_server_and_a_wrong_answer_is_one(subject: Subject, smoke: Smoke, tmp_path: Path) -> None:
-    met: list[psutil.Process] = []
+    children: list[psutil.Process] = []
 
     def ask_the_wrong_archive() -> None:
         with (
             InProcessOracle(smoke.archive("edm")) as other,
             overhttp.server([smoke.archive("undefended")], run_folder=tmp_path) as running,
         ):
-            met.append(running.java)
+            children.append(running.java)
             overhttp.check(running, "smoke-undefended", other, subject.rows["edm"][:4])
 
     with pytest.raises(
         BenchError, match=r"(?s)^smoke-undefended: over HTTP .*, in process .*: expected equal answers$"
     ):
         ask_the_wrong_archive()
-    assert met
-    assert not met[0].is_running() or met[0].status() == psutil.STATUS_ZOMBIE
+    assert children
+    assert not children[0].is_running() or children[0].status() == psutil.STATUS_ZOMBIE
 
 
 def test_rows_name_bodies_as_the_wire_does() -> None:

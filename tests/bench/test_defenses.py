@@ -36,7 +36,7 @@ def test_the_naive_forms_show_what_the_rules_make_of_the_undefended_answers(
 ) -> None:
     rules = {"mad": Mad(0.5), "grad": GradientRedirection(1.5)}  # as tests/smoke.toml has them
     with InProcessOracle(baselines.archive("grad")) as oracle:
-        told = oracle.pipeline.graphs["surrogate"](some_images())
+        outputs = oracle.pipeline.graphs["surrogate"](some_images())
     with InProcessOracle(smoke.archive("undefended")) as oracle:
         y = oracle.pipeline(some_images()).probabilities
         naive = {each.name: each.naive for each in compared(baselines, "mad", "grad") if each.naive}
@@ -44,7 +44,7 @@ def test_the_naive_forms_show_what_the_rules_make_of_the_undefended_answers(
     assert y is not None
     assert set(shown) == set(rules)
     for name, rule in rules.items():
-        served = rule(y, Context({"surrogate": told}, np.random.default_rng(0)))
+        served = rule(y, Context({"surrogate": outputs}, np.random.default_rng(0)))
         assert served is not None
         assert np.allclose(shown[name], served, atol=1e-5), name
         reached(f"l1 of {name}", np.abs(shown[name] - y).sum(axis=1).mean(), above=0.1)

@@ -52,7 +52,7 @@ def test_the_program(smoke: Smoke, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert len(routed.hash_ms_rounds) == 3
 
 
-def test_a_turn_meets_every_member_equally_often(smoke: Smoke) -> None:
+def test_a_turn_uses_every_member_equally_often(smoke: Smoke) -> None:
     images = inprocess.candidates(datasets.Data("digits"), None)
     with InProcessOracle(smoke.archive("edm")) as oracle, InProcessOracle(smoke.archive("averaged")) as averaging:
         subject, other = Subject.of("edm", oracle, images), Subject.of("averaged", averaging, images)
@@ -85,8 +85,8 @@ def test_a_process_holds_a_whole_archive_or_one_of_its_graphs(smoke: Smoke) -> N
     with InProcessOracle(smoke.archive("edm")) as oracle:
         for resident in (Resident(oracle.folder), Resident(oracle.folder, "edm-1", "onnxruntime", threads=1)):
             with resident.answering() as call:
-                told = call(images)
-            assert ("route" in told) == (resident.graph is None)
+                stages = call(images)
+            assert ("route" in stages) == (resident.graph is None)
         oracle.folder.joinpath("graphs/edm-0.onnx").unlink()
         # the graph alone needs no other
         with Resident(oracle.folder, "edm-1", "onnxruntime", threads=1).answering() as call:

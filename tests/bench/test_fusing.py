@@ -1,4 +1,4 @@
-"""One graph for a policy answers as the separate ones do, whichever members a batch meets."""
+"""One graph for a policy answers as the separate ones do, whichever members a batch goes to."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ def test_every_batch_size_is_answered_by_the_same_members_alike(edm: InProcessOr
     members = edm.pipeline(images).members
     assert len(set(members.tolist())) > 1
     for rows in range(1, 34):
-        told, expected = one(images[:rows]), edm.pipeline(images[:rows])
-        assert (told["member"] == expected.members).all()
-        np.testing.assert_allclose(told["probabilities"], expected.probabilities, rtol=0, atol=fusing.BOUND)
+        outputs, expected = one(images[:rows]), edm.pipeline(images[:rows])
+        assert (outputs["member"] == expected.members).all()
+        np.testing.assert_allclose(outputs["probabilities"], expected.probabilities, rtol=0, atol=fusing.BOUND)
     assert fusing.parity(edm, one, images) <= fusing.BOUND
 
 
@@ -42,9 +42,11 @@ def test_members_without_rows_run_on_none(edm: InProcessOracle, images: Images) 
     one, members = Fused(edm), edm.pipeline(images).members
     for member in np.unique(members):
         mine = images[members == member]
-        told = one(mine)
-        assert (told["member"] == member).all()
-        np.testing.assert_allclose(told["probabilities"], edm.pipeline(mine).probabilities, rtol=0, atol=fusing.BOUND)
+        outputs = one(mine)
+        assert (outputs["member"] == member).all()
+        np.testing.assert_allclose(
+            outputs["probabilities"], edm.pipeline(mine).probabilities, rtol=0, atol=fusing.BOUND
+        )
 
 
 def test_the_table_is_no_part_of_the_graph(edm: InProcessOracle) -> None:
@@ -68,12 +70,12 @@ def test_another_table_sends_rows_to_other_members(edm: InProcessOracle, images:
 
 def test_a_gates_terms_are_outputs(gated: Smoke, images: Images) -> None:
     with InProcessOracle(gated.archive("same-reject")) as oracle:
-        told = Fused(oracle)(images)
+        outputs = Fused(oracle)(images)
         gate = oracle.pipeline.policy.gate
         assert gate is not None
         expected = oracle.pipeline.graphs[gate.graph](images)
         for name in ("error", "auxiliary"):
-            np.testing.assert_allclose(told[name], expected[name], rtol=0, atol=fusing.BOUND)
+            np.testing.assert_allclose(outputs[name], expected[name], rtol=0, atol=fusing.BOUND)
 
 
 @pytest.mark.parametrize("policy", ["meco", "averaged", "label"])

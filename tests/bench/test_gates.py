@@ -108,8 +108,8 @@ def test_bfloat16_rounds_to_the_nearest(tmp_path: Path) -> None:
     values = np.array([1.0, 1 + 1 / 256, 1 + 3 / 256, 1 + 1 / 128 + 1 / 1024, -3.0, 0.0], np.float32)
     tensor = onnx.numpy_helper.from_array(values, "some")
     precision._as_bfloat16(tensor, values)
-    told = onnx.numpy_helper.to_array(tensor).astype(np.float32)
-    assert told.tolist() == [1.0, 1.0, 1 + 2 / 128, 1 + 1 / 128, -3.0, 0.0]
+    values = onnx.numpy_helper.to_array(tensor).astype(np.float32)
+    assert values.tolist() == [1.0, 1.0, 1 + 2 / 128, 1 + 1 / 128, -3.0, 0.0]
 
 
 def test_a_reason_is_one_line_without_folders(tmp_path: Path) -> None:

@@ -39,8 +39,10 @@ def test_the_rule_s_answers(
     surrogate = network()
     images, y = answers(scale)
     with torch.no_grad():
-        told = {output: values.numpy() for output, values in Redirection(surrogate)(images).items()}
-    served = rule(epsilon, keep_label, "surrogate")(y.numpy(), Context({"surrogate": told}, np.random.default_rng(0)))
+        redirection = {output: values.numpy() for output, values in Redirection(surrogate)(images).items()}
+    served = rule(epsilon, keep_label, "surrogate")(
+        y.numpy(), Context({"surrogate": redirection}, np.random.default_rng(0))
+    )
     shown = naive_poisoning.NAIVE[name](surrogate, images, y, epsilon=epsilon, keep_label=keep_label)
     assert served is not None
     assert np.allclose(shown.numpy(), served, atol=1e-6)
@@ -51,9 +53,9 @@ def test_grad_differentiates_through_batch_normalisation_and_shortcuts() -> None
     surrogate = network("resnet18-8x")
     images, y = (values[:1] for values in answers(2.0))
     with torch.no_grad():
-        told = Redirection(surrogate)(images)["redirection"].numpy()
+        redirection = Redirection(surrogate)(images)["redirection"].numpy()
     served = GradientRedirection(1.0)(
-        y.numpy(), Context({"surrogate": {"redirection": told}}, np.random.default_rng(0))
+        y.numpy(), Context({"surrogate": {"redirection": redirection}}, np.random.default_rng(0))
     )
     shown = naive_poisoning.grad(surrogate, images, y, epsilon=1.0, keep_label=False)
     assert served is not None
