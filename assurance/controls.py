@@ -100,7 +100,7 @@ class Session:
         assert self.complaints is not None
         found: list[str | None] = []
         for test in tests:
-            cases = [told for case, told in self.complaints.items() if case == test or case.startswith(f"{test}[")]
+            cases = [text for case, text in self.complaints.items() if case == test or case.startswith(f"{test}[")]
             found += cases or [f"error: {test} did not run"]
         return found
 
@@ -124,11 +124,11 @@ def files(root: Path) -> list[str]:
 
 def digest(root: Path, names: Iterable[str]) -> str:
     """SHA-256 of all that a run depends on."""
-    told = hashlib.sha256(sys.version.encode())
+    state = hashlib.sha256(sys.version.encode())
     for name in names:
         content = (root / name).read_bytes()
-        told.update(f"{name}\0{len(content)}\0".encode() + content)
-    return told.hexdigest()
+        state.update(f"{name}\0{len(content)}\0".encode() + content)
+    return state.hexdigest()
 
 
 @contextmanager
@@ -213,7 +213,7 @@ def _complaints(report: Path) -> dict[str, str | None]:
     """What pytest's report says of each case, by node id."""
     if not report.exists():
         return {}
-    told: dict[str, str | None] = {}
+    complaints: dict[str, str | None] = {}
     for case in ET.parse(report).getroot().iter("testcase"):
         name = f"{(case.get('classname') or '').replace('.', '/')}.py::{case.get('name')}"
         complaint: str | None = None
@@ -224,8 +224,8 @@ def _complaints(report: Path) -> dict[str, str | None]:
                 complaint = _failure(message, found.text or "") if kind == "failure" else f"{kind}: {message}"
                 break
         # a test that failed, and then its teardown, is there twice
-        told[name] = told.get(name) or complaint
-    return told
+        complaints[name] = complaints.get(name) or complaint
+    return complaints
 
 
 def _failure(message: str, trace: str) -> str:
@@ -239,10 +239,10 @@ def _failure(message: str, trace: str) -> str:
 
 def judge(complaints: Sequence[str | None]) -> tuple[str, str]:
     """The verdict on tests that ran without their control, and the first line of what decides it."""
-    asserted = [told for told in complaints if told is not None and told.startswith(ASSERTED)]
+    asserted = [complaint for complaint in complaints if complaint is not None and complaint.startswith(ASSERTED)]
     if asserted:
         return CAUGHT, asserted[0].splitlines()[0]
-    others = [told for told in complaints if told is not None]
+    others = [complaint for complaint in complaints if complaint is not None]
     if others:
         return BROKEN, (others[0].splitlines() or [""])[0]
     return MISSED, ""
@@ -285,7 +285,7 @@ def removed(root: Path, removal: Removal, before: Mapping[str, Session], *, seco
         session = before[test]
         if session.complaints is None:
             return row(LATE, f"{test}: no end within {seconds:.0f} s, with its control")
-        complaint = next((told for told in session.of([test]) if told is not None), None)
+        complaint = next((each for each in session.of([test]) if each is not None), None)
         if complaint is not None:
             return row(FAILING, (complaint.splitlines() or [""])[0])
     try:
@@ -301,8 +301,8 @@ def removed(root: Path, removal: Removal, before: Mapping[str, Session], *, seco
 def run(root: Path, removals: Sequence[Removal], *, unfinished: Path, seconds: float = SECONDS) -> list[ControlRow]:
     """A row for each removal, in their order. unfinished: where rows are kept from one run to the next."""
     names = [name for name in files(root) if name != RESULTS]
-    told = digest(root, names)
-    done = _resumed(unfinished, told)
+    state = digest(root, names)
+    done = _resumed(unfinished, state)
     left = [removal for removal in removals if _key(removal) not in done]
     with copied(root, names) as copy:
         before = whole(copy, left, seconds=seconds)
@@ -312,7 +312,7 @@ def run(root: Path, removals: Sequence[Removal], *, unfinished: Path, seconds: f
             done[_key(removal)] = row
             if row.verdict != CAUGHT:
                 tqdm.write(f"{row.verdict}: {row.control}: {row.removed}: {row.said}")
-            write_json(unfinished, {"digest": told, "rows": [asdict(each) for each in done.values()]})
+            write_json(unfinished, {"digest": state, "rows": [asdict(each) for each in done.values()]})
     return [done[_key(removal)] for removal in removals]
 
 
@@ -320,13 +320,13 @@ def _key(removal: Removal | ControlRow) -> tuple[str, str]:
     return removal.control, removal.what if isinstance(removal, Removal) else removal.removed
 
 
-def _resumed(unfinished: Path, told: str) -> dict[tuple[str, str], ControlRow]:
+def _resumed(unfinished: Path, state: str) -> dict[tuple[str, str], ControlRow]:
     """What an earlier run found out about the very same checkout."""
     try:
         kept = json.loads(unfinished.read_text("utf-8"))
     except FileNotFoundError:
         return {}
-    if kept["digest"] != told:
+    if kept["digest"] != state:
         return {}
     rows = [ControlRow(**{**row, "tests": tuple(row["tests"])}) for row in kept["rows"]]
     return {_key(row): row for row in rows if row.verdict == CAUGHT}

@@ -82,7 +82,7 @@ class RedisServer:
         self.client.replicaof("NO", "ONE")
 
     def move(self, port: int) -> None:
-        """Be found at another port, and no longer where it was: who was connected is cut off."""
+        """Be found at another port, and no longer where it was: connected clients are disconnected."""
         self.client.config_set("port", port)  # since Redis 7
         self.client.client_kill_filter(_type="normal", skipme=True)
         self.client.close()

@@ -1,4 +1,4 @@
-"""Every fault on servers of its own, several rounds of them: results/faults.json.
+"""Fault injection: every fault on its own servers, in several rounds: results/faults.json.
 
     python -m assurance.faults RECIPE --store model_store --plain undefended --gated same-pow
     python -m assurance.faults RECIPE --parts hostile --runs 1 --output build/hostile.json      # one part of them alone
@@ -65,7 +65,7 @@ def main() -> None:
 
 
 def subjects(recipe: recipes.Recipe, options: argparse.Namespace) -> Subjects:
-    """The archives of a recipe, and images for them: its own test images, and a thief's."""
+    """The archives of a recipe, and images for them: its own test images, and an attacker's."""
     benign = recipe.section("dataset", datasets.Data).load("test", options.data).pixels[:IMAGES].numpy()
     foreign = datasets.load(options.surrogate, "train", root=options.data).pixels[:SUSPECT].numpy()
     if foreign.shape[1:] != benign.shape[1:]:
@@ -105,18 +105,18 @@ def measured(
 def line(row: FaultRow) -> str:
     """A row in a line."""
     kept = sum(bound.met for bound in row.bounds)
-    felt = row.struck
+    struck = row.struck
     seen = (
         ""
-        if felt is None
-        else f": {felt.sent} requests, {felt.right} right, {felt.others or 'no others'}, back after {felt.back_s} s, "
-        f"longest gap {felt.gap_s} s"
+        if struck is None
+        else f": {struck.sent} requests, {struck.right} right, {struck.others or 'no others'}, "
+        f"back after {struck.back_s} s, longest gap {struck.gap_s} s"
     )
     return f"{row.fault} ({row.case}) {row.run}{seen}; {kept} of {len(row.bounds)} promises kept"
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m assurance.faults", description="faults, and what they cost")
+    parser = argparse.ArgumentParser(prog="python -m assurance.faults", description="fault injection and its impact")
     parser.add_argument("recipe", help="a recipe's name, or the path of its .toml file")
     parser.add_argument("--store", type=Path, default=Path("model_store"), help="folder of the archives (model_store)")
     parser.add_argument("--plain", default="undefended", help="a policy without a gate (undefended)")

@@ -1,6 +1,6 @@
-"""Clients who keep asking whatever happens, each one request at a time, and note what became of every request.
+"""Clients that keep sending requests through a fault, one at a time, and record the outcome of each.
 
-Threads, because they outlive what they are here to see: a connection that is cut, a server that is gone, an answer that
+Threads, because they must survive the faults: a closed connection, a lost server, a response that
 never comes. Between two requests a client pauses, so that the server has time to spare and what is measured is the
 fault and not a queue. Each client has images of its own, whose answers it has seen before anything went wrong.
 """
@@ -113,16 +113,16 @@ class Known:
         if answer.status != 200:
             return refusal(answer)
         try:
-            told = wire.decode_answers(answer.body)
+            answers = wire.decode_answers(answer.body)
         except wire.WireError:
             return WRONG
-        if told.errors:
-            return f"200 {next(iter(told.errors.values())).code}"
-        if told.labels.tolist() != [self.labels[number]]:
+        if answers.errors:
+            return f"200 {next(iter(answers.errors.values())).code}"
+        if answers.labels.tolist() != [self.labels[number]]:
             return WRONG
-        if self.probabilities is None or told.probabilities is None:
-            return RIGHT if self.probabilities is told.probabilities else WRONG
-        return RIGHT if np.abs(told.probabilities[0] - self.probabilities[number]).max() <= TOLERANCE else WRONG
+        if self.probabilities is None or answers.probabilities is None:
+            return RIGHT if self.probabilities is answers.probabilities else WRONG
+        return RIGHT if np.abs(answers.probabilities[0] - self.probabilities[number]).max() <= TOLERANCE else WRONG
 
 
 def refusal(answer: Answer) -> str:
@@ -141,9 +141,9 @@ def known(door: Door, model: str, images: NDArray[np.float32]) -> Known:
         answer = client.ask(model, image)
         if answer.status != 200:
             raise FaultError(f"{model}: expected an answer before the fault, got {answer.what or refusal(answer)}")
-        told = wire.decode_answers(answer.body)
-        labels.append(told.labels[0])
-        probabilities.append(None if told.probabilities is None else told.probabilities[0])
+        answers = wire.decode_answers(answer.body)
+        labels.append(answers.labels[0])
+        probabilities.append(None if answers.probabilities is None else answers.probabilities[0])
     client.close()
     rows = [row for row in probabilities if row is not None]
     return Known(model, images, np.array(labels), np.stack(rows) if rows else None)

@@ -2,9 +2,9 @@
 
 Ahead, challenges expire early and their clients ask for new ones. Being set back is what is dangerous: a store forgets
 a spent solution some time after its expiry, so a clock that was ahead has made it forget solutions that the clock, set
-right again, takes for good. A store cannot tell this from a clock that was right and is wrong now, so in both cases it
-takes none from before. A limit of rows begins anew at a jump; what must not be is a client locked out by rows that were
-counted in what is now the future.
+right again, takes for good. A store cannot distinguish this from a clock that was right and is wrong now, so in both
+cases it takes none from before. A limit of rows begins again at a jump; what must not be is a client locked out by rows
+that were counted in what is now the future.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from time import perf_counter
 
 from assurance.faults.clients import Client
 from assurance.faults.clock import Clock
-from assurance.faults.payers import ANSWERED, Payer, suspects, told
+from assurance.faults.payers import ANSWERED, Payer, result_of, suspects
 from assurance.faults.scene import BACK_S, Scene, no_wrong_answer, unharmed
 from loadtests.own_server import wait_for
 from report.rows.bounds import Bound
@@ -48,7 +48,7 @@ class Allowance:
         return wait_for(lambda: self._asked(0) == ANSWERED, seconds=4 * WINDOW_S)
 
     def _asked(self, number: int) -> str:
-        return told(self.client.ask(self.model, self.scene.benign[number % len(self.scene.benign)]))
+        return result_of(self.client.ask(self.model, self.scene.benign[number % len(self.scene.benign)]))
 
 
 def measure(
@@ -71,37 +71,37 @@ def measure(
     with scene.crowd(model, *neighbours) as crowd:
         scene.settle()
         spent, saved = payer.solved(), payer.solved()
-        assert told(payer.spend(spent)) == ANSWERED, "the clock is right"
+        assert result_of(payer.spend(spent)) == ANSWERED, "the clock is right"
         filled = [allowance.used_up()]
         struck_at = perf_counter()
         clock.jump(jump if case == AHEAD else -jump)
         try:
-            unspent = [told(payer.spend(saved))]
-            twice_away = [told(payer.spend(each)) for each in (spent, saved)]
-            new = told(payer.spend(late := payer.solved()))
-            twice_away.append(told(payer.spend(late)))
+            unspent = [result_of(payer.spend(saved))]
+            twice_away = [result_of(payer.spend(each)) for each in (spent, saved)]
+            new = result_of(payer.spend(late := payer.solved()))
+            twice_away.append(result_of(payer.spend(late)))
             locked_out = [allowance.back_after()]
             filled.append(1 + allowance.used_up())
         finally:
             clock.jump(0)
         given_at = perf_counter()
-        twice = [told(payer.spend(each)) for each in (spent, late)]
-        unspent.append(told(payer.spend(saved)))
-        twice.append(told(payer.spend(saved)))
+        twice = [result_of(payer.spend(each)) for each in (spent, late)]
+        unspent.append(result_of(payer.spend(saved)))
+        twice.append(result_of(payer.spend(saved)))
         wait_for(lambda: payer.pays() == ANSWERED, seconds=60)
         back_s = perf_counter() - given_at
         locked_out.append(allowance.back_after())
         scene.settle()
     client.close()
-    struck = scene.felt(crowd, model, since=struck_at)
-    beside = scene.felt(crowd, *neighbours, since=struck_at)
+    struck = scene.impact(crowd, model, since=struck_at)
+    neighbours_impact = scene.impact(crowd, *neighbours, since=struck_at)
     expired = Bound("solutions not refused as expired, ahead", float(unspent[0] != EXPIRED), 0)
     return FaultRow(
         "clock_jumped",
         case,
         run,
         struck,
-        beside,
+        neighbours_impact,
         bounds=(
             no_wrong_answer(struck),
             *((expired,) if case == AHEAD else ()),
@@ -115,7 +115,7 @@ def measure(
             Bound("seconds until the limit lets rows pass, set right", locked_out[1], WINDOW_S),
             Bound("other requests of the model without the right answer", struck.sent - struck.right, 0),
             Bound("their longest time without an answer, seconds", struck.gap_s, GAP_S),
-            *unharmed(beside, gap_s=GAP_S),
+            *unharmed(neighbours_impact, gap_s=GAP_S),
         ),
         facts={
             "jump, s": jump if case == AHEAD else -jump,

@@ -1,8 +1,8 @@
 """What a hostile client would send: requests that are accepted and cost as much as they may, and which costs the most.
 
-A request may hold so many rows and so many bytes. So there are three ways to be dear: most rows, in the form that takes
-longest to read; most bytes; and both, as files with all the metadata that there is room for. All files are good ones,
-as Pillow writes them. What a request costs is measured on the archive's own code in this process, not guessed.
+A request may hold so many rows and so many bytes. So there are three ways to be expensive: most rows, in the form that
+takes longest to read; most bytes; and both, as files with all the metadata that there is room for. All files are good
+ones, as Pillow writes them. What a request costs is measured on the archive's own code in this process, not guessed.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from handlers import wire
 
 Images = NDArray[np.float32]
 TRIES = 5
-# of a file's parts beside its pixels: far fewer than are allowed (handlers/essence.py), and each as large as its share
+# of a file's parts besides its pixels: far fewer than are allowed (handlers/essence.py), and each as large as its share
 TEXTS = 40
 
 

@@ -1,4 +1,4 @@
-"""What became of each request while something went wrong, counted.
+"""The outcome of each request during a fault, counted.
 
 Times are seconds of one monotonic clock. An answer is right if it is the one that the same image got before the fault:
 a wrong one would mean that a neighbour's answer, or a broken one, was taken for ours. A request is lost if it had no
@@ -33,8 +33,8 @@ class Outcome:
         return 1000 * (self.ended - self.begun)
 
 
-def felt(outcomes: Sequence[Outcome], struck_at: float, ended_at: float, *, clients: int) -> Impact:
-    """What the clients felt between the fault and the end of the measurement."""
+def impact(outcomes: Sequence[Outcome], struck_at: float, ended_at: float, *, clients: int) -> Impact:
+    """The impact on the clients between the fault and the end of the measurement."""
     mine = sorted((each for each in outcomes if each.ended >= struck_at), key=lambda each: each.ended)
     right = [each for each in mine if each.what == RIGHT]
     answered = [each.ms for each in right]

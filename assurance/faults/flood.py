@@ -1,5 +1,5 @@
-"""One client who sends one request again and again at a rate, whatever becomes of it: an open loop, in a process of its
-own, so that what it costs is not counted among the others' latencies as Python's one lock would have it."""
+"""One client that sends one request at a constant rate, whatever the outcome: an open loop, in its own process, so
+that Python's one lock does not add its cost to the others' latencies."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from time import perf_counter, process_time
 
 from assurance.faults.clients import Client, Door
-from assurance.faults.payers import told
+from assurance.faults.payers import result_of
 
 # for an answer; longer than the gateway lets anybody wait
 PATIENCE_S = 70.0
@@ -32,10 +32,10 @@ class Flood:
 
 @dataclass(frozen=True)
 class Sent:
-    """What became of it: requests by what they were told, how many a second, and what the client itself took of a
+    """What became of it: requests by their responses, how many a second, and what the client itself took of a
     core."""
 
-    told: Mapping[str, int]
+    responses: Mapping[str, int]
     per_second: float
     cpu: float
 
@@ -55,7 +55,7 @@ def send(flood: Flood, seconds: float) -> Sent:
             time.sleep(max(0.0, begun + due - perf_counter()))
             if perf_counter() - begun > seconds:
                 break
-            seen[told(client.post(flood.model, flood.body, flood.content_type))] += 1
+            seen[result_of(client.post(flood.model, flood.body, flood.content_type))] += 1
         client.close()
         return seen
 

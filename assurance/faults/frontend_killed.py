@@ -1,7 +1,7 @@
 """kill -9 of TorchServe's Java process: its workers end by themselves, and the next start serves at once.
 
-What was under way is cut. The instance's own store ends with it: the new one has a new life, so that solutions from
-before pay for nothing, spent or not. A Redis outlives it: what was spent stays spent, and what was not still pays.
+Connections under way are closed. The instance's own store ends with it: the new one has a new life, so that solutions
+from before pay for nothing, spent or not. A Redis outlives it: what was spent stays spent, and what was not still pays.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from time import perf_counter
 import psutil
 
 from assurance.faults.clients import Client
-from assurance.faults.payers import ANSWERED, Payer, Solved, suspects, told
+from assurance.faults.payers import ANSWERED, Payer, Solved, result_of, suspects
 from assurance.faults.scene import Scene, no_wrong_answer
 from loadtests.own_server import family, wait_for
 from report.rows.bounds import Bound
@@ -38,13 +38,14 @@ def measure(scene: Scene, model: str, gated: str, on_redis: str, *, run: int) ->
     started = served.start()
     again = scene.client()
     late = {
-        name: [told(Payer(again, name, scene.suspect).spend(solved)) for solved in pair] for name, pair in pairs.items()
+        name: [result_of(Payer(again, name, scene.suspect).spend(solved)) for solved in pair]
+        for name, pair in pairs.items()
     }
     with scene.crowd(model) as after:
         scene.settle()
     again.close()
-    struck = scene.felt(crowd, model, since=struck_at)
-    new = scene.felt(after, model, since=struck_at)
+    struck = scene.impact(crowd, model, since=struck_at)
+    new = scene.impact(after, model, since=struck_at)
     return FaultRow(
         "frontend_killed",
         "and started again",
@@ -73,7 +74,7 @@ def _pair(client: Client, model: str, scene: Scene) -> tuple[Solved, Solved]:
     """A solution that is spent, and one that is not."""
     payer = Payer(client, model, suspects(client, model, scene.suspect, enough=2))
     spent, saved = payer.solved(), payer.solved()
-    assert told(payer.spend(spent)) == ANSWERED, "the service is well"
+    assert result_of(payer.spend(spent)) == ANSWERED, "the service is well"
     return spent, saved
 
 

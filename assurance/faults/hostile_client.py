@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 
 from assurance.faults.clients import Crowd, known
 from assurance.faults.dear_requests import Priced, priced
-from assurance.faults.figures import Outcome, felt
+from assurance.faults.figures import Outcome, impact
 from assurance.faults.flood import Flood, Sent, send, warm
 from assurance.faults.gateway import Gateway, fronting
 from assurance.faults.scene import Scene, no_wrong_answer, unharmed
@@ -46,7 +46,7 @@ REQUEST_ROWS = 256
 # bytes, from where on the gateway counts a body among the long ones, and among the large ones
 MIDDLE, LARGE = 100_000, 1_000_000
 SHORT = "dearest below 100 kB"
-# others: a key each, so that none of them meets a limit
+# others: a key each, so that none of them reaches a limit
 OTHERS = 4
 GAP_S = 2.0
 # median latency of others, to what it is without the hostile client
@@ -106,7 +106,7 @@ def measure(
 ) -> FaultRow:
     """Others ask the same model and a neighbour, through the gateway, while one client sends `dear` to the model.
 
-    promised: whether others are promised a latency; else what they felt is told and nothing promised but right answers.
+    promised: whether others are promised a latency; else the impact is reported and nothing promised but right answers.
     """
     request = dear.request
     with fronting(scene.served) as gateway, _in_a_process() as pool:
@@ -117,20 +117,20 @@ def measure(
             phases = [_phase(each, pool, pace) for _ in range(1 + pace.rounds) for each in (None, flood)][2:]
     seen = {name: [each for crowd in crowds for each in crowd.of(name)] for name in (model, neighbour)}
     since, until = phases[1].begun, phases[-1].ended
-    struck, beside = (felt(each, since, until, clients=OTHERS) for each in seen.values())
+    struck, neighbours_impact = (impact(each, since, until, clients=OTHERS) for each in seen.values())
     slower, aside = (ratios(phases, each) for each in seen.values())
     promises = (
         Bound("median latency of the same model's others, to a quiet time's", median(slower), MOST),
         Bound("median latency of the neighbour's clients, to a quiet time's", median(aside), MOST),
         Bound("others' requests without the right answer", struck.sent - struck.right, 0),
-        *unharmed(beside, gap_s=GAP_S),
+        *unharmed(neighbours_impact, gap_s=GAP_S),
     )
     return FaultRow(
         "hostile_client",
         case,
         run,
         struck,
-        beside,
+        neighbours_impact,
         bounds=(no_wrong_answer(struck), *(promises if promised else ())),
         facts={
             "request": f"{request.name}, {request.rows} rows, {len(request.body)} bytes",
@@ -148,7 +148,7 @@ def measure(
 def _sent(phases: Sequence[Phase]) -> dict[str, float | str | None]:
     """What the hostile client sent, and what became of it."""
     sent = [phase.sent for phase in phases if phase.sent is not None]
-    total = sum((Counter(each.told) for each in sent), Counter[str]())
+    total = sum((Counter(each.responses) for each in sent), Counter[str]())
     return {
         "hostile requests a second": round(median(each.per_second for each in sent), 1),
         "hostile client's own share of a core": round(median(each.cpu for each in sent), 2),

@@ -1,8 +1,8 @@
-"""One solution, brought by many requests at once, to two workers and in one batch: it pays for one of them.
+"""One solution in many requests at once, to two workers and in one batch: it pays for one of them.
 
-Whether a solution is spent is asked of the store, which all workers share, and remembered in the step that asks: so it
-matters neither which worker a request meets, nor what stands beside it in a batch. All others are told 403
-solution_spent, and other clients notice nothing.
+Whether a solution is spent is asked of the store, which all workers share, and remembered in the step that asks: so
+neither the worker of a request nor its neighbours in a batch matter. All others get 403 solution_spent, and other
+clients notice nothing.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from threading import Barrier
 from time import perf_counter
 
 from assurance.faults.clients import Client
-from assurance.faults.payers import ANSWERED, Payer, Solved, suspects, told
+from assurance.faults.payers import ANSWERED, Payer, Solved, result_of, suspects
 from assurance.faults.scene import Scene, no_wrong_answer, unharmed
 from loadtests.own_server import batch_size
 from report.rows.bounds import Bound
@@ -43,28 +43,28 @@ def measure(scene: Scene, model: str, neighbours: tuple[str, ...], *, run: int) 
             rounds = [_brought(payer.solved(), model, bringing, pool) for _ in range(ROUNDS)]
             scene.settle()
     idle = [worker for worker in served.workers(model) if sum(worker.cpu_times()[:2]) <= before.get(worker.pid, 0.0)]
-    struck = scene.felt(crowd, model, since=struck_at)
-    beside = scene.felt(crowd, *neighbours, since=struck_at)
+    struck = scene.impact(crowd, model, since=struck_at)
+    neighbours_impact = scene.impact(crowd, *neighbours, since=struck_at)
     paid = [each[ANSWERED] for each in rounds]
     return FaultRow(
         "one_solution_twice",
         "two workers",
         run,
         struck,
-        beside,
+        neighbours_impact,
         bounds=(
             no_wrong_answer(struck),
             Bound("rounds in which a solution paid twice", sum(count > 1 for count in paid), 0),
             Bound("rounds in which it paid for nothing", sum(count < 1 for count in paid), 0),
             Bound(
-                "others told anything but 403 solution_spent",
+                "others without 403 solution_spent",
                 sum(at_once - each[ANSWERED] - each[SPENT] for each in rounds),
                 0,
             ),
             Bound("workers that took no part", len(idle), 0),
             Bound("other requests of the model without the right answer", struck.sent - struck.right, 0),
             Bound("their longest time without an answer, seconds", struck.gap_s, GAP_S),
-            *unharmed(beside, gap_s=GAP_S),
+            *unharmed(neighbours_impact, gap_s=GAP_S),
         ),
         facts={
             "rounds": float(ROUNDS),
@@ -77,11 +77,11 @@ def measure(scene: Scene, model: str, neighbours: tuple[str, ...], *, run: int) 
 
 
 def _brought(solved: Solved, model: str, clients: list[Client], pool: ThreadPoolExecutor) -> Counter[str]:
-    """What each client is told who brings the solution, all at once."""
+    """The outcome of each client that sends the solution, all at once."""
     together = Barrier(len(clients))
 
     def bring(client: Client) -> str:
         together.wait()
-        return told(client.ask(model, solved.image, solved.solution))
+        return result_of(client.ask(model, solved.image, solved.solution))
 
     return Counter(pool.map(bring, clients))

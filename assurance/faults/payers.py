@@ -36,7 +36,7 @@ class Payer:
         answer = self.client.ask(self.model, image)
         challenge = wire.decode_challenge(answer.body)
         if challenge is None:
-            raise FaultError(f"{self.model}: expected a challenge, got {told(answer)}")
+            raise FaultError(f"{self.model}: expected a challenge, got {result_of(answer)}")
         # not until its expiry: the server's clock is not always this one
         paid = payment.solve(challenge, seconds=SOLVING_S)
         if paid is None:
@@ -50,7 +50,7 @@ class Payer:
     def pays(self) -> str:
         """What a new challenge's solution gets, for the service that is well again; or that there is no challenge."""
         try:
-            return told(self.spend(self.solved()))
+            return result_of(self.spend(self.solved()))
         except FaultError:
             return "no challenge"
 
@@ -64,7 +64,7 @@ class Solved:
     expires: float
 
 
-def told(answer: Answer) -> str:
+def result_of(answer: Answer) -> str:
     """What became of a request in a word: "200", status and code, or why there was no answer."""
     if answer.status == 0:
         return answer.what

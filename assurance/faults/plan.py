@@ -1,4 +1,4 @@
-"""Every fault in turn, on a server of the measurement's own: which archives it needs, and in which order they strike.
+"""Every fault in turn, on the measurement's own servers: the archives each needs, and their order.
 
 Four servers: one for what a running server survives and what it does not, one whose clock can be moved, one on a small
 disk, and one for a hostile client, whose neighbours' latency nothing else may touch; and none for starts that must be

@@ -2,8 +2,8 @@
 
 A replica may have missed what was spent last, so its promotion begins a new life: solutions from before pay for
 nothing, spent or not (handlers/store.py). A primary that was killed comes back empty, which is a new life again. One
-that was only cut off comes back with the life and the memory that it had, and unspent solutions of that life pay, once.
-Made a replica meanwhile and promoted again it is the same process with another's memory: one more new life.
+that was only disconnected comes back with the life and the memory that it had, and unspent solutions of that life pay,
+once. Made a replica meanwhile and promoted again it is the same process with another's memory: one more new life.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
 
-from assurance.faults.payers import ANSWERED, Payer, Solved, suspects, told
+from assurance.faults.payers import ANSWERED, Payer, Solved, result_of, suspects
 from assurance.faults.scene import BACK_S, Scene, no_wrong_answer, unharmed
 from assurance.redis_server import RedisServer, free_port, replica_of
 from loadtests.own_server import wait_for
@@ -67,7 +67,7 @@ CASES: Mapping[str, tuple[Callable[[RedisServer, RedisServer], None], ...]] = {
 
 @dataclass
 class Purse:
-    """All solutions of a payer's, and how often each has paid."""
+    """All solutions of a payer, and how often each has paid."""
 
     payer: Payer
     paid: Counter[Solved] = field(default_factory=Counter)
@@ -81,7 +81,7 @@ class Purse:
 
     def spend(self, solved: Solved) -> str:
         """Try one, which need not be the first time."""
-        got = told(self.payer.spend(solved))
+        got = result_of(self.payer.spend(solved))
         self.paid[solved] += got == ANSWERED
         return got
 
@@ -117,18 +117,18 @@ def measure(
                 purse.fill()
             scene.settle()
     client.close()
-    struck = scene.felt(crowd, model, since=struck_at)
-    beside = scene.felt(crowd, *neighbours, since=struck_at)
+    struck = scene.impact(crowd, model, since=struck_at)
+    neighbours_impact = scene.impact(crowd, *neighbours, since=struck_at)
     return FaultRow(
         "redis_failover",
         case,
         run,
         struck,
-        beside,
+        neighbours_impact,
         bounds=(
             no_wrong_answer(struck),
             Bound("other requests of the model without the right answer", struck.sent - struck.right, 0),
-            *unharmed(beside, gap_s=NEIGHBOURS_GAP_S),
+            *unharmed(neighbours_impact, gap_s=NEIGHBOURS_GAP_S),
             Bound("seconds from a change of Redis to the next paid answer", _worst(back_s), BACK_S),
             Bound("solutions that paid twice", sum(times > 1 for times in purse.paid.values()), 0),
         ),

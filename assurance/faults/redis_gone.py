@@ -1,4 +1,4 @@
-"""Redis killed, or frozen, and back: who must pay is told 503 for as long as that, and nobody is answered unpaid.
+"""Lost Redis, killed or frozen, and back: clients that must pay get 503 meanwhile, and nobody is answered unpaid.
 
 A Redis that was killed refuses connections, and the answer comes at once. One that is frozen, or behind a network that
 swallows packets, keeps a worker waiting for its time-out, and with it whatever else the worker would answer; then it is
@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from assurance.faults.clients import Answer
-from assurance.faults.payers import ANSWERED, Payer, suspects, told
+from assurance.faults.payers import ANSWERED, Payer, result_of, suspects
 from assurance.faults.scene import BACK_S, Scene, no_wrong_answer, unharmed
 from assurance.redis_server import RedisServer
 from loadtests.own_server import wait_for
@@ -40,7 +40,7 @@ def measure(
     payer = Payer(client, model, suspects(client, model, scene.suspect, enough=TRIES))
     images = [payer.image() for _ in range(TRIES)]
     spent, saved = payer.solved(), payer.solved()
-    assert told(payer.spend(spent)) == ANSWERED, "Redis is well"
+    assert result_of(payer.spend(spent)) == ANSWERED, "Redis is well"
 
     def ask(image: NDArray[np.float32]) -> Answer:
         with contextlib.closing(scene.client()) as one:
@@ -56,25 +56,25 @@ def measure(
         given_at = perf_counter()
         wait_for(lambda: payer.pays() == ANSWERED, seconds=60)
         back_s = perf_counter() - given_at
-        late = [told(payer.spend(each)) for each in (spent, saved, saved)]
+        late = [result_of(payer.spend(each)) for each in (spent, saved, saved)]
         scene.settle()
     client.close()
-    struck = scene.felt(crowd, model, since=struck_at)
-    beside = scene.felt(crowd, *neighbours, since=struck_at)
-    codes = Counter(map(told, refused))
+    struck = scene.impact(crowd, model, since=struck_at)
+    neighbours_impact = scene.impact(crowd, *neighbours, since=struck_at)
+    codes = Counter(map(result_of, refused))
     return FaultRow(
         "redis_gone",
         case,
         run,
         struck,
-        beside,
+        neighbours_impact,
         bounds=(
             no_wrong_answer(struck),
-            Bound("suspected rows told anything but 503 store_failed", len(refused) - codes[STORE_FAILED], 0),
+            Bound("suspected rows without 503 store_failed", len(refused) - codes[STORE_FAILED], 0),
             Bound("slowest of these answers, seconds", max(each.seconds for each in refused), SLOWEST_S[case]),
             Bound("other requests of the model without the right answer", struck.sent - struck.right, 0),
             Bound("slowest of their answers, seconds", (struck.slowest_ms or float("inf")) / 1000, SLOWEST_S[case]),
-            *unharmed(beside, gap_s=NEIGHBOURS_GAP_S),
+            *unharmed(neighbours_impact, gap_s=NEIGHBOURS_GAP_S),
             Bound("seconds from its return to the next paid answer", back_s, BACK_S),
             Bound("solutions that paid twice", (late[0] == ANSWERED) + (late[2] == ANSWERED), 0),
         ),

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from assurance.faults import clients
 from assurance.faults.clients import Client, Crowd, Door
-from assurance.faults.figures import felt
+from assurance.faults.figures import impact
 from loadtests.own_server import Instance
 from report.rows.bounds import Bound
 from report.rows.faults import WRONG, Impact
@@ -23,8 +23,8 @@ BACK_S = 10.0
 class Scene:
     """See the module's docstring.
 
-    served: the running instance. benign, suspect: images (N, C, H, W); a gate takes the second for a thief's. clients:
-    of each model. patience_s: how long they wait for an answer. settle_s: of traffic before a fault, and after it.
+    served: the running instance. benign, suspect: images (N, C, H, W); a gate takes the second for an attacker's.
+    clients: of each model. patience_s: how long they wait for an answer. settle_s: of traffic before and after a fault.
     """
 
     served: Instance
@@ -55,13 +55,13 @@ class Scene:
         """Let the traffic go on for a while."""
         time.sleep(self.settle_s)
 
-    def felt(self, crowd: Crowd, *models: str, since: float) -> Impact:
-        """What the clients of these models felt since then."""
-        return felt(crowd.of(*models), since, crowd.ended, clients=self.clients * len(models))
+    def impact(self, crowd: Crowd, *models: str, since: float) -> Impact:
+        """The impact on the clients of these models since then."""
+        return impact(crowd.of(*models), since, crowd.ended, clients=self.clients * len(models))
 
 
 def unharmed(neighbours: Impact, *, gap_s: float) -> tuple[Bound, ...]:
-    """The promise to those whom a fault does not concern: every answer the one they know, and none much later."""
+    """The promise to clients that a fault does not concern: every answer the known one, and none much later."""
     return (
         Bound("neighbours' requests without the right answer", neighbours.sent - neighbours.right, 0),
         Bound("neighbours' longest time without an answer, seconds", neighbours.gap_s, gap_s),
@@ -74,5 +74,5 @@ def no_wrong_answer(struck: Impact) -> Bound:
 
 
 def unanswered(struck: Impact) -> int:
-    """Requests that were sent and got no answer, or were told that none will come."""
+    """Requests that were sent and got no answer, or an error in its place."""
     return struck.sent - struck.right - struck.count(WRONG)

@@ -1,6 +1,6 @@
 """A stop under load: SIGTERM to TorchServe alone, and the gateway's stop before it.
 
-TorchServe does not drain: it cuts off whatever is under way. The gateway does: it takes no new request, those under way
+TorchServe does not drain: it drops whatever is under way. The gateway does: it takes no new request, those under way
 finish, and then the server behind it can be stopped; who comes meanwhile finds nobody, and has sent nothing.
 """
 
@@ -28,7 +28,7 @@ def drained(scene: Scene, model: str, *, run: int) -> FaultRow:
         stopped = perf_counter() - struck_at
         served.stop()
         scene.settle()
-    struck = scene.felt(crowd, model, since=struck_at)
+    struck = scene.impact(crowd, model, since=struck_at)
     return FaultRow(
         "server_terminated",
         "behind the gateway",
@@ -55,7 +55,7 @@ def measure(scene: Scene, model: str, *, run: int) -> FaultRow:
         ended = wait_for(lambda: not any(each.is_running() for each in everyone), seconds=4 * ENDED_S)
         scene.settle()
     served.stop()
-    struck = scene.felt(crowd, model, since=struck_at)
+    struck = scene.impact(crowd, model, since=struck_at)
     lost = struck.count(CUT, LOST)
     return FaultRow(
         "server_terminated",

@@ -73,7 +73,7 @@ def measure(archive: Path, run_folder: Path, case: str, *, run: int) -> FaultRow
         copy = repack(archive, Path(folder) / archive.name, lambda config: None)
         key = Path(folder) / "torchwarden.key"
         make_key(key)
-        used, told = CASES[case](copy, key)
+        used, named = CASES[case](copy, key)
         instance = Instance("refused", run_folder, (copy,), environ={**os.environ, KEY: str(used)})
         begun = perf_counter()
         done = instance.try_start()
@@ -88,7 +88,7 @@ def measure(archive: Path, run_folder: Path, case: str, *, run: int) -> FaultRow
             Bound("starts that ended well", float(done.returncode == 0), 0),
             Bound("processes left running", len(_left(instance.folder)), 0),
             Bound("ports left announced", float((instance.folder / "server.json").exists()), 0),
-            Bound("messages that do not name what to mend", float(told not in done.stderr), 0),
+            Bound("messages that do not name what to mend", float(named not in done.stderr), 0),
             Bound("keys in the message", float(b"correct horse" in done.stderr.encode()), 0),
             Bound("seconds until it was refused", seconds, SOON_S),
         ),

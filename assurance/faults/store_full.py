@@ -14,7 +14,7 @@ from time import perf_counter
 
 import psutil
 
-from assurance.faults.payers import ANSWERED, Payer, suspects, told
+from assurance.faults.payers import ANSWERED, Payer, result_of, suspects
 from assurance.faults.scene import BACK_S, Scene, no_wrong_answer, unharmed
 from loadtests.own_server import Instance, wait_for
 from report.rows.bounds import Bound
@@ -84,32 +84,32 @@ def watch(
         scene.settle()
         struck_at = perf_counter()
         space.take()
-        paid = Counter(told(payer.spend(solved)) for solved in saved)
-        asked = Counter(told(client.ask(model, payer.image())) for _ in range(TRIES))
+        paid = Counter(result_of(payer.spend(solved)) for solved in saved)
+        asked = Counter(result_of(client.ask(model, payer.image())) for _ in range(TRIES))
         scene.settle()
         space.give()
         given_at = perf_counter()
         back = wait_for(lambda: payer.pays() == ANSWERED, seconds=60)
         back_s = None if back is None else perf_counter() - given_at
         scene.settle()
-        after = Counter(told(payer.spend(solved)) for solved in saved)
-        again = Counter(told(payer.spend(solved)) for solved in saved)
+        after = Counter(result_of(payer.spend(solved)) for solved in saved)
+        again = Counter(result_of(payer.spend(solved)) for solved in saved)
     client.close()
-    struck = scene.felt(crowd, model, since=struck_at)
-    beside = scene.felt(crowd, *neighbours, since=struck_at)
+    struck = scene.impact(crowd, model, since=struck_at)
+    neighbours_impact = scene.impact(crowd, *neighbours, since=struck_at)
     return FaultRow(
         fault,
         case,
         run,
         struck,
-        beside,
+        neighbours_impact,
         bounds=(
             no_wrong_answer(struck),
-            Bound("solutions told anything but 503 store_failed", TRIES - paid[STORE_FAILED], 0),
+            Bound("solutions without 503 store_failed", TRIES - paid[STORE_FAILED], 0),
             Bound("suspected rows answered unpaid", asked[ANSWERED], 0),
             Bound("other requests of the model without the right answer", struck.sent - struck.right, 0),
             Bound("their longest time without an answer, seconds", struck.gap_s, GAP_S),
-            *unharmed(beside, gap_s=GAP_S),
+            *unharmed(neighbours_impact, gap_s=GAP_S),
             Bound("seconds from space to the next paid answer", back_s, BACK_S),
             Bound("solutions lost though they were never spent", TRIES - after[ANSWERED], 0),
             Bound("solutions that paid twice", again[ANSWERED], 0),

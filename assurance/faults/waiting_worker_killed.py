@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from time import perf_counter, sleep
 
 from assurance.faults.clients import known
-from assurance.faults.figures import Outcome, felt
+from assurance.faults.figures import Outcome, impact
 from assurance.faults.scene import BACK_S, Scene, no_wrong_answer
 from loadtests.own_server import batch_size
 from report.rows.bounds import Bound
@@ -32,13 +32,13 @@ def measure(scene: Scene, model: str, case: str, *, run: int) -> FaultRow:
     worker = served.workers(model)[0]
 
     def ask(number: int) -> list[Outcome]:
-        client, told = scene.client(), list[Outcome]()
-        while len(told) < 2 and not (told and told[-1].what == RIGHT):
+        client, outcomes = scene.client(), list[Outcome]()
+        while len(outcomes) < 2 and not (outcomes and outcomes[-1].what == RIGHT):
             begun = perf_counter()
             answer = client.ask(model, scene.benign[number])
-            told.append(Outcome(model, begun, perf_counter(), facts.judge(number, answer)))
+            outcomes.append(Outcome(model, begun, perf_counter(), facts.judge(number, answer)))
         client.close()
-        return told
+        return outcomes
 
     with ThreadPoolExecutor(batch - 1) as pool:
         if case == IDLE:
@@ -49,9 +49,9 @@ def measure(scene: Scene, model: str, case: str, *, run: int) -> FaultRow:
             sleep(GATHERED_S)
             struck_at = perf_counter()
             worker.kill()
-        told = [each.result() for each in asked]
-    struck = felt([each for one in told for each in one], struck_at, perf_counter(), clients=batch - 1)
-    again = [one[-1] for one in told if len(one) > 1]
+        outcomes = [each.result() for each in asked]
+    struck = impact([each for one in outcomes for each in one], struck_at, perf_counter(), clients=batch - 1)
+    again = [one[-1] for one in outcomes if len(one) > 1]
     return FaultRow(
         "waiting_worker_killed",
         case,

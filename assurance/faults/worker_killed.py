@@ -31,21 +31,21 @@ def measure(scene: Scene, model: str, neighbours: tuple[str, ...], *, run: int) 
         restarted = wait_for(lambda: len(served.workers(model)) == len(before), seconds=RESTARTED_S)
         restarted_at = perf_counter()
         scene.settle()
-    struck = scene.felt(crowd, model, since=struck_at)
-    beside = scene.felt(crowd, *neighbours, since=struck_at)
+    struck = scene.impact(crowd, model, since=struck_at)
+    neighbours_impact = scene.impact(crowd, *neighbours, since=struck_at)
     return FaultRow(
         "worker_killed",
         "one worker" if len(before) == 1 else "one of two workers",
         run,
         struck,
-        beside,
+        neighbours_impact,
         bounds=(
             no_wrong_answer(struck),
             # a worker has one batch at a time: sent to it, or being gathered for it
             Bound("requests without an answer", unanswered(struck), batch),
             Bound("seconds until requests are answered again", struck.back_s, BACK_S),
             Bound("seconds until as many workers are ready", restarted and restarted_at - struck_at, RESTARTED_S),
-            *unharmed(beside, gap_s=NEIGHBOURS_GAP_S),
+            *unharmed(neighbours_impact, gap_s=NEIGHBOURS_GAP_S),
         ),
         facts={
             "batch": float(batch),

@@ -16,7 +16,7 @@ from report.rows.bounds import Bound
 from report.rows.faults import CUT, LOST, FaultRow
 
 NEIGHBOURS_GAP_S = 2.0
-# of the archive that this is measured on, seconds: less than clients' patience, so that each is told what became of its
+# of the archive that this is measured on, seconds: less than clients' patience, so that each gets the outcome of its
 # request
 TIMEOUT_S = 4
 
@@ -36,14 +36,14 @@ def measure(scene: Scene, model: str, neighbours: tuple[str, ...], *, run: int) 
         ready = wait_for(lambda: len(served.workers(model)) == 1, seconds=4 * most)
         ready_at = perf_counter()
         scene.settle()
-    struck = scene.felt(crowd, model, since=struck_at)
-    beside = scene.felt(crowd, *neighbours, since=struck_at)
+    struck = scene.impact(crowd, model, since=struck_at)
+    neighbours_impact = scene.impact(crowd, *neighbours, since=struck_at)
     return FaultRow(
         "worker_stalled",
         "one worker",
         run,
         struck,
-        beside,
+        neighbours_impact,
         bounds=(
             no_wrong_answer(struck),
             Bound("requests without an answer", unanswered(struck), batch),
@@ -51,7 +51,7 @@ def measure(scene: Scene, model: str, neighbours: tuple[str, ...], *, run: int) 
             Bound("seconds until its model has a worker again", ready and ready_at - struck_at, most),
             Bound("seconds until requests are answered again", struck.back_s, most),
             Bound("longest time without an answer, seconds", struck.gap_s, most),
-            *unharmed(beside, gap_s=NEIGHBOURS_GAP_S),
+            *unharmed(neighbours_impact, gap_s=NEIGHBOURS_GAP_S),
         ),
         facts={
             "responseTimeout, s": timeout,

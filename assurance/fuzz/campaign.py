@@ -1,4 +1,4 @@
-"""A run: cases by the thousand from several senders at once, honest neighbours beside them, workers watched."""
+"""A run: cases by the thousand from several senders at once, honest neighbours among them, workers watched."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Campaign:
         try:
             return judge(case, reply, lambda: self._expected(case))
         except ReferenceFailedError as error:
-            return Verdict(label(reply), f"an honest request beside it failed: {error}")
+            return Verdict(label(reply), f"an honest request next to it failed: {error}")
 
     def run(self, cases: int, seed: int, *, quiet: bool = False) -> dict[str, Any]:
         """Send that many cases; the section of the results file."""

@@ -179,7 +179,7 @@ def broken_base64(rng: Random, subject: Subject) -> Case:
 
 
 def mixed(rng: Random, subject: Subject) -> Case:
-    """Good rows beside bad ones: each answers for itself."""
+    """Good rows next to bad ones: each gets its own response."""
     rows: list[Any] = []
     for _ in range(min(subject.accepts.max_rows, rng.randint(2, 6))):
         file = {"b64": base64.b64encode(pictures.either(rng, subject)).decode()}

@@ -48,7 +48,7 @@ def label(reply: Reply) -> str:
 
 
 def judge(case: Case, reply: Reply, expected: Callable[[], list[Row]]) -> Verdict:
-    """The verdict on one case. expected: asks for what must be told of the rows, where `case.seen` is set."""
+    """The verdict on one case. expected: asks for the responses that the rows must get, where `case.seen` is set."""
     said = label(reply)
     if reply.how == SILENT:
         return Verdict(said, None if not case.complete else "no answer within the deadline", FRONT_END)

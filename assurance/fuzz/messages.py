@@ -169,7 +169,7 @@ def lengths(rng: Random, subject: Subject) -> Case:
     """Lengths that are none."""
     body = _body(rng, subject)
     size = len(body)
-    told = rng.choice(
+    length = rng.choice(
         [
             b"-1",
             b"+%d" % size,
@@ -186,7 +186,7 @@ def lengths(rng: Random, subject: Subject) -> Case:
             b"00%d" % size,
         ]
     )
-    return _free("length", subject, [*usual(wire.RAW, None), (b"Content-Length", told)], body, complete=False)
+    return _free("length", subject, [*usual(wire.RAW, None), (b"Content-Length", length)], body, complete=False)
 
 
 def shorter_or_longer(rng: Random, subject: Subject) -> Case:
@@ -308,9 +308,9 @@ def half_closed(rng: Random, subject: Subject) -> Case:
 def expectations(rng: Random, subject: Subject) -> Case:
     """Expect: 100-continue with the body behind it at once or after a pause, and other expectations."""
     body = _body(rng, subject)
-    told = rng.choice([b"100-continue", b"100-Continue", b"100-continue", b"200-maybe", b""])
-    line = head([*usual(wire.RAW, len(body)), (b"Expect", told)], path(subject))
-    known = told.lower() == b"100-continue"
+    expectation = rng.choice([b"100-continue", b"100-Continue", b"100-continue", b"200-maybe", b""])
+    line = head([*usual(wire.RAW, len(body)), (b"Expect", expectation)], path(subject))
+    known = expectation.lower() == b"100-continue"
     return Case(
         KIND,
         "expect",
@@ -403,7 +403,7 @@ def targets(rng: Random, subject: Subject) -> Case:
 def content_types(rng: Random, subject: Subject) -> Case:
     """Content types that are none of the four, with parameters, or with two of them."""
     body = _body(rng, subject)
-    told = rng.choice(
+    content_type = rng.choice(
         [
             *(
                 b"",
@@ -431,8 +431,8 @@ def content_types(rng: Random, subject: Subject) -> Case:
             *(b"application/json", b"image/png", b"image/jpeg; q=0.5", b"application/json; boundary=x"),
         ]
     )
-    headers = [(b"Host", HOST), (b"Authorization", AUTHORIZATION), (b"Content-Type", told), _length(body)]
-    seen = Seen(told.strip().decode("latin-1"), body)
+    headers = [(b"Host", HOST), (b"Authorization", AUTHORIZATION), (b"Content-Type", content_type), _length(body)]
+    seen = Seen(content_type.strip().decode("latin-1"), body)
     return Case(KIND, "content-type", subject.model, head(headers, path(subject)), body, seen=seen, refusable=True)
 
 
@@ -499,7 +499,7 @@ def encoded(rng: Random, subject: Subject) -> Case:
 def tokens(rng: Random, subject: Subject) -> Case:
     """No token, a wrong one, one in another form, a long one."""
     body = _body(rng, subject)
-    told = rng.choice(
+    token = rng.choice(
         [
             None,
             b"",
@@ -515,8 +515,8 @@ def tokens(rng: Random, subject: Subject) -> Case:
         ]
     )
     headers = [(b"Host", HOST), (b"Content-Type", wire.RAW.encode()), _length(body)]
-    if told is not None:
-        headers.insert(1, (b"Authorization", told))
+    if token is not None:
+        headers.insert(1, (b"Authorization", token))
     return _free("token", subject, headers, body)
 
 

@@ -1,4 +1,4 @@
-"""Honest requests beside the hostile ones, in the same batches: their answers are known and must not change."""
+"""Honest requests in the same batches as the hostile ones: their answers are known and must not change."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ KNOWN = 8
 
 
 class NotSteadyError(RuntimeError):
-    """A policy that answers the same request in two ways: nothing can be told of its neighbours."""
+    """A policy that answers the same request in two ways: nothing can be said of its neighbours."""
 
 
 class Honest(NamedTuple):
@@ -28,7 +28,7 @@ class Honest(NamedTuple):
 
 
 def known(door: Door, subjects: Sequence[Subject]) -> list[Honest]:
-    """Requests with their answers, told while nobody else asks. Raises NotSteadyError, ReferenceFailedError."""
+    """Requests with their answers, taken while nobody else asks. Raises NotSteadyError, ReferenceFailedError."""
     found = []
     for subject in subjects:
         images = subject.images[:KNOWN]
@@ -50,7 +50,7 @@ def known(door: Door, subjects: Sequence[Subject]) -> list[Honest]:
 
 
 class Neighbour(threading.Thread):
-    """Asks one known request after the other until it is told to leave.
+    """Asks one known request after the other until it is stopped.
 
     asked: how many so far; wrong: what was wrong with those that were not answered as they must.
     """

@@ -272,17 +272,17 @@ def turned(rng: Random, subject: Subject) -> Case:
     """An EXIF orientation: the eight, others, and EXIF data that is none."""
     image = picture(rng, subject).convert("RGB")
     exif = Image.Exif()
-    told = rng.choice([*range(10), 255, 65_535])
-    exif[0x0112] = told
+    orientation = rng.choice([*range(10), 255, 65_535])
+    exif[0x0112] = orientation
     data = exif.tobytes()
     if rng.random() < 0.3:
-        told = -1
+        orientation = -1
         broken = bytearray(data)
         for _ in range(rng.randint(1, 6)):
             broken[rng.randrange(len(broken))] = rng.randrange(256)
         data = bytes(broken[: rng.choice([len(broken), len(broken), rng.randrange(len(broken))])])
     form = rng.choice(["PNG", "JPEG"])
-    return posted_files(f"orientation-{form}-{told}", rng, subject, saved(image, form, exif=data))
+    return posted_files(f"orientation-{form}-{orientation}", rng, subject, saved(image, form, exif=data))
 
 
 def sizes(rng: Random, subject: Subject) -> Case:

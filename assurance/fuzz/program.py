@@ -143,7 +143,7 @@ def authorization(options: argparse.Namespace, served: target.Target) -> str:
     if not options.url:
         return served.authorization["Authorization"]
     if options.user is None:
-        raise target.TargetError("--url: expected --user FILE beside it, whose first line is LOGIN:KEY of the gateway")
+        raise target.TargetError("--url: expected --user FILE with it, whose first line is LOGIN:KEY of the gateway")
     return basic(options.user.read_text("utf-8").splitlines()[0].strip())
 
 

@@ -17,7 +17,7 @@ TOLERANCE = 1e-6
 
 
 class Row(NamedTuple):
-    """What a client is told of a row: a label with its probabilities (None: not shown), or a code."""
+    """The response to a row: a label with its probabilities (None: not shown), or a code."""
 
     label: int
     probabilities: NDArray[np.float32] | None
@@ -41,7 +41,7 @@ class ReferenceFailedError(RuntimeError):
     """The plain request was not answered: the message says how."""
 
 
-def told(reply: Reply, rows: int) -> list[Row]:
+def read_rows(reply: Reply, rows: int) -> list[Row]:
     """What an answer of ours says of each of `rows` rows; an error of the whole is every row's. Raises WireError."""
     if reply.status != 200:
         return [refused(wire.decode_error(reply.body).code)] * max(rows, 1)
@@ -60,7 +60,7 @@ def asked(door: Door, subject: Subject, images: NDArray[np.float32]) -> list[Row
         raise ReferenceFailedError(
             f"{subject.model}: an honest request got {reply.how} {reply.status} {reply.body[:200]!a}"
         )
-    return told(reply, len(images))
+    return read_rows(reply, len(images))
 
 
 def expected(door: Door, subject: Subject, seen: Seen) -> list[Row]:
@@ -79,13 +79,13 @@ def agrees(reply: Reply, rows: list[Row]) -> str | None:
     if all(row.code for row in rows):
         owing = [row.code for row in rows if row.code == WorkWanted.code]
         wanted = (owing or [row.code for row in rows])[0]
-        got = told(reply, 1)[0]
+        got = read_rows(reply, 1)[0]
         return (
             None if reply.status != 200 and got.code == wanted else f"expected {wanted}, got {_said(reply.status, got)}"
         )
     if reply.status != 200:
-        return f"expected answers, got {_said(reply.status, told(reply, 1)[0])}"
-    got_rows = told(reply, len(rows))
+        return f"expected answers, got {_said(reply.status, read_rows(reply, 1)[0])}"
+    got_rows = read_rows(reply, len(rows))
     if len(got_rows) != len(rows):
         return f"expected {len(rows)} rows, got {len(got_rows)}"
     for place, (got, wanted_row) in enumerate(zip(got_rows, rows, strict=True)):

@@ -48,8 +48,8 @@ def shrunk(case: Case, still: Callable[[Case], bool], tries: int = TRIES, second
 def with_body(case: Case, body: bytes) -> Case:
     """The case with another body, and its length and what the handler sees of it changed with it where they were the
     body's own."""
-    told = b"Content-Length: %d\r\n"
-    head = case.head.replace(told % len(case.body), told % len(body))
+    header = b"Content-Length: %d\r\n"
+    head = case.head.replace(header % len(case.body), header % len(body))
     seen = case.seen
     if seen is not None and seen.body == case.body:
         seen = seen._replace(body=body)

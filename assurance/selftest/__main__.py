@@ -55,20 +55,20 @@ CHECKS: tuple[tuple[Check, str], ...] = (
 )
 # controls that no request can show from outside; the tests that docs/threat-model.md names do
 UNSEEN = {
-    "balanced-hash": "which leaf an image reaches is told to nobody",
-    "keyed-hash": "which member answers an image is told to nobody",
-    "disturbed-answers": "the answer without the disturbance is told to nobody",
+    "balanced-hash": "no response shows which leaf an image reaches",
+    "keyed-hash": "no response shows which member answers an image",
+    "disturbed-answers": "no response shows the answer without the disturbance",
     "fail-closed": "no request makes a stage fail",
     "checked-start": "the service has started",
-    "hashed-install": "what was installed is told to nobody",
-    "store-kind": "which Redis remembers is told to nobody",
+    "hashed-install": "no response shows what was installed",
+    "store-kind": "no response shows which Redis remembers",
     "any-window": "no request holds up another at a moment of its choosing",
     "audit-flood": "it would push out what the log holds, if it could",
     "constant-time": "a request's time says little of a comparison",
     "token-rotation": "it would renew the tokens of a service at work",
     "gateway-drain": "it would stop a gateway at work",
     "alerts": "Prometheus is not asked",
-    "readiness": "python -m deploy.health tells",
+    "readiness": "python -m deploy.health reports it",
     "self-test": "this is it",
 }
 # and those that only a gateway can show

@@ -1,4 +1,4 @@
-"""What an answer tells, and to whom: the gate, proof of work, response rules, noise, and members that take turns."""
+"""What a response reveals, and to whom: the gate, proof of work, response rules, noise, and members that take turns."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from handlers.errors import ExpiredSolution, InvalidSolution, Rejected, SpentSol
 from report.rows.selftest import Finding
 from training.leak import leak, signatures
 
-# of the images that a thief would send, the share that a gate must act upon
+# of the images that an attacker would send, the share that a gate must act upon
 SHARE = 0.5
 # of benign images, the share that it may act upon at most: many times what it was calibrated for, on few images
 BENIGN_SHARE = 0.2
 # what a challenge may cost that the self-test solves
 MOST_HASHES = 5e6
-# of which member answered, what a label may tell before whoever serves it is warned
+# share of which member answered that a label may reveal before the operator is warned
 MOST_LEAK = 0.5
 CODES = {"reject": Rejected.code, "proof-of-work": WorkWanted.code}
 
@@ -48,7 +48,7 @@ def serves(subject: Subject) -> Iterator[Finding]:
 
 
 def gate(subject: Subject) -> Iterator[Finding]:
-    """Images of the recipe's surrogate sets, which its thieves would send."""
+    """Images of the recipe's surrogate sets, which its attackers would send."""
     action = subject.stage("gate").get("action")
     if action is None:
         yield absent("gate", subject.name, "the policy has no gate")
@@ -68,7 +68,7 @@ def gate(subject: Subject) -> Iterator[Finding]:
     yield judged(
         "gate",
         subject.name,
-        f"{rows} images of a thief's",
+        f"{rows} images of an attacker's",
         f"{action} on at least {SHARE:.0%}",
         f"{action} on {acted:.0f} ({acted / rows:.0%})",
         ok=acted >= SHARE * rows,
@@ -155,7 +155,7 @@ def coarse_prices(subject: Subject) -> Iterator[Finding]:
     yield judged(
         "coarse-prices",
         subject.name,
-        f"{len(subject.thieving)} images of a thief's, one by one",
+        f"{len(subject.thieving)} images of an attacker's, one by one",
         f"at most {levels} prices, no score",
         f"{len(prices)} prices{', ' + ', '.join(sorted(words)) if words else ''}",
         ok=0 < len(prices) <= levels and not words,
@@ -163,20 +163,20 @@ def coarse_prices(subject: Subject) -> Iterator[Finding]:
 
 
 def full_price(subject: Subject) -> Iterator[Finding]:
-    """The dearest of a thief's images, and as many copies of it as a request may hold: no discount for many."""
+    """The dearest of an attacker's images, and as many copies of it as a request may hold: no discount for many."""
     if subject.stage("gate").get("action") != "proof-of-work":
         yield absent("full-price", subject.name, "the policy asks for no work")
         return
     asked = [(image[np.newaxis], _alone(subject, image[np.newaxis], "price").body) for image in subject.thieving]
-    told = [(row, challenge) for row, body in asked if (challenge := wire.decode_challenge(body)) is not None]
-    if not told:
-        yield untried("full-price", subject.name, "no image of a thief's is charged")
+    charged_rows = [(row, challenge) for row, body in asked if (challenge := wire.decode_challenge(body)) is not None]
+    if not charged_rows:
+        yield untried("full-price", subject.name, "no image of an attacker's is charged")
         return
-    row, challenge = max(told, key=lambda charged: payment.price(charged[1]))
+    row, challenge = max(charged_rows, key=lambda pair: payment.price(pair[1]))
     one, many = payment.price(challenge), subject.max_rows
     reply = _alone(subject, np.repeat(row, many, axis=0), "price")
     together = wire.decode_challenge(reply.body)
-    least = many * (one - 0.5)  # what is told of one row is rounded
+    least = many * (one - 0.5)  # the price of one row is rounded
     yield judged(
         "full-price",
         subject.name,
@@ -188,31 +188,32 @@ def full_price(subject: Subject) -> Iterator[Finding]:
 
 
 def fewer_answers(subject: Subject) -> Iterator[Finding]:
-    """What an answer shows of its probabilities, under rules that tell less of them."""
+    """What an answer shows of its probabilities, under rules that return less of them."""
     response = subject.stage("response")
     rule = response.get("rule", "soft")
     if rule not in ("label", "top_k", "rounded"):
         yield absent("fewer-answers", subject.name, f"the response rule is `{rule}`")
         return
     reply = subject.service.rows(subject.name, subject.good, principal=subject.service.principal("rule"))
-    told = reply.answers[0].get("probabilities")
+    probabilities = reply.answers[0].get("probabilities")
     expected, ok = {
-        "label": ("no probabilities", told is None),
+        "label": ("no probabilities", probabilities is None),
         "top_k": (
             f"at most {response.get('k')} above 0",
-            told is not None and sum(value > 0 for value in told) <= response.get("k", 0),
+            probabilities is not None and sum(value > 0 for value in probabilities) <= response.get("k", 0),
         ),
         "rounded": (
             f"{response.get('digits')} digits",
-            told is not None and all(abs(value - round(value, response.get("digits", 0))) < 1e-7 for value in told),
+            probabilities is not None
+            and all(abs(value - round(value, response.get("digits", 0))) < 1e-7 for value in probabilities),
         ),
     }[rule]
-    got = "no probabilities" if told is None else ", ".join(f"{value:g}" for value in told)
+    got = "no probabilities" if probabilities is None else ", ".join(f"{value:g}" for value in probabilities)
     yield judged("fewer-answers", subject.name, "a benign image", expected, got, ok=ok)
 
 
 def noise(subject: Subject) -> Iterator[Finding]:
-    """The same image twice in one request: fresh noise tells two things of it, keyed noise one."""
+    """The same image twice in one request: fresh noise gives two answers, keyed noise one."""
     mode = subject.stage("perturb").get("noise")
     for control, own in (("input-noise", "fresh"), ("keyed-noise", "keyed")):
         if mode != own:
@@ -220,11 +221,11 @@ def noise(subject: Subject) -> Iterator[Finding]:
             continue
         twice = np.concatenate([subject.good, subject.good])
         reply = subject.service.rows(subject.name, twice, principal=subject.service.principal("noise"))
-        told = [each.get("probabilities") for each in reply.answers]
-        if len(told) != 2 or told[0] is None:
+        pair = [each.get("probabilities") for each in reply.answers]
+        if len(pair) != 2 or pair[0] is None:
             yield untried(control, subject.name, "answers without probabilities show no noise")
             continue
-        same = told[0] == told[1]
+        same = pair[0] == pair[1]
         yield judged(
             control,
             subject.name,
@@ -236,14 +237,14 @@ def noise(subject: Subject) -> Iterator[Finding]:
 
 
 def members(subject: Subject) -> Iterator[Finding]:
-    """Who answers: several members where a hash picks one, all of them where their mean is told."""
+    """Who answers: several members where a hash picks one, all of them where their mean is returned."""
     names = subject.served.get("members", [])
     routed = bool(subject.stage("route"))
     averaged = bool(subject.promised.get("average") or subject.served.get("average"))
     if not routed:
         yield absent("diverse-members", subject.name, "no hash picks who answers")
     if not averaged:
-        yield absent("misled-thieves", subject.name, "no mean of several networks is told")
+        yield absent("misled-thieves", subject.name, "no mean of several networks is returned")
     if not routed and not averaged:
         return
     images = np.concatenate([subject.benign, subject.thieving])
@@ -268,7 +269,7 @@ def members(subject: Subject) -> Iterator[Finding]:
 
 
 def unnamed_members(subject: Subject) -> Iterator[Finding]:
-    """What every member says of a thief's images, from the archive's own graphs: whether labels name who gave them."""
+    """What every member says of an attacker's images, by the archive's own graphs: whether labels name their member."""
     names = subject.served.get("members", [])
     if not subject.stage("route") or len(names) < 2:
         yield absent("diverse-members", subject.name, "no label names a member where no hash picks one")
@@ -276,29 +277,31 @@ def unnamed_members(subject: Subject) -> Iterator[Finding]:
     if not len(subject.thieving):
         yield untried("diverse-members", subject.name, "the recipe's attacks name no surrogate set")
         return
-    told = _everyone(subject, names)
-    found = leak(told)
-    sent = f"{len(told)} images of a thief's, to each member"
-    expected = f"labels tell at most {MOST_LEAK:.0%} of who gave them"
+    outputs = _everyone(subject, names)
+    found = leak(outputs)
+    sent = f"{len(outputs)} images of an attacker's, to each member"
+    expected = f"labels reveal at most {MOST_LEAK:.0%} of who gave them"
     if found <= MOST_LEAK:
         yield judged("diverse-members", subject.name, sent, expected, f"{found:.0%}", ok=True)
         return
-    own = ", ".join(f"{each['class']} ({each['share']:.0%})" for each in signatures(told))
+    own = ", ".join(f"{each['class']} ({each['share']:.0%})" for each in signatures(outputs))
     hides = subject.stage("response").get("rule") == "label"
     advice = "it answers labels alone, which gives least away" if hides else "serve labels alone"
-    got = f"{found:.0%}, members' own classes {own}: thieves can unmix its answers (docs/results/unmixing.md); {advice}"
+    got = (
+        f"{found:.0%}, members' own classes {own}: attackers can unmix its answers (docs/results/unmixing.md); {advice}"
+    )
     yield warned("diverse-members", subject.name, sent, expected, got)
 
 
 def _everyone(subject: Subject, members: list[str]) -> torch.Tensor:
-    """(B,N,K) probabilities of every member for the thief's images."""
+    """(B,N,K) probabilities of every member for the attacker's images."""
     backend = BACKENDS[subject.served["backend"]]
-    told = []
+    outputs = []
     with zipfile.ZipFile(subject.archive) as packed, tempfile.TemporaryDirectory(prefix="torchwarden-") as folder:
         for member in members:
             path = Path(packed.extract(f"graphs/{member}{backend.suffix}", folder))
-            told.append(backend(path, threads=1, gpu=None)(subject.thieving)["probabilities"])
-    return torch.from_numpy(np.stack(told, axis=1))
+            outputs.append(backend(path, threads=1, gpu=None)(subject.thieving)["probabilities"])
+    return torch.from_numpy(np.stack(outputs, axis=1))
 
 
 def _acted(subject: Subject, images: Any, codes: set[str]) -> tuple[int, int]:
@@ -334,9 +337,9 @@ def _cheapest(subject: Subject) -> tuple[Any, dict[str, Any]] | None:
 
 
 def _altered(solution: str, change: Callable[[dict[str, Any]], None]) -> str:
-    told = json.loads(base64.b64decode(solution))
-    change(told["challenge"]["parameters"])
-    return base64.b64encode(json.dumps(told).encode()).decode()
+    decoded = json.loads(base64.b64decode(solution))
+    change(decoded["challenge"]["parameters"])
+    return base64.b64encode(json.dumps(decoded).encode()).decode()
 
 
 def _cheaper(parameters: dict[str, Any]) -> None:

@@ -26,7 +26,7 @@ GATEWAY = "(gateway)"
 @dataclass(frozen=True)
 class Subject:
     """One served model under test. promised: its recipe's [policies.NAME]. good: a benign image (1,C,H,W) that the
-    model answers; benign, thieving: images (n,C,H,W)."""
+    model answers; benign, attacking: images (n,C,H,W)."""
 
     name: str
     service: Service
@@ -58,16 +58,16 @@ Check = Callable[[Subject], Iterator[Finding]]
 
 
 def guarded(check: Check, control: str) -> Check:
-    """The check, with a finding of its own where it broke off: a control that could not be met has shown nothing."""
+    """The check, with a finding of its own where it broke off: a control that could not be tried has shown nothing."""
 
     @functools.wraps(check)
     def kept(subject: Subject) -> Iterator[Finding]:
         try:
             yield from check(subject)
         except (ServiceError, requests.RequestException, WireError, LookupError, TypeError, ValueError) as error:
-            told = f"the check broke off: {type(error).__name__}: {error}"
+            reason = f"the check broke off: {type(error).__name__}: {error}"
             sent = check.__name__.replace("_", " ")
-            yield judged(control, subject.name, sent, "an answer to judge by", told, ok=False)
+            yield judged(control, subject.name, sent, "an answer to judge by", reason, ok=False)
 
     return kept
 
@@ -78,7 +78,7 @@ def judged(control: str, model: str, sent: str, expected: str, got: str, *, ok: 
 
 
 def warned(control: str, model: str, sent: str, expected: str, got: str) -> Finding:
-    """A finding that fails nothing, and that whoever serves the model must know of."""
+    """A finding that fails nothing, and that the operator must know of."""
     return Finding(control, model, sent, expected, got, WARNED)
 
 
@@ -106,8 +106,8 @@ def shown(reply: Reply) -> str:
     """An answer in a few words."""
     if not reply.status:
         return "connection cut"
-    told = reply.code or reply.text[:60].replace("\n", " ")
-    return f"{reply.status} {told}".strip()
+    text = reply.code or reply.text[:60].replace("\n", " ")
+    return f"{reply.status} {text}".strip()
 
 
 def table(findings: Sequence[Finding]) -> str:
@@ -120,9 +120,9 @@ def table(findings: Sequence[Finding]) -> str:
             continue
         key = (each.control, each.sent, each.expected, each.got if each.failed else "", each.verdict)
         alike.setdefault(key, []).append(each.model)
-    told = {(each.control, each.sent, each.expected, each.model): each.got for each in findings}
+    by_try = {(each.control, each.sent, each.expected, each.model): each.got for each in findings}
     for (control, sent, expected, _, verdict), models in alike.items():
-        got = {told[control, sent, expected, model] for model in models}
+        got = {by_try[control, sent, expected, model] for model in models}
         shown_ = " / ".join(sorted(got)) if len(got) <= 2 else f"{len(got)} answers of that kind"
         rows.append((control, _models(models), sent, expected, shown_, verdict))
     widths = [min(max(len(row[column]) for row in rows), widest) for column, widest in enumerate(WIDEST)]

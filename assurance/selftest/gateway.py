@@ -147,8 +147,8 @@ def run(gateway: Gateway, subject: Subject) -> Iterator[Finding]:
         try:
             yield from check(gateway, subject)
         except (ServiceError, OSError, requests.RequestException) as error:
-            told = f"the check broke off: {type(error).__name__}: {error}"
-            yield judged(WAY, GATEWAY, check.__name__.replace("_", " "), "an answer to judge by", told, ok=False)
+            reason = f"the check broke off: {type(error).__name__}: {error}"
+            yield judged(WAY, GATEWAY, check.__name__.replace("_", " "), "an answer to judge by", reason, ok=False)
 
 
 def transport(gateway: Gateway, subject: Subject) -> Iterator[Finding]:
@@ -310,18 +310,18 @@ def places(gateway: Gateway, subject: Subject) -> Iterator[Finding]:
                 break
             begun += 1
         held = gateway.ask(subject.service, "POST", path, body, headers={"Content-Type": wire.RAW})
-    told = re.search(r"at most (\d+) requests at once from one address, (\d+) of one client", held.text)
-    if told is not None and told[1] == told[2]:
+    places = re.search(r"at most (\d+) requests at once from one address, (\d+) of one client", held.text)
+    if places is not None and places[1] == places[2]:
         yield absent(SHARES, GATEWAY, "one client may hold all places (gateway_principal_share=100)")
         return
-    share = "" if told is None else f", of {told[1]} places {told[2]}"
+    share = "" if places is None else f", of {places[1]} places {places[2]}"
     yield judged(
         SHARES,
         GATEWAY,
         "requests of one client that are begun and not ended",
         "429, with places left for others",
         f"{shown(held)} after {begun} requests{share}",
-        ok=refused and told is not None and begun <= int(told[2]) < int(told[1]),
+        ok=refused and places is not None and begun <= int(places[2]) < int(places[1]),
     )
 
 
@@ -349,8 +349,8 @@ def rate(gateway: Gateway, subject: Subject) -> Iterator[Finding]:
     path = subject.service.target.path(subject.name)
     request = f"POST {path} HTTP/1.1\r\nHost: selftest\r\nContent-Length: 0\r\n\r\n".encode()
     with ThreadPoolExecutor(CROWD) as pool:
-        told = b"".join(pool.map(lambda _: _pipelined(gateway, request), range(CROWD)))
-    answers = re.findall(rb"HTTP/1\.1 (\d{3})(.*?)\r\n\r\n", told, re.DOTALL)
+        received = b"".join(pool.map(lambda _: _pipelined(gateway, request), range(CROWD)))
+    answers = re.findall(rb"HTTP/1\.1 (\d{3})(.*?)\r\n\r\n", received, re.DOTALL)
     limited = [
         re.search(rb"\r\nRetry-After: (\d+)", head, re.IGNORECASE) for status, head in answers if status == b"429"
     ]
@@ -367,7 +367,7 @@ def rate(gateway: Gateway, subject: Subject) -> Iterator[Finding]:
 def _pipelined(gateway: Gateway, request: bytes) -> bytes:
     """What comes back for BURST requests that are sent before the first is answered."""
     host, port = gateway.address
-    told = b""
+    received = b""
     with (
         socket.create_connection((host, port), timeout=SECONDS) as plain,
         gateway.context().wrap_socket(plain, server_hostname=host) as tls,
@@ -376,5 +376,5 @@ def _pipelined(gateway: Gateway, request: bytes) -> bytes:
         tls.sendall(request * BURST)
         tls.settimeout(QUIET_S)
         while more := tls.recv(1 << 16):
-            told += more
-    return told
+            received += more
+    return received

@@ -1,4 +1,4 @@
-"""What a request may be: every bad request of loadtests.malformed, a bad row beside a good one, lines that look like
+"""What a request may be: every bad request of loadtests.malformed, a bad row next to a good one, lines that look like
 the server's own, headers that mean something to TorchServe, and names that are none."""
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def metadata(subject: Subject) -> Iterator[Finding]:
 
 
 def neighbours(subject: Subject) -> Iterator[Finding]:
-    """A good row with a NaN beside it."""
+    """A good row and a row with a NaN."""
     bad = subject.good.copy()
     bad.flat[0] = np.nan
     reply = subject.service.rows(
@@ -92,7 +92,7 @@ def neighbours(subject: Subject) -> Iterator[Finding]:
     yield judged(
         "row-independence",
         subject.name,
-        "a good row and a NaN beside it",
+        "a good row and a NaN next to it",
         f"an answer and {NotFinite.code}",
         shown(reply) if reply.status != 200 else f"{len(reply.answers)} answered, {', '.join(reply.faults.values())}",
         ok=reply.status == 200 and len(reply.answers) == 1 and reply.faults == {1: NotFinite.code},
@@ -118,8 +118,8 @@ def forged_lines(subject: Subject) -> Iterator[Finding]:
     )
     # one more answer, after which the lines of those before have been read
     service.rows(subject.name, subject.good, principal=principal)
-    told = {"metrics": service.metrics().encode(), "log": service.logs()}
-    seen = [name for name, text in told.items() if mark.encode() in text]
+    outputs = {"metrics": service.metrics().encode(), "log": service.logs()}
+    seen = [name for name, text in outputs.items() if mark.encode() in text]
     yield judged(
         "silent-log",
         subject.name,

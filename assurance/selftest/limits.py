@@ -123,7 +123,7 @@ def _together(subject: Subject, total: int, own: int, window: float, *, already:
 
 
 def _unread(subject: Subject, principal: str) -> Iterator[Finding]:
-    """What no decoder could read, of a principal that is over its limit: whoever decodes first says so, with a 400."""
+    """Undecodable rows of a principal over its limit: a service that decodes first answers 400."""
     full = _filled(subject, principal)
     reply = subject.service.ask(subject.name, b"no row", wire.RAW, principal=principal, patient=False)
     sent = "a body without a row, of that principal"
@@ -180,14 +180,14 @@ def _until_refused(subject: Subject, principal: str, own: int, *, enough: int | 
 
 
 def _says_when(subject: Subject, reply: Reply, window: float) -> Finding:
-    told = reply.headers.get("Retry-After", "nothing")
-    whole = told.isdecimal() and 1 <= int(told) <= math.ceil(window * 13 / 12)
+    retry_after = reply.headers.get("Retry-After", "nothing")
+    whole = retry_after.isdecimal() and 1 <= int(retry_after) <= math.ceil(window * 13 / 12)
     return judged(
         CONTROL,
         subject.name,
         "a look at Retry-After",
         f"whole seconds, 1 to {math.ceil(window * 13 / 12)}",
-        told,
+        retry_after,
         ok=whole,
     )
 

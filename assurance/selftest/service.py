@@ -1,4 +1,4 @@
-"""The service under test: how it is asked, what it serves, and all that it told.
+"""The service under test: how it is asked, what it serves, and all its output.
 
 Facts are read from run/<instance>/, where the server's own tokens are as well; the self-test is an operator's tool,
 for the machine that serves. Every answer is searched for the deployment's secrets as it comes, and every refusal is
@@ -59,10 +59,10 @@ class Reply:
     def json(self) -> dict[str, Any]:
         """The body as a JSON object; empty where it is none."""
         try:
-            told = json.loads(self.body)
+            content = json.loads(self.body)
         except ValueError:
             return {}
-        return told if isinstance(told, dict) else {}
+        return content if isinstance(content, dict) else {}
 
     @property
     def code(self) -> str | None:
@@ -122,11 +122,11 @@ class Service:
 
     @property
     def keys(self) -> dict[str, str]:
-        """TorchServe's tokens, by what they are for; read anew, since they may have been rotated."""
+        """TorchServe's tokens, by what they are for; read again, since they may have been rotated."""
         for _ in range(100):
             try:
-                told = json.loads(Path(self.facts["key_file"]).read_text("utf-8"))
-                return {kind: told[kind]["key"] for kind in ("management", "inference", "API")}
+                tokens = json.loads(Path(self.facts["key_file"]).read_text("utf-8"))
+                return {kind: tokens[kind]["key"] for kind in ("management", "inference", "API")}
             except (ValueError, LookupError):  # TorchServe writes it in place: half of it was read
                 time.sleep(0.02)
         raise ServiceError(f"{self.facts['key_file']}: expected TorchServe's three tokens; start the server again")
@@ -209,16 +209,16 @@ class Service:
         return reply
 
     def metrics(self) -> str:
-        """What the metrics endpoint tells now."""
+        """What the metrics endpoint returns now."""
         text = self._session.get(f"{self.facts['metrics']}/metrics", timeout=SECONDS).text
         self.search("/metrics", text.encode())
         return text
 
     def counted(self, name: str, **labels: str) -> float:
         """The sum of a metric's series that carry these labels."""
-        told = [f'{key}="{value}"' for key, value in labels.items()]
+        wanted = [f'{key}="{value}"' for key, value in labels.items()]
         found = [match for line in self.metrics().splitlines() if (match := SERIES.fullmatch(line))]
-        mine = [match for match in found if match["name"] == name and all(label in match["labels"] for label in told)]
+        mine = [match for match in found if match["name"] == name and all(label in match["labels"] for label in wanted)]
         return sum(float(match["value"]) for match in mine)
 
     def errors(self, model: str) -> dict[str, float]:
@@ -241,10 +241,10 @@ class Service:
                 return value
             time.sleep(0.1)
 
-    def search(self, where: str, told: bytes) -> None:
-        """Note where a secret stands in what was told."""
+    def search(self, where: str, text: bytes) -> None:
+        """Note where a secret stands in this output."""
         for name, forms in self._secrets.items():
-            if any(form in told for form in forms):
+            if any(form in text for form in forms):
                 self.leaks.append(f"{name} in {where}")
 
     def logs(self) -> bytes:

@@ -19,13 +19,13 @@ LAG_S = 5.0
 
 
 def counted(service: Service, model: str, before: Mapping[str, float]) -> Iterator[Finding]:
-    """Every refusal that a client was told of stands in the metrics."""
-    told = {code: count for code, count in service.refusals.get(model, Counter()).items() if count}
-    if not told:
+    """Every refusal that a client got stands in the metrics."""
+    refusals = {code: count for code, count in service.refusals.get(model, Counter()).items() if count}
+    if not refusals:
         yield untried("counted", model, "nothing was refused")
         return
     missing = {}
-    for code, count in told.items():
+    for code, count in refusals.items():
         least = before.get(code, 0.0) + count
         found = service.reached("torchwarden_errors_total", least, seconds=LAG_S, ModelName=model, code=code)
         if found < least:
@@ -33,7 +33,7 @@ def counted(service: Service, model: str, before: Mapping[str, float]) -> Iterat
     yield judged(
         "counted",
         model,
-        f"{sum(told.values())} refusals of {len(told)} kinds, all in all",
+        f"{sum(refusals.values())} refusals of {len(refusals)} kinds, all in all",
         "each counted by its code",
         f"missing: {', '.join(missing.values())}" if missing else "each counted",
         ok=not missing,
@@ -125,7 +125,7 @@ def _lines(service: Service, offset: int) -> list[dict[str, Any]]:
     size = service.audit_file.stat().st_size
     with service.audit_file.open("rb") as file:
         file.seek(offset if size >= offset else 0)
-        told = file.read()
-    told += b"".join(path.read_bytes() for path in service.audit_files if path != service.audit_file)
-    lines = [json.loads(line) for line in told.splitlines() if line]
+        text = file.read()
+    text += b"".join(path.read_bytes() for path in service.audit_files if path != service.audit_file)
+    lines = [json.loads(line) for line in text.splitlines() if line]
     return [line for line in lines if service.run in line.get("principal", "")]

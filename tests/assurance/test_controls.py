@@ -1,5 +1,5 @@
-"""The threat model's table of controls and assurance/controls.toml tell of the same controls, and the tool that takes
-them out tells a test that notices from one that does not."""
+"""The threat model's table of controls and assurance/controls.toml list the same controls, and the tool that removes
+them distinguishes a test that notices from one that does not."""
 
 from __future__ import annotations
 
@@ -188,9 +188,9 @@ def test_a_run_goes_on_where_it_was_unless_a_file_has_changed(shop: Path, tmp_pa
     good, bad = removal("test_three_each", "return 4 * rows"), removal("test_nothing", "return 4 * rows")
     first = controls.run(shop, [good, bad], unfinished=unfinished, seconds=60)
     assert [row.verdict for row in first] == [CAUGHT, MISSED]
-    told = unfinished.read_text()
+    content = unfinished.read_text()
     assert controls.run(shop, [good], unfinished=unfinished, seconds=0.0) == first[:1], "nothing was run"
-    unfinished.write_text(told)
+    unfinished.write_text(content)
     (shop / "README.md").write_text("changed")
     (again,) = controls.run(shop, [good], unfinished=unfinished, seconds=0.0)
     assert again.verdict == LATE

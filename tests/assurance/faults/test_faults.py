@@ -19,7 +19,7 @@ from assurance.faults import redis_failover
 from assurance.faults.clients import Answer, Client, Door, FaultError
 from assurance.faults.clock import Clock
 from assurance.faults.disk_full import Ballast, mounted
-from assurance.faults.figures import Outcome, felt
+from assurance.faults.figures import Outcome, impact
 from assurance.faults.payers import Payer, Solved
 from assurance.redis_server import RedisServer, free_port, replica_of
 from report.fields import ResultError
@@ -47,26 +47,26 @@ STORY = [
 
 
 def test_what_clients_felt_is_counted_from_the_fault_on() -> None:
-    told = felt(STORY, 1.0, 5.0, clients=2)
-    assert (told.sent, told.right, told.clients) == (6, 3, 2)
-    assert told.others == {LOST: 1, CUT: 1, "500 of TorchServe": 1}
-    assert told.count(LOST, CUT, WRONG) == 2
-    assert told.gap_s == 2.3
+    seen = impact(STORY, 1.0, 5.0, clients=2)
+    assert (seen.sent, seen.right, seen.clients) == (6, 3, 2)
+    assert seen.others == {LOST: 1, CUT: 1, "500 of TorchServe": 1}
+    assert seen.count(LOST, CUT, WRONG) == 2
+    assert seen.gap_s == 2.3
     # begun at 3.6, after the last that failed had begun; one begun at 1.3 was answered too, but then came a cut
-    assert told.back_s == 2.8
-    assert (told.p50_ms, told.slowest_ms) == (400.0, 2200.0)
+    assert seen.back_s == 2.8
+    assert (seen.p50_ms, seen.slowest_ms) == (400.0, 2200.0)
 
 
 def test_nobody_is_back_while_requests_still_fail() -> None:
-    told = felt([outcome(1.5, 1.6), outcome(2.0, 2.1, CUT)], 1.0, 3.0, clients=1)
-    assert told.back_s is None
-    assert told.gap_s == 1.4
-    assert felt([], 1.0, 3.0, clients=1).gap_s == 2.0
+    seen = impact([outcome(1.5, 1.6), outcome(2.0, 2.1, CUT)], 1.0, 3.0, clients=1)
+    assert seen.back_s is None
+    assert seen.gap_s == 1.4
+    assert impact([], 1.0, 3.0, clients=1).gap_s == 2.0
 
 
 def test_a_bound_is_broken_by_more_and_by_nothing_at_all() -> None:
     bounds = (Bound("lost", 8, 8), Bound("wrong", 1, 0), Bound("seconds until it is back", None, 10))
-    row = FaultRow("worker_killed", "one worker", 2, felt(STORY, 1.0, 5.0, clients=2), None, bounds)
+    row = FaultRow("worker_killed", "one worker", 2, impact(STORY, 1.0, 5.0, clients=2), None, bounds)
     assert row.broken == [
         "worker_killed (one worker, run 2): wrong: expected at most 0, got 1",
         "worker_killed (one worker, run 2): seconds until it is back: expected at most 10, got none at all",
@@ -74,8 +74,8 @@ def test_a_bound_is_broken_by_more_and_by_nothing_at_all() -> None:
 
 
 def test_a_row_survives_its_file(tmp_path: Path) -> None:
-    seen = felt(STORY, 1.0, 5.0, clients=2)
-    row = FaultRow("worker_killed", "one worker", 0, seen, None, (Bound("lost", 0, 0),), {"batch": 8.0, "told": None})
+    seen = impact(STORY, 1.0, 5.0, clients=2)
+    row = FaultRow("worker_killed", "one worker", 0, seen, None, (Bound("lost", 0, 0),), {"batch": 8.0, "stated": None})
     report = Report(synthetic.RUN, faults=(row,))
     write(tmp_path / "faults.json", report)
     assert read(tmp_path / "faults.json") == report
@@ -167,8 +167,8 @@ def test_a_clock_moves_for_who_was_started_under_it_and_for_nobody_else(tmp_path
     program = "import time; print(time.time(), time.monotonic())"
 
     def read() -> tuple[float, float]:
-        told = subprocess.run([clock.java, "-c", program], capture_output=True, text=True, check=True).stdout.split()
-        return float(told[0]), float(told[1])
+        seen = subprocess.run([clock.java, "-c", program], capture_output=True, text=True, check=True).stdout.split()
+        return float(seen[0]), float(seen[1])
 
     assert abs(read()[0] - time.time()) < 5
     clock.jump(3600)

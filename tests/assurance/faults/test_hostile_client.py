@@ -82,6 +82,6 @@ def door() -> Iterator[Door]:
 
 def test_a_flood_keeps_to_its_rate_and_counts_what_became_of_it(door: Door) -> None:
     sent = send(Flood(door, "digits", wire.PNG, b"x" * 1000, rate=50, connections=4), 1.0)
-    assert set(sent.told) == {"200"}
-    assert 30 <= sent.told["200"] <= 50
+    assert set(sent.responses) == {"200"}
+    assert 30 <= sent.responses["200"] <= 50
     assert 0 < sent.cpu < 2

@@ -1,4 +1,4 @@
-"""How findings are judged, told and searched for secrets; what a real service is told of is in tests/e2e."""
+"""How findings are judged, reported and searched for secrets; trials on a real service are in tests/e2e."""
 
 from __future__ import annotations
 
@@ -101,11 +101,11 @@ def test_members_that_labels_name_are_warned_of(
         }
 
     subject = Subject("edm", Served(), {"response": response}, *[images] * 3)  # type: ignore[arg-type]
-    (told,) = answers.unnamed_members(subject)
-    assert told.verdict == verdict
-    assert re.match(got, told.got) or got in told.got
-    assert not told.failed
-    assert (f"warning: diverse-members on edm: {told.got}" in table([told])) == (verdict == WARNED)
+    (finding,) = answers.unnamed_members(subject)
+    assert finding.verdict == verdict
+    assert re.match(got, finding.got) or got in finding.got
+    assert not finding.failed
+    assert (f"warning: diverse-members on edm: {finding.got}" in table([finding])) == (verdict == WARNED)
 
 
 def test_a_bug_of_a_check_is_not_hidden() -> None:
@@ -155,7 +155,7 @@ def test_a_long_cell_is_cut() -> None:
 
 
 @pytest.mark.parametrize(
-    ("reply", "told"),
+    ("reply", "words"),
     [
         (Reply(0), "connection cut"),
         (Reply(413), "413"),
@@ -163,8 +163,8 @@ def test_a_long_cell_is_cut() -> None:
         (Reply(500, b"<html>\noops"), "500 <html> oops"),
     ],
 )
-def test_an_answer_in_a_few_words(reply: Reply, told: str) -> None:
-    assert shown(reply) == told
+def test_an_answer_in_a_few_words(reply: Reply, words: str) -> None:
+    assert shown(reply) == words
 
 
 def test_answers_and_faults_of_a_reply() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from assurance.faults.figures import felt
+from assurance.faults.figures import impact
 from loadtests.soak import summary
 from report.figures.soak import over_time
 from report.pages import resilience
@@ -40,10 +40,10 @@ def fault(run: int, lost: float, **changes: Any) -> FaultRow:
     plain: dict[str, Any] = {
         "fault": "worker_killed",
         "case": "one worker",
-        "struck": felt(STORY, 1.0, 5.0 + run, clients=2),
+        "struck": impact(STORY, 1.0, 5.0 + run, clients=2),
         "neighbours": None,
         "bounds": (Bound("wrong answers", 0, 0), Bound("requests without an answer", lost, 8)),
-        "facts": {"batch": 8.0, "told": f"so {run}"},
+        "facts": {"batch": 8.0, "stated": f"so {run}"},
     }
     return FaultRow(run=run, **{**plain, **changes})
 
@@ -105,7 +105,7 @@ def test_broken_promises_open_the_page_and_lead_its_table() -> None:
     assert lines(page, "| Start refused | no key | - | - | - | - | - | **0 of 1** | seconds: - / 60 |")
 
 
-def test_the_soak_is_told_with_its_bounds() -> None:
+def test_the_soak_is_reported_with_its_bounds() -> None:
     page = resilience.render(FAULTS, endured())
     assert lines(page, "at 288.0 requests a second: ", "promises kept.")
     assert lines(page, "| 400.0 | 30.0 % (not kept up) | 500.0 | 900.0 | 50.0 % |")
