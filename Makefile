@@ -36,7 +36,7 @@ archives = $(POLICIES:%=model_store/$(name)-%.mar)
 models   = $(POLICIES:%=$(name)-%)
 # the code that every archive carries
 packed   = $(wildcard handlers/*.py defenses/*.py defenses/*/*.py)
-# a run's report becomes results/STUDY-RECIPE.json; AGAIN=second-key, in a checkout with another key, stands beside it
+# a run's report becomes results/STUDY-RECIPE.json; AGAIN=second-key, in a checkout with another key, is another file
 define published
 	$(py) -m report.html $(1)
 	mkdir -p results

@@ -1,5 +1,5 @@
 # What an answer costs, on an idle machine: latency, throughput, memory. The policies stand in the recipes: [studies.bench].
-# What a defense costs beside its victim is a study as well: make reproduce-meco RECIPE=bench-resnet18, reproduce-same
+# What a defense adds to its victim's cost is a study as well: make reproduce-meco RECIPE=bench-resnet18, reproduce-same
 # RECIPE=bench-gates, reproduce-misleader RECIPE=bench-misleader.
 
 benched  = bench-conv3 bench-resnet18

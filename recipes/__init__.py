@@ -1,9 +1,9 @@
-"""Recipes: one TOML file per experiment, read into the dataclass that stands beside the code that uses it.
+"""Recipes: one TOML file per experiment, read into the dataclass that stands next to the code that uses it.
 
 [dataset] and [victim] say what is defended, [networks.NAME] what is trained for it, [policies.NAME] what archives do.
 Each program asks for its own table and gives the frozen dataclass that describes it. A file is held against the shapes
 of all its tables when it is read (recipes/schema.py), and against defenses.policy, whichever table a program asks for:
-what is misspelt is told before anything is trained. What may be said once and mean several things stands in
+misspellings are reported before anything is trained. What may be said once and mean several things stands in
 recipes/variants.py, what may be left out in recipes/defaults.py.
 
 A recipe stands for what two cores can do. `[tiers.NAME]` holds what another size changes: its tables are laid over

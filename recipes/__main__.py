@@ -41,7 +41,7 @@ def _list(names: Sequence[str]) -> int:
 
 def _check(names: Sequence[str]) -> int:
     for name in names or recipes.known():
-        recipes.read(name)  # what can be told without torch is told at once
+        recipes.read(name)  # faults that need no torch are reported at once
     from recipes.check import check
 
     faults: list[str] = []

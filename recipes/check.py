@@ -36,7 +36,7 @@ def _tiers(path: Any) -> list[str]:
     try:
         raw = tomllib.loads(path.read_text("utf-8"))
     except ValueError:
-        return []  # which reading it without a tier tells
+        return []  # which reading it without a tier reports
     return list(raw.get("tiers", {}))
 
 

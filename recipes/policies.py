@@ -109,5 +109,5 @@ def _calibration(gate: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _table(value: object) -> Mapping[str, Any]:
-    """The value, or an empty table where it is none: its type is told elsewhere."""
+    """The value, or an empty table where it is none: its type is checked elsewhere."""
     return value if isinstance(value, Mapping) else {}

@@ -1,6 +1,6 @@
 """Which dataclass describes each table of a recipe: "module:Class", imported when it is asked for.
 
-A room's table stands beside the code that it configures; a recipe may not import that code, which loads torch, only to
+A room's table stands next to the code that it configures; a recipe may not import that code, which loads torch, only to
 be read. To add a table: its dataclass, its line here, then `python -m recipes schema`.
 """
 
@@ -70,7 +70,7 @@ def every() -> dict[str, str]:
 def entries(tables: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
     """Every table of an expanded recipe that a dataclass describes: where it stands, its key in `every`, its fields.
 
-    An unknown program or attack has no dataclass and is left out; recipes/check.py tells of those.
+    An unknown program or attack has no dataclass and is left out; recipes/check.py reports those.
     """
     for name in SINGLE:
         if name in tables:

@@ -1,4 +1,4 @@
-"""To add an ablation is one table in one file: a made-up one is trained, packed, attacked, measured and on a page."""
+"""To add an ablation is one table in one file: a synthetic one is trained, packed, attacked, measured and on a page."""
 
 from __future__ import annotations
 

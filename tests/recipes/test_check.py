@@ -58,7 +58,7 @@ workers = 1
 utility = ["edm"]
 evaluate = ["headline"]
 """
-# a change of GOOD, and what is told of it; those in the first list need no code of a program
+# a change of GOOD, and its message; those in the first list need no code of a program
 MISSPELT = [
     (
         'name = "digits"',
@@ -213,18 +213,18 @@ def test_a_good_recipe_has_no_fault(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "no fault" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(("old", "new", "told"), MISSPELT)
-def test_what_is_misspelt_is_told_when_the_file_is_read(tmp_path: Path, old: str, new: str, told: str) -> None:
+@pytest.mark.parametrize(("old", "new", "message"), MISSPELT)
+def test_misspellings_are_reported_when_the_file_is_read(tmp_path: Path, old: str, new: str, message: str) -> None:
     path = write(tmp_path, changed(old, new))
     with pytest.raises(recipes.RecipeError) as caught:
         recipes.read(path)
-    assert f"{path}: {told}" in str(caught.value)
+    assert f"{path}: {message}" in str(caught.value)
 
 
-@pytest.mark.parametrize(("old", "new", "told"), DEEPER)
-def test_what_needs_the_code_of_a_program_is_told_by_the_check(tmp_path: Path, old: str, new: str, told: str) -> None:
+@pytest.mark.parametrize(("old", "new", "message"), DEEPER)
+def test_what_needs_a_program_s_code_is_reported_by_the_check(tmp_path: Path, old: str, new: str, message: str) -> None:
     path = write(tmp_path, changed(old, new))
-    assert any(fault.startswith(f"{path}: {told}") for fault in check(str(path)))
+    assert any(fault.startswith(f"{path}: {message}") for fault in check(str(path)))
 
 
 def test_all_faults_are_told_in_one_go_and_before_torch_is_loaded(tmp_path: Path) -> None:
