@@ -65,7 +65,7 @@ class Exam:
 class Cell:
     """One clone to train: on the first `budget` queries of a transfer set, with one reading, recipe and seed.
 
-    variation: of what a thief has without a query, which is then trained on as attacks.unasked says, with `budget`
+    variation: of what an attacker has without a query, which is then trained on as attacks.unasked says, with `budget`
     copies in an epoch; None: the images as they are.
     """
 
@@ -97,8 +97,8 @@ class Cell:
     def key(self) -> str:
         """Hash of everything that decides the result, whatever files and folders are called.
 
-        Of the answers only what the clone is shown: cells of policies that tell the same labels share a file, and so
-        do cells of a small theft and of the same queries at the beginning of a larger one.
+        Of the responses only what the clone is shown: cells of policies that return the same labels share a file, as
+        do cells of a small attack and of the same queries at the beginning of a larger one.
         """
         fit = {
             name: getattr(self.cloning, name) for name in ("architecture", "options", "start", "epochs", "batch_size")
@@ -144,7 +144,7 @@ def row(recipe: str, cell: Cell, score: Score, exam: Exam, *, no_query_accuracy:
         held_out=score.held_out,
         no_query_accuracy=no_query_accuracy,
         victim_accuracy=metrics.accuracy(exam.served, exam.truth),
-        # not of the score: who is told the same shares it, and may have been refused more, or asked another price
+        # not of the score: attacks with the same responses share it, but not refusals or prices
         queries=known.charged,
         rejected=known.charged - len(known),
         pow_hashes=round(known.paid),
@@ -166,16 +166,16 @@ def plan(
     labels: Sequence[str] = LABELS,
     variation: Variation | None = None,
 ) -> Iterator[Cell]:
-    """Every clone to train from one transfer set: each of `labels` that was told, each budget, each recipe of `cloning`
-    that can read such labels, each seed. One that stands apart is a form of the attack. None from fewer than
-    clone.LEAST_ROWS answers, or, where a `variation` makes copies of them, than unasked.FEWEST."""
+    """Every clone to train from one transfer set: each of `labels` that was returned, each budget, each training
+    recipe of `cloning` that can read such labels, each seed. One that stands apart is a form of the attack. None from
+    fewer than clone.LEAST_ROWS answers, or, where a `variation` makes copies of them, than unasked.FEWEST."""
     transfer = _transfer(theft)
-    told = LABELS if transfer.probabilities is not None else ("hard",)
+    readable = LABELS if transfer.probabilities is not None else ("hard",)
     known = {budget: len(transfer.first(budget)) for budget in budgets}
     least = clone.LEAST_ROWS if variation is None else unasked.FEWEST
     forms = [(recipe, adaptive) for recipe in cloning.recipes]
     forms += [(recipe, recipe if adaptive is None else f"{adaptive}, {recipe}") for recipe in cloning.apart]
-    for reading, budget, (recipe, form), seed in itertools.product(told, budgets, forms, seeds):
+    for reading, budget, (recipe, form), seed in itertools.product(readable, budgets, forms, seeds):
         if reading in labels and clone.recipe_reads(recipe, reading) and known[budget] >= least:
             yield Cell(policy, attack, form, theft, exam, classes, reading, budget, recipe, seed, cloning, variation)
 
@@ -255,11 +255,11 @@ def _exam(path: Path) -> Exam:
 
 @functools.lru_cache(maxsize=256)
 def _shown(path: Path, modified: int, budget: int, labels: str) -> str:
-    """Hash of what a clone sees of a transfer set's first `budget` queries; `modified` only tells versions apart."""
+    """Hash of what a clone sees of a transfer set's first `budget` queries; `modified` only distinguishes versions."""
     transfer = _transfer(path).first(budget)
-    told = [transfer.labels] if labels == "hard" or transfer.probabilities is None else [transfer.probabilities]
+    shown = [transfer.labels] if labels == "hard" or transfer.probabilities is None else [transfer.probabilities]
     digest = hashlib.sha256(labels.encode())
-    for tensor in (transfer.images, *told):
+    for tensor in (transfer.images, *shown):
         digest.update(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.contiguous().numpy())  # type: ignore[arg-type]
     return digest.hexdigest()
@@ -267,7 +267,7 @@ def _shown(path: Path, modified: int, budget: int, labels: str) -> str:
 
 @functools.lru_cache(maxsize=64)
 def _digest(path: Path, modified: int) -> str:
-    """Hash of an .npz's arrays (the zip around them holds time stamps); `modified` only tells versions apart."""
+    """Hash of an .npz's arrays (the zip around them holds time stamps); `modified` only distinguishes versions."""
     digest = hashlib.sha256()
     with np.load(path, allow_pickle=False) as file:
         for name in sorted(file.files):

@@ -1,11 +1,11 @@
-"""What tells a thief's image from a customer's, by that image alone: a gate's score, and two that need no gate.
+"""Scores of how suspicious an image is, by that image alone: a gate's, and two that need no gate.
 
     gate               S(x) of the policy's gate (SAME, AAAI 2024, equation 6; defenses/gate.py)
     outlier-exposure   1 - max_k p_k of a network trained to be unsure of other images (Hendrycks et al., ICLR 2019)
     disagreement       1 - mean cosine of any two members' answers, of an ensemble trained to disagree (EDM, ICLR 2021)
 
-High means suspicious. The baselines are read inside the archive, from answers that no client is shown: their policies
-have no gate, and what a threshold on them would do is only told here.
+High means suspicious. The baselines are read inside the archive, from responses that no client is shown: their policies
+have no gate, and the effect of a threshold on them is only reported here.
 """
 
 from __future__ import annotations

@@ -1,17 +1,17 @@
-"""A matrix of thefts without a server: the "attacks" rows of a report, for budgets that HTTP cannot reach.
+"""A matrix of attacks without a server: the "attacks" rows of a report, for budgets that HTTP cannot reach.
 
     python -m evaluation.matrix RECIPE [--only NAME ...] --run reports/RECIPE
 
 Every [evaluate.NAME] table of the recipe is one matrix: policies x attacks x adaptive forms x labels x budgets x seeds.
-The archives answer in process, through the code that serves them. A theft is carried out once (evaluation/thefts.py)
+The archives answer in process, through the code that serves them. An attack is carried out once (evaluation/thefts.py)
 and shared by all clones that are trained from it (evaluation/clones.py); a clone that was trained is not trained again,
-so an interrupted run loses one theft or one clone a core at most. New archives, another key or other parameters make
-new answers; after a change of the attacks' own code, delete the run's folder.
+so an interrupted run loses one attack or one clone a core at most. New archives, another key or other parameters make
+new responses; after a change of the attacks' own code, delete the run's folder.
 
-What the thief had before its first query is measured too: `no_query_accuracy` is the accuracy of the clone trained on
-the thief's own labelled images alone, of the recipe that does best on what the thief held out of them; without such
-images it is a guess, one class in K. An attack that varies its own images varies them here too (attacks/unasked.py),
-and any other does so where its table says `own_strength`. Each seed of the clones has a baseline of its own.
+The baseline without a query is measured too: `no_query_accuracy` is the accuracy of the clone trained on the attacker's
+seed set alone, with the training recipe that does best on its held-out part; without a seed set it is a guess, one
+class in K. An attack that varies its seed set varies it here too (attacks/unasked.py), and any other does so where its
+table says `own_strength`. Each seed of the clones has its own baseline.
 """
 
 from __future__ import annotations
@@ -98,8 +98,8 @@ class Victim:
             policy = oracle.pipeline.policy
             whole = _hash(policy, _graphs(oracle, policy.graphs), exam.served, answers.probabilities)
             deciding = [stage.graph for stage in (policy.route, policy.gate) if stage is not None]
-            # where the response rule leaves labels alone, whatever it does to probabilities is nothing to a thief who
-            # reads labels: policies that are equal but for such rules share a theft
+            # where the response rule leaves labels alone, whatever it does to probabilities is nothing to an attacker
+            # who reads labels: policies that are equal but for such rules share an attack
             graphs = _graphs(oracle, [*policy.members, *deciding])
             labels = _hash(policy.input, policy.route, policy.gate, graphs, exam.served)
             keeps = policy.response.build().keeps_label
@@ -110,7 +110,7 @@ class Victim:
 
 @dataclass(frozen=True)
 class Plan:
-    """One theft and who it is for: the evaluation and the policy. Several plans may share a theft."""
+    """One attack and who it is for: the evaluation and the policy. Several plans may share an attack."""
 
     evaluation: Evaluation
     victim: Victim
@@ -124,10 +124,10 @@ class Plan:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a theft left for one of its plans, and the clones to train from that.
+    """What an attack left for one of its plans, and the clones to train from that.
 
     trained: on the answers; none where the attack trained a clone itself, which is `own`, by budget. baseline: on what
-    the thief had before its first query, by budget; none where it had nothing labelled.
+    the attacker had before its first query, by budget; none where it had nothing labelled.
     """
 
     plan: Plan
@@ -143,7 +143,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Evaluated:
-    """What came of some evaluations: the thefts, their folders by name, and a row for each clone."""
+    """What came of some evaluations: the attacks, their folders by name, and a row for each clone."""
 
     plans: tuple[Plan, ...]
     folders: Mapping[str, Path]
@@ -191,7 +191,7 @@ def run(job: Job, asked: Mapping[str, Evaluation]) -> Evaluated:
 
 
 def plans(job: Job, evaluation: Evaluation, victims: dict[str, Victim]) -> Iterator[Plan]:
-    """Every theft of a matrix."""
+    """Every attack of a matrix."""
     cloning = tables.cloning(job.recipe, evaluation.clone)
     for policy in evaluation.policies:
         for name in evaluation.attacks:
@@ -200,7 +200,7 @@ def plans(job: Job, evaluation: Evaluation, victims: dict[str, Victim]) -> Itera
                 shown = LABELS if victim.soft else ("hard",)
                 readings = [each for each in evaluation.labels if each in entry.readings and each in shown]
                 learns = entry.learns or (form is not None and registry.form(form).learns)
-                how = evaluation.parameters(job.recipe, name)
+                config = evaluation.parameters(job.recipe, name)
                 for labels in readings if learns else ["both"]:
                     for seed in evaluation.seeds if entry.ends_with_clone else (SEED,):
                         theft = Theft(
@@ -211,7 +211,7 @@ def plans(job: Job, evaluation: Evaluation, victims: dict[str, Victim]) -> Itera
                             form=form,
                             labels=labels,
                             seed=seed,
-                            how=how,
+                            how=config,
                             cloning=cloning,
                             budgets=tuple(sorted(evaluation.budgets)),
                             exam=victim.path,
@@ -223,7 +223,7 @@ def plans(job: Job, evaluation: Evaluation, victims: dict[str, Victim]) -> Itera
 def rows(job: Job, planned: Sequence[Plan], folders: Mapping[str, Path]) -> list[AttackRow]:
     """Train what is left to train; every clone of the plans as a row. Raises RecipeError where two disagree.
 
-    folders: of the thefts, by their names.
+    folders: of the attacks, by their names.
     """
     classes = len(job.test.classes)
     truth = job.folder / "transfer" / "exam-truth.npz"
@@ -244,7 +244,7 @@ def rows(job: Job, planned: Sequence[Plan], folders: Mapping[str, Path]) -> list
 
 
 def _outcome(plan: Plan, folder: Path, classes: int, truth: Path) -> Outcome:
-    """What lies in the folder of a plan's theft. truth: the exam of clones that asked nobody."""
+    """What lies in the folder of a plan's attack. truth: the exam of clones that asked nobody."""
     budgets = dict.fromkeys(plan.evaluation.budgets)
     ends_with_clone = registry.attack(plan.theft.attack).ends_with_clone
     return Outcome(
@@ -256,7 +256,7 @@ def _outcome(plan: Plan, folder: Path, classes: int, truth: Path) -> Outcome:
 
 
 def _trained(plan: Plan, folder: Path, classes: int) -> Iterator[Cell]:
-    """The clones to train on a theft's answers."""
+    """The clones to train on an attack's answers."""
     return clones.plan(
         folder / "transfer.npz",
         plan.victim.path,
@@ -272,13 +272,13 @@ def _trained(plan: Plan, folder: Path, classes: int) -> Iterator[Cell]:
 
 
 def _baseline(plan: Plan, folder: Path, classes: int, budget: int, truth: Path) -> Iterator[Cell]:
-    """The clones to train on what the thief had before its first query; none where it had nothing labelled. The policy
-    has no part in them: the exam `truth` is judged by the right labels alone, and thefts of all policies share them."""
+    """The clones to train on the attacker's seed set; none where it has none. They do not depend on the policy: the
+    exam `truth` is judged by the right labels alone, and attacks on all policies share them."""
     if not (folder / "own.npz").exists():
         return
-    # its images have labels, no probabilities: a thief whose recipes need those falls back on the plain one
+    # its images have labels, no probabilities: an attacker whose recipes need those falls back on the plain one
     readable = tuple(name for name in plan.theft.cloning.recipes if clone.recipe_reads(name, "hard"))
-    # varied and as they are: the better one on what was held out counts, the first where a few images cannot tell
+    # varied and as they are: the better one on the held-out part counts, the first where a few images cannot decide
     for variation in plan.evaluation.variations(plan.theft.how):
         yield from clones.plan(
             folder / "own.npz",
@@ -310,7 +310,7 @@ def _rows(job: Job, outcome: Outcome, scores: Mapping[str, Score]) -> Iterator[A
 
 
 def _best(trained: Sequence[tuple[Cell, Score]], guess: float) -> Mapping[int, float]:
-    """Accuracy of the recipe that the thief would choose, by seed; `guess` without any clone."""
+    """Accuracy of the recipe that the attacker would choose, by seed; `guess` without any clone."""
     if not trained:
         return defaultdict(lambda: guess)
     held_out, accuracy = defaultdict(list), defaultdict[str, dict[int, float]](dict)
@@ -368,5 +368,5 @@ def _options() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(1)  # thefts and clones run in processes of one thread; the archives have their own
+    torch.set_num_threads(1)  # attacks and clones run in processes of one thread; the archives have their own
     main()

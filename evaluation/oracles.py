@@ -1,6 +1,6 @@
 """The two ways to a victim: an archive's own code in this process, and HTTP. Both answer as attacks.oracle says.
 
-Both encode and decode with handlers.wire and meet the same decoder, pipeline and encoder behind it, so for a
+Both encode and decode with handlers.wire and use the same decoder, pipeline and encoder behind it, so for a
 deterministic policy they give equal answers; only TorchServe lies between them. Threads of torch and ONNX Runtime
 are the caller's and the policy's business.
 """
@@ -60,19 +60,19 @@ class HttpOracle:
 
     def _ask(self, images: torch.Tensor) -> Answers:
         body = wire.encode_rows(images.numpy(), self._content_type)
-        status, told = self._post(body, self._content_type)
-        challenge = wire.decode_challenge(told)
+        status, response = self._post(body, self._content_type)
+        challenge = wire.decode_challenge(response)
         if challenge is None or self._solver is None:
-            return _read(status, told, len(images))
+            return _read(status, response, len(images))
         paid = self._solver(challenge)
         if paid is None:
-            return _read(status, told, len(images))
+            return _read(status, response, len(images))
         self.paid += price(challenge)
         self.attempts += paid.attempts
-        charged = _charged(status, told, len(images))
-        status, told = self._post(body, self._content_type, {wire.SOLUTION: paid.solution})
-        answers = _read(status, told, len(images))
-        # the challenge tells the request's price alone: its charged rows share it
+        charged = _charged(status, response, len(images))
+        status, response = self._post(body, self._content_type, {wire.SOLUTION: paid.solution})
+        answers = _read(status, response, len(images))
+        # the challenge names the request's price alone: its charged rows share it
         work = charged.double() * price(challenge) / charged.sum()
         return Answers(answers.labels, answers.probabilities, work)
 
@@ -118,11 +118,11 @@ class InProcessOracle:
     def everyone(self, images: torch.Tensor) -> torch.Tensor:
         """What every member would answer, float32 (N, members, K); a client never learns this either."""
         graphs, rows = self.pipeline.graphs, self.pipeline.policy.max_rows
-        told = [
+        answers = [
             np.stack([graphs[member](part)["probabilities"] for member in self.pipeline.policy.members], axis=1)
             for part in (part.numpy() for part in images.split(rows))
         ]
-        return torch.from_numpy(np.concatenate(told))
+        return torch.from_numpy(np.concatenate(answers))
 
     @property
     def gate_graph(self) -> str:
@@ -137,8 +137,8 @@ class InProcessOracle:
         policy = self.pipeline.policy
         backend = BACKENDS[policy.backend]
         graph = backend(self.folder / "graphs" / f"{member}{backend.suffix}", threads=1, gpu=None)
-        told: dict[str, Any] = json.loads(graph.metadata["facts"])
-        return told
+        facts: dict[str, Any] = json.loads(graph.metadata["facts"])
+        return facts
 
     def post(self, body: bytes, content_type: str, headers: Mapping[str, str] | None = None) -> tuple[int, bytes]:
         """Status and body of one request, as the handler answers it without TorchServe around it."""

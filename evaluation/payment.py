@@ -1,7 +1,7 @@
-"""How clients pay for answers: by solving challenges, or, in process, on credit.
+"""How clients pay for responses: by solving challenges, or, in process, on credit.
 
-On credit the price is noted and nobody hashes, so that thefts can be measured whose work no machine at hand could do:
-what a client asks, what it is asked for and what it is told in the end are the same.
+On credit the price is recorded and nobody hashes, so attacks whose work no machine at hand could do can be measured:
+the requests, the prices and the final responses are the same.
 """
 
 from __future__ import annotations

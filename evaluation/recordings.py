@@ -1,8 +1,8 @@
-"""What thieves really send: the queries of whole attacks, recorded, for whoever judges them image by image.
+"""What attackers really send: the queries of whole attacks, recorded, for detectors that judge them image by image.
 
-Every [detection.NAME] table of a recipe is one thief, who robs the undefended archive in process. An oracle between the
-two keeps each image that is charged for: seeds, probes around a generator's images and repeats included, in the order
-sent. A smaller budget is the beginning of the largest.
+Every [detection.NAME] table of a recipe is one attacker, who attacks the undefended archive in process. An oracle
+between the two keeps each image that is charged for: seeds, probes around a generator's images and repeats included, in
+the order sent. A smaller budget is the beginning of the largest.
 
 Recordings lie in RUN/queries, each named by the hash of what decides it but the code (evaluation/thefts.py), and are
 made once: after a change of the attacks' own code, delete the folder.
@@ -39,9 +39,9 @@ class Asked:
     """[detection.NAME]: whose queries are judged.
 
     attack: the table [attacks.NAME] that it starts from. overrides: parameters that are different here. budgets:
-    queries at which it is judged. after: queries charged before those, which are not judged: what a thief sends later
-    in a campaign. without_seeds: judge it a second time without its first `seeds` queries, which are clean images of
-    the task. clone: keys of [clone] that are different, for attacks that learn. called: its name in reports (NAME).
+    queries at which it is judged. after: queries charged before those, which are not judged: what an attacker sends
+    later in a campaign. without_seeds: judge it a second time without its first `seeds` queries, which are clean images
+    of the task. clone: keys of [clone] that are different, for attacks that learn. called: its name in reports (NAME).
     """
 
     attack: str
@@ -76,8 +76,8 @@ class Part:
 
 @dataclass(frozen=True, eq=False)
 class Stream:
-    """What one thief sent: images float32 (N,C,S,S) in [0, 1] in the order sent, N the largest budget, or fewer where
-    the attack was over before. attack: in the registry. seeds: how many of the first to leave out at times, or 0."""
+    """What one attacker sent: images float32 (N,C,S,S) in [0, 1] in the order sent, N the largest budget, or fewer
+    where the attack ended before. attack: in the registry. seeds: how many of the first to leave out at times, or 0."""
 
     name: str
     attack: str
@@ -111,7 +111,7 @@ class Recorder:
         """The oracle's own answers to float32 (N,C,S,S)."""
         skipped = min(self._left_out, len(images))
         self._left_out -= skipped
-        self._kept.append(images[skipped:].detach().clone())  # a thief may go on to change its own
+        self._kept.append(images[skipped:].detach().clone())  # an attacker may go on to change its own
         return self._oracle(images)
 
     def images(self) -> torch.Tensor:
@@ -122,7 +122,7 @@ class Recorder:
 
 
 def recorded(job: Job, *, only: list[str] | None = None) -> list[Stream]:
-    """Every thief of the recipe, or those of the tables `only`: what is missing in the run's folder is recorded.
+    """Every attacker of the recipe, or those of the tables `only`: what is missing in the run's folder is recorded.
 
     Raises RecipeError, OracleError, LoadError and DatasetError.
     """
@@ -135,8 +135,8 @@ def recorded(job: Job, *, only: list[str] | None = None) -> list[Stream]:
     planned = {name: parameters(job.recipe, name, asked[name]) for name in only or asked}
     victim = Victim.evaluate(job, UNDEFENDED)
     return [
-        _stream(job, victim, name, asked[name], how)
-        for name, how in tqdm(planned.items(), desc="recordings", unit="thief")
+        _stream(job, victim, name, asked[name], config)
+        for name, config in tqdm(planned.items(), desc="recordings", unit="attack")
     ]
 
 
@@ -146,14 +146,14 @@ def parameters(recipe: recipes.Recipe, name: str, asked: Asked) -> Any:
     if table is None:
         raise recipes.RecipeError(f"{recipe.path}: [detection.{name}]: attack: no table [attacks.{asked.attack}]")
     values: Mapping[str, Any] = {**table, **asked.overrides, "budget": asked.after + max(asked.budgets)}
-    how = recipes.build(registry.attack(asked.attack).parameters, values, where=f"{recipe.path}: [detection.{name}]")
-    if asked.without_seeds and not hasattr(how, "seeds"):
+    config = recipes.build(registry.attack(asked.attack).parameters, values, where=f"{recipe.path}: [detection.{name}]")
+    if asked.without_seeds and not hasattr(config, "seeds"):
         raise recipes.RecipeError(f"{recipe.path}: [detection.{name}]: without_seeds: {asked.attack} has no seeds")
-    return how
+    return config
 
 
-def _stream(job: Job, victim: Victim, name: str, asked: Asked, how: Any) -> Stream:
-    """A recording, which is made unless there is one. how: the attack's parameters."""
+def _stream(job: Job, victim: Victim, name: str, asked: Asked, config: Any) -> Stream:
+    """A recording, which is made unless there is one. config: the attack's parameters."""
     readings = registry.attack(asked.attack).readings
     theft = Theft(
         archive=job.archive(UNDEFENDED),
@@ -163,9 +163,9 @@ def _stream(job: Job, victim: Victim, name: str, asked: Asked, how: Any) -> Stre
         form=None,
         labels="soft" if "soft" in readings else "hard",
         seed=SEED,
-        how=how,
+        how=config,
         cloning=tables.cloning(job.recipe, asked.clone),
-        budgets=(how.budget,),
+        budgets=(config.budget,),
         exam=victim.path,
         root=job.data,
     )
@@ -174,12 +174,12 @@ def _stream(job: Job, victim: Victim, name: str, asked: Asked, how: Any) -> Stre
         _write(path, record(theft, after=asked.after))
     with np.load(path, allow_pickle=False) as file:
         images = torch.from_numpy(file["images"])
-    budgets, seeds = tuple(sorted(set(asked.budgets))), how.seeds if asked.without_seeds else 0
+    budgets, seeds = tuple(sorted(set(asked.budgets))), config.seeds if asked.without_seeds else 0
     return Stream(asked.called or name, asked.attack, images, budgets, seeds)
 
 
 def record(theft: Theft, *, after: int) -> torch.Tensor:
-    """Carry out a theft for the sake of its queries: the images it asks about after the first `after`."""
+    """Carry out an attack for the sake of its queries: the images it asks about after the first `after`."""
     with InProcessOracle(theft.archive, seed=theft.seed) as oracle:
         recorder = Recorder(oracle, after=after)
         ledger = Ledger(theft.reads(recorder), theft.how.budget)

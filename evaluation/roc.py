@@ -1,4 +1,4 @@
-"""How well a score tells attack rows from benign ones: the figures of SAME's tables (AAAI 2024), and an operator's.
+"""How well a score separates attack rows from benign ones: the figures of SAME's tables (AAAI 2024), and an operator's.
 
 The attack is the positive class, a high score means suspicious. FPR at TPR t is where the ROC, linear between its
 points, first reaches t; TPR at FPR f is that of the best threshold that flags at most f of the benign rows, as one sets

@@ -21,12 +21,12 @@ class Evaluation:
     """[evaluate.NAME]: which policies, under which attacks, how much of it.
 
     budgets: charged images at which clones are judged; the largest is stolen. attacks: tables [attacks.NAME].
-    adaptive: forms of attacks.registry; none: the attacks as they are. labels: what the thief reads. seeds: of the
-    clones; an attack that trains its own clone is carried out once a seed, of the others the thief's seed is the run's.
+    adaptive: forms of attacks.registry; none: the attacks as they are. labels: what the attacker reads. seeds: of the
+    clones; an attack that trains its own clone is carried out once a seed, any other once with the run's seed.
     clone: keys of [clone] that are different here; overrides: of [attacks.NAME]. called: the name of this form in
-    reports, which tells it from the plain attack where either is different. own_strength: at which the baseline without
-    a query varies labelled images that the thief owns (zoo.writing.Writing), beside what the attack itself does with
-    them; 0: nothing else.
+    reports, which distinguishes it from the plain attack where either is different. own_strength: at which the baseline
+    without a query varies the attacker's seed set (zoo.writing.Writing), besides what the attack itself does with it;
+    0: nothing else.
     """
 
     policies: tuple[str, ...]
@@ -62,10 +62,10 @@ class Evaluation:
         if self.called is not None and self.adaptive:
             raise ValueError(f"called: expected no other name of the form, got adaptive {self.adaptive} too")
 
-    def variations(self, how: Any) -> tuple[Variation | None, ...]:
-        """What makes copies of the labelled images that a thief with the parameters `how` owns, each way once: as the
-        attack does, as `own_strength` says, and None, the images as they are."""
-        ways: list[Variation | None] = [getattr(how, "variation", None)]
+    def variations(self, config: Any) -> tuple[Variation | None, ...]:
+        """What makes copies of the seed set of an attacker with the parameters `config`, each way once: as the attack
+        does, as `own_strength` says, and None, the images as they are."""
+        ways: list[Variation | None] = [getattr(config, "variation", None)]
         if self.own_strength:
             ways.append(Writing(self.own_strength))
         return tuple(dict.fromkeys([*(way for way in ways if way is not None), None]))

@@ -1,14 +1,14 @@
-"""A theft: one attack on one victim, and what came of it, in a folder of its own.
+"""One attack on one victim and its results, in a folder of its own.
 
     transfer.npz        answered images, from which clones are trained (evaluation/clones.py)
-    own.npz             labelled images the thief had before its first query, if it had any
+    own.npz             the attacker's seed set, if it has one
     clone-BUDGET.npz    what the attack's own clone said of the exam's images after so many queries, if it has one
 
 A folder is named by the hash of everything that decides its content but the code: the victim's answers, the attack and
-its parameters, the seed, what the thief reads. It is written under another name and renamed when it is complete, so an
-interrupted theft leaves nothing that could be taken for a whole one.
+its parameters, the seed, what the attacker reads. It is written under another name and renamed when it is complete, so
+an interrupted attack leaves nothing that could be taken for a whole one.
 
-Thefts are independent: in process each core carries out its own on one thread, on a GPU one follows another.
+Attacks are independent: in process each core carries out its own on one thread, on a GPU one follows another.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from evaluation import pool
 from evaluation.oracles import InProcessOracle
 from report.atomic import replacing
 
-# of [clone], what a thief who learns between queries uses
+# of [clone], what an attacker who learns between queries uses
 FITTED = ("architecture", "options", "start", "batch_size")
 
 
@@ -46,7 +46,7 @@ class Snapshot:
     """An attack's own clone after so many queries.
 
     labels: int64 (N,), its answers to the exam's N images. held_out: its agreement with answers it had not learnt from
-    yet. queries, rejected: charged so far, and of those refused. work: expected hashes paid. seconds: since the theft
+    yet. queries, rejected: charged so far, and of those refused. work: expected hashes paid. seconds: since the attack
     began.
     """
 
@@ -77,10 +77,10 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class Theft:
-    """One theft to carry out.
+    """One attack to carry out.
 
     archive: of the victim. identity: what decides its answers (evaluation.matrix). form: an adaptive form, or None.
-    labels: what the thief reads, "soft" or "hard", or "both" where what it asks does not depend on the answers.
+    labels: what the attacker reads, "soft" or "hard", or "both" where what it asks does not depend on the answers.
     how: the attack's parameters; its budget is the largest of `budgets`. cloning: the clone it is after. exam: path
     of the exam's images, on which an attack's own clone is judged. root: folder of the data sets, searched first.
     """
@@ -105,12 +105,12 @@ class Theft:
 
     @property
     def learns(self) -> bool:
-        """Whether the thief, or its form, learns between queries."""
+        """Whether the attacker, or its form, learns between queries."""
         return registry.attack(self.attack).learns or (self.form is not None and registry.form(self.form).learns)
 
     @property
     def name(self) -> str:
-        """Of its folder; two thefts of one name would bring the same."""
+        """Of its folder; two attacks of one name would have the same results."""
         facts = {
             "identity": self.identity,
             "service": dataclasses.asdict(self.service),
@@ -123,7 +123,7 @@ class Theft:
         return "-".join([self.attack, *([self.form] if self.form else []), self.labels, digest])
 
     def thief(self) -> Thief:
-        """The thief, before its first query."""
+        """The attacker, before its first query."""
         entry = registry.attack(self.attack)
         thief = entry.prepare(self.how, self.service, cloning=self.cloning, seed=self.seed, root=self.root)
         if self.form is None:
@@ -131,7 +131,7 @@ class Theft:
         return registry.form(self.form).wrap(thief, service=self.service, cloning=self.cloning, seed=self.seed)
 
     def reads(self, oracle: Oracle) -> Oracle:
-        """What the thief sees of `oracle`."""
+        """What the attacker sees of `oracle`."""
         return labels_only(oracle) if self.labels == "hard" else oracle
 
 
@@ -145,7 +145,7 @@ def carry_out(
     folder: Path,
     progress: Callable[[int], object] = lambda queries: None,
 ) -> None:
-    """Steal up to each of `budgets` in turn and write what came of it to `folder`, whole or not at all.
+    """Query up to each of `budgets` in turn and write the results to `folder`, whole or not at all.
 
     rows: images in one request. questions: float32 (N, C, H, W), what an attack's own clone is judged on. progress:
     called with the charged queries after each request. The ledger's budget is raised from one stop to the next.
@@ -174,7 +174,7 @@ def carry_out(
 
 
 def in_process(theft: Theft, folder: Path) -> None:
-    """Carry out one theft on the archive's own code in this process; work that it asks for is paid on credit."""
+    """Carry out one attack on the archive's own code in this process; work that it asks for is paid on credit."""
     with np.load(theft.exam, allow_pickle=False) as file:
         questions = torch.from_numpy(file["images"])
     process = multiprocessing.current_process()
@@ -197,15 +197,15 @@ def in_process(theft: Theft, folder: Path) -> None:
 def finish(
     thefts: Sequence[Theft], folder: Path, *, say: Callable[[str], None], workers: int | None = None
 ) -> dict[str, Path]:
-    """Carry out those of `thefts` that have no folder yet; every theft's folder by the theft's name.
+    """Carry out those of `thefts` that have no folder yet; every attack's folder by the attack's name.
 
-    workers: processes; by default one for each core, or one where there is a GPU. `say` gets a line for each theft.
+    workers: processes; by default one for each core, or one where there is a GPU. `say` gets a line for each attack.
     """
     folders = {theft.name: folder / theft.name for theft in thefts}
     missing = {theft.name: theft for theft in thefts if not folders[theft.name].is_dir()}
     known = len(folders) - len(missing)
     if known:
-        say(f"{known} of {len(folders)} thefts were carried out by an earlier run")
+        say(f"{known} of {len(folders)} attacks were carried out by an earlier run")
     # the largest first, so that the cores finish together
     order = sorted(missing.values(), key=lambda theft: -max(theft.budgets))
     jobs = [(theft, folders[theft.name]) for theft in order]

@@ -1,4 +1,4 @@
-"""The images that a service meets: its users', as they are and after a benign shift, thieves', and noise.
+"""The images that a service receives: its users', as they are and after a benign shift, attackers', and noise.
 
 Always the same images for the same input. In a shift, directions take turns along the batch and noise is seeded. A gate
 must not take a shifted image for an attack; SAME's paper tests none of this: its benign stream is the victim's own test
@@ -30,7 +30,7 @@ Shift = Callable[[torch.Tensor], torch.Tensor]
 def kinds(recipe: recipes.Recipe, test: Images, data: Path | None) -> Iterator[tuple[str, torch.Tensor]]:
     """Name and images (n,C,S,S) of each kind, as many as the test split has at most; always the same ones.
 
-    The generators are DFME's, fresh from their initialisation, which is where a data-free thief begins. Raises
+    The generators are DFME's, fresh from their initialisation, which is where a data-free attacker begins. Raises
     DatasetError.
     """
     rows, channels, size, _ = test.pixels.shape

@@ -1,11 +1,11 @@
-"""How much of a policy's noise goes when a thief averages: the "denoising" rows of a report.
+"""How much of a policy's noise averaging removes: the "denoising" rows of a report.
 
     python -m evaluation.studies averaging RECIPE --policies meco meco-keyed --run reports/RECIPE
 
-A thief asks about an image x in K copies, identical or jittered by a grey level or two (attacks/forms/jittered.py), and
-believes the mean answer. Here that mean is held against T(x), which no client sees: what the draws do not have in
-common goes with 1 / sqrt(K), what they have in common, E[T(x + h)] - T(x), stays. Of keyed noise identical copies have
-all in common. The first K of one set of copies are averaged, so a line over K is one thief who goes on asking.
+An attacker asks about an image x in K copies, identical or jittered by a grey level or two (attacks/forms/jittered.py),
+and believes the mean answer. Here that mean is compared with T(x), which no client sees: what the draws do not have in
+common goes with 1 / sqrt(K), what they have in common, E[T(x + h)] - T(x), stays. With keyed noise identical copies
+have all in common. The first K of one set of copies are averaged, so a line over K is one attacker who goes on asking.
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ TRAFFIC = ("benign (", "thief (", "untrained generators")
 def study(task: Task) -> Iterator[Found]:
     """A row for each policy, kind of traffic, of copies, and their number."""
     kept = kinds(task.recipe, task.test, task.data)
-    met = {name: images[:IMAGES] for name, images in kept if name.startswith(TRAFFIC)}
+    by_kind = {name: images[:IMAGES] for name, images in kept if name.startswith(TRAFFIC)}
     for policy, oracle in task.oracles(seed=SEED):
-        rows = list(measure(oracle, met, recipe=task.recipe.name, policy=policy))
+        rows = list(measure(oracle, by_kind, recipe=task.recipe.name, policy=policy))
         yield Found(rows, says="\n".join(map(line, rows)))
 
 
 def measure(
-    oracle: InProcessOracle, met: dict[str, torch.Tensor], *, recipe: str, policy: str
+    oracle: InProcessOracle, by_kind: dict[str, torch.Tensor], *, recipe: str, policy: str
 ) -> Iterator[DenoisingRow]:
-    """The rows of one policy. Raises OracleError where it has several members or tells no probabilities."""
+    """The rows of one policy. Raises OracleError where it has several members or returns no probabilities."""
     if len(oracle.pipeline.policy.members) != 1:
         raise OracleError(f"{recipe}-{policy}: expected a policy of one member")
-    for name, images in met.items():
+    for name, images in by_kind.items():
         clean = oracle.everyone(images)[:, 0]
         for copying, strength in COPYING.items():
             answers = asked(oracle, images, strength)
@@ -69,7 +69,7 @@ def asked(oracle: InProcessOracle, images: torch.Tensor, strength: Variation | N
         copies = strength(copies, generator=torch.Generator().manual_seed(SEED)).clamp(0, 1)
     answers = oracle(copies).probabilities
     if answers is None:
-        raise OracleError("expected probabilities to average, the policy tells labels only")
+        raise OracleError("expected probabilities to average, the policy returns labels only")
     return answers.view(len(images), most, -1)
 
 
@@ -80,8 +80,8 @@ def line(row: DenoisingRow) -> str:
 
 STUDY = Study(
     "averaging",
-    "how much of a policy's noise goes when a thief averages",
+    "how much of a policy's noise an attacker removes by averaging",
     study,
-    policies="policies of one member that tell probabilities",
+    policies="policies of one member that return probabilities",
     sections=("denoising",),
 )

@@ -1,9 +1,9 @@
-"""How far members agree on a thief's images: the "coherence" rows of a report (EDM, ICLR 2021, equation 1, Figure 5).
+"""How far members agree on an attacker's images: "coherence" rows of a report (EDM, ICLR 2021, equation 1, Figure 5).
 
     python -m evaluation.studies coherence RECIPE --policies ensemble edm --run reports/RECIPE
 
-coherence(x) = the largest cosine between the answers of any two members to x, in [0, 1]. A thief never sees it: each
-query is answered by one member. It is read here from all members of an archive, on every kind of traffic of
+coherence(x) = the largest cosine between the answers of any two members to x, in [0, 1]. An attacker never sees it:
+each query is answered by one member. It is read here from all members of an archive, on every kind of traffic of
 evaluation/traffic.py.
 """
 
@@ -65,7 +65,7 @@ def line(row: CoherenceRow) -> str:
 
 STUDY = Study(
     "coherence",
-    "how far members agree on a thief's images",
+    "how far members agree on an attacker's images",
     study,
     policies="policies of several members",
     sections=("coherence",),

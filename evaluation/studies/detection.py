@@ -1,4 +1,4 @@
-"""How well gates and their baselines see what thieves really send: "detection" and "score_curves" of a report.
+"""How well gates and their baselines see what attackers really send: "detection" and "score_curves" of a report.
 
     python -m evaluation.studies detection RECIPE --policies same-observe --run reports/RECIPE
 
@@ -6,8 +6,8 @@ Tables 1, 2 and 4 of SAME (Xie et al., AAAI 2024) on this project's archives. De
 the recipe's `outlier-exposure` and `edm` (evaluation/detectors.py), the attack's images those of the recipe's tables
 [detection.NAME] (evaluation/recordings.py), the benign ones its test split. Every image is judged by itself.
 
-All of them are used, and AUPR is told for equal shares of both, as in the paper's tables. Its Table 4 is made as there:
-subsamples in which the attack has its share, of Knockoff under the first policy given.
+All of them are used, and AUPR is reported for equal shares of both, as in the paper's tables. Its Table 4 is made as
+there: subsamples in which the attack has its share, of Knockoff under the first policy given.
 """
 
 from __future__ import annotations
@@ -105,13 +105,13 @@ def _curve(job: Job, detector: Detector, traffic: str, scores: Scores, *, malici
 
 
 def thieves(recipe: recipes.Recipe) -> dict[str, Any]:
-    """What a report says of the recipe's thieves, with their parameters as they are here."""
+    """What a report says of the recipe's attackers, with their parameters as they are here."""
     clone = dataclasses.asdict(recipe.section("clone", Cloning))
     found: dict[str, Any] = {"dataset": recipe.tables["dataset"], "clone": clone}
     for name, asked in recipe.family("detection", Asked).items():
-        how = dataclasses.asdict(recordings.parameters(recipe, name, asked))
+        parameters = dataclasses.asdict(recordings.parameters(recipe, name, asked))
         own = {"attack": asked.attack, "after": asked.after, **({"clone": asked.clone} if asked.clone else {})}
-        found[f"detection.{asked.called or name}"] = {**own, **how}
+        found[f"detection.{asked.called or name}"] = {**own, **parameters}
     return found
 
 
@@ -131,12 +131,12 @@ def gate(oracle: InProcessOracle) -> dict[str, Any]:
     policy = oracle.pipeline.policy
     if policy.gate is None:
         return {}
-    told = dataclasses.asdict(policy.gate)
-    calibration = told.pop("calibration")
+    settings = dataclasses.asdict(policy.gate)
+    calibration = settings.pop("calibration")
     thresholds = {f"{each['rate']:g}": each["score"] for each in calibration["thresholds"]}
     return {
         f"gate.{policy.policy}": {
-            **told,
+            **settings,
             "images": calibration["images"],
             "threshold": policy.gate.threshold,
             "thresholds": thresholds,
@@ -156,7 +156,7 @@ def lines(rows: Sequence[DetectionRow]) -> str:
 
 STUDY = Study(
     "detection",
-    "how well gates and their baselines see what thieves send",
+    "how well gates and their baselines see what attackers send",
     study,
     policies="policies with a gate, the default one first",
     sections=("detection", "score_curves"),

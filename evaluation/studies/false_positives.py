@@ -2,9 +2,9 @@
 
     python -m evaluation.studies false-positives RECIPE --policies same-reject same-pow --run reports/RECIPE
 
-Every gated policy meets, at its own threshold: the test split, the same images after each benign shift
+Every gated policy receives, at its own threshold: the test split, the same images after each benign shift
 (evaluation/traffic.py), the recipe's other benign images ([benign.NAME]: the same task by other hands), and what
-its thieves send ([detection.NAME], evaluation/recordings.py, at the largest budget). Flagged is every row that is not
+its attackers send ([detection.NAME], evaluation/recordings.py, at the largest budget). Flagged is every row that is not
 simply answered. Where a policy asks for work, each row's price is read too, and the reference client's speed is
 measured once in this process, on one core: real clients may have many, or hardware that hashes a thousand times faster.
 """
@@ -46,8 +46,8 @@ class Benign:
 
 @dataclass(frozen=True, eq=False)
 class Traffic:
-    """What a policy meets, and whether a thief sends it. images: makes float32 (N,C,S,S), when they are needed: all
-    shifts at once would fill the memory."""
+    """What a policy receives, and whether an attacker sends it. images: makes float32 (N,C,S,S), when they are needed:
+    all shifts at once would fill the memory."""
 
     name: str
     images: Callable[[], torch.Tensor]
@@ -56,10 +56,10 @@ class Traffic:
 
 def study(task: Task) -> Iterator[Found]:
     """The rows of each policy."""
-    met = [*benign(task.job), *malicious(task.job)]
+    streams = [*benign(task.job), *malicious(task.job)]
     yield Found(settings=thieves(task.recipe))
     for _, oracle in task.oracles():
-        flagged, paid = measure(oracle, met)
+        flagged, paid = measure(oracle, streams)
         yield Found([*flagged, *paid], says=lines(flagged, paid), settings=gate(oracle))
 
 
@@ -76,7 +76,7 @@ def benign(job: Job) -> Iterator[Traffic]:
 
 
 def malicious(job: Job) -> Iterator[Traffic]:
-    """What the recipe's thieves send."""
+    """What the recipe's attackers send."""
     for stream in recordings.recorded(job):
         for part in stream.whole:
             yield Traffic(part.traffic, partial(_as_they_are, stream.images[part.rows]), True)
@@ -86,13 +86,13 @@ def _as_they_are(images: torch.Tensor) -> torch.Tensor:
     return images
 
 
-def measure(oracle: InProcessOracle, met: Sequence[Traffic]) -> tuple[list[FalsePositiveRow], list[WorkRow]]:
+def measure(oracle: InProcessOracle, streams: Sequence[Traffic]) -> tuple[list[FalsePositiveRow], list[WorkRow]]:
     """A row of each section for each traffic; of the second only where the policy asks for work. Raises OracleError."""
     policy = oracle.pipeline.policy
     if policy.gate is None:
         raise OracleError(f"{policy.recipe}-{policy.policy}: expected a policy with a gate, got none")
     flagged, paid = [], []
-    for traffic in met:
+    for traffic in streams:
         decisions, work = decided(oracle, traffic.images())
         rows, hits = len(decisions), sum(decision != ANSWER for decision in decisions)
         low, high = wilson(hits, rows)

@@ -1,4 +1,4 @@
-"""How well a data-free thief sees through noise: the "gradients" rows of a report.
+"""How well a data-free attacker sees through noise: the "gradients" rows of a report.
 
     python -m evaluation.studies gradients RECIPE --policies undefended meco meco-keyed --run reports/RECIPE
 
@@ -7,14 +7,15 @@ DFME and MAZE climb the gradient of a loss that they can only probe (attacks.zer
     L(x) = 1/K sum_k | S_k(x) - l_k(x) |,   c_i = (L(x + e u_i) - L(x)) / e,   i = 1 ... m
 
 where l are the victim's centred logits, recovered from the probabilities it serves, and u_i are orthonormal directions,
-drawn anew for each image. The coefficients that the thief estimates from a policy's answers are held against u_i . g,
-where g is L's true gradient for the policy's predictor without noise, by autograd through its TorchScript graph. The
-cosine of the two is 1 for a thief who sees everything and 0 on average for one who sees nothing (its standard deviation
-over images is then 1 / sqrt(m)). Fresh noise may be averaged over repeated answers; keyed noise may not.
+drawn again for each image. The coefficients that the attacker estimates from a policy's responses are compared with
+u_i . g, where g is L's true gradient for the policy's predictor without noise, by autograd through its TorchScript
+graph. The cosine of the two is 1 for an attacker who sees everything and 0 on average for one who sees nothing (its
+standard deviation over images is then 1 / sqrt(m)). Fresh noise may be averaged over repeated responses; keyed noise
+may not.
 
-The clone S is an untrained network of [clone]'s architecture, fixed by the seed: a thief's when it begins. So that no
-probe leaves [0, 1], all images are drawn inwards first, x = 0.1 + 0.8 pixels, and e is 0.5 at most: over the 784 pixels
-of an MNIST image a probe moves none by 0.1. A service refuses one that does leave, and that is an error.
+The clone S is an untrained network of [clone]'s architecture, fixed by the seed: an attacker's when it begins. So that
+no probe leaves [0, 1], all images are drawn inwards first, x = 0.1 + 0.8 pixels, and e is 0.5 at most: over the 784
+pixels of an MNIST image a probe moves none by 0.1. A service refuses one that does leave, and that is an error.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ REPEATS = (1, 8)
 DIRECTIONS = 16
 IMAGES = 200
 # traffic of evaluation.traffic, by how its names begin
-THIEVES = ("thief (", "untrained generators")
+ATTACKERS = ("thief (", "untrained generators")
 MARGIN = 0.1
 # between the archive's graph and the TorchScript one of the same network
 TOLERANCE = 1e-4
@@ -60,7 +61,7 @@ def study(task: Task, *, images: int, build: Path) -> Iterator[Found]:
     probes = {
         name: Probes.around(pixels[:images])
         for name, pixels in kinds(task.recipe, task.test, task.data)
-        if name.startswith(THIEVES)
+        if name.startswith(ATTACKERS)
     }
     yield Found(settings={"gradients.clone": cloning.architecture})
     graphs = build / task.recipe.name
@@ -94,7 +95,7 @@ def measure(
     """The rows of one policy.
 
     network: the clone. graphs: folder of the recipe's TorchScript graphs. Raises OracleError where the policy has
-    several members, tells no probabilities or refuses a probe, or where `graphs` has another network than the archive.
+    several members, returns no probabilities or refuses a probe, or where `graphs` has another network.
     """
     name = f"{recipe}-{policy}"
     members = oracle.pipeline.policy.members
@@ -138,19 +139,19 @@ def coefficients(probes: Probes, network: nn.Module, graph: nn.Module) -> torch.
 def estimates(
     probes: Probes, network: nn.Module, oracle: Oracle, *, epsilon: float, repeats: int, name: str
 ) -> torch.Tensor:
-    """c_i, float64 (N, m), of a thief who asks about everything `repeats` times and believes the mean answer."""
+    """c_i, float64 (N, m), of an attacker who asks about everything `repeats` times and believes the mean answer."""
     images = probes.steps(epsilon)
     guesses = torch.cat([network(part) for part in images.split(ROWS)]).double()
-    told = [_told(oracle(images), guesses.shape[1], name) for _ in range(repeats)]
-    losses = dfme.loss(guesses, dfme.DFME().wanted(torch.stack(told).mean(dim=0)))
+    responses = [_probabilities(oracle(images), guesses.shape[1], name) for _ in range(repeats)]
+    losses = dfme.loss(guesses, dfme.DFME().wanted(torch.stack(responses).mean(dim=0)))
     first, others = losses[: len(probes.images)], losses[len(probes.images) :].view(len(probes.images), -1)
     return (others - first[:, None]) / epsilon
 
 
-def _told(answers: Answers, classes: int, name: str) -> torch.Tensor:
+def _probabilities(answers: Answers, classes: int, name: str) -> torch.Tensor:
     """Probabilities float64 (N, classes), so that differences of losses lose nothing more than what was served."""
     if answers.probabilities is None:
-        raise OracleError(f"{name}: a gradient is estimated from probabilities; this policy tells labels only")
+        raise OracleError(f"{name}: a gradient is estimated from probabilities; this policy returns labels only")
     if answers.refused.any():
         raise OracleError(f"{name}: expected an answer to every probe; {int(answers.refused.sum())} were refused")
     return distributions(answers, classes).double()
@@ -178,8 +179,8 @@ def line(row: GradientRow) -> str:
 @torch.no_grad()
 def _check(graph: nn.Module, oracle: InProcessOracle, images: torch.Tensor, path: Path) -> None:
     """Raises OracleError unless `graph` answers as the archive's only member does, noise aside."""
-    told = torch.cat([graph(part)["probabilities"] for part in images.split(ROWS)])
-    apart = (told - oracle.everyone(images)[:, 0]).abs().max().item()
+    ours = torch.cat([graph(part)["probabilities"] for part in images.split(ROWS)])
+    apart = (ours - oracle.everyone(images)[:, 0]).abs().max().item()
     if not apart <= TOLERANCE:
         raise OracleError(
             f"{path}: expected the archive's answers within {TOLERANCE:g}, got {apart:.2g} apart; "
@@ -189,9 +190,9 @@ def _check(graph: nn.Module, oracle: InProcessOracle, images: torch.Tensor, path
 
 STUDY = Study(
     "gradients",
-    "how well zeroth-order thieves see the gradient",
+    "how well zeroth-order attackers see the gradient",
     study,
-    policies="policies of one member that tell probabilities",
+    policies="policies of one member that return probabilities",
     sections=("gradients",),
     options=(
         Option("images", IMAGES, "of each kind of traffic, at least 2, whose cosines have a deviation", least=2),

@@ -2,7 +2,7 @@
 
     python -m evaluation.studies hashes RECIPE --policies edm edm-class-confidence --run reports/mnist
 
-For every policy of several members, and for DCT pHash and SHA-1 modulo as many members beside them:
+For every policy of several members, and, for comparison, DCT pHash and SHA-1 modulo as many members:
 - balance ("routing" rows): how many rows of each kind of traffic go to each member, every image as it is;
 - invariance: random affine copies of an image at three strengths; the share that keeps the image's member, and the
   form of EDM's figure 6: each image's copies counted by member, sorted, summed over images (Kariyappa et al., ICLR

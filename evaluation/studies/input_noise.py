@@ -1,4 +1,4 @@
-"""What a policy's input noise does to its users' images and to thieves': the "noise" rows of a report.
+"""What a policy's input noise does to its users' images and to attackers': the "noise" rows of a report.
 
     python -m evaluation.studies input-noise RECIPE --policies meco meco-keyed --run reports/RECIPE
 
@@ -7,8 +7,8 @@ of five draws: the mean ||T(x + h) - T(x)||_1 between the policy's answer and it
 client never sees; how many labels the noise changes; where there are labels, the accuracy. Keyed noise has one draw an
 image, and is measured once.
 
-The l1 of Wang et al. (MeCo, NeurIPS 2023, Table 3) is the benign one. It is what users lose beside accuracy; the same
-number on a thief's images is what the thief's transfer set is off by.
+The l1 of Wang et al. (MeCo, NeurIPS 2023, Table 3) is the benign one. It is what users lose besides accuracy; the same
+number on an attacker's images is what the attacker's transfer set is off by.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ Traffic = dict[str, tuple[torch.Tensor, torch.Tensor | None]]
 
 def study(task: Task) -> Iterator[Found]:
     """A row for each policy and kind of traffic."""
-    met = traffic(task.recipe, task.test, task.data)
+    by_kind = traffic(task.recipe, task.test, task.data)
     for policy, oracle in task.oracles(seed=SEED):
-        rows = list(measure(oracle, met, recipe=task.recipe.name, policy=policy))
+        rows = list(measure(oracle, by_kind, recipe=task.recipe.name, policy=policy))
         yield Found(rows, says="\n".join(map(line, rows)))
 
 
@@ -56,13 +56,13 @@ def traffic(recipe: recipes.Recipe, test: Images, data: Path | None) -> Traffic:
     return {**{name: (images[:ROWS], None) for name, images in kinds(recipe, test, data)}, **found}
 
 
-def measure(oracle: InProcessOracle, met: Traffic, *, recipe: str, policy: str) -> Iterator[NoiseRow]:
+def measure(oracle: InProcessOracle, by_kind: Traffic, *, recipe: str, policy: str) -> Iterator[NoiseRow]:
     """One row for each kind of traffic. Raises OracleError where the policy has no noise, or several members."""
     rules = oracle.pipeline.policy
     if rules.perturb is None or len(rules.members) != 1:
         raise OracleError(f"{recipe}-{policy}: expected a policy with noise and one member")
     draws = DRAWS if rules.perturb.noise == "fresh" else 1
-    for name, (images, labels) in met.items():
+    for name, (images, labels) in by_kind.items():
         found = [drawn(oracle, images, labels) for _ in range(draws)]
         yield NoiseRow(
             recipe,

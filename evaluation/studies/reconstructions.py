@@ -1,9 +1,9 @@
-"""What a gate makes of images: RUN/reconstructions.png, benign images and each thief's above their reconstructions.
+"""What a gate makes of images: RUN/reconstructions.png, benign images and each attacker's above their reconstructions.
 
     python -m evaluation.studies reconstructions RECIPE --policies same-observe --run reports/RECIPE
 
-A gate's error is the distance between the two; where a thief's image comes back as well as a customer's, the error
-cannot tell them apart, and only the auxiliary model is left. The images lie at even distances in what was sent (of
+A gate's error is the distance between the two; where an attacker's image comes back as well as a customer's, the error
+cannot distinguish them, and only the auxiliary model is left. The images lie at even distances in what was sent (of
 JBDA's, after its seeds), and are of the benchmark's public data sets, not of any client.
 """
 
@@ -55,7 +55,7 @@ def some(images: torch.Tensor) -> NDArray[np.float32]:
 
 
 def made(oracle: InProcessOracle, images: NDArray[np.float32]) -> NDArray[np.float32]:
-    """x^ of images (n,C,S,S), the same shape. Raises OracleError where the gate's graph does not tell it."""
+    """x^ of images (n,C,S,S), the same shape. Raises OracleError where the gate's graph does not return it."""
     name = oracle.gate_graph
     outputs = oracle.pipeline.graphs[name](images)
     if "reconstruction" not in outputs:

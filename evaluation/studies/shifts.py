@@ -3,9 +3,9 @@
     python -m evaluation.studies shifts RECIPE --policies undefended misleader --run reports/RECIPE-misleader
 
 The test images as they are, after each shift of evaluation/traffic.py, and, where the recipe has a network
-`misleader`, as its members and their thieves saw images (training/misleader.py): the term that drives members off their
-thieves there drives them off answers that are often right, and customers send such images too. Every policy, MISLEADER
-or not, meets the same images.
+`misleader`, as its members and their attackers saw images (training/misleader.py): the term that drives members off
+their attackers there drives them off answers that are often right, and customers send such images too. Every policy,
+MISLEADER or not, receives the same images.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def measure(
     own = oracle(test.pixels).labels
     for name, shift in every.items():
         served = oracle(shift(test.pixels))
-        told = None if served.refused.all() else served.probabilities
+        probabilities = None if served.refused.all() else served.probabilities
         yield ShiftRow(
             recipe=recipe,
             policy=policy,
@@ -69,7 +69,7 @@ def measure(
             images=len(test),
             accuracy=metrics.accuracy(served.labels, test.labels),
             kept=metrics.agreement(served.labels, own),
-            ece=None if told is None else metrics.ece(told, test.labels),
+            ece=None if probabilities is None else metrics.ece(probabilities, test.labels),
         )
 
 

@@ -29,7 +29,7 @@ class StudyError(ValueError):
 
 @dataclass(frozen=True)
 class Task:
-    """What a study works on. folder: of the report, where recordings of thieves lie too."""
+    """What a study works on. folder: of the report, where recordings of attackers lie too."""
 
     recipe: recipes.Recipe
     policies: tuple[str, ...]
@@ -106,7 +106,7 @@ class Study:
     `more_policies` add to its own.
 
     sections: of the report, that its rows fill; none where it leaves a file of its own. one_thread: torch's, because
-    the study makes or reads recordings of thieves, who learn the same on one thread alone.
+    the study makes or reads recordings of attackers, who learn the same on one thread alone.
     """
 
     name: str

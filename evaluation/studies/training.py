@@ -20,7 +20,7 @@ OWN = ("edm", "misleader", "meco", "victim")
 
 
 def study(task: Task) -> Iterator[Found]:
-    """A row for each predictor of the policies, and one for each of its members that tells of itself."""
+    """A row for each predictor of the policies, and one for each of its members that has a record."""
     for policy, oracle in task.oracles(predictors(task).values()):
         members = oracle.pipeline.policy.members
         facts = oracle.trained(members[0])
@@ -76,13 +76,13 @@ def line(row: TrainingRow) -> str:
     if row.leak is None:
         return said
     own = ", ".join(f"{each['class']} ({each['share']:.0%})" for each in row.signatures)
-    return f"{said}; off the task the members mostly answer {own}: a label tells {row.leak:.0%} of its member"
+    return f"{said}; off the task the members mostly answer {own}: a label reveals {row.leak:.0%} of its member"
 
 
 def each(recipe: str, predictor: str, facts: Mapping[str, Any]) -> list[MemberRow]:
-    """The members of a checkpoint by themselves, where it tells of them."""
-    told = facts["metrics"].get("members", ())
-    return [MemberRow(recipe, predictor, member, **row) for member, row in enumerate(told)]
+    """The members of a checkpoint by themselves, where it has records of them."""
+    records = facts["metrics"].get("members", ())
+    return [MemberRow(recipe, predictor, member, **row) for member, row in enumerate(records)]
 
 
 STUDY = Study(

@@ -7,7 +7,7 @@ moved by up to 2 pixels, the same way for every policy. Drop, label flips and l1
 l1 and calibration error are of answered rows. The false positives of a gate are test images that are not answered
 plainly, whatever then becomes of them.
 Routing counts which member answers each kind of traffic (evaluation/traffic.py): a hash that is balanced on its own
-task need not be so on what a thief sends.
+task need not be so on what an attacker sends.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def measure(oracle: InProcessOracle, test: Images, clean: Answers, *, recipe: st
     served = oracle(test.pixels)
     accuracy = metrics.accuracy(served.labels, test.labels)
     rules = oracle.pipeline.policy
-    told = None if served.refused.all() else served.probabilities
+    probabilities = None if served.refused.all() else served.probabilities
     return PolicyRow(
         recipe=recipe,
         policy=policy,
@@ -66,7 +66,7 @@ def measure(oracle: InProcessOracle, test: Images, clean: Answers, *, recipe: st
         accuracy_drop=metrics.accuracy(clean.labels, test.labels) - accuracy,
         label_flips=metrics.label_flips(served.labels, clean.labels),
         l1=_l1(served, clean),
-        ece=None if told is None else metrics.ece(told, test.labels),
+        ece=None if probabilities is None else metrics.ece(probabilities, test.labels),
         shifted_accuracy=metrics.accuracy(oracle(shifted(test.pixels)).labels, test.labels),
         false_positive_rate=None if rules.gate is None else flagged(oracle, test.pixels),
         forward_passes=float(forward_passes(rules)),
@@ -92,7 +92,7 @@ def flagged(oracle: InProcessOracle, images: torch.Tensor) -> float:
 
 
 def _l1(served: Answers, clean: Answers) -> float | None:
-    """Over answered rows; None where there are none, or where either side tells labels only."""
+    """Over answered rows; None where there are none, or where either side returns labels only."""
     if served.probabilities is None or clean.probabilities is None or served.refused.all():
         return None
     return metrics.l1(served.probabilities, clean.probabilities)

@@ -1,4 +1,4 @@
-"""Archives of a made-up recipe, without any training: linear victims of random weights, and a gate that sees whatever
+"""Archives of a synthetic recipe, without any training: linear victims of random weights, and a gate that sees whatever
 has much contrast from one pixel to the next."""
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def recipe(folder: Path, text: str = RECIPE) -> Path:
 
 def archive(store: Path, policy: str, **changes: Any) -> Path:
     """store/made-up-POLICY.mar: a policy of digits, of the keys in `changes`; the whole code of this checkout."""
-    told = section(
+    handler = section(
         recipe="made-up",
         policy=policy,
         input={"channels": 1, "height": 28, "width": 28},
@@ -104,11 +104,11 @@ def archive(store: Path, policy: str, **changes: Any) -> Path:
     )
     graphs = store / f"graphs-{policy}"
     graphs.mkdir(parents=True)
-    for member in told["members"]:
+    for member in handler["members"]:
         write_onnx(graphs / f"{member}.onnx", member, SHAPE, 10)
-    if told.get("route"):
+    if handler.get("route"):
         write_onnx(graphs / "hash.onnx", "hash", SHAPE, 10)
-    if told.get("gate"):
+    if handler.get("gate"):
         write_gate(graphs / "same.onnx")
     path = store / f"made-up-{policy}.mar"
     with zipfile.ZipFile(path, "w") as packed:
@@ -117,7 +117,7 @@ def archive(store: Path, policy: str, **changes: Any) -> Path:
                 packed.write(file, file.relative_to(CHECKOUT))
         for file in graphs.iterdir():
             packed.write(file, f"graphs/{file.name}")
-        packed.writestr("model-config.yaml", yaml.safe_dump({"minWorkers": 1, "handler": told}))
+        packed.writestr("model-config.yaml", yaml.safe_dump({"minWorkers": 1, "handler": handler}))
     return path
 
 

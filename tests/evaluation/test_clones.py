@@ -125,8 +125,8 @@ def test_a_finished_cell_is_not_trained_again(cell: Cell, tmp_path: Path) -> Non
     assert said == ["2 of 2 clones were trained by an earlier run"]
 
 
-def test_a_row_tells_what_its_own_thief_has_paid(cell: Cell, tmp_path: Path) -> None:
-    """Where another policy tells the same for nothing, both share a trained cell but not the price."""
+def test_a_row_reports_what_its_own_attacker_has_paid(cell: Cell, tmp_path: Path) -> None:
+    """Where another policy returns the same for nothing, both share a trained cell but not the price."""
     free = victims.transfer_set(80)
     dataclasses.replace(free, work=torch.full((80,), 2.5).double()).save(tmp_path / "paid.npz")
     paid = dataclasses.replace(cell, transfer=tmp_path / "paid.npz")
@@ -137,8 +137,8 @@ def test_a_row_tells_what_its_own_thief_has_paid(cell: Cell, tmp_path: Path) -> 
     assert dataclasses.replace(rows[1], pow_hashes=0) == rows[0]
 
 
-def test_a_row_tells_how_often_its_own_thief_was_refused(cell: Cell, tmp_path: Path) -> None:
-    """Where one policy tells another's answers after more queries, both share a trained cell but not the refusals."""
+def test_a_row_reports_how_often_its_own_attacker_was_refused(cell: Cell, tmp_path: Path) -> None:
+    """Where one policy returns another's responses after more queries, both share a cell but not the refusals."""
     known = victims.transfer_set(60)
     dataclasses.replace(known, places=torch.arange(60) + 20, charged=80).save(tmp_path / "refused.npz")
     refused = dataclasses.replace(cell, transfer=tmp_path / "refused.npz", budget=80)

@@ -39,8 +39,8 @@ def test_a_policy_without_a_gate_has_no_score(tmp_path: Path) -> None:
         Detector("undefended", "gate").score(oracle, some_images())
 
 
-class Told:
-    """An oracle whose members say what they are told to."""
+class Fixed:
+    """An oracle whose members return given answers."""
 
     def __init__(self, answers: list[list[list[float]]]) -> None:
         self._answers = torch.tensor(answers)
@@ -50,8 +50,8 @@ class Told:
 
 
 def test_an_answer_that_is_less_sure_is_more_suspicious() -> None:
-    told = Told([[[0.9, 0.06, 0.04]], [[0.2, 0.3, 0.5]], [[1.0, 3e-12, 1e-12]], [[1.0, 0.0, 0.0]]])
-    scores = detectors.unsureness(told, some_images())  # type: ignore[arg-type]
+    oracle = Fixed([[[0.9, 0.06, 0.04]], [[0.2, 0.3, 0.5]], [[1.0, 3e-12, 1e-12]], [[1.0, 0.0, 0.0]]])
+    scores = detectors.unsureness(oracle, some_images())  # type: ignore[arg-type]
     # float32's 1 twice, and still not the same
     assert scores == pytest.approx([0.1, 0.5, 4e-12, 0.0], rel=1e-5)
     assert scores[2] > scores[3]
@@ -59,14 +59,14 @@ def test_an_answer_that_is_less_sure_is_more_suspicious() -> None:
 
 def test_members_that_point_apart_are_suspicious() -> None:
     # cosines: (1, 1, 1); (0.6, 1, 0.6); (0, 0, 1) of pairs
-    told = Told(
+    oracle = Fixed(
         [
             [[1.0, 0.0], [1.0, 0.0], [2.0, 0.0]],
             [[1.0, 0.0], [0.6, 0.8], [1.0, 0.0]],
             [[1.0, 0.0], [0.0, 1.0], [0.0, 1.0]],
         ]
     )
-    scores = detectors.disagreement(told, some_images())  # type: ignore[arg-type]
+    scores = detectors.disagreement(oracle, some_images())  # type: ignore[arg-type]
     assert scores == pytest.approx([0.0, 1 - (0.6 + 1 + 0.6) / 3, 1 - 1 / 3], abs=1e-7)
     with pytest.raises(OracleError, match="disagreement is between members; this policy has one"):
         detectors.apart(np.ones((5, 1, 2)))

@@ -1,4 +1,4 @@
-"""The matrix of thefts on real archives: its rows, its resumption, and its refusals."""
+"""The matrix of attacks on real archives: its rows, its resumption, and its refusals."""
 
 from __future__ import annotations
 
@@ -41,31 +41,31 @@ def program(run: Path, smoke: Smoke, *words: str) -> None:
 
 def test_every_cell_of_the_matrix_is_a_row(folder: Path) -> None:
     rows = read(folder / "report.json").attacks
-    told = {(row.policy, row.adaptive, row.labels, row.budget, row.queries) for row in rows}
-    assert told == {
+    found = {(row.policy, row.adaptive, row.labels, row.budget, row.queries) for row in rows}
+    assert found == {
         *(("undefended", None, labels, n, n) for labels in ("soft", "hard") for n in (60, 120)),
         *(("label", None, "hard", n, n) for n in (60, 120)),
         *(("edm", "averaging", labels, 200, 200) for labels in ("soft", "hard")),
     }
-    assert len(rows) == len(told)
+    assert len(rows) == len(found)
     # its margin is measured in test_utility.py and test_programs.py
     assert all(row.victim_accuracy > 0.5 for row in rows)
 
 
 def test_five_copies_are_charged_for_every_image(folder: Path) -> None:
-    told = {
+    found = {
         labels: TransferSet.load(path / "transfer.npz")
         for labels in ("soft", "hard")
         for path in (folder / "transfer").glob(f"knockoff-averaging-{labels}-*")
     }
-    assert {labels: (len(each), each.charged) for labels, each in told.items()} == {
+    assert {labels: (len(each), each.charged) for labels, each in found.items()} == {
         "soft": (40, 200),
         "hard": (40, 200),
     }
     # a mean of probabilities and a vote of labels are two things
-    assert told["soft"].probabilities is not None
-    assert told["hard"].probabilities is None
-    assert torch.equal(told["soft"].images, told["hard"].images)
+    assert found["soft"].probabilities is not None
+    assert found["hard"].probabilities is None
+    assert torch.equal(found["soft"].images, found["hard"].images)
 
 
 def test_policies_of_one_victim_are_asked_the_same_images(folder: Path) -> None:
@@ -91,7 +91,7 @@ def test_another_policy_under_the_same_name_is_not_mistaken_for_it(folder: Path,
         (store / f"smoke-{policy}.mar").write_bytes(smoke.archive(source).read_bytes())
     program(tmp_path, Smoke(tmp_path, smoke.key_file), "--only", "plain", "--store", str(store))
     stolen = {path.name for path in (tmp_path / "transfer").glob("knockoff-both-*")}
-    assert len(stolen) == 1, "one archive under two names tells the same, so it is robbed once"
+    assert len(stolen) == 1, "one archive under two names returns the same, so it is attacked once"
     assert stolen < {path.name for path in (folder / "transfer").glob("knockoff-both-*")}
     assert {row.labels for row in read(tmp_path / "report.json").attacks} == {"hard"}
 
@@ -102,7 +102,7 @@ def test_an_unknown_matrix_names_the_known_ones(smoke: Smoke, tmp_path: Path) ->
 
 
 def grown(folder: Path, *budgets: int) -> Path:
-    """The folder of a theft whose attack trained a clone, which was right about so many of a hundred images."""
+    """The folder of an attack whose attack trained a clone, which was right about so many of a hundred images."""
     folder.mkdir()
     for budget in budgets:
         labels = (torch.arange(100) >= budget).long()
@@ -145,7 +145,7 @@ def test_two_tables_may_ask_for_the_same_clone_and_not_for_two_of_one_name(tmp_p
 
 
 def seeded(tmp_path: Path, count: int, **changes: object) -> tuple[Job, Plan, dict[str, Path]]:
-    """A job, one plan for augmented seeds, and the folders of its theft, which had `count` labelled images."""
+    """A job, one plan for augmented seeds, and the folders of its attack, which had `count` labelled images."""
     (tmp_path / "seeded.toml").write_text(
         RECIPE.read_text("utf-8") + '\n[attacks.augmented-seeds]\ndataset = "digits"\nbudget = 40\nseeds = 20\n',
         "utf-8",

@@ -122,9 +122,9 @@ def test_members_are_the_routers(smoke: Smoke) -> None:
 def test_an_average_is_nobody_s_own_answer(smoke: Smoke) -> None:
     with InProcessOracle(smoke.archive("averaged")) as oracle:
         assert oracle.members(some_images()).tolist() == [EVERY] * len(some_images())
-        told, everyone = oracle(some_images()).probabilities, oracle.everyone(some_images())
-    assert told is not None
-    np.testing.assert_allclose(told, everyone.mean(1), atol=1e-6)
+        mean, everyone = oracle(some_images()).probabilities, oracle.everyone(some_images())
+    assert mean is not None
+    np.testing.assert_allclose(mean, everyone.mean(1), atol=1e-6)
 
 
 def test_an_archive_packed_from_other_code_is_refused(smoke: Smoke, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Who pays is answered, on credit and in earnest, and what was paid is told from the oracle to the report's figures."""
+"""Clients that pay are answered, on credit and in earnest, and payments reach the report from the oracle."""
 
 from __future__ import annotations
 
@@ -119,8 +119,8 @@ def test_on_credit_every_row_is_answered_and_its_price_noted(
     torch.testing.assert_close(together.work.sum(), prices.sum())
     assert torch.equal(together.work > 0, prices > 0), "the request's price is shared by the rows that are charged"
     assert len(together.work.unique()) == 2
-    told = torch.cat([torch.zeros(1).double() if each.work is None else each.work for each in alone])
-    torch.testing.assert_close(told, prices[24:32])
+    work = torch.cat([torch.zeros(1).double() if each.work is None else each.work for each in alone])
+    torch.testing.assert_close(work, prices[24:32])
     assert free.work is None
 
 

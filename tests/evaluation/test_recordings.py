@@ -88,7 +88,7 @@ def test_what_is_recorded_is_recorded_once(store: Path, tmp_path: Path, monkeypa
     again = recordings.recorded(job(store, tmp_path))
     assert made == []
     assert all(torch.equal(a.images, b.images) for a, b in zip(first, again, strict=True))
-    # other parameters, another recording; the other thief's stays
+    # other parameters, another recording; the other attacker's stays
     recordings.recorded(job(store, tmp_path, gated.RECIPE.replace("step = 0.3", "step = 0.2")))
     assert made == ["jbda"]
     assert len(list((tmp_path / "queries").iterdir())) == 3
@@ -107,8 +107,8 @@ def test_an_interrupted_recording_leaves_nothing(tmp_path: Path, monkeypatch: py
 
 def test_the_parts_of_a_stream() -> None:
     stream = Stream("jbda", "jbda", torch.zeros(100, 1, 1, 1), (30, 60, 100), 40)
-    told = [(part.traffic, part.budget, part.seeds_left_out, len(stream.images[part.rows])) for part in stream.parts]
-    assert told == [
+    found = [(part.traffic, part.budget, part.seeds_left_out, len(stream.images[part.rows])) for part in stream.parts]
+    assert found == [
         ("jbda", 30, False, 30),
         ("jbda", 60, False, 60),
         ("jbda, without its seeds", 60, True, 20),

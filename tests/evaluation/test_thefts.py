@@ -1,4 +1,4 @@
-"""Thefts: what they leave behind, whole or not at all, and what tells one from another."""
+"""Attacks: the files they write, whole or not at all, and what decides their names."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ QUESTIONS = victims.images(12, seed=7)
 
 
 def growing(folder: Path, *budgets: int, refuse: bool = False) -> list[int]:
-    """A theft whose own clone answers every question with the number of queries it has learnt from, in steps of 10."""
+    """An attack whose own clone answers everything with the number of queries it has learnt from, in steps of 10."""
     learnt = 0
 
     def script() -> Script:
@@ -153,7 +153,7 @@ def test_thefts_of_one_name_are_carried_out_once(theft: Theft, tmp_path: Path) -
 
     said.clear()
     thefts.finish([theft, hard], tmp_path / "thefts", say=said.append, workers=1)
-    assert said == ["2 of 2 thefts were carried out by an earlier run"]
+    assert said == ["2 of 2 attacks were carried out by an earlier run"]
 
 
 def test_a_form_wraps_the_thief(theft: Theft) -> None:

@@ -15,7 +15,7 @@ from tests.conftest import Smoke
 from tests.evaluation.studies.command import study
 from zoo import datasets
 
-# at once the traffic of a thief: the smoke victim's digits, upside down
+# at once the traffic of an attacker: the smoke victim's digits, upside down
 
 
 @cache
@@ -54,18 +54,18 @@ def test_the_mean_is_of_the_first_copies_and_is_held_against_the_answer_without_
     row = left(noisy, "meco")["identical", 2]
     with InProcessOracle(noisy.archive("meco"), seed=0) as oracle:
         clean = oracle.everyone(some_images())[:, 0]
-        told = oracle(some_images().repeat_interleave(16, dim=0)).probabilities
-    assert told is not None
-    mean = (told[0::16] + told[1::16]) / 2
+        means = oracle(some_images().repeat_interleave(16, dim=0)).probabilities
+    assert means is not None
+    mean = (means[0::16] + means[1::16]) / 2
     assert row.l1 == pytest.approx((mean - clean).abs().sum(1).mean().item(), rel=1e-5)
     assert row.kept == pytest.approx((mean.argmax(1) == clean.argmax(1)).float().mean().item())
 
 
 def test_policies_without_a_mean_are_refused(smoke: Smoke) -> None:
-    met = {"thief (digits)": torch.zeros(2, 1, 28, 28)}
-    for policy, message in (("edm", "smoke-edm: expected a policy of one member"), ("label", "tells labels only")):
+    by_kind = {"thief (digits)": torch.zeros(2, 1, 28, 28)}
+    for policy, message in (("edm", "smoke-edm: expected a policy of one member"), ("label", "returns labels only")):
         with InProcessOracle(smoke.archive(policy), seed=0) as oracle, pytest.raises(OracleError, match=message):
-            list(averaging.measure(oracle, met, recipe="smoke", policy=policy))
+            list(averaging.measure(oracle, by_kind, recipe="smoke", policy=policy))
 
 
 def test_the_program_merges_its_rows(noisy: Smoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

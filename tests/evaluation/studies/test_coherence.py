@@ -28,10 +28,10 @@ def test_the_largest_cosine_of_any_pair() -> None:
 def test_everyone_answers_and_one_of_them_is_served(smoke: Smoke) -> None:
     images = digits_test().pixels[:70]  # more than the archive takes in one request
     with InProcessOracle(smoke.archive("edm")) as oracle:
-        told, members, served = oracle.everyone(images), oracle.members(images), oracle(images).probabilities
-    assert told.shape == (70, 3, 10)
+        all_members, members, served = oracle.everyone(images), oracle.members(images), oracle(images).probabilities
+    assert all_members.shape == (70, 3, 10)
     assert served is not None
-    assert torch.allclose(told[torch.arange(70), members], served, atol=1e-6)
+    assert torch.allclose(all_members[torch.arange(70), members], served, atol=1e-6)
 
 
 def test_the_program(smoke: Smoke, tmp_path: Path, reached: Reached) -> None:
@@ -59,5 +59,5 @@ def test_archives_tell_how_their_networks_were_trained(smoke: Smoke, tmp_path: P
     assert (rows["edm"].members, rows["edm"].epochs, rows["edm"].lambda_diversity) == (3, 8, 1.0)
     assert (rows["victim"].members, rows["victim"].lambda_diversity, rows["victim"].coherence) == (1, None, None)
     reached("accuracy", rows["edm"].validation_accuracy, above=0.7)
-    with InProcessOracle(smoke.archive("label")) as oracle:  # a TorchScript graph tells the same
+    with InProcessOracle(smoke.archive("label")) as oracle:  # a TorchScript graph gives the same
         assert oracle.trained("victim")["settings"]["victim"]["architecture"] == "lenet5"

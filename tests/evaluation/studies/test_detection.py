@@ -46,10 +46,10 @@ def test_every_detector_meets_every_thief_at_every_budget(measured: tuple[Path, 
         ("outlier-exposure", "outlier-exposure"),
         ("edm", "disagreement"),
     }
-    told = [
+    found = [
         (row.attack, row.budget, row.seeds_left_out, row.n_attack) for row in rows if row.detector == "same-observe"
     ]
-    assert told == [
+    assert found == [
         ("knockoff (flower)", 200, False, 200),
         ("knockoff (flower)", 400, False, 400),
         ("steps", 60, False, 60),
@@ -112,8 +112,13 @@ def test_the_run_says_what_was_judged_and_no_secret(measured: tuple[Path, Report
     settings = measured[1].run.settings
     assert settings["detection.steps"]["attack"] == "jbda"
     assert (settings["detection.steps"]["seeds"], settings["detection.steps"]["step"]) == (40, 0.3)
-    told = settings["gate.same-observe"]
-    assert (told["form"], told["alpha"], told["threshold"], told["thresholds"]) == ("paper", 1.0, 11.0, {"0.01": 11.0})
+    found = settings["gate.same-observe"]
+    assert (found["form"], found["alpha"], found["threshold"], found["thresholds"]) == (
+        "paper",
+        1.0,
+        11.0,
+        {"0.01": 11.0},
+    )
     assert "gate.edm" not in settings
     assert settings["baseline.edm"] == {"predictor": "edm", "auxiliary": "china"}
     assert "baseline.same-observe" not in settings
@@ -124,9 +129,9 @@ def test_the_host_of_a_store_is_not_told() -> None:
     gate = {**PAID_GATE, "work": work}
     policy = Policy.parse(section(policy="pow", gate=gate, store=store, key_env="TORCHWARDEN_KEY"))
     oracle: Any = SimpleNamespace(pipeline=SimpleNamespace(policy=policy))
-    told = detection.gate(oracle)
-    assert told["gate.pow"]["work"]["mean_benign"] == 10.0
-    assert "machine.example" not in str(told)
+    found = detection.gate(oracle)
+    assert found["gate.pow"]["work"]["mean_benign"] == 10.0
+    assert "machine.example" not in str(found)
 
 
 def test_what_cannot_be_judged_is_an_error(measured: tuple[Path, Report]) -> None:

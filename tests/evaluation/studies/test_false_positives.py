@@ -40,9 +40,9 @@ def charging(tmp_path: Path, key_file: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.mark.parametrize("gate", [gated.GATE, gated.REJECTING])
 def test_a_row_above_the_threshold_is_flagged_whatever_becomes_of_it(tmp_path: Path, gate: dict[str, object]) -> None:
-    met = [Traffic(BENIGN, lambda: digits_test().pixels, False), Traffic("flowers", lambda: some_flowers(), True)]
+    streams = [Traffic(BENIGN, lambda: digits_test().pixels, False), Traffic("flowers", lambda: some_flowers(), True)]
     with InProcessOracle(gated.archive(tmp_path, "same", gate=gate)) as oracle:
-        (benign, flowers), paid = false_positives.measure(oracle, met)
+        (benign, flowers), paid = false_positives.measure(oracle, streams)
         accuracy = utility.measure(oracle, digits_test(), oracle(digits_test().pixels), recipe="made-up", policy="same")
     assert paid == []
     assert benign.flagged == above(digits_test().pixels).mean()
@@ -96,8 +96,8 @@ def test_the_program(charging: Path, tmp_path: Path) -> None:
     gated.archive(tmp_path, "same", gate=gated.GATE)
     words = ("--policies", "same", "pow")
     report = study("false-positives", *words, run=tmp_path / "run", store=tmp_path, recipe=gated.recipe(tmp_path))
-    told = {(row.policy, row.traffic): row for row in report.false_positives}
-    kinds = {traffic: row.malicious for (policy, traffic), row in told.items() if policy == "same"}
+    by_traffic = {(row.policy, row.traffic): row for row in report.false_positives}
+    kinds = {traffic: row.malicious for (policy, traffic), row in by_traffic.items() if policy == "same"}
     assert [name for name, malicious in kinds.items() if malicious] == [
         "knockoff (flower)",
         "steps",
@@ -106,10 +106,10 @@ def test_the_program(charging: Path, tmp_path: Path) -> None:
     assert {BENIGN, "rotated 15 degrees", "darker by 0.2", "other-hands (digits:train)"} <= {
         name for name, malicious in kinds.items() if not malicious
     }
-    assert len(told) == 2 * (1 + 9 + 1 + 3)
-    assert told["same", "other-hands (digits:train)"].images == 1297
-    assert told["same", "Gaussian noise 0.1"].flagged > told["same", BENIGN].flagged
-    assert told["pow", BENIGN].flagged == told["same", BENIGN].flagged
+    assert len(by_traffic) == 2 * (1 + 9 + 1 + 3)
+    assert by_traffic["same", "other-hands (digits:train)"].images == 1297
+    assert by_traffic["same", "Gaussian noise 0.1"].flagged > by_traffic["same", BENIGN].flagged
+    assert by_traffic["pow", BENIGN].flagged == by_traffic["same", BENIGN].flagged
     prices = {row.traffic: row for row in report.work}
     assert {row.policy for row in report.work} == {"pow"}
     assert prices.keys() == kinds.keys()

@@ -1,4 +1,4 @@
-"""Gradients through noise: coefficients worked out by hand, thieves who average, and the rows of real archives."""
+"""Gradients through noise: coefficients worked out by hand, attackers who average, and the rows of real archives."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Linear(nn.Module):
         return {"probabilities": (images.flatten(1) @ WEIGHTS.T).softmax(dim=1)}
 
 
-def told(logits: torch.Tensor) -> Answers:
+def served(logits: torch.Tensor) -> Answers:
     probabilities = logits.softmax(dim=1)
     return Answers(probabilities.argmax(dim=1), probabilities)
 
@@ -49,7 +49,7 @@ def fresh() -> Oracle:
     draws = torch.Generator().manual_seed(0)
 
     def oracle(images: torch.Tensor) -> Answers:
-        return told(images.flatten(1) @ WEIGHTS.T + NOISE * torch.randn(len(images), CLASSES, generator=draws))
+        return served(images.flatten(1) @ WEIGHTS.T + NOISE * torch.randn(len(images), CLASSES, generator=draws))
 
     return oracle
 
@@ -60,7 +60,7 @@ def keyed() -> Oracle:
         return torch.randn(CLASSES, generator=torch.Generator().manual_seed(seed))
 
     def oracle(images: torch.Tensor) -> Answers:
-        return told(images.flatten(1) @ WEIGHTS.T + NOISE * torch.stack([noise(image) for image in images]))
+        return served(images.flatten(1) @ WEIGHTS.T + NOISE * torch.stack([noise(image) for image in images]))
 
     return oracle
 
@@ -107,7 +107,7 @@ def test_true_coefficients_are_the_gradients_along_the_directions() -> None:
 def test_without_noise_the_estimates_are_the_true_coefficients() -> None:
     asked = probes(5)
     seen = gradients.estimates(
-        asked, Silent(), lambda images: told(images.flatten(1) @ WEIGHTS.T), epsilon=1e-3, repeats=2, name="made-up"
+        asked, Silent(), lambda images: served(images.flatten(1) @ WEIGHTS.T), epsilon=1e-3, repeats=2, name="made-up"
     )
     assert torch.allclose(seen, gradients.coefficients(asked, Silent(), Linear()), atol=5e-3)
 
@@ -121,7 +121,7 @@ def test_fresh_noise_is_averaged_away_and_keyed_noise_is_not() -> None:
 @pytest.mark.parametrize(
     ("oracle", "message"),
     [
-        (lambda images: Answers(torch.zeros(len(images), dtype=torch.int64)), "made-up: .* tells labels only"),
+        (lambda images: Answers(torch.zeros(len(images), dtype=torch.int64)), "made-up: .* returns labels only"),
         (
             lambda images: Answers(torch.full((len(images),), REFUSED), torch.full((len(images), CLASSES), torch.nan)),
             "made-up: expected an answer to every probe; 34 were refused",
@@ -156,7 +156,7 @@ def test_the_program(smoke: Smoke, baselines: Smoke, tmp_path: Path, reached: Re
 
 
 def test_policies_that_have_no_one_gradient_are_refused(smoke: Smoke, tmp_path: Path) -> None:
-    with pytest.raises(SystemExit, match=r"smoke-label: .* tells labels only"):
+    with pytest.raises(SystemExit, match=r"smoke-label: .* returns labels only"):
         run(smoke, tmp_path, "--policies", "label", "--images", "2")
     with pytest.raises(SystemExit, match=r"smoke-edm: expected a policy of one member.*; got 3"):
         run(smoke, tmp_path, "--policies", "edm", "--images", "2")

@@ -21,10 +21,10 @@ BENIGN, SHIFTED = "benign (digits)", "shifted benign (digits)"
 RMS = 0.05  # of the smoke recipe's generator
 
 
-def measured(noisy: Smoke, policy: str, met: input_noise.Traffic) -> NoiseRow:
+def measured(noisy: Smoke, policy: str, by_kind: input_noise.Traffic) -> NoiseRow:
     """The only row of a policy, seeded as the study is."""
     with InProcessOracle(noisy.archive(policy), seed=0) as oracle:
-        (row,) = input_noise.measure(oracle, met, recipe="smoke", policy=policy)
+        (row,) = input_noise.measure(oracle, by_kind, recipe="smoke", policy=policy)
     return row
 
 
@@ -36,15 +36,15 @@ def test_a_draw_is_what_a_client_is_told_against_what_no_client_sees(noisy: Smok
     )  # more than the archive takes in one request
     with InProcessOracle(noisy.archive("meco"), seed=3) as oracle:
         clean = oracle.everyone(images)[:, 0]
-        told = oracle(images)
+        answers = oracle(images)
     with InProcessOracle(noisy.archive("meco"), seed=3) as oracle:
         drawn = input_noise.drawn(oracle, images, labels)
     with InProcessOracle(noisy.archive("meco"), seed=3) as oracle:
         size = np.concatenate([oracle.pipeline.perturbed(part.numpy()) - part.numpy() for part in images.split(32)])
-    assert told.probabilities is not None
-    assert drawn.l1 == pytest.approx((told.probabilities - clean).abs().sum(1).mean().item(), rel=1e-4)
-    assert drawn.label_flips == pytest.approx((told.labels != clean.argmax(1)).float().mean().item())
-    assert drawn.accuracy == pytest.approx((told.labels == labels).float().mean().item())
+    assert answers.probabilities is not None
+    assert drawn.l1 == pytest.approx((answers.probabilities - clean).abs().sum(1).mean().item(), rel=1e-4)
+    assert drawn.label_flips == pytest.approx((answers.labels != clean.argmax(1)).float().mean().item())
+    assert drawn.accuracy == pytest.approx((answers.labels == labels).float().mean().item())
     assert drawn.largest == np.abs(size).max()
     assert drawn.rms == pytest.approx(np.sqrt((size**2).mean((1, 2, 3))).mean(), rel=1e-4)
     assert drawn.l1 > 0
@@ -61,22 +61,22 @@ def test_images_without_labels_have_no_accuracy(noisy: Smoke) -> None:
 def test_fresh_noise_is_drawn_five_times_and_keyed_noise_once(noisy: Smoke) -> None:
     test = digits_test()
     assert test.labels is not None
-    met: input_noise.Traffic = {BENIGN: (test.pixels[:40], test.labels[:40])}
-    fresh, keyed = measured(noisy, "meco", met), measured(noisy, "meco-keyed", met)
+    by_kind: input_noise.Traffic = {BENIGN: (test.pixels[:40], test.labels[:40])}
+    fresh, keyed = measured(noisy, "meco", by_kind), measured(noisy, "meco-keyed", by_kind)
     assert (len(set(fresh.l1)), len(fresh.accuracy), fresh.images) == (5, 5, 40)
     assert (len(keyed.l1), len(keyed.label_flips), len(keyed.accuracy)) == (1, 1, 1)
-    assert measured(noisy, "meco", met) == fresh
-    assert measured(noisy, "meco-keyed", met) == keyed
+    assert measured(noisy, "meco", by_kind) == fresh
+    assert measured(noisy, "meco-keyed", by_kind) == keyed
 
 
 def test_the_traffic_and_who_has_labels(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(input_noise, "ROWS", 25)
-    met = input_noise.traffic(recipes.read(RECIPE), digits_test(), None)
-    assert set(met) == {BENIGN, SHIFTED, "thief (flower)", "uniform noise", "untrained generators"}
-    assert {name for name, (_, labels) in met.items() if labels is not None} == {BENIGN, SHIFTED}
-    assert {len(images) for images, _ in met.values()} == {25}
-    assert torch.equal(met[BENIGN][0], digits_test().pixels[:25])
-    assert not torch.equal(met[SHIFTED][0], digits_test().pixels[:25])
+    by_kind = input_noise.traffic(recipes.read(RECIPE), digits_test(), None)
+    assert set(by_kind) == {BENIGN, SHIFTED, "thief (flower)", "uniform noise", "untrained generators"}
+    assert {name for name, (_, labels) in by_kind.items() if labels is not None} == {BENIGN, SHIFTED}
+    assert {len(images) for images, _ in by_kind.values()} == {25}
+    assert torch.equal(by_kind[BENIGN][0], digits_test().pixels[:25])
+    assert not torch.equal(by_kind[SHIFTED][0], digits_test().pixels[:25])
 
 
 def test_the_program(noisy: Smoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,7 +24,7 @@ from tests.evaluation.studies import command
 from zoo.datasets import DatasetError
 
 EVERY = {**STUDIES, **COSTS}
-# policies of the made-up recipe that a study takes, and options that make it quick
+# policies of the synthetic recipe that a study takes, and options that make it quick
 QUICK: dict[str, tuple[str, ...]] = {
     "utility": ("undefended", "edm"),
     "hashes": ("edm", "--images", "2", "--copies", "2"),
@@ -43,7 +43,7 @@ TRAINED = {"training", "gradients", "input-noise", "defenses", "ensembles"}
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory, key_file: Path) -> Path:
-    """Archives, and in `queries` what the recipe's thieves send."""
+    """Archives, and in `queries` what the recipe's attackers send."""
     folder = tmp_path_factory.mktemp("studies")
     recipe = recipes.read(gated.recipe(folder))
     for policy in ("undefended", "outlier-exposure"):

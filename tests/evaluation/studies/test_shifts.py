@@ -81,7 +81,7 @@ def test_the_program(tmp_path: Path) -> None:
     gated.archive(tmp_path, "label", response={"rule": "label"})
     report = study("shifts", "--policies", "undefended", "label", run=tmp_path, store=tmp_path, recipe=recipe)
     by_policy = {policy: [row for row in report.shifts if row.policy == policy] for policy in ("undefended", "label")}
-    # the same images and the same predictor: all is equal but what a label cannot tell
+    # the same images and the same predictor: all is equal but what a label cannot show
     assert [(row.shift, row.accuracy, row.kept) for row in by_policy["undefended"]] == [
         (row.shift, row.accuracy, row.kept) for row in by_policy["label"]
     ]

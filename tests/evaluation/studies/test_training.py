@@ -73,7 +73,7 @@ def test_what_members_give_away_is_said() -> None:
     )
     row = training.training("mnist", "edm", 2, facts)
     assert (row.leak, row.signatures) == (0.5, ({"class": 3, "share": 0.78},))
-    assert "off the task the members mostly answer 3 (78%): a label tells 50% of its member" in training.line(row)
+    assert "off the task the members mostly answer 3 (78%): a label reveals 50% of its member" in training.line(row)
 
 
 def test_the_program(smoke: Smoke, tmp_path: Path) -> None:
