@@ -1,17 +1,17 @@
-"""The same thefts over HTTP: an evaluation in process stands for the service only if the service says the same.
+"""The same attacks over HTTP: an evaluation in process stands for the service only if the service says the same.
 
     python -m loadtests.agreement RECIPE --instance default --only NAME --run reports/RECIPE
 
-Every theft of the evaluation is carried out in process (evaluation/matrix.py), and once more by a campaign of clients
+Every attack of the evaluation is carried out in process (evaluation/matrix.py), and once more by a campaign of clients
 against the running server; its clones are trained by the same code. Both are set side by side: the images asked about,
-the answers, the clones. Answers of a deterministic policy differ by what batches do to float32 at most; where a thief
-learns from them, even that leads it to other images in the end, and a randomised policy draws again for each answer.
-What has to agree is the clone's accuracy: within two standard deviations of the in-process clones over seeds, and
-within `LEAST` where those are closer together than that or where there is one seed.
+the answers, the clones. Answers of a deterministic policy differ by what batches do to float32 at most; where an
+attacker learns from them, even that leads it to other images in the end, and a randomised policy draws again for each
+answer. What has to agree is the clone's accuracy: within two standard deviations of the in-process clones over seeds,
+and within `LEAST` where those are closer together than that or where there is one seed.
 
 Forms that ask for copies are left out, which ask otherwise the more clients there are; and so is what the other side of
-a theft does not know, for it reads [attacks] and [clone] of the recipe (loadtests/attack_process.py): attacks whose
-parameters an evaluation changes, and learning thieves under clone settings of their own.
+an attack does not know, for it reads [attacks] and [clone] of the recipe (loadtests/attack_process.py): attacks whose
+parameters an evaluation changes, and learning attackers under clone settings of their own.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ LEAST = 0.02
 
 @dataclasses.dataclass(frozen=True)
 class Compared:
-    """Two transfer sets of what should be one theft, over the rows both have; see AgreementRow."""
+    """Two transfer sets of what should be one attack, over the rows both have; see AgreementRow."""
 
     same_images: float
     label_differences: int
@@ -64,30 +64,30 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.exit("loadtests.agreement: interrupted; the same command continues where it was")
     if not all(row.agrees for row in agreement):
-        sys.exit("loadtests.agreement: thefts in process and over HTTP disagree; see the lines above")
+        sys.exit("loadtests.agreement: attacks in process and over HTTP disagree; see the lines above")
 
 
 def check(job: matrix.Job, done: Evaluated, over: attack.Job) -> tuple[AgreementRow, ...]:
-    """Carry out the same thefts over HTTP, compare, and merge the rows into the run's report.
+    """Carry out the same attacks over HTTP, compare, and merge the rows into the run's report.
 
-    done: the thefts in process, and what came of them.
+    done: the attacks in process, and what came of them.
     """
     started = datetime.now(timezone.utc)
     plain = [plan for plan in done.plans if _travels(plan, tables.cloning(job.recipe))]
-    print(f"{len(plain)} of {len(done.plans)} thefts go over HTTP too", flush=True)
+    print(f"{len(plain)} of {len(done.plans)} attacks go over HTTP too", flush=True)
     there = [attack.served(over, plan) for plan in plain]
     stolen = {plan.theft.name: attack.steal(over, plan) for plan in there}
     impacts = tuple(row for plan in there for row in attack.impact(over, plan))
     matrix.rows(over.work, there, stolen)  # all clones at once, so that every core has some to train
     agreement: tuple[AgreementRow, ...] = ()
     for plan, other in zip(plain, there, strict=True):
-        how = compare(
+        compared = compare(
             *(
                 TransferSet.load(folder / "transfer.npz")
                 for folder in (done.folders[plan.theft.name], stolen[other.theft.name])
             )
         )
-        agreement += tuple(beside(done.rows, matrix.rows(over.work, [other], stolen), how, clients=over.clients))
+        agreement += tuple(paired(done.rows, matrix.rows(over.work, [other], stolen), compared, clients=over.clients))
     merge(
         job.folder / "report.json",
         Report(run_info(seed=0, started=started, settings={}), agreement=agreement, felt=impacts),
@@ -102,7 +102,7 @@ def check(job: matrix.Job, done: Evaluated, over: attack.Job) -> tuple[Agreement
 
 
 def compare(first: TransferSet, second: TransferSet) -> Compared:
-    """What two thefts have in common."""
+    """What two attacks have in common."""
     rows = min(len(first), len(second))
     same = (first.images[:rows] == second.images[:rows]).flatten(1).all(dim=1)
     difference = None
@@ -115,10 +115,10 @@ def compare(first: TransferSet, second: TransferSet) -> Compared:
     )
 
 
-def beside(
-    in_process: Sequence[AttackRow], over_http: Sequence[AttackRow], how: Compared, *, clients: int
+def paired(
+    in_process: Sequence[AttackRow], over_http: Sequence[AttackRow], compared: Compared, *, clients: int
 ) -> list[AgreementRow]:
-    """Each clone of a theft over HTTP with its twin in process. how: what the two thefts have in common."""
+    """Each clone of an attack over HTTP with its twin in process. compared: what the two attacks have in common."""
     known = {_place(row): row for row in in_process}
     rows = []
     for row in over_http:
@@ -135,7 +135,7 @@ def beside(
                 clone_recipe=row.clone_recipe,
                 seed=row.seed,
                 clients=clients,
-                **dataclasses.asdict(how),
+                **dataclasses.asdict(compared),
                 in_process=twin.clone_accuracy,
                 over_http=row.clone_accuracy,
                 allowed=max(LEAST, 2 * stdev(kin) if len(kin) > 1 else 0.0),
@@ -149,7 +149,7 @@ def _place(row: AttackRow) -> tuple[str, str, str | None, str, int, str, int]:
 
 
 def _travels(plan: Plan, cloning: Cloning) -> bool:
-    """Whether a theft can be carried out over HTTP as it was in process."""
+    """Whether an attack can be carried out over HTTP as it was in process."""
     known = all(getattr(plan.theft.cloning, name) == getattr(cloning, name) for name in FITTED)
     asks_alike = plan.theft.form is None or plan.theft.form in attack.ADAPTIVE
     return asks_alike and not plan.evaluation.overrides and (known or not plan.theft.learns)
@@ -174,19 +174,19 @@ def _over_http(job: matrix.Job, instance: str, run_folder: Path, *, clients: int
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m loadtests.agreement", description="the same thefts in process and over HTTP"
+        prog="python -m loadtests.agreement", description="the same attacks in process and over HTTP"
     )
     parser.add_argument("recipe", help="a recipe's name, or the path of its .toml file; @TIER may follow")
     parser.add_argument("--only", nargs="+", default=None, metavar="NAME", help="which [evaluate.NAME] (all)")
     parser.add_argument("--run", type=Path, required=True, help="folder of the report, such as reports/mnist")
     parser.add_argument("--instance", default="default", help="the running instance (default)")
     parser.add_argument("--run-folder", type=Path, default=Path("run"), help="holds the instances (run)")
-    parser.add_argument("--clients", type=attack.at_least_one, default=10, help="that share a theft over HTTP (10)")
+    parser.add_argument("--clients", type=attack.at_least_one, default=10, help="that share an attack over HTTP (10)")
     parser.add_argument("--store", type=Path, default=Path("model_store"), help="folder of archives (model_store)")
     parser.add_argument("--data", type=Path, default=None, help="folder of the data sets, searched first")
     return parser.parse_args()
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(1)  # thefts and clones run in processes of one thread; the archives have their own
+    torch.set_num_threads(1)  # attacks and clones run in processes of one thread; the archives have their own
     main()

@@ -15,8 +15,8 @@ def check_answer(body: bytes, *, rows: int, classes: int, sum_tolerance: float) 
     """The decoded body of a 200, proven to answer `rows` good rows of a `classes`-way classifier.
 
     Raises WireError, saying which promise is broken: a row each, no row at fault (a gate may refuse some), labels in
-    range; where probabilities are told, `classes` of them in [0, 1] that sum to 1 within `sum_tolerance`, the label's a
-    largest one.
+    range; where probabilities are returned, `classes` of them in [0, 1] that sum to 1 within `sum_tolerance`, the
+    label's a largest one.
     """
     decoded = wire.decode_answers(body)
     labels, probabilities, errors = decoded

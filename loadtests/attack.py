@@ -5,10 +5,10 @@
     python -m loadtests.attack RECIPE --policies same-reject --attacks augmented-seeds --adaptive matched --run ...
 
 For each policy and attack a headless Locust run sends a campaign of clients, which share the attack, and a few benign
-users beside them, until the attack's budget is spent (docs/loadtests.md). Afterwards, with nothing left to disturb,
+users next to them, until the attack's budget is spent (docs/loadtests.md). Afterwards, with nothing left to disturb,
 clones are trained here as evaluation.matrix trains them: for every recipe of [clone], seed, share of the budget and
 reading of the answers; or the clone that the attack itself has trained is judged at every share of its budget. They are
-judged on the victim's test split, which no thief has seen; the policy's own answers on it come from its archive, in
+judged on the victim's test split, which no attacker has seen; the policy's own answers on it come from its archive, in
 process.
 
 An interrupted run continues: answers already paid for are kept if the service still gives the same ones, and a clone
@@ -44,8 +44,8 @@ from report.rows.impact import FeltRow
 from report.schema import Report, merge, run_info
 from zoo import datasets
 
-BENIGN_BESIDE = 2
-# forms that ask the same however many clients share an attack; the others draw anew for each exchange
+BENIGN_USERS = 2
+# forms that ask the same however many clients share an attack; the others draw again for each exchange
 ADAPTIVE = tuple(name for name in FORMS if name in GATE_AWARE)
 TIMEOUT_S = (5, 30)
 # answers that are equal but for the batches they were computed in
@@ -56,7 +56,7 @@ MISTAKES = (*matrix.MISTAKES, TargetError, TrafficError)
 
 @dataclass(frozen=True)
 class Job:
-    """The command line, read. work: recipe and folders, as for thefts in process. adaptive: the form that all attacks
+    """The command line, read. work: recipe and folders, as for attacks in process. adaptive: the form that all attacks
     take, if any. See loadtests.users.plan.Theft for clients, dilution and quiet_s."""
 
     work: matrix.Job
@@ -76,7 +76,7 @@ class Job:
         return f"{self.work.recipe.name}-{policy}"
 
     def summary(self, plan: Plan) -> Path:
-        """What the Locust run of a theft leaves."""
+        """What the Locust run of an attack leaves."""
         return self.work.folder / f"attack-{plan.victim.policy}-{plan.theft.name}.json"
 
 
@@ -135,7 +135,7 @@ def run(job: Job) -> None:
 
 
 def _plans(job: Job, name: str, victims: dict[str, Victim]) -> Iterator[Plan]:
-    """The thefts of one attack, one a policy, and one a reading where what it asks depends on that."""
+    """The runs of one attack, one a policy, and one a reading where what it asks depends on that."""
     cloning, budget = tables.cloning(job.work.recipe), tables.parameters(job.work.recipe, name).budget
     asked = Evaluation(
         policies=job.policies,
@@ -150,21 +150,21 @@ def _plans(job: Job, name: str, victims: dict[str, Victim]) -> Iterator[Plan]:
 
 
 def served(job: Job, plan: Plan) -> Plan:
-    """The same theft over HTTP. How it was asked decides its impact on neighbours, so it is a theft of its own."""
+    """The same attack over HTTP. How it was sent decides its impact on neighbours, so it is an attack of its own."""
     asked = json.dumps([plan.theft.identity, plan.victim.policy, job.clients, job.dilution])
     return dataclasses.replace(plan, theft=dataclasses.replace(plan.theft, identity=asked))
 
 
 def steal(job: Job, plan: Plan) -> Path:
-    """The folder of one theft: kept from an earlier run if still true, else stolen now."""
+    """The folder of one attack: kept from an earlier run if still true, else made now."""
     theft, model = plan.theft, job.model(plan.victim.policy)
     folder = job.work.folder / "transfer" / theft.name
     if folder.is_dir() and _still_true(TransferSet.load(folder / "transfer.npz"), job.server, model, plan=plan):
         _say(f"{model}: the service still gives the answers of {folder.name}; not stolen again")
         return folder
-    _say(f"{model}: {job.clients} clients steal {theft.how.budget} answers over HTTP with {theft.attack}")
+    _say(f"{model}: {job.clients} clients query {theft.how.budget} images over HTTP with {theft.attack}")
     result = locust_run.run(
-        {"ThiefUser": job.clients, "BenignUser": BENIGN_BESIDE},
+        {"ThiefUser": job.clients, "BenignUser": BENIGN_USERS},
         {
             "recipe": job.work.recipe.spec,
             "policies": plan.victim.policy,
@@ -183,12 +183,12 @@ def steal(job: Job, plan: Plan) -> Path:
         },
         summary=job.summary(plan),
     )
-    _say(f"{model}: done in {result['seconds']:.1f} s beside {BENIGN_BESIDE} benign users")
+    _say(f"{model}: done in {result['seconds']:.1f} s next to {BENIGN_USERS} benign users")
     return folder
 
 
 def impact(job: Job, plan: Plan) -> tuple[FeltRow, ...]:
-    """The impact of a theft on benign users: a row for the stretch before the attack and one for the attack.
+    """The impact of an attack on benign users: a row for the stretch before the attack and one for the attack.
 
     Read from the summary of its Locust run (loadtests.tally.Tally); none where that is gone.
     """
@@ -203,7 +203,7 @@ def impact(job: Job, plan: Plan) -> tuple[FeltRow, ...]:
             attack=in_form(plan.theft.attack, plan.adaptive),
             labels=plan.theft.labels,
             stretch=stretch,
-            users=BENIGN_BESIDE,
+            users=BENIGN_USERS,
             **{name: seen[name] for name in ("clients", "dilution", "stolen", "sent")},
             **seen[stretch],
         )
@@ -212,7 +212,7 @@ def impact(job: Job, plan: Plan) -> tuple[FeltRow, ...]:
 
 
 def _still_true(transfer: TransferSet, server: Target, model: str, *, plan: Plan) -> bool:
-    """Whether the service answers the first images as it did when they were stolen, as far as the thief could tell.
+    """Whether the service answers the first images as it did when they were stolen, as far as the attacker could see.
 
     A new key, archive or a service that answers at random make this false.
     """
@@ -250,14 +250,14 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--clients", type=at_least_one, default=1, help="that share an attack (1)")
     parser.add_argument("--dilution", type=_percent, default=0, help="percent of benign images among theirs (0)")
     parser.add_argument(
-        "--labels", nargs="+", choices=LABELS, default=LABELS, help="what thieves and clones learn from (both)"
+        "--labels", nargs="+", choices=LABELS, default=LABELS, help="what attackers and clones learn from (both)"
     )
     parser.add_argument("--quiet", type=float, default=5.0, help="seconds of benign traffic before an attack (5)")
     parser.add_argument("--instance", default="default", help="the running instance (default)")
     parser.add_argument("--run-folder", type=Path, default=Path("run"), help="holds the instances (run)")
     parser.add_argument("--store", type=Path, default=Path("model_store"), help="folder of archives (model_store)")
     parser.add_argument("--data", type=Path, default=None, help="folder of the data sets, searched first")
-    parser.add_argument("--seed", type=int, default=0, help="of the thief's choices (0)")
+    parser.add_argument("--seed", type=int, default=0, help="of the attacker's choices (0)")
     return parser.parse_args()
 
 

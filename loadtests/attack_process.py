@@ -1,16 +1,16 @@
-"""The thief's mind: an attack in a process of its own, which asks its questions through a socket.
+"""The attack process: an attack in a process of its own, which sends its queries through a socket.
 
 Locust's users share one thread, so a training step among them would stall them all. Here the attack proposes, learns
 and trains as it would in process (evaluation.thefts.carry_out), and its oracle hands the images to Locust's process,
 which asks the service (loadtests/users/campaign.py), and waits for the answers:
 
-    mind                                    campaign
+    attack process                          campaign
     {"say": "ready"}                 ->
                                      <-     {"say": "go"}           when the quiet stretch is over
     {"say": "ask"}, images           ->
-                                     <-     {"say": "told", "what": [...]}, one array for each field of Answers named
+                                     <-     {"say": "answers", "what": [...]}, one array for each named field of Answers
     ...
-    {"say": "done"}                  ->     what came of it lies in the theft's folder
+    {"say": "done"}                  ->     results lie in the attack's folder
     {"say": "failed", "why": ...}    ->     or this
 
 Either end takes a closed socket for the end of the other. `Channel` is both ends' side of it.
@@ -113,7 +113,7 @@ def command(
     socket_number: int,
     adaptive: str = "",
 ) -> list[str]:
-    """The command line that starts a mind; see `_options`."""
+    """The command line that starts an attack process; see `_options`."""
     words = [
         sys.executable,
         "-m",
@@ -132,14 +132,14 @@ def command(
 
 
 def main() -> None:
-    """Carry out the attack of the command line. What goes wrong is told through the socket, and the exit code is 1."""
+    """Carry out the attack of the command line. Errors are reported through the socket, and the exit code is 1."""
     options = _options()
     torch.set_num_threads(1)  # the server and its other clients need the cores too
     stream = socket.socket(fileno=options.socket)
     stream.setblocking(True)
     channel = Channel(stream)
     try:
-        _think(options, channel)
+        _attack(options, channel)
     except Gone as error:
         sys.exit(f"loadtests.attack_process: {error}; the attack is not finished")
     except Exception as error:
@@ -148,28 +148,30 @@ def main() -> None:
     channel.send({"say": "done"})
 
 
-def _think(options: argparse.Namespace, channel: Channel) -> None:
+def _attack(options: argparse.Namespace, channel: Channel) -> None:
     recipe = recipes.read(options.recipe)
     test = recipe.section("dataset", datasets.Data).load("test", options.data)
     _, channels, size, _ = test.pixels.shape
     budgets = tuple(sorted(options.budgets))
-    how = dataclasses.replace(tables.parameters(recipe, options.attack), budget=budgets[-1])
+    config = dataclasses.replace(tables.parameters(recipe, options.attack), budget=budgets[-1])
     service, cloning = Service(channels, size, len(test.classes)), tables.cloning(recipe)
-    thief = registry.attack(options.attack).prepare(how, service, cloning=cloning, seed=options.seed, root=options.data)
+    thief = registry.attack(options.attack).prepare(
+        config, service, cloning=cloning, seed=options.seed, root=options.data
+    )
     if options.adaptive:
         wrap = registry.form(options.adaptive).wrap
         thief = wrap(thief, service=service, cloning=cloning, seed=options.seed)
 
     def oracle(images: torch.Tensor) -> Answers:
         channel.send({"say": "ask"}, images.numpy())
-        message, told = channel.receive()
-        return Answers(**dict(zip(message["what"], map(torch.from_numpy, told), strict=True)))
+        message, arrays = channel.receive()
+        return Answers(**dict(zip(message["what"], map(torch.from_numpy, arrays), strict=True)))
 
     channel.send({"say": "ready"})
     channel.receive()
     carry_out(
         thief,
-        Ledger(labels_only(oracle) if options.labels == "hard" else oracle, how.budget),
+        Ledger(labels_only(oracle) if options.labels == "hard" else oracle, config.budget),
         rows=options.rows,
         budgets=budgets,
         questions=test.pixels,
@@ -182,11 +184,11 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--recipe", required=True, help="as loadtests.attack takes it")
     parser.add_argument("--attack", required=True, help="a table [attacks.NAME]")
     parser.add_argument("--adaptive", default="", metavar="FORM", help="a form of attacks.registry (none)")
-    parser.add_argument("--labels", choices=READINGS, required=True, help="what the thief reads")
-    parser.add_argument("--seed", type=int, required=True, help="of the thief's choices")
+    parser.add_argument("--labels", choices=READINGS, required=True, help="what the attacker reads")
+    parser.add_argument("--seed", type=int, required=True, help="of the attacker's choices")
     parser.add_argument("--budgets", type=int, nargs="+", required=True, help="charged images to stop at, for a look")
     parser.add_argument("--rows", type=int, required=True, help="images in one exchange, of all clients together")
-    parser.add_argument("--outcome", type=Path, required=True, help="folder for what comes of it")
+    parser.add_argument("--outcome", type=Path, required=True, help="folder for the results")
     parser.add_argument("--data", type=Path, default=None, help="folder of the data sets, searched first")
     parser.add_argument("--socket", type=int, required=True, help="file descriptor of this end")
     return parser.parse_args()

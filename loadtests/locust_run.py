@@ -1,6 +1,6 @@
 """One Locust run as a child process: its command line, its log, its summary, its verdict.
 
-A child, because Locust patches the standard library of the process it runs in, and training or measuring beside it
+A child, because Locust patches the standard library of the process it runs in, and training or measuring in it
 would stall its users.
 """
 
@@ -29,7 +29,7 @@ def run(
     """Run users (class name -> how many) headless and return the summary they left at `summary`.
 
     options: loadtests.users.plan's, by name; None is left out. seconds: how long; None: until a user ends the run.
-    Locust's own output goes beside the summary, with the suffix .log. Raises TrafficError.
+    Locust's own output goes next to the summary, with the suffix .log. Raises TrafficError.
     """
     summary.unlink(missing_ok=True)
     summary.parent.mkdir(parents=True, exist_ok=True)

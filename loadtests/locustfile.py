@@ -3,7 +3,7 @@
     locust -f loadtests/locustfile.py --headless -u 5 -r 5 -t 20s --recipe digits --policies undefended,edm \\
         BenignUser HostileUser
 
-docs/loadtests.md tells of campaigns, of their options and of runs over several machines.
+docs/loadtests.md describes campaigns, their options and runs over several machines.
 `python -m loadtests.load` and `python -m loadtests.attack` call it so. The exit code is 0 only if every threshold of
 the recipe's [loadtest] was met; each one that was not is named. A run that cannot meet its failure ratio any more
 stops early.
@@ -41,9 +41,9 @@ events.init_command_line_parser.add_listener(lambda parser, **_: plan.add_option
 
 @events.init.add_listener
 def prepare(environment: Any, runner: Any, **_: Any) -> None:
-    """Read the recipe, find the server, load the images; a worker does so when its master has told it the options."""
+    """Read the recipe, find the server, load the images; a worker does so once it has the options from its master."""
     environment.plan = environment.campaign = None
-    environment.told = defaultdict(list)
+    environment.news = defaultdict(list)
     if not isinstance(runner, WorkerRunner):
         _ready(environment, _plan(environment), runner)
     # gevent counts its timers, Locust's run time among them, from its last look at the clock: seconds ago by now
@@ -70,7 +70,7 @@ def _plan(environment: Any) -> plan.Plan:
 
 
 def _ready(environment: Any, made: plan.Plan, runner: Any) -> None:
-    """Give the users their plan, and the tally what they meet."""
+    """Give the users their plan, and the tally their requests."""
     environment.plan = made
     environment.host = made.target.inference
     if made.theft is not None:
@@ -78,7 +78,7 @@ def _ready(environment: Any, made: plan.Plan, runner: Any) -> None:
         if isinstance(runner, DistributedRunner) and made.theft.clients > 1:
             raise ValueError(
                 "--clients: expected 1 in a distributed run, where clients of one attack would be on several workers, "
-                f"got {made.theft.clients}; run the campaign beside it (python -m loadtests.attack)"
+                f"got {made.theft.clients}; run the campaign next to it (python -m loadtests.attack)"
             )
     tally = made.tally
 
@@ -96,11 +96,11 @@ def _ready(environment: Any, made: plan.Plan, runner: Any) -> None:
 
 
 def _listen(environment: Any, runner: Any) -> None:
-    """A master hears what its workers' users met, and when the run is over."""
+    """A master receives what its workers' users counted, and when the run is over."""
 
     def hear(client_id: str, data: dict[str, Any]) -> None:
         if "tally" in data:  # not from a worker that has not begun
-            environment.told[client_id].append(data["tally"])
+            environment.news[client_id].append(data["tally"])
 
     def over(msg: Any, **_: Any) -> None:
         if msg.data is not None:
@@ -122,7 +122,7 @@ def judge(environment: Any, **_: Any) -> None:
     tally = environment.plan.tally
     tally.ended = time.time()
     if isinstance(environment.runner, MasterRunner):
-        for news in environment.told.values():
+        for news in environment.news.values():
             tally.hear(news)
     summary = tally.summary()
     if environment.parsed_options.summary:

@@ -1,7 +1,7 @@
 """Bad requests, each with the status and the reason that its sender must get.
 
 CASES is the list. To add one: a function that makes the request from one good row, and a line with the stated answer.
-`code` is None where TorchServe answers before our code runs; status 0 (the connection was cut) is allowed only where
+`code` is None where TorchServe answers before our code runs; status 0 (the connection was closed) is allowed only where
 the server stops reading.
 """
 

@@ -4,9 +4,9 @@ Locust's own percentiles are rounded to two digits and mix benign with hostile r
 request by request. The first `warm_up_s` seconds (a Java machine that still compiles, cold caches) count for
 correctness but not for latency.
 
-In a run with thieves, what benign users feel while the attack lasts is a finding and not a fault: how slow their
-answers were and how many of their requests the service turned away is told beside the same figures of the stretch
-before the attack, and only that stretch is held against the limit of latency. A broken answer stays a fault.
+In a run with attackers, the impact on benign users while the attack lasts is a finding and not a fault: their latencies
+and refused requests are reported next to the same figures of the stretch before the attack, and only that stretch is
+compared with the limit of latency. A broken response stays a fault.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class LoadTest:
     at the start whose latencies are not judged. p99_ms: slowest 99th percentile allowed to any policy's benign
     requests, those during an attack aside. failure_ratio: share of requests, hostile ones included, that may get a
     wrong answer. benign_accuracy: share of benign rows whose label must be the true one, for each policy.
-    sum_tolerance: how far a row's probabilities may be from a sum of 1 (more for policies that round or cut them).
+    sum_tolerance: how far a row's probabilities may be from a sum of 1 (more for policies that round or truncate them).
     most_hashes: a user who is asked for more work than that for one request goes without the answer.
     """
 
@@ -105,13 +105,13 @@ class Attack:
     sent: int = 0
 
     def during(self, at: float) -> bool:
-        """Whether a request begun then met the attack."""
+        """Whether a request begun then coincided with the attack."""
         return self.began is not None and self.began <= at <= (self.ended or math.inf)
 
 
 @dataclass
 class Tally:
-    """One run's counts. started, ended: seconds since the epoch, set by whoever runs the users."""
+    """One run's counts. started, ended: seconds since the epoch, set by the run."""
 
     limits: LoadTest
     started: float = 0.0
@@ -119,7 +119,7 @@ class Tally:
     records: list[Record] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
     attack: Attack | None = None
-    told: int = 0
+    reported: int = 0
     _failed: int = 0
 
     def add(
@@ -177,8 +177,8 @@ class Tally:
         return {model: accuracy for model, mine in self._benign().items() if (accuracy := _accuracy(mine)) is not None}
 
     def summary(self) -> dict[str, Any]:
-        """The run as it is written to a file: counts and latencies of each kind, accuracies, what benign users felt of
-        an attack, broken thresholds."""
+        """The run as it is written to a file: counts and latencies of each kind, accuracies, the impact of an attack on
+        benign users, broken thresholds."""
         seconds = max(self.ended - self.started - self.limits.warm_up_s, 1e-9)
         kinds: dict[Kind, list[Record]] = defaultdict(list)
         for record in self.records:
@@ -188,14 +188,14 @@ class Tally:
             "kinds": [self._kind(kind, kinds[kind], seconds) for kind in sorted(kinds)],
             "accuracy": self.accuracy(),
             "failure_ratio": self.failure_ratio,
-            "attack": self._felt(self.attack) if self.attack is not None else None,
+            "attack": self._impact(self.attack) if self.attack is not None else None,
             "broken": self.broken(),
         }
 
     def news(self) -> dict[str, Any]:
-        """What a worker of a distributed run tells its master now and then: what is new, in plain values."""
-        fresh = self.records[self.told :]
-        self.told = len(self.records)
+        """What a worker of a distributed run reports to its master now and then: what is new, in plain values."""
+        fresh = self.records[self.reported :]
+        self.reported = len(self.records)
         return {
             "records": [[*dataclasses.astuple(record.kind), *dataclasses.astuple(record)[1:]] for record in fresh],
             "errors": list(self.errors),
@@ -203,7 +203,7 @@ class Tally:
         }
 
     def hear(self, news: Sequence[Mapping[str, Any]]) -> None:
-        """Count as one's own what one worker has told."""
+        """Add what one worker has reported."""
         if not news:
             return
         if news[-1]["attack"]:
@@ -226,8 +226,8 @@ class Tally:
             "hashes": sum(record.hashes for record in mine),
         }
 
-    def _felt(self, attack: Attack) -> dict[str, Any]:
-        """The attack, and what benign users of its model met before and during it."""
+    def _impact(self, attack: Attack) -> dict[str, Any]:
+        """The attack, and its impact on benign users of its model: their requests before and during it."""
         mine = self._benign().get(attack.model, [])
         began, ended = attack.began or self.ended, attack.ended or self.ended
         quiet = attack.quiet or began
@@ -258,7 +258,7 @@ class Tally:
 
 
 def _stretch(records: Sequence[Record], seconds: float) -> dict[str, Any]:
-    """What benign users met in a stretch of time; latencies are those of answered requests."""
+    """Benign requests in a stretch of time; latencies are those of answered requests."""
     answered = [record for record in records if record.failure is None]
     rejections = sum(record.rejected for record in records)
     return {

@@ -16,7 +16,7 @@ TORCHSERVE_MAX_REQUEST_SIZE = 6_553_500
 
 
 class TargetError(RuntimeError):
-    """The instance cannot be met; the message says what to start."""
+    """The instance cannot be reached; the message says what to start."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Ask a server of one's own for minutes at 80 percent of what it can do, a fifth of it a thief: results/soak.json.
+"""Load a server for minutes at 80 percent of its capacity, a fifth of it an attacker's: results/soak.json.
 
     python -m loadtests.soak RECIPE --policies undefended edm same-pow --minutes 15
 
@@ -6,7 +6,7 @@ First a ramp finds the most answers a second: more and more users in a closed lo
 batches are full; who comes in his own time gets fewer. So an open loop, which asks at a constant rate whatever becomes
 of the answers, comes down from there in steps: the first rate that the service keeps up is saturation. At a share of it
 the same loop then asks for the minutes, and a clock looks at the server's processes. The mix is the same throughout:
-test images, and the surrogate images of a Knockoff thief, who pays what a gate asks up to a price.
+test images, and the surrogate images of a Knockoff attacker, who pays what a gate asks up to a price.
 
 Exits with 1 where a promise of loadtests/soak/summary.py is broken; the file is written all the same, and also where
 the run is interrupted.
@@ -169,10 +169,10 @@ def _saturation(job: Job, measured: Measured) -> float:
 
 
 def _soak(job: Job, measured: Measured) -> None:
-    """The open loop, with the sampler beside it. Its clock starts when Locust's users do."""
+    """The open loop, with the sampler next to it. Its clock starts when Locust's users do."""
     effort, notes = job.effort, job.notes("open")
     progress = Progress(job, measured)
-    sampler = Sampler(job.served, every=effort.every_s, told=progress.tell)
+    sampler = Sampler(job.served, every=effort.every_s, on_sample=progress.report)
     begun = time.monotonic()
     try:
         with sampler:
@@ -194,13 +194,13 @@ class Progress:
         self._measured = measured
         self._lines = 0
         self._at = 0.0
-        self._told = time.monotonic()
+        self._reported = time.monotonic()
 
-    def tell(self, sample: Sample) -> None:
+    def report(self, sample: Sample) -> None:
         """A line, if it is time for one."""
-        if time.monotonic() - self._told < self.EVERY_S:
+        if time.monotonic() - self._reported < self.EVERY_S:
             return
-        self._told = time.monotonic()
+        self._reported = time.monotonic()
         fresh, machines = records.read(self._job.notes("open"), skip=self._lines)
         self._lines += len(machines)
         if not machines:
@@ -309,7 +309,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--policies", nargs="+", required=True, help="served at once, asked in turn")
     parser.add_argument("--minutes", type=float, default=15.0, help="of the open loop (15)")
     parser.add_argument("--share", type=float, default=SHARE, help=f"of saturation ({SHARE})")
-    parser.add_argument("--thieving", type=float, default=0.2, help="share of requests that are a thief's (0.2)")
+    parser.add_argument("--thieving", type=float, default=0.2, help="share of requests that are an attacker's (0.2)")
     parser.add_argument("--warm", type=float, default=30.0, help="seconds before the ramp, for Java's compiler (30)")
     parser.add_argument("--level", type=float, default=12.0, help="seconds of each level of the ramp (12)")
     parser.add_argument("--trying", type=float, default=40.0, help="seconds of each rate that is tried (40)")

@@ -54,7 +54,7 @@ def add_options(parser: Any, **_: Any) -> None:
     parser.add_argument("--ramp", default="", help="comma-separated users of each level of the ramp")
     parser.add_argument("--warm", type=float, default=30.0, help="seconds before the ramp's first level (30)")
     parser.add_argument("--level", type=float, default=10.0, help="seconds of a level (10)")
-    parser.add_argument("--thieving", type=float, default=0.2, help="share of requests that are a thief's (0.2)")
+    parser.add_argument("--thieving", type=float, default=0.2, help="share of requests that are an attacker's (0.2)")
     parser.add_argument("--most-hashes", type=float, default=5000.0, help="what a user pays for one answer (5000)")
 
 
@@ -100,13 +100,13 @@ def _bodies(images: NDArray[Any], formats: Sequence[str]) -> list[Body]:
 
 
 def _stolen(made: Plan) -> NDArray[Any]:
-    """What a Knockoff thief asks about: the surrogate set of the recipe's attack, in its random order."""
-    how: Knockoff = tables.parameters(made.recipe, "knockoff")
+    """What a Knockoff attacker asks about: the surrogate set of the recipe's attack, in its random order."""
+    config: Knockoff = tables.parameters(made.recipe, "knockoff")
     channels, size = made.images.pixels.shape[1:3]
-    images = datasets.load(how.surrogate, "train", root=made.data, size=size, channels=channels).pixels
+    images = datasets.load(config.surrogate, "train", root=made.data, size=size, channels=channels).pixels
     shuffled = images[torch.randperm(len(images), generator=torch.Generator().manual_seed(0))[:BODIES]]
-    told: NDArray[Any] = shuffled.numpy()
-    return told
+    shown: NDArray[Any] = shuffled.numpy()
+    return shown
 
 
 @events.init.add_listener
@@ -135,7 +135,7 @@ def finish(environment: Any, **_: Any) -> None:
 
 
 class SoakUser(ServiceUser):
-    """Takes the next request of the schedule, benign or a thief's, and notes what became of it."""
+    """Takes the next request of the schedule, benign or an attacker's, and notes what became of it."""
 
     wait_time = constant(0)
     numbers: ClassVar = itertools.count()
@@ -202,14 +202,14 @@ class SoakUser(ServiceUser):
             self._pay(due, challenge, kind, body, headers)
 
     def _pay(self, due: Due, challenge: payment.Challenge, kind: Kind, body: bytes, headers: dict[str, str]) -> None:
-        """Solve the challenge and send the request again: not on the schedule, and noted beside it."""
+        """Solve the challenge and send the request again: not on the schedule, and recorded separately."""
         run = self.run
         paid = gevent.get_hub().threadpool.apply(payment.solve, (challenge,))
         if paid is None:
             return
         sent = run.now
         status, answer, _ = self.send(kind, body, {**headers, wire.SOLUTION: paid.solution}, _any, Verdict())
-        told = Record(
+        repeated = Record(
             at=round(sent, 4),
             role=due.role,
             model=due.model,
@@ -221,7 +221,7 @@ class SoakUser(ServiceUser):
             what=self._became(status, answer),
             hashes=paid.attempts,
         )
-        run.notebook.note(told)
+        run.notebook.note(repeated)
 
     def _became(self, status: int, answer: bytes) -> str:
         """What became of a request: an answer counts only if it is what was promised."""

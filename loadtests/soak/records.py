@@ -1,6 +1,6 @@
 """What a soak's users note of every request: one line of JSON for each second or so, appended as it comes.
 
-Whoever reads the file has what was measured so far, whatever became of the run.
+The file has what was measured so far, whatever became of the run.
 """
 
 from __future__ import annotations
@@ -71,9 +71,9 @@ def read(path: Path, *, skip: int = 0) -> tuple[list[Record], list[Machine]]:
     if not path.exists():
         return records, machines
     for line in _whole(path.read_text("utf-8").splitlines(keepends=True)[skip:]):
-        told = json.loads(line)
-        machines.append(Machine(*told["machine"]))
-        records += [Record(*fields) for fields in told["records"]]
+        content = json.loads(line)
+        machines.append(Machine(*content["machine"]))
+        records += [Record(*fields) for fields in content["records"]]
     return records, machines
 
 

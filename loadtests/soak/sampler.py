@@ -25,12 +25,12 @@ QUEUE, REQUESTS = "ts_queue_latency_microseconds", "ts_inference_requests_total"
 
 class Sampler:
     """Samples an instance from a thread, every `every` seconds inside the context; times are of the monotonic clock.
-    told: called with each sample."""
+    on_sample: called with each sample."""
 
-    def __init__(self, served: Instance, *, every: float, told: Callable[[Sample], object]) -> None:
+    def __init__(self, served: Instance, *, every: float, on_sample: Callable[[Sample], object]) -> None:
         self._served = served
         self._every = every
-        self._told = told
+        self._on_sample = on_sample
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self.samples: list[Sample] = []
@@ -51,7 +51,7 @@ class Sampler:
             with contextlib.suppress(psutil.Error, requests.RequestException, OSError):
                 sample = take(self._served, time.monotonic())
                 self.samples.append(sample)
-                self._told(sample)
+                self._on_sample(sample)
 
 
 def take(served: Instance, at: float) -> Sample:
@@ -69,7 +69,7 @@ def take(served: Instance, at: float) -> Sample:
         requests=asked,
         state_mb=_size(served.folder.glob("state/*")),
         logs_mb=_size(served.folder.glob("logs/*")),
-        # beside the folder: it outlives the run
+        # next to the folder: it outlives the run
         audit_mb=_size(served.run_folder.glob(f"{served.name}.audit.*")),
     )
 

@@ -5,7 +5,7 @@ one; where all are busy it is sent late, and its latency still counts from when 
 stalls cannot hide the requests that would have come meanwhile (coordinated omission). In the ramp a level's users ask
 again as soon as they are answered, and the level's throughput is what the service can do for so many.
 
-Every fifth request is a thief's (for a share of 0.2), and the policies take turns within each role.
+Every fifth request is an attacker's (for a share of 0.2), and the policies take turns within each role.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Level:
 
 
 class Mix:
-    """Deals out requests: `thieving`, a share in [0, 1), of them the thief's, evenly spread."""
+    """Deals out requests: `thieving`, a share in [0, 1), of them the attacker's, evenly spread."""
 
     def __init__(self, thieving: float, models: int) -> None:
         if not 0 <= thieving < 1:

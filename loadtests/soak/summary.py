@@ -1,8 +1,8 @@
 """A soak's records and samples in numbers, and the verdict: does anything grow, and does anything get slower?
 
-The run is cut into fifths. The first is warm-up: the second, right after it, is compared with the last. Medians, as
-garbage comes and goes; and beside them the slope after warm-up (report/rows/soak.py). Samples follow one another
-closely, so that its interval is narrower than it should be: it is told, not judged.
+The run is split into fifths. The first is warm-up: the second, right after it, is compared with the last. Medians, as
+garbage comes and goes; with them the slope after warm-up (report/rows/soak.py). Samples follow one another
+closely, so its interval is narrower than it should be: it is reported, not judged.
 """
 
 from __future__ import annotations

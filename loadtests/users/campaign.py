@@ -1,10 +1,10 @@
-"""A campaign: one attack, asked by many clients in turn.
+"""A campaign: one attack, whose queries many clients send in turn.
 
 It lives in Locust's process, the attack in its own (loadtests/attack_process.py).
 
-The attack's images come through a socket, many requests' worth at a time, are diluted, cut into requests and dealt to
-the clients round-robin; the attack hears all answers at once, in the order in which it asked. So what is asked does not
-depend on how many clients ask it.
+The attack's images come through a socket, many requests' worth at a time, are diluted, split into requests and dealt to
+the clients round-robin; the attack receives all answers at once, in the order in which it asked. So what is asked does
+not depend on how many clients ask it.
 
 Before the attack begins the run's benign users have a quiet stretch for themselves, with which the report compares.
 """
@@ -38,8 +38,8 @@ UNFINISHED = "thief: the run ended before the attack did"
 PATIENCE_S = 0.5
 
 
-class MindError(RuntimeError):
-    """The attack's own process failed or went away."""
+class AttackProcessError(RuntimeError):
+    """The attack process failed or went away."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Part:
 
 
 class Campaign:
-    """The attack that `theft` describes, among `plan`'s users. `end` is called when it is over, whatever became of it.
+    """The attack that `theft` describes, among `plan`'s users. `end` is called when it is over, whatever the outcome.
 
     over: whether clients may go home.
     """
@@ -96,11 +96,11 @@ class Campaign:
         tally.errors.append(UNFINISHED)
         try:
             self._attack(self._start(), tally.attack)
-        except (OracleError, MindError) as error:
+        except (OracleError, AttackProcessError) as error:
             tally.errors.append(f"thief: {error}")
         except Gone:
             code = self._process.wait()
-            tally.errors.append(f"thief: the attack's own process ended with {code}; it said why in this run's log")
+            tally.errors.append(f"thief: the attack process ended with {code}; it said why in this run's log")
         else:
             tally.errors.remove(UNFINISHED)
         tally.attack.ended = time.time()
@@ -137,7 +137,7 @@ class Campaign:
         return self._channel
 
     def _attack(self, channel: Channel, attack: Attack) -> None:
-        """Wait for a quiet stretch, then put the attack's questions until it is done."""
+        """Wait for a quiet stretch, then send the attack's queries until it is done."""
         tally = self._plan.tally
         self._heard(channel)
         attack.quiet = max(time.time(), tally.started + tally.limits.warm_up_s)
@@ -150,13 +150,13 @@ class Campaign:
                 return
             answers = self._ask(torch.from_numpy(images[0]))
             attack.stolen, attack.sent = self._dilution.stolen, self._dilution.sent
-            told = {name: tensor.numpy() for name, tensor in vars(answers).items() if tensor is not None}
-            channel.send({"say": "told", "what": list(told)}, *told.values())
+            arrays = {name: tensor.numpy() for name, tensor in vars(answers).items() if tensor is not None}
+            channel.send({"say": "answers", "what": list(arrays)}, *arrays.values())
 
     def _heard(self, channel: Channel) -> tuple[dict[str, Any], list[np.ndarray]]:
         message, arrays = channel.receive()
         if message["say"] == "failed":
-            raise MindError(message["why"])
+            raise AttackProcessError(message["why"])
         return message, arrays
 
     def _ask(self, images: torch.Tensor) -> Answers:
@@ -166,10 +166,10 @@ class Campaign:
         for part in parts:
             self._waiting[self._next].put(part)
             self._next = (self._next + 1) % len(self._waiting)
-        told = joined([part.answers.get() for part in parts])
-        shown = None if told.probabilities is None else told.probabilities[places]
-        if told.work is None:
-            return Answers(told.labels[places], shown)
+        answers = joined([part.answers.get() for part in parts])
+        shown = None if answers.probabilities is None else answers.probabilities[places]
+        if answers.work is None:
+            return Answers(answers.labels[places], shown)
         # what the benign images among them cost is part of the price of the stolen ones
-        share = (told.work.sum() - told.work[places].sum()) / len(places)
-        return Answers(told.labels[places], shown, told.work[places] + share)
+        share = (answers.work.sum() - answers.work[places].sum()) / len(places)
+        return Answers(answers.labels[places], shown, answers.work[places] + share)

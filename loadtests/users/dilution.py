@@ -10,7 +10,7 @@ import torch
 
 
 class Dilution:
-    """Mixes benign images, drawn from `benign` (N, C, H, W) with replacement, into what a thief asks.
+    """Mixes benign images, drawn from `benign` (N, C, H, W) with replacement, into what an attacker asks.
 
     percent: of all images sent, 0 to 99. `generator` owns the draw and the places. stolen, sent: images so far.
     """

@@ -23,13 +23,13 @@ from zoo.datasets import Images
 
 @dataclass(frozen=True)
 class Theft:
-    """What the thieving clients of a run do together.
+    """What the attacking clients of a run do together.
 
     attack: by its name. adaptive: the form that it takes, or "". labels: what the attack reads, "soft" or "hard", or
     "both" where what it asks does not depend on the answers. budgets: charged images at which it is looked at, the
     largest last. rows: images in one request.
     clients: that share the attack. dilution: percent of benign images among all they send. quiet_s: seconds that
-    benign users have for themselves before it begins. outcome: folder for what comes of it (evaluation.thefts).
+    benign users have for themselves before it begins. outcome: folder for the results (evaluation.thefts).
     """
 
     attack: str
@@ -57,7 +57,7 @@ class Theft:
 @dataclass(frozen=True)
 class Plan:
     """See the module's docstring. images: the labelled test split, which benign users send. theft: what the run's
-    thieving clients do, if it has any."""
+    attacking clients do, if it has any."""
 
     recipe: recipes.Recipe
     target: Target
@@ -70,7 +70,7 @@ class Plan:
 
 
 def add_options(parser: Any) -> None:
-    """Our options beside Locust's own. `parser` is an argparse parser whose options also take env_var."""
+    """Our options besides Locust's own. `parser` is an argparse parser whose options also take env_var."""
     parser.add_argument("--recipe", default="digits", help="a recipe's name, or the path of its .toml file (digits)")
     parser.add_argument(
         "--policies", default="undefended", help="comma-separated; benign users take turns (undefended)"
@@ -79,15 +79,15 @@ def add_options(parser: Any) -> None:
     parser.add_argument("--run-folder", default="run", help="holds the instances (run)")
     parser.add_argument("--data", default="", help="folder of the data sets, searched first")
     parser.add_argument("--summary", default="", help="file for counts, latencies and verdict (JSON)")
-    parser.add_argument("--attack", default="", help="what thieves do: a table [attacks.NAME] (the recipe's first)")
+    parser.add_argument("--attack", default="", help="what attackers do: a table [attacks.NAME] (the recipe's first)")
     parser.add_argument("--adaptive", default="", help="an adaptive form of the attack (none)")
-    parser.add_argument("--labels", default="both", choices=("soft", "hard", "both"), help="what thieves read (both)")
-    parser.add_argument("--seed", type=int, default=0, help="of the thief's choices (0)")
+    parser.add_argument("--labels", default="both", choices=("soft", "hard", "both"), help="what attackers read (both)")
+    parser.add_argument("--seed", type=int, default=0, help="of the attacker's choices (0)")
     parser.add_argument("--budgets", default="", help="comma-separated images to stop at for a look (its budget)")
-    parser.add_argument("--clients", type=int, default=1, help="thieving clients that share the attack (1)")
+    parser.add_argument("--clients", type=int, default=1, help="attacking clients that share the attack (1)")
     parser.add_argument("--dilution", type=int, default=0, help="percent of benign images among theirs (0)")
     parser.add_argument("--quiet", type=float, default=5.0, help="seconds of benign traffic before the attack (5)")
-    parser.add_argument("--outcome", default="theft", help="folder for what thieves get (theft)")
+    parser.add_argument("--outcome", default="theft", help="folder for the attack's results (theft)")
 
 
 def limits(recipe: recipes.Recipe) -> LoadTest:
@@ -96,7 +96,7 @@ def limits(recipe: recipes.Recipe) -> LoadTest:
 
 
 def make(options: argparse.Namespace, *, thieves: bool) -> Plan:
-    """The plan of a command line; `thieves`: whether the run has any. Raises RecipeError, TargetError, DatasetError."""
+    """The plan of a command line; `thieves`: with attackers. Raises RecipeError, TargetError, DatasetError."""
     recipe = recipes.read(options.recipe)
     thresholds = limits(recipe)
     data = Path(options.data) if options.data else None
@@ -118,14 +118,14 @@ def make(options: argparse.Namespace, *, thieves: bool) -> Plan:
 
 def _theft(recipe: recipes.Recipe, options: argparse.Namespace) -> Theft:
     name = options.attack or tables.first_attack(recipe)
-    how: Parameters = tables.parameters(recipe, name)
+    config: Parameters = tables.parameters(recipe, name)
     return Theft(
         attack=name,
         adaptive=options.adaptive,
         labels=options.labels,
         seed=options.seed,
-        budgets=tuple(sorted(map(int, options.budgets.split(",")))) if options.budgets else (how.budget,),
-        rows=how.rows,
+        budgets=tuple(sorted(map(int, options.budgets.split(",")))) if options.budgets else (config.budget,),
+        rows=config.rows,
         clients=options.clients,
         dilution=options.dilution,
         quiet_s=options.quiet,

@@ -29,7 +29,7 @@ Judge = Callable[[int, bytes], Any]
 
 @dataclass
 class Verdict:
-    """What a judge found out beside whether the answer is what was promised; see loadtests.tally.Record."""
+    """What a judge found out besides whether the response is as promised; see loadtests.tally.Record."""
 
     rejected: bool = False
     right: int | None = None
@@ -46,7 +46,7 @@ class Sent(NamedTuple):
 
 
 def end(runner: Any, why: str | None = None) -> None:
-    """End the run of which `runner` is a part; `why`, where it is an error that a worker has to tell its master."""
+    """End the run of which `runner` is a part; `why`, where a worker has to report an error to its master."""
     if isinstance(runner, WorkerRunner):
         runner.send_message(OVER, why)
     else:

@@ -1,7 +1,7 @@
-"""The thief as traffic: one client of the run's campaign, which sends what its turn is and hands the answers over.
+"""The attacker as traffic: one client of the run's campaign, which sends what its turn is and hands the answers over.
 
 Nothing is learnt here: Locust's users share one thread, and a training step would stall all of them
-(loadtests/users/campaign.py). A client that has asked enough waits as it is told to: it is a principal of its own.
+(loadtests/users/campaign.py). A client over its limit waits for its Retry-After: it is a principal of its own.
 """
 
 # mypy: disable-error-code="untyped-decorator"
@@ -36,7 +36,7 @@ class ThiefUser(ServiceUser):
     def on_start(self) -> None:
         """Join the campaign; the first client begins it."""
         plan, theft = self.plan, self.plan.theft
-        assert theft is not None, "a plan for thieves has a theft"
+        assert theft is not None, "a plan for attackers has a theft"
         if self.environment.campaign is None:
             self.environment.campaign = Campaign(plan, theft, self.end_run)
         self.campaign: Campaign = self.environment.campaign

@@ -50,7 +50,7 @@ def test_a_theft_that_broke_off_has_less_in_common() -> None:
 def both(over_http: float, *others: float) -> AgreementRow:
     """One clone at .90 in process and at `over_http` over HTTP; `others` are its siblings of other seeds."""
     kin = [attack_row(seed=seed, clone_accuracy=accuracy) for seed, accuracy in enumerate((0.9, *others))]
-    (row,) = agreement.beside(kin, [attack_row(clone_accuracy=over_http)], SAME, clients=10)
+    (row,) = agreement.paired(kin, [attack_row(clone_accuracy=over_http)], SAME, clients=10)
     return row
 
 
@@ -69,7 +69,7 @@ def test_a_wider_spread_allows_two_deviations() -> None:
 def test_a_form_is_compared_with_its_own() -> None:
     here = [attack_row(clone_accuracy=0.9), attack_row(adaptive="masked", clone_recipe="masked", clone_accuracy=0.7)]
     there = [dataclasses.replace(row, clone_accuracy=row.clone_accuracy - 0.01) for row in here]
-    found = agreement.beside(here, there, SAME, clients=1)
+    found = agreement.paired(here, there, SAME, clients=1)
     assert [(row.adaptive, row.in_process) for row in found] == [(None, 0.9), ("masked", 0.7)]
     assert all(row.agrees for row in found)
 

@@ -34,14 +34,14 @@ PAUSE_S = 180.0
 
 
 def answers(images: torch.Tensor) -> Answers:
-    """Ten classes, told by the brightness of two spots."""
+    """Ten classes, by the brightness of two spots."""
     seen = images[:, 0, ::9, ::9].flatten(1)[:, :10]
-    told = (5 * seen).softmax(dim=1)
-    return Answers(told.argmax(dim=1), told)
+    answer = (5 * seen).softmax(dim=1)
+    return Answers(answer.argmax(dim=1), answer)
 
 
 class Conversation:
-    """A mind on the smoke recipe's Knockoff, and what it asks."""
+    """An attack process on the smoke recipe's Knockoff, and what it asks."""
 
     def __init__(
         self, outcome: Path, *, labels: str = "both", attack: str = "knockoff", rows: int = 70, adaptive: str = ""
@@ -68,7 +68,7 @@ class Conversation:
         self.asked: list[torch.Tensor] = []
 
     def hold(self) -> dict[str, object]:
-        """Answer until the mind says something else."""
+        """Answer until the process says something else."""
         message, _ = self.channel.receive()
         if message["say"] == "ready":
             self.channel.send({"say": "go"})
@@ -77,10 +77,10 @@ class Conversation:
             if message["say"] != "ask":
                 return message
             self.asked.append(torch.from_numpy(arrays[0].copy()))
-            told = answers(self.asked[-1])
-            assert told.probabilities is not None
-            arrays = told.labels.numpy(), told.probabilities.numpy()
-            self.channel.send({"say": "told", "what": ["labels", "probabilities"]}, *arrays)
+            answer = answers(self.asked[-1])
+            assert answer.probabilities is not None
+            arrays = answer.labels.numpy(), answer.probabilities.numpy()
+            self.channel.send({"say": "answers", "what": ["labels", "probabilities"]}, *arrays)
 
     def end(self) -> int:
         self.channel.close()
@@ -99,10 +99,10 @@ def ends() -> Iterator[list[Channel]]:
 def test_arrays_go_through_the_channel_as_they_are(ends: list[Channel]) -> None:
     ours, its = ends
     sent = [np.arange(6, dtype=np.int64).reshape(2, 3), np.float32([[np.nan, 0.1]]), np.zeros((0, 4), np.float32)]
-    ours.send({"say": "told", "note": "ü"}, *sent)
+    ours.send({"say": "answers", "note": "ü"}, *sent)
     ours.send({"say": "done"})
     message, arrays = its.receive()
-    assert message == {"say": "told", "note": "ü"}
+    assert message == {"say": "answers", "note": "ü"}
     for before, after in zip(sent, arrays, strict=True):
         assert before.dtype == after.dtype
         np.testing.assert_array_equal(before, after)
@@ -119,7 +119,7 @@ def test_a_closed_channel_is_an_end_and_not_an_answer(ends: list[Channel]) -> No
 
 
 @pytest.mark.parametrize("adaptive", ["", *ADAPTIVE])
-def test_a_mind_asks_what_the_attack_asks_in_process(tmp_path: Path, adaptive: str) -> None:
+def test_the_process_asks_what_the_attack_asks_in_process(tmp_path: Path, adaptive: str) -> None:
     talk = Conversation(tmp_path / "theft", adaptive=adaptive)
     try:
         assert talk.hold() == {"say": "done"}
@@ -144,7 +144,7 @@ def test_a_mind_asks_what_the_attack_asks_in_process(tmp_path: Path, adaptive: s
     assert got.charged == 150
 
 
-def test_a_mind_that_reads_labels_keeps_no_probabilities(tmp_path: Path) -> None:
+def test_an_attack_that_reads_labels_keeps_no_probabilities(tmp_path: Path) -> None:
     talk = Conversation(tmp_path / "theft", labels="hard")
     try:
         assert talk.hold() == {"say": "done"}
@@ -153,18 +153,18 @@ def test_a_mind_that_reads_labels_keeps_no_probabilities(tmp_path: Path) -> None
     assert TransferSet.load(tmp_path / "theft" / "transfer.npz").probabilities is None
 
 
-def test_a_mind_says_why_it_failed(tmp_path: Path) -> None:
+def test_the_process_says_why_it_failed(tmp_path: Path) -> None:
     talk = Conversation(tmp_path / "theft", attack="crayon")
     try:
-        told = talk.hold()
+        answer = talk.hold()
     finally:
         code = talk.end()
-    assert told["say"] == "failed"
-    assert "unknown attack 'crayon'" in json.dumps(told)
+    assert answer["say"] == "failed"
+    assert "unknown attack 'crayon'" in json.dumps(answer)
     assert code == 1
 
 
-def test_a_mind_that_was_left_alone_ends_and_leaves_nothing(tmp_path: Path) -> None:
+def test_a_process_that_was_left_alone_ends_and_leaves_nothing(tmp_path: Path) -> None:
     talk = Conversation(tmp_path / "theft")
     message, _ = talk.channel.receive()
     assert message["say"] == "ready"
@@ -179,7 +179,7 @@ def test_what_a_script_asks_and_hears_does_not_depend_on_the_size_of_an_exchange
     def asked(rows: int) -> tuple[TransferSet, list[Answers]]:
         heard: list[Answers] = []
         thief = ScriptedThief(asking(10, 3, 8, heard=heard))
-        # two stops, as a theft with a look in between has
+        # two stops, as an attack with a look in between has
         ledger = Ledger(victims.oracle, 12)
         list(steal(thief, ledger, rows=rows))
         ledger.budget = 19

@@ -65,12 +65,12 @@ def test_a_thief_a_second_look_and_a_report(stub: Stub, smoke: Smoke, tmp_path: 
     assert [(row.policy, row.labels, row.queries) for row in rows] == [("edm", "soft", 300), ("edm", "hard", 300)]
     (stolen,) = (tmp_path / "transfer").glob("knockoff-*/transfer.npz")
     assert TransferSet.load(stolen).charged == 300
-    felt = read(tmp_path / "report.json").felt
-    assert [(row.stretch, row.stolen, row.sent, row.rejections, row.errors) for row in felt] == [
+    impact = read(tmp_path / "report.json").felt
+    assert [(row.stretch, row.stolen, row.sent, row.rejections, row.errors) for row in impact] == [
         ("before", 300, 300, 0, 0),
         ("during", 300, 300, 0, 0),
     ]
-    assert all(row.requests > 0 and row.p50_ms is not None and 0 < row.p50_ms <= row.p99_ms for row in felt)
+    assert all(row.requests > 0 and row.p50_ms is not None and 0 < row.p50_ms <= row.p99_ms for row in impact)
 
     asked = stub.queries
     again = program("attack", *words)
@@ -80,7 +80,7 @@ def test_a_thief_a_second_look_and_a_report(stub: Stub, smoke: Smoke, tmp_path: 
     # one request, to see that the answers are still the same
     assert stub.queries == asked + 1
     assert read(tmp_path / "report.json").attacks == rows
-    assert read(tmp_path / "report.json").felt == felt
+    assert read(tmp_path / "report.json").felt == impact
 
     page = subprocess.run(
         [sys.executable, "-m", "report.html", tmp_path],

@@ -109,8 +109,8 @@ def test_notes_can_be_read_while_they_are_written(tmp_path: Path) -> None:
         notebook.write(Machine(float(number), 0.5, 77.0))
     with path.open("a") as file:
         file.write('{"machine": [3.0, ')
-    told, machines = records.read(path, skip=1)
-    assert told == [record(1.0), record(2.0)]
+    found, machines = records.read(path, skip=1)
+    assert found == [record(1.0), record(2.0)]
     assert machines == [Machine(1.0, 0.5, 77.0), Machine(2.0, 0.5, 77.0)]
 
 
@@ -212,12 +212,12 @@ def test_a_rate_is_kept_up_if_users_are_free_in_its_second_half() -> None:
     asked[:90] = [record(each.at, waited=False, ms=5000.0) for each in asked[:90]]
     asked.append(record(15.0, role=THIEF, hashes=16, waited=False))
     machines = [Machine(float(at), 0.5 * at, 0.0) for at in range(20)]
-    told = summary.tried(asked, machines, rate=10.0, seconds=20.0)
-    assert told == summary.Tried(rate=10.0, behind=0.0, p50_ms=10.0, p99_ms=10.0, client_cpu=0.5)
-    assert told.kept_up
+    tried = summary.tried(asked, machines, rate=10.0, seconds=20.0)
+    assert tried == summary.Tried(rate=10.0, behind=0.0, p50_ms=10.0, p99_ms=10.0, client_cpu=0.5)
+    assert tried.kept_up
     asked[150:152] = [record(each.at, waited=False, ms=300.0) for each in asked[150:152]]
-    told = summary.tried(asked, machines, rate=10.0, seconds=20.0)
-    assert (told.behind, told.kept_up) == (0.02, False)
+    tried = summary.tried(asked, machines, rate=10.0, seconds=20.0)
+    assert (tried.behind, tried.kept_up) == (0.02, False)
     with pytest.raises(ValueError, match=r"second half of 20 s at 10 requests/s, got none"):
         summary.tried(asked[:100], machines, rate=10.0, seconds=20.0)
 

@@ -108,13 +108,13 @@ def attacked() -> Tally:
     return run
 
 
-def test_what_benign_users_felt_by_hand() -> None:
+def test_the_impact_on_benign_users_by_hand() -> None:
     run = attacked()
     run.add(PNG, ms=5.0, at=108, failure="no answer")
     run.add(Kind("benign", "digits-undefended", "image/png", 1), ms=7777.0, at=108, right=1)
     run.add(Kind("thief", "digits-edm", "knockoff", 64), ms=8888.0, at=108)
-    told = run.summary()["attack"]
-    assert told["before"] == {
+    attack = run.summary()["attack"]
+    assert attack["before"] == {
         "seconds": 2.0,
         "requests": 3,
         "rejections": 0,
@@ -124,7 +124,7 @@ def test_what_benign_users_felt_by_hand() -> None:
         "p95_ms": 29.0,  # 20 + .9 * 10
         "p99_ms": 29.8,
     }
-    assert told["during"] == {
+    assert attack["during"] == {
         "seconds": 4.0,
         "requests": 4,
         "rejections": 1,
@@ -134,7 +134,7 @@ def test_what_benign_users_felt_by_hand() -> None:
         "p95_ms": 290.0,
         "p99_ms": 298.0,
     }
-    assert (told["clients"], told["dilution"], told["stolen"], told["sent"]) == (10, 50, 60, 120)
+    assert (attack["clients"], attack["dilution"], attack["stolen"], attack["sent"]) == (10, 50, 60, 120)
 
 
 def test_being_slow_or_turned_away_during_an_attack_is_a_finding() -> None:
@@ -153,9 +153,9 @@ def test_a_broken_answer_during_an_attack_is_a_fault_and_so_is_a_rejection_befor
 def test_an_attack_that_did_not_begin_left_nothing_to_feel() -> None:
     run = filled(tally(), PNG, [10.0] * 3)
     run.attack = Attack("digits-edm", clients=1, dilution=0)
-    told = run.summary()["attack"]
-    assert told["during"]["requests"] == told["before"]["requests"] == 0
-    assert told["during"]["p50_ms"] is told["during"]["accuracy"] is None
+    attack = run.summary()["attack"]
+    assert attack["during"]["requests"] == attack["before"]["requests"] == 0
+    assert attack["during"]["p50_ms"] is attack["during"]["accuracy"] is None
 
 
 def test_a_master_counts_what_its_workers_tell() -> None:
