@@ -25,7 +25,7 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 README = Path(__file__).parent / "README.md"
 BEGIN, END = "<!-- margins: begin -->\n", "<!-- margins: end -->\n"
 SPREADS = 4
-# torch's own kernels, and what oneDNN may use beside them
+# torch's own kernels, and what oneDNN may use next to them
 KERNELS = {"default": "SSE41", "avx2": "AVX2", "avx512": "AVX512_CORE"}
 SIDES = ("above", "below")
 
@@ -37,7 +37,7 @@ def main() -> None:
     parser.add_argument("tests", nargs="*", metavar="TESTS", help="files or test ids; all, if none")
     parser.add_argument("--seeds", type=int, default=8, help="seeds from 0 on")
     parser.add_argument("--kernels", nargs="+", choices=KERNELS, default=["default", "avx2"])
-    parser.add_argument("--table", action="store_true", help="measure nothing, write the table anew")
+    parser.add_argument("--table", action="store_true", help="measure nothing, write the table again")
     chosen = parser.parse_args()
     before, rows, failed = read(), read(), []
     if not chosen.table:
@@ -107,14 +107,14 @@ def table(rows: Rows) -> str:
     lines = [head, ["---"] * len(head)]
     for name, row in sorted(rows.items()):
         test, _, quantity = name.partition(": ")
-        told = [
+        cells = [
             "{:.3g} ± {:.2g}".format(*spread(row["values"][kernel])) if kernel in row["values"] else "-"
             for kernel in kernels
         ]
         bounds = ", ".join(
             f"{sign} {row[side]:.3g}" for side, sign in zip(SIDES, "><", strict=True) if row[side] is not None
         )
-        lines.append([f"`{test}`", quantity, str(max(map(len, row["values"].values()))), *told, bounds])
+        lines.append([f"`{test}`", quantity, str(max(map(len, row["values"].values()))), *cells, bounds])
     return "".join("| " + " | ".join(line) + " |\n" for line in lines)
 
 

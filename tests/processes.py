@@ -14,7 +14,7 @@ import psutil
 def running(command: Sequence[str], **options: Any) -> Iterator[subprocess.Popen[Any]]:
     """A process, killed with its children where it still runs when the block ends, however that ends.
 
-    Popen's own context waits for it instead: for ever, where an assertion failed before the process was told to end.
+    Popen's own context waits for it instead: for ever, where an assertion failed before the process was asked to end.
     """
     with subprocess.Popen(command, **options) as process:
         try:

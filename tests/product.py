@@ -69,18 +69,18 @@ def key(seed: int) -> str:
 @cache
 def state(seed: int) -> str:
     """The hash of all that the product depends on."""
-    told = hashlib.sha256(f"{sys.version} {seed}".encode())
+    state = hashlib.sha256(f"{sys.version} {seed}".encode())
     for name in LIBRARIES:
-        told.update(f"{name} {version(name)}\n".encode())
+        state.update(f"{name} {version(name)}\n".encode())
     for name in VARIABLES:
-        told.update(f"{name}={os.environ.get(name)}\n".encode())
-    told.update(torch.backends.cpu.get_cpu_capability().encode())
+        state.update(f"{name}={os.environ.get(name)}\n".encode())
+    state.update(torch.backends.cpu.get_cpu_capability().encode())
     paths = [path for room in ROOMS for path in (CHECKOUT / room).rglob("*") if "__pycache__" not in path.parts]
     for path in sorted([*paths, RECIPE, Path(__file__)]):
         if path.is_file():
             content = path.read_bytes()
-            told.update(f"{path.relative_to(CHECKOUT)} {len(content)}\n".encode() + content)
-    return told.hexdigest()[:16]
+            state.update(f"{path.relative_to(CHECKOUT)} {len(content)}\n".encode() + content)
+    return state.hexdigest()[:16]
 
 
 def stage(
@@ -131,7 +131,7 @@ def export(smoke: Smoke, seed: int) -> None:
 
 
 def _write_surrogate(folder: Path, seed: int) -> None:
-    """A checkpoint `surrogate` beside the victim's: its network before training, as MAD's is."""
+    """A checkpoint `surrogate` next to the victim's: its network before training, as MAD's is."""
     from training import checkpoint
 
     victim = checkpoint.load(folder / "victim.safetensors")

@@ -64,14 +64,14 @@ ROOMS = {
 MOST_ENTRIES = 20
 # folders with more entries at their top, and why nobody has to look for anything there
 LONG_FOLDERS = {
-    "attacks": "an attack in each file, all of them in registry.py; what they share beside them",
+    "attacks": "an attack in each file, all of them in registry.py; what they share next to them",
     "zoo": "a data set's format or a network in each file, all of them in datasets.py and models.py",
-    "training": "a kind of network in each file, named as its table; what they share beside them",
+    "training": "a kind of network in each file, named as its table; what they share next to them",
     "deploy": "a step of starting, watching or stopping a server in each file",
     "assurance/faults": "a fault in each file, all of them in plan.py, and what all of them use",
     "recipes": "a recipe in each file, and what reads them",
     "report/rows": "the rows of one kind of result in each file, all of them in schema.py",
-    "report/pages": "a page's program with its template beside it",
+    "report/pages": "a page's program with its template next to it",
 }
 # torch is imported when the TorchScript backend is chosen, and when the facts of a run are written down
 EXCEPTIONS = {"handlers/backends.py": {"torch"}, "report/schema.py": {"torch"}}

@@ -1,4 +1,4 @@
-"""Secrets are compared in a time that does not tell how much of them was right: by hmac.compare_digest, never by ==."""
+"""Secrets are compared in a time that does not show how much of them was right: by hmac.compare_digest, never by ==."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ROOMS = ("handlers", "defenses", "deploy")
 SECRET = re.compile(r"digest|signature|token|secret|password|hmac|(?<![a-z])mac(?![a-z])|\bkey\b", re.IGNORECASE)
 # what looks like it and is none: why a client may learn how long the comparison took
 HARMLESS = {
-    "stated.data['request'] != digest.hex()": "the digest is the client's own, and the challenge tells it",
+    "stated.data['request'] != digest.hex()": "the digest is the client's own, and the challenge contains it",
     "Path(record.secrets) == options.secrets.absolute()": "folders, of an operator's",
 }
 
@@ -48,7 +48,7 @@ def test_no_secret_is_compared_by_its_first_difference(room: str) -> None:
     assert len(files) > 5
     found = {f"{path.relative_to(CHECKOUT)}: {each}" for path in files for each in comparisons(path.read_text("utf-8"))}
     wrong = {each for each in found if each.partition(": ")[2] not in HARMLESS}
-    assert not wrong, f"use hmac.compare_digest, or say in HARMLESS why it may be told: {wrong}"
+    assert not wrong, f"use hmac.compare_digest, or say in HARMLESS why it may leak: {wrong}"
 
 
 def test_what_is_said_to_be_harmless_is_there() -> None:
@@ -76,8 +76,8 @@ def test_signature_and_solution_are_compared_in_constant_time(monkeypatch: pytes
     payload = solved(gate.challenge(DIGEST, 2))
     compared.clear()
     gate.admit(payload, DIGEST)
-    told = json.loads(base64.b64decode(payload))["challenge"]
-    assert compared == [told["signature"], told["parameters"]["keySignature"]]
+    challenge = json.loads(base64.b64decode(payload))["challenge"]
+    assert compared == [challenge["signature"], challenge["parameters"]["keySignature"]]
     with pytest.raises(SolutionInvalid):
         gate.admit(changed(payload, lambda sent: sent["challenge"].update(signature="00" * 32)), DIGEST)
     assert compared[2:] == ["00" * 32]

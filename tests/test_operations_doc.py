@@ -1,4 +1,4 @@
-"""The runbook (three pages) covers every alert, and what it tells an operator to run, open and query exists."""
+"""The runbook (three pages) covers every alert, and what it asks an operator to run, open and query exists."""
 
 from __future__ import annotations
 

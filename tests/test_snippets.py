@@ -51,7 +51,7 @@ def takes_commands(module: str) -> bool:
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy, with what the pages tell a reader to write: recipes for his own images and his own classifier."""
+    """A copy, with what the pages ask a reader to write: recipes for his own images and his own classifier."""
     folder = copy_checkout(tmp_path_factory.mktemp("snippets"))
     tables = [body for language, body in blocks("docs/recipes.md") if language == "toml"]
     (recipe,) = [body for body in tables if body.startswith("[dataset]")]

@@ -59,7 +59,7 @@ class Thief:
 
 @dataclass(frozen=True)
 class Study:
-    """One results file, read. attackers: those whose queries bought most behind GATE first."""
+    """One results file, read. thieves: those whose queries bought most behind GATE first."""
 
     report: Report
     thieves: tuple[Thief, ...]

@@ -1,4 +1,4 @@
-"""A gateway before real servers: archives that tell what reached them, policies over made-up graphs, and clients."""
+"""A gateway before real servers: archives that echo what reached them, policies over synthetic graphs, and clients."""
 
 from __future__ import annotations
 
@@ -40,17 +40,17 @@ class Frank:
 
     def answer(self, index, body, context):
         context.set_response_content_type(index, "application/json")
-        told = json.loads(body) if body.startswith(b"{") else {}
-        time.sleep(told.get("seconds", 0))
-        if "raise" in told:
-            raise MemoryError if told["raise"] == "memory" else ValueError
-        if told.get("exit"):
+        asked = json.loads(body) if body.startswith(b"{") else {}
+        time.sleep(asked.get("seconds", 0))
+        if "raise" in asked:
+            raise MemoryError if asked["raise"] == "memory" else ValueError
+        if asked.get("exit"):
             os._exit(3)
-        if "answer" in told:
-            context.set_response_header(index, "Torchwarden-Answer", told["answer"])
-        if "status" in told:
-            context.set_response_status(told["status"], "told", index)
-            return json.dumps({"error": {"code": told.get("answer"), "message": "told", "row": 0}})
+        if "answer" in asked:
+            context.set_response_header(index, "Torchwarden-Answer", asked["answer"])
+        if "status" in asked:
+            context.set_response_status(asked["status"], "stated", index)
+            return json.dumps({"error": {"code": asked.get("answer"), "message": "stated", "row": 0}})
         bright = 0.0 if body.startswith(b"{") else struct.unpack("<f", body[:4])[0]
         prediction = {"label": int(bright > 0.5), "probabilities": [1 - bright, bright]}
         headers = context.get_all_request_header(index)
@@ -63,11 +63,11 @@ def build_frank(store: Path) -> None:
     tiny.build(store, "frank", config={"jobQueueSize": QUEUE}, handler=FRANK)
 
 
-def build_policy(store: Path, folder: Path, told: dict[str, Any]) -> None:
+def build_policy(store: Path, folder: Path, section: dict[str, Any]) -> None:
     """store/digits-POLICY.mar of a policy's section, staged in `folder`."""
-    name = f"digits-{told['policy']}"
+    name = f"digits-{section['policy']}"
     staged = folder / name
-    write_archive(staged, told)
+    write_archive(staged, section)
     for room in ("handlers", "defenses"):
         shutil.copytree(CHECKOUT / room, staged / room, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copyfile(CHECKOUT / "handlers/handler.py", staged / "handler.py")
@@ -76,7 +76,7 @@ def build_policy(store: Path, folder: Path, told: dict[str, Any]) -> None:
     answer = np.exp(logits) / np.exp(logits).sum()
     golden = {"image": base64.b64encode(image.tobytes()).decode(), "accepted": answer.tolist()}
     (staged / "golden.json").write_text(json.dumps(golden))
-    (staged / "model-config.yaml").write_text(model_config(told, Serving(workers=1, batch_size=4)))
+    (staged / "model-config.yaml").write_text(model_config(section, Serving(workers=1, batch_size=4)))
     store.mkdir(parents=True, exist_ok=True)
     pack(staged, name, store / f"{name}.mar")
 

@@ -1,4 +1,4 @@
-"""A campaign of ten clients against a running server: it asks and hears what the theft in process does."""
+"""A campaign of ten clients against a running server: it asks and hears what the attack in process does."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_ten_clients_steal_what_one_thief_in_process_does(served: Served, folder
     assert got.charged == expected.charged == 300
 
 
-def test_the_report_tells_the_clones_and_what_benign_users_felt(folder: Path, report: Report) -> None:
+def test_the_report_has_the_clones_and_the_impact_on_benign_users(folder: Path, report: Report) -> None:
     assert {(row.labels, row.queries) for row in report.attacks} == {("soft", 300), ("hard", 300)}
     before, during = report.felt
     assert (before.stretch, during.stretch) == ("before", "during")

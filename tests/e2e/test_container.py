@@ -253,5 +253,5 @@ def test_a_pod_starts_answers_follows_a_restart_and_drains(pod: Pod, smoke: Smok
 def test_the_images_command_is_the_pods_but_for_the_choice_of_models() -> None:
     """`docker run` without arguments serves what /models holds."""
     command = ["python", "-m", *json.loads(dockerfile("CMD")[0])]
-    (told,) = containers()["torchserve"]["args"]
-    assert shlex.split(told) == ["exec", *command, "--models", "$MODELS"]
+    (script,) = containers()["torchserve"]["args"]
+    assert shlex.split(script) == ["exec", *command, "--models", "$MODELS"]

@@ -27,7 +27,7 @@ API: dict[str, Any] = yaml.safe_load((CHECKOUT / "docs/api/openapi.yaml").read_t
 
 
 def images(rows: int) -> np.ndarray:
-    """Digits of the test split as the server meets them in a PNG: multiples of 1/255."""
+    """Digits of the test split as the server gets them in a PNG: multiples of 1/255."""
     pixels = datasets.load("digits", "test").pixels[:rows].numpy()
     return (np.round(pixels * 255) / 255).astype(np.float32)
 
@@ -93,10 +93,10 @@ def test_the_same_pixels_get_the_same_answer_in_every_content_type(served: Serve
 def test_a_jpeg_is_an_image_too(served: Served) -> None:
     file = io.BytesIO()
     Image.fromarray(np.round(images(1)[0, 0] * 255).astype(np.uint8)).save(file, "JPEG", quality=100)
-    told = check(served.post("undefended", file.getvalue(), JPEG), 200)["predictions"][0]
+    decoded = check(served.post("undefended", file.getvalue(), JPEG), 200)["predictions"][0]
     lossless = check(served.post("undefended", png(images(1)[0]), PNG), 200)["predictions"][0]
-    assert told["label"] == lossless["label"]
-    np.testing.assert_allclose(told["probabilities"], lossless["probabilities"], atol=0.05)
+    assert decoded["label"] == lossless["label"]
+    np.testing.assert_allclose(decoded["probabilities"], lossless["probabilities"], atol=0.05)
 
 
 @pytest.mark.parametrize("authorization", ["", "Bearer wrong", "bearer {token}", "{token}"])

@@ -124,8 +124,8 @@ def test_a_hostile_client_costs_others_no_answer(subjects: Subjects, tmp_path_fa
     assert [promised.pop(what).limit for what in slower] == [1.25, 1.25]
     assert all(bound.met for bound in promised.values())
     assert limited.facts["hostile requests a second"] > 50  # type: ignore[operator]
-    told = str(limited.facts["hostile requests"])
-    assert "cut" in told or "429 too_many_requests" in told
+    responses = str(limited.facts["hostile requests"])
+    assert "cut" in responses or "429 too_many_requests" in responses
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a small disk")

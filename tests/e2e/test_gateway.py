@@ -38,7 +38,7 @@ SMALL = QUEUE // 2
 OWN = QUEUE // 2
 # what the gateway sends
 HEADERS = {"host", "content-type", "content-length", "authorization", "torchwarden-principal"}
-# what TorchServe tells a handler besides
+# what TorchServe adds for a handler
 TORCHSERVES = {"explain": "False", "url_path": "", "body": {"content-type": RAW}}
 
 
@@ -54,9 +54,9 @@ class Served(NamedTuple):
         keys: dict[str, dict[str, str]] = json.loads(Path(self.server["key_file"]).read_text())
         return keys["inference"]["key"]
 
-    def ask(self, told: dict[str, Any] | bytes = b"", **headers: str) -> requests.Response:
+    def ask(self, content: dict[str, Any] | bytes = b"", **headers: str) -> requests.Response:
         """frank's answer to acme."""
-        body = told if isinstance(told, bytes) else json.dumps(told).encode()
+        body = content if isinstance(content, bytes) else json.dumps(content).encode()
         return self.gateway.ask(self.acme, "frank", body, **headers)
 
 
@@ -116,14 +116,14 @@ def test_no_header_of_a_client_gets_through(served: Served) -> None:
     ]
     body = tiny.pixels(0.25)
     kept = [authorization(served.acme), ("Content-Type", RAW), ("Content-Length", str(len(body)))]
-    status, told = served.gateway.raw("POST", "/predictions/frank?describe=True&body=x", forged + kept, body)
+    status, received = served.gateway.raw("POST", "/predictions/frank?describe=True&body=x", forged + kept, body)
     assert status == 200
-    reached = {name.lower(): value for name, value in told["headers"].items()}
+    reached = {name.lower(): value for name, value in received["headers"].items()}
     assert {name: reached.pop(name) for name in TORCHSERVES} == TORCHSERVES
     assert set(reached) == HEADERS
     assert reached["torchwarden-principal"] == "acme"
-    assert told["bytes"] == len(body)
-    assert "globex" not in json.dumps(told)
+    assert received["bytes"] == len(body)
+    assert "globex" not in json.dumps(received)
 
 
 def test_a_solution_gets_through_and_an_endless_one_does_not(served: Served) -> None:
@@ -181,7 +181,7 @@ def test_nothing_but_inference_is_there(
 
 
 @pytest.mark.parametrize(
-    ("path", "status", "told"),
+    ("path", "status", "answer_body"),
     [
         ("/", 200, {"status": "alive"}),
         ("/v2/health/live", 200, {"live": True}),
@@ -190,13 +190,15 @@ def test_nothing_but_inference_is_there(
         ("/v2/models/nobody/ready", 404, {"error": "no such model is served"}),
     ],
 )
-def test_liveness_and_readiness_need_no_key(served: Served, path: str, status: int, told: dict[str, Any]) -> None:
+def test_liveness_and_readiness_need_no_key(
+    served: Served, path: str, status: int, answer_body: dict[str, Any]
+) -> None:
     deadline = time.monotonic() + 20
     with served.gateway.session(None) as session:
         while (answer := session.get(served.gateway.url + path, timeout=10)).status_code == 503:
             assert time.monotonic() < deadline, "not ready yet"
             time.sleep(0.2)
-    assert (answer.status_code, answer.json()) == (status, told)
+    assert (answer.status_code, answer.json()) == (status, answer_body)
 
 
 def test_what_is_too_large_is_refused(served: Served) -> None:
@@ -223,8 +225,8 @@ def test_what_is_not_http_or_not_tls_is_refused(served: Served) -> None:
             trust.wrap_socket(plain, server_hostname=gateway.host) as connection,
         ):
             connection.sendall(sent)
-            told = connection.makefile("rb").read()
-        assert json.loads(told.partition(b"\r\n\r\n")[2])["error"]["code"] == "bad_request"
+            received = connection.makefile("rb").read()
+        assert json.loads(received.partition(b"\r\n\r\n")[2])["error"]["code"] == "bad_request"
 
 
 @pytest.mark.parametrize(
@@ -277,8 +279,8 @@ def test_who_stalls_is_cut_off_and_holds_no_worker(served: Served) -> None:
 
 def test_a_handlers_own_answers_pass(served: Served) -> None:
     for status in (400, 403, 413, 415, 428, 429):
-        answer = served.ask({"status": status, "answer": "told"})
-        assert answer.json() == {"error": {"code": "told", "message": "told", "row": 0}}
+        answer = served.ask({"status": status, "answer": "stated"})
+        assert answer.json() == {"error": {"code": "stated", "message": "stated", "row": 0}}
         assert answer.status_code == status
     # where TorchServe has answers of the same status, the handler's come through by their code
     assert error(served.ask({"status": 503, "answer": "store_failed"}), 503) == "store_failed"
@@ -363,7 +365,7 @@ def test_rows_are_counted_for_the_principal_whatever_a_client_says(served: Serve
 
 
 class Load:
-    """Clients that ask as long as they are told to, each on a connection that it keeps. `lost`: what happened to a
+    """Clients that ask until they are stopped, each on a connection that it keeps. `lost`: what happened to a
     request that was sent and not answered."""
 
     def __init__(self, served: Served, gateway: Gateway, clients: int) -> None:
@@ -393,18 +395,20 @@ class Load:
                     except OSError:
                         return  # nobody listens any more, and nothing was asked
                 # every fourth is at fault
-                body = json.dumps({"status": 400, "answer": "told"}).encode() if number % 4 == 3 else tiny.pixels(0.75)
+                body = (
+                    json.dumps({"status": 400, "answer": "stated"}).encode() if number % 4 == 3 else tiny.pixels(0.75)
+                )
                 try:
                     connection.request(
                         "POST", "/predictions/frank", body, dict([authorization(auth), ("Content-Type", RAW)])
                     )
                     answer = connection.getresponse()
-                    told = json.loads(answer.read())
+                    received = json.loads(answer.read())
                 except (OSError, http.client.HTTPException) as failure:
                     self.lost.append(repr(failure))
                     return
-                if answer.status == 400 and told["error"]["message"] != "told":
-                    self.lost.append(repr(told))
+                if answer.status == 400 and received["error"]["message"] != "stated":
+                    self.lost.append(repr(received))
                 self.statuses[answer.status] += 1
 
 
@@ -565,11 +569,11 @@ def test_a_flood_of_large_bodies_is_refused_unread(served: Served) -> None:
     found = Counter(asked(flooder, large) for _ in range(40))
     assert set(found) <= {200, 429, 0}
     assert 1 <= found[200] < 20
-    # who waits for leave to send, as curl does, is told why
+    # who waits for leave to send, as curl does, gets the reason
     waiting = [authorization(flooder), ("Content-Length", "1000000"), ("Expect", "100-continue")]
-    status, told = served.gateway.raw("POST", "/predictions/frank", waiting)
+    status, received = served.gateway.raw("POST", "/predictions/frank", waiting)
     assert status == 429
-    assert "31 from 1 MB up" in told["error"]["message"]
+    assert "31 from 1 MB up" in received["error"]["message"]
     assert asked(flooder, b"{}") == 200, "its others are not large"
     assert asked(other, large) == 200
 

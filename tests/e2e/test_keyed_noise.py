@@ -1,4 +1,4 @@
-"""Noise as it is served: keyed by the image, it is one answer whoever gives it and whenever; fresh, never the same."""
+"""Noise as it is served: keyed by the image, it is one answer from any worker at any time; fresh, never the same."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ PATIENCE = 60.0
 
 
 @dataclass(frozen=True)
-class Told:
+class Observed:
     """What servers answered to the same request, body by body.
 
     keyed: under meco-keyed with two workers, by when it was asked. busy: CPU seconds each worker spent on the first of
@@ -88,12 +88,12 @@ def asked_at_once(served: Served, policy: str) -> list[bytes]:
 def workers(served: Served, policy: str) -> dict[int, str]:
     """The state of each worker process, by its pid."""
     token = json.loads(Path(served.facts["key_file"]).read_text())["management"]["key"]
-    told: list[dict[str, Any]] = requests.get(
+    models: list[dict[str, Any]] = requests.get(
         f"{served.facts['management']}/models/smoke-{policy}",
         headers={"Authorization": f"Bearer {token}"},
         timeout=20,
     ).json()
-    return {worker["pid"]: worker["status"] for worker in told[0]["workers"]}
+    return {worker["pid"]: worker["status"] for worker in models[0]["workers"]}
 
 
 def seconds(pid: int) -> float:
@@ -134,9 +134,9 @@ def store(smoke_graphs: Smoke, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 
 @pytest.fixture(scope="module")
-def told(smoke_graphs: Smoke, store: Path, tmp_path_factory: pytest.TempPathFactory) -> Told:
+def observed(smoke_graphs: Smoke, store: Path, tmp_path_factory: pytest.TempPathFactory) -> Observed:
     """Asked once for all tests: before and after workers were killed, after a restart, and under another key."""
-    folder, body = tmp_path_factory.mktemp("told") / "run", question()
+    folder, body = tmp_path_factory.mktemp("observed") / "run", question()
     keyed: dict[str, set[bytes]] = {}
     with serving(smoke_graphs, store, folder, *NOISY) as served:
         before = {pid: seconds(pid) for pid in workers(served, "meco-keyed")}
@@ -163,52 +163,52 @@ def told(smoke_graphs: Smoke, store: Path, tmp_path_factory: pytest.TempPathFact
         patch.setenv("TORCHWARDEN_KEY_FILE", str(key))
         with serving(smoke_graphs, store, folder, "meco-keyed") as served:
             keyed["another key"] = set(asked_at_once(served, "meco-keyed"))
-    return Told(keyed, busy, fresh, copies, rotating)
+    return Observed(keyed, busy, fresh, copies, rotating)
 
 
 def rows(body: bytes) -> list[list[float]]:
     return [prediction["probabilities"] for prediction in json.loads(body)["predictions"]]
 
 
-def test_identical_repeats_are_one_answer_across_workers_and_restarts(told: Told) -> None:
-    assert len(told.keyed["first"]) == 1
-    assert len(told.busy) == 2
-    assert min(told.busy.values()) > 0.02, "both workers took part"
-    assert told.keyed["other workers"] == told.keyed["first"]
-    assert told.keyed["restarted"] == told.keyed["first"]
+def test_identical_repeats_are_one_answer_across_workers_and_restarts(observed: Observed) -> None:
+    assert len(observed.keyed["first"]) == 1
+    assert len(observed.busy) == 2
+    assert min(observed.busy.values()) > 0.02, "both workers took part"
+    assert observed.keyed["other workers"] == observed.keyed["first"]
+    assert observed.keyed["restarted"] == observed.keyed["first"]
 
 
-def test_they_are_the_answers_of_the_archive_in_this_process(told: Told, store: Path) -> None:
+def test_they_are_the_answers_of_the_archive_in_this_process(observed: Observed, store: Path) -> None:
     with InProcessOracle(store / "smoke-meco-keyed.mar") as oracle:
         status, body = oracle.post(question(), wire.RAW)
         clean = oracle.everyone(crops())[:, 0]
     assert status == 200
-    assert told.keyed["first"] == {body}
+    assert observed.keyed["first"] == {body}
     assert not torch.allclose(torch.tensor(rows(body)), clean, atol=1e-4), "there is noise in them"
 
 
-def test_another_key_gives_every_image_another_answer(told: Told) -> None:
-    (before,), (after,) = told.keyed["first"], told.keyed["another key"]
+def test_another_key_gives_every_image_another_answer(observed: Observed) -> None:
+    (before,), (after,) = observed.keyed["first"], observed.keyed["another key"]
     assert all(one != other for one, other in zip(rows(before), rows(after), strict=True))
 
 
-def test_a_rotation_changes_every_answer_and_a_period_has_one(told: Told) -> None:
+def test_a_rotation_changes_every_answer_and_a_period_has_one(observed: Observed) -> None:
     periods: dict[int, set[bytes]] = {}
-    for period, body in told.rotating:
+    for period, body in observed.rotating:
         periods.setdefault(period, set()).add(body)
     assert len(periods) >= 3
-    assert len(told.rotating) > 2 * len(periods)
+    assert len(observed.rotating) > 2 * len(periods)
     assert all(len(bodies) == 1 for bodies in periods.values())
     assert len(set.union(*periods.values())) == len(periods)
 
 
-def test_fresh_noise_is_another_in_every_answer(told: Told) -> None:
+def test_fresh_noise_is_another_in_every_answer(observed: Observed) -> None:
     for image in range(4):
-        assert len({tuple(rows(body)[image]) for body in told.fresh}) == REPEATS
+        assert len({tuple(rows(body)[image]) for body in observed.fresh}) == REPEATS
 
 
-def test_one_image_many_times_in_one_request_has_noise_of_its_own_each_time(told: Told) -> None:
+def test_one_image_many_times_in_one_request_has_noise_of_its_own_each_time(observed: Observed) -> None:
     # never one draw for a batch
-    assert len({tuple(row) for row in rows(told.copies["meco"])}) == COPIES
-    (body,) = told.keyed["first"]
-    assert rows(told.copies["meco-keyed"]) == rows(body)[:1] * COPIES
+    assert len({tuple(row) for row in rows(observed.copies["meco"])}) == COPIES
+    (body,) = observed.keyed["first"]
+    assert rows(observed.copies["meco-keyed"]) == rows(body)[:1] * COPIES

@@ -71,8 +71,8 @@ def maps_torch(process: psutil.Process) -> bool:
 
 
 def test_there_is_no_torch_in_the_environment(python: Path) -> None:
-    tell = "import importlib.util; print(importlib.util.find_spec('torch'), bool(importlib.util.find_spec('ts')))"
-    found = subprocess.run([python, "-c", tell], capture_output=True, text=True, check=True)
+    program = "import importlib.util; print(importlib.util.find_spec('torch'), bool(importlib.util.find_spec('ts')))"
+    found = subprocess.run([python, "-c", program], capture_output=True, text=True, check=True)
     assert found.stdout.split() == ["None", "True"]
 
 

@@ -1,4 +1,4 @@
-"""Limits on a real TorchServe: who is over one waits as long as told, and others do not."""
+"""Limits on a real TorchServe: a client over one waits as long as Retry-After says, and others do not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A real Prometheus beside a real TorchServe: what is scraped can be read, and every rule and panel has its data."""
+"""A real Prometheus and a real TorchServe: what is scraped can be read, and every rule and panel has its data."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def pay(served: Served, images: np.ndarray) -> str:
 
 
 def traffic(served: Served, round_: int) -> None:
-    """Customers, thieves, one who pays once and tries twice, one who asks too much, one who sends rubbish."""
+    """Customers, attackers, one who pays once and tries twice, one who asks too much, one who sends rubbish."""
     some = slice(8 * round_, 8 * round_ + 8)
     benign, strange = pixels("digits", "test", some), pixels("flower", "train", some)
     for policy in ("edm", "same-reject", "same-pow"):
@@ -170,7 +170,7 @@ def test_both_targets_are_scraped(scraped: Watched) -> None:
         "torchwarden-health": "up",
     }
     (kept,) = scraped.query('count(up{kind=~".+"}) or vector(0)')
-    assert kept["value"][1] == "0", "the label that tells targets apart is no series' own"
+    assert kept["value"][1] == "0", "the label that distinguishes targets is no series' own"
 
 
 def test_every_rule_is_evaluated_and_every_signal_has_data(scraped: Watched) -> None:

@@ -1,4 +1,4 @@
-"""Proof of work against a running server: paid once, for one request, whoever is asked and whatever Redis does."""
+"""Proof of work against a running server: paid once, for one request, at any worker and whatever Redis does."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ CLIENT = CHECKOUT / "docs/api/client.py"
 
 @dataclass(frozen=True)
 class Server:
-    """A running instance of made-up archives, one for each policy below."""
+    """A running instance of synthetic archives, one for each policy below."""
 
     facts: dict[str, Any]
     token: str
@@ -88,8 +88,8 @@ def archive(
 ) -> None:
     """The archive `target`, staged in `folder`, of a policy by the same name."""
     key = "TORCHWARDEN_KEY" if action == "proof-of-work" else None
-    told = section(policy=folder.name, gate=gate(action, **work), key_env=key, store=redis)
-    write_archive(folder, told)
+    fields = section(policy=folder.name, gate=gate(action, **work), key_env=key, store=redis)
+    write_archive(folder, fields)
     for room in ("handlers", "defenses"):
         shutil.copytree(CHECKOUT / room, folder / room, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copyfile(CHECKOUT / "handlers/handler.py", folder / "handler.py")
@@ -98,7 +98,7 @@ def archive(
     answer = np.exp(logits) / np.exp(logits).sum()
     golden = {"image": base64.b64encode(image.tobytes()).decode(), "accepted": answer.tolist()}
     (folder / "golden.json").write_text(json.dumps(golden))
-    (folder / "model-config.yaml").write_text(model_config(told, Serving(workers=workers, queue=2 * REPLAYS)))
+    (folder / "model-config.yaml").write_text(model_config(fields, Serving(workers=workers, queue=2 * REPLAYS)))
     pack(folder, target.stem, target)
 
 
@@ -197,9 +197,9 @@ def test_rows_of_one_request_are_paid_for_together(server: Server) -> None:
 def test_a_solution_is_good_for_its_own_request_and_policy_only(server: Server) -> None:
     pixels = image(7)
     solution = solved(server.challenge("sqlite", pixels))
-    told = json.loads(base64.b64decode(solution))
-    told["challenge"]["parameters"]["expiresAt"] += 3600
-    altered = base64.b64encode(json.dumps(told).encode()).decode()
+    decoded = json.loads(base64.b64decode(solution))
+    decoded["challenge"]["parameters"]["expiresAt"] += 3600
+    altered = base64.b64encode(json.dumps(decoded).encode()).decode()
     for policy, sent, brought in (
         ("sqlite", image(8), solution),
         ("sqlite", np.concatenate([pixels, pixels]), solution),

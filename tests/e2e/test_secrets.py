@@ -1,4 +1,4 @@
-"""Secrets stay where they belong: a running server, everything it tells and leaves behind, searched for each of them.
+"""Secrets stay where they belong: a running server, all its output and files, searched for each of them.
 
 The server is started as operators do, with the key in a file and Redis behind a password, and made to answer, refuse,
 charge, limit and fail first.
@@ -50,14 +50,14 @@ def forms(secret: bytes) -> set[bytes]:
 
 @dataclass
 class Keeper:
-    """A running instance and its secrets, by what they are. told: whatever clients were answered so far."""
+    """A running instance and its secrets, by what they are. outputs: all that clients received so far."""
 
     runs: Path
     store: Path
     facts: dict[str, Any]
     redis: RedisServer
     key: bytes
-    told: list[tuple[str, bytes]] = field(default_factory=list)
+    outputs: list[tuple[str, bytes]] = field(default_factory=list)
 
     @property
     def folder(self) -> Path:
@@ -80,12 +80,12 @@ class Keeper:
         tokens = {f"token for {kind}": {token.encode()} for kind, token in self.tokens().items()}
         return {"key": forms(self.key), "Redis password": {PASSWORD.encode()}, **derived, **tokens}
 
-    def found(self, where: str, told: bytes, *, but: tuple[str, ...] = ()) -> list[str]:
-        """The secrets that stand in what was told, each with where that is."""
+    def found(self, where: str, text: bytes, *, but: tuple[str, ...] = ()) -> list[str]:
+        """The secrets that stand in `text`, each with where that is."""
         return [
             f"{name} in {where}"
             for name, written in self.secrets.items()
-            if name not in but and any(form in told for form in written)
+            if name not in but and any(form in text for form in written)
         ]
 
     def ask(self, policy: str, body: bytes, **headers: str) -> requests.Response:
@@ -103,7 +103,9 @@ class Keeper:
         return self.keep(path, requests.request(method, url, headers=headers, timeout=60))
 
     def keep(self, what: str, answer: requests.Response) -> requests.Response:
-        self.told.append((f"the answer {answer.status_code} of {what}", answer.content + repr(answer.headers).encode()))
+        self.outputs.append(
+            (f"the answer {answer.status_code} of {what}", answer.content + repr(answer.headers).encode())
+        )
         return answer
 
     def family(self) -> list[psutil.Process]:
@@ -128,7 +130,7 @@ def keeper(tmp_path_factory: pytest.TempPathFactory, key_file: Path) -> Iterator
         facts = json.loads((runs / "secrets" / "server.json").read_text())
         key = read_key("TORCHWARDEN_KEY", {"TORCHWARDEN_KEY_FILE": str(key_file)})
         made = Keeper(runs, store, facts, redis, key)
-        made.told.append(("the output of a start", (started.stdout + started.stderr).encode()))
+        made.outputs.append(("the output of a start", (started.stdout + started.stderr).encode()))
         provoke(made)
         yield made
     finally:
@@ -172,7 +174,7 @@ def provoke(keeper: Keeper) -> None:
     statuses[keeper.ask("pow", image(5).tobytes()).status_code] += 1
     keeper.redis.start()
     status = run("deploy.server", "status", "--instance", "secrets", "--run-folder", keeper.runs)
-    keeper.told.append(("the output of a status", (status.stdout + status.stderr).encode()))
+    keeper.outputs.append(("the output of a status", (status.stdout + status.stderr).encode()))
     assert {200, 400, 403, 404, 405, 413, 415, 503} <= set(statuses), statuses
     assert asked.status_code == 428
 
@@ -186,20 +188,20 @@ def test_the_search_finds_each_secret_in_each_form(keeper: Keeper) -> None:
 
 
 def test_no_answer_holds_one(keeper: Keeper) -> None:
-    assert len(keeper.told) > 20
-    assert [found for what, told in keeper.told for found in keeper.found(what, told)] == []
-    descriptions = [told for what, told in keeper.told if "customized" in what]
-    assert any(b"customizedMetadata" in told for told in descriptions)
+    assert len(keeper.outputs) > 20
+    assert [found for what, text in keeper.outputs for found in keeper.found(what, text)] == []
+    descriptions = [text for what, text in keeper.outputs if "customized" in what]
+    assert any(b"customizedMetadata" in text for text in descriptions)
 
 
 def test_no_metric_holds_one(keeper: Keeper) -> None:
-    told = requests.get(f"{keeper.facts['metrics']}/metrics", timeout=10).content
-    assert b"torchwarden_errors_total" in told
-    assert keeper.found("/metrics", told) == []
+    text = requests.get(f"{keeper.facts['metrics']}/metrics", timeout=10).content
+    assert b"torchwarden_errors_total" in text
+    assert keeper.found("/metrics", text) == []
 
 
 def test_no_file_of_the_instance_holds_one_but_that_of_the_tokens(keeper: Keeper) -> None:
-    """Logs, settings, what is being served, the state, the audit log beside it and all that was unpacked."""
+    """Logs, settings, what is being served, the state, the audit log next to it and all that was unpacked."""
     places = [keeper.runs, Path(keeper.facts["temp"])]
     files = {path for place in places for path in place.rglob("*") if path.is_file() and not path.is_socket()}
     files.discard(Path(keeper.facts["key_file"]))
@@ -229,17 +231,17 @@ def test_files_with_secrets_are_their_owner_s_alone(keeper: Keeper) -> None:
 
 
 def test_no_command_line_holds_one(keeper: Keeper) -> None:
-    """Of any process on the machine, the test's own Redis aside, which is told its password that way."""
+    """Of any process on the machine, the test's own Redis aside, which gets its password that way."""
     seen = 0
     for line in Path("/proc").glob("[0-9]*/cmdline"):
         try:
-            told = line.read_bytes()
+            text = line.read_bytes()
         except OSError:
             continue
-        if b"redis-server" in told:
+        if b"redis-server" in text:
             continue
         seen += 1
-        assert keeper.found(f"{line}: {told[:80]!r}", told) == []
+        assert keeper.found(f"{line}: {text[:80]!r}", text) == []
     assert seen >= len(keeper.family())
 
 
@@ -250,10 +252,10 @@ def test_no_environment_holds_one_but_redis_s(keeper: Keeper) -> None:
     assert len(family) >= 3
     for process in family:
         path = Path(f"/proc/{process.pid}/environ")
-        told = path.read_bytes()
-        assert b"TORCHWARDEN_KEY_FILE=" in told
-        assert b"TORCHWARDEN_KEY=" not in told
-        assert keeper.found(f"the environment of {process.pid}", told, but=("Redis password",)) == []
+        text = path.read_bytes()
+        assert b"TORCHWARDEN_KEY_FILE=" in text
+        assert b"TORCHWARDEN_KEY=" not in text
+        assert keeper.found(f"the environment of {process.pid}", text, but=("Redis password",)) == []
         assert path.stat().st_mode & 0o077 == 0
 
 
@@ -267,7 +269,7 @@ def test_no_archive_holds_one(keeper: Keeper) -> None:
 
 
 def test_no_temporary_file_of_this_user_s_holds_one(keeper: Keeper) -> None:
-    """Java and its workers were told to use a folder of the instance; nothing may stand in the machine's own."""
+    """Java and its workers are configured to use a folder of the instance; nothing may stand in the machine's own."""
     since = psutil.Process(keeper.facts["pid"]).create_time() - 1
     kept = {keeper.runs, keeper.store, keeper.store.parent, Path(keeper.facts["temp"])}
     for path in Path(tempfile.gettempdir()).iterdir():
@@ -287,18 +289,18 @@ def test_no_report_holds_one(served: Served, tmp_path: Path, what: str) -> None:
         ),
         "selftest": (("assurance.selftest", RECIPE, *where, "--output", tmp_path / "selftest.json"),),
     }
-    told = b""
+    text = b""
     for command in commands[what]:
         done = run(*command)
         assert done.returncode == 0, done.stdout + done.stderr
-        told += (done.stdout + done.stderr).encode()
+        text += (done.stdout + done.stderr).encode()
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert {path.suffix for path in files} & {".json", ".html"}
-    told += b"".join(path.read_bytes() for path in files)
+    text += b"".join(path.read_bytes() for path in files)
     keys = json.loads(Path(served.facts["key_file"]).read_text())
     key = bytes.fromhex(served.smoke.key_file.read_text())
     for form in (*forms(key), *(entry["key"].encode() for entry in keys.values())):
-        assert form not in told
+        assert form not in text
 
 
 def test_the_token_is_renewed_under_load_and_no_request_is_lost(keeper: Keeper) -> None:

@@ -83,17 +83,17 @@ def test_a_service_with_all_its_controls_passes(whole: Examined) -> None:
 
 
 def test_it_says_how_far_labels_name_the_members_of_edm(whole: Examined) -> None:
-    (told,) = [each for each in whole.findings if "to each member" in each["sent"]]
-    assert told["model"] == "smoke-edm"
-    assert told["verdict"] in (STOPPED, WARNED)
-    share = int(told["got"].split("%")[0])
-    assert (share > 50) == (told["verdict"] == WARNED)
+    (finding,) = [each for each in whole.findings if "to each member" in each["sent"]]
+    assert finding["model"] == "smoke-edm"
+    assert finding["verdict"] in (STOPPED, WARNED)
+    share = int(finding["got"].split("%")[0])
+    assert (share > 50) == (finding["verdict"] == WARNED)
     assert ("warning: diverse-members on smoke-edm" in whole.done.stdout) == (share > 50)
 
 
 def test_every_control_of_the_threat_model_is_tried_or_has_a_reason(whole: Examined) -> None:
-    told = {each["control"] for each in whole.findings}
-    assert told | set(UNSEEN) == {removal.control for removal in read()}
+    controls = {each["control"] for each in whole.findings}
+    assert controls | set(UNSEEN) == {removal.control for removal in read()}
     tried = {control for control, _ in whole.of(STOPPED)}
     assert not tried & set(UNSEEN)
     for control, model in (
@@ -119,9 +119,9 @@ def test_what_does_not_apply_is_told_with_a_reason_and_not_counted(whole: Examin
 
 
 def test_the_report_holds_no_secret(whole: Examined, product: Smoke) -> None:
-    told = whole.done.stdout + whole.done.stderr + json.dumps(whole.findings)
+    output = whole.done.stdout + whole.done.stderr + json.dumps(whole.findings)
     for secret in (*whole.secrets, product.key_file.read_text().strip()):
-        assert secret not in told
+        assert secret not in output
 
 
 Change = Callable[[str], str]

@@ -74,13 +74,13 @@ def test_no_answer_of_an_ensemble_depends_on_the_rows_beside_it(served: Served, 
 def test_an_average_is_that_of_what_every_member_says(served: Served) -> None:
     images = datasets.load("flower", "train").pixels[:60]
     before = served.metrics()
-    told = over_http(served, "averaged")(images).probabilities
+    mean = over_http(served, "averaged")(images).probabilities
     after = served.metrics()
     with InProcessOracle(served.smoke.archive("averaged")) as oracle:
         everyone = oracle.everyone(images)
-    assert told is not None
-    np.testing.assert_allclose(told, everyone.mean(1), atol=1e-5)
-    assert (everyone.argmax(2) != told.argmax(1)[:, None]).any(), "members that agree would say nothing"
+    assert mean is not None
+    np.testing.assert_allclose(mean, everyone.mean(1), atol=1e-5)
+    assert (everyone.argmax(2) != mean.argmax(1)[:, None]).any(), "members that agree would say nothing"
     for number in range(3):
         labels = {"ModelName": "smoke-averaged", "member": f"edm-{number}"}
         name = "torchwarden_member_rows_total"

@@ -1,4 +1,4 @@
-"""A soak of seconds on a real server: it found saturation, asked at a share of it, told what became of it."""
+"""A soak of seconds on a real server: it found saturation, asked at a share of it, reported what became of it."""
 
 from __future__ import annotations
 

@@ -172,7 +172,7 @@ def test_every_clone_is_printed() -> None:
     assert ["edm", "knockoff", "hard", "4\u202f000", "7"] in [row[:5] for row in printed]
 
 
-def test_what_benign_users_felt_is_told_for_both_stretches() -> None:
+def test_the_impact_on_benign_users_is_reported_for_both_stretches() -> None:
     rows = [row for row in outline(the_page()).rows if len(row) == 15][1:]
     assert [row[6:8] for row in rows] == [["before", "5.0"], ["during", "5.0"]]
     assert rows[1][2:6] == ["10", "50 %", "4\u202f000", "8\u202f000"]

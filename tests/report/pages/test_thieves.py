@@ -229,9 +229,9 @@ def test_clones_over_http_impact_on_users_and_speeds_have_their_tables() -> None
         over_http=0.45,
         allowed=0.02,
     )
-    felt = (synthetic.felt_row(), synthetic.felt_row(stretch="during", p50_ms=45.0))
+    impact = (synthetic.felt_row(), synthetic.felt_row(stretch="during", p50_ms=45.0))
     slow = AttackSpeedRow("mnist", "undefended", "dfme", "lenet5", 2, 0, 1000, 1.0, 1.0, 0.0, None)
-    text = thieves.render([Thieves("mnist", results(agreement=(row,), felt=felt))], [slow])
+    text = thieves.render([Thieves("mnist", results(agreement=(row,), felt=impact))], [slow])
     check(text)
     (line,) = lines(text, "2.0e-07")
     assert line.endswith("| 50.0 % | 45.0 % | ± 2.0 | **no** |")
