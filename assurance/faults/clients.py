@@ -107,7 +107,7 @@ class Known:
     probabilities: NDArray[np.float64] | None
 
     def judge(self, number: int, answer: Answer) -> str:
-        """What became of a request with image `number`; see report.rows.faults."""
+        """The outcome of a request with image `number`; see report.rows.faults."""
         if answer.status == 0:
             return answer.what
         if answer.status != 200:

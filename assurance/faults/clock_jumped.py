@@ -1,10 +1,10 @@
 """The clock of a live server jumps past the expiry of challenges, either way, and is set right: no solution pays twice.
 
-Ahead, challenges expire early and their clients ask for new ones. Being set back is what is dangerous: a store forgets
-a spent solution some time after its expiry, so a clock that was ahead has made it forget solutions that the clock, set
-right again, takes for good. A store cannot distinguish this from a clock that was right and is wrong now, so in both
-cases it takes none from before. A limit of rows begins again at a jump; what must not be is a client locked out by rows
-that were counted in what is now the future.
+Ahead, challenges expire early and their clients ask for new ones. Setting the clock back is the dangerous way: a store
+forgets a spent solution some time after its expiry. So a clock that was ahead makes it forget solutions that are valid
+again once the clock is set right. A store cannot distinguish this from a clock that was right and is wrong now, so in
+both cases it accepts none from before. A limit of rows starts over at a jump. It must not lock out a client because of
+rows counted in what is now the future.
 """
 
 from __future__ import annotations

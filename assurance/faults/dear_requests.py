@@ -1,8 +1,8 @@
-"""What a hostile client would send: requests that are accepted and cost as much as they may, and which costs the most.
+"""The requests of a hostile client: accepted, as expensive as the limits allow, and which of them costs the most.
 
-A request may hold so many rows and so many bytes. So there are three ways to be expensive: most rows, in the form that
-takes longest to read; most bytes; and both, as files with all the metadata that there is room for. All files are good
-ones, as Pillow writes them. What a request costs is measured on the archive's own code in this process, not guessed.
+A request has a limit of rows and one of bytes. So there are three ways to be expensive: most rows, in the form that
+takes longest to read; most bytes; and both, as files with as much metadata as fits. All files are valid, as Pillow
+writes them. The cost of a request is measured on the archive's own code in this process, not guessed.
 """
 
 from __future__ import annotations

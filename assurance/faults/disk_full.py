@@ -1,7 +1,7 @@
 """A full disk: the store, the audit log and TorchServe's own log have no space left, and the service goes on.
 
-The instance's folder lies on a small file system of its own (a tmpfs, which only root may mount), and a file fills what
-is left of it. What store_full.py asks of the service is asked here as well.
+The instance's folder lies on its own small file system (a tmpfs, which only root may mount), and a file fills the rest
+of it. The checks are those of store_full.py.
 """
 
 from __future__ import annotations

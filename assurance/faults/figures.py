@@ -1,9 +1,9 @@
 """The outcome of each request during a fault, counted.
 
-Times are seconds of one monotonic clock. An answer is right if it is the one that the same image got before the fault:
-a wrong one would mean that a neighbour's answer, or a broken one, was taken for ours. A request is lost if it had no
-answer when the client's patience ended, cut if the connection ended in its place, and unsent if there was no server to
-send it to.
+Times are seconds of one monotonic clock. An answer is right if it equals the one that the same image got before the
+fault: a wrong one would mean that a neighbour's answer, or a broken one, was taken for ours. A request is lost if it
+had no answer when the client's patience ended, cut if the connection was closed instead, and unsent if there was no
+server to send it to.
 """
 
 from __future__ import annotations

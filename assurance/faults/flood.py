@@ -32,8 +32,7 @@ class Flood:
 
 @dataclass(frozen=True)
 class Sent:
-    """What became of it: requests by their responses, how many a second, and what the client itself took of a
-    core."""
+    """The result: requests by response, requests a second, and the client's own share of a core."""
 
     responses: Mapping[str, int]
     per_second: float

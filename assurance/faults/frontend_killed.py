@@ -1,7 +1,8 @@
 """kill -9 of TorchServe's Java process: its workers end by themselves, and the next start serves at once.
 
-Connections under way are closed. The instance's own store ends with it: the new one has a new life, so that solutions
-from before pay for nothing, spent or not. A Redis outlives it: what was spent stays spent, and what was not still pays.
+Connections under way are closed. The instance's own store ends with the process. The new store has a new life, so
+solutions from before pay for nothing, spent or not. Redis outlives the process: spent solutions stay spent, and unspent
+ones still pay.
 """
 
 from __future__ import annotations

@@ -1,15 +1,15 @@
-"""A client with one key sends 100 requests a second, each as dear as it may be: how much longer others wait.
+"""A client with one key sends 100 requests a second, each as expensive as possible: the impact on others' latencies.
 
-Others come through the gateway as it does, each with a key of its own, to the same model and to a neighbour. Quiet and
-hostile phases take turns, and each hostile one is compared with the quiet one before it, so that what else the machine
-does falls on both. The hostile client works on the machine that is measured: what others wait is too long rather than
-too short. Which request is dearest is measured before, in process (dear_requests.py): as many rows as may be, each a
-file with all the metadata that there is room for.
+Others come through the gateway as it does, each with its own key, to the same model and to a neighbour. Quiet and
+hostile phases alternate, and each hostile one is compared with the quiet one before it, so that other load on the
+machine affects both. The hostile client runs on the measured machine: latencies are too long rather than too short. The
+most expensive request is measured before, in process (dear_requests.py): as many rows as allowed, each a file with as
+much metadata as fits.
 
-Two limits hold such a client back. What answering costs is counted in rows, and only a policy knows what a row of its
-is worth: once its limit is reached, nobody reads what this client sends. What carrying costs comes before any handler,
-and is the gateway's: so many bytes a second in long bodies, and a large one beyond is not read to its end. A policy
-without a limit is measured as well, and nothing is promised of it.
+Two limits hold such a client back. The cost of answering is counted in rows, and only a policy knows what its rows are
+worth: once its limit is reached, nobody reads what this client sends. The cost of carrying comes before any handler and
+is the gateway's to limit: so many bytes a second in long bodies, and a large one beyond is not read to its end. A
+policy without a limit is measured as well, and nothing is promised of it.
 """
 
 from __future__ import annotations
@@ -146,7 +146,7 @@ def measure(
 
 
 def _sent(phases: Sequence[Phase]) -> dict[str, float | str | None]:
-    """What the hostile client sent, and what became of it."""
+    """What the hostile client sent, and the outcomes."""
     sent = [phase.sent for phase in phases if phase.sent is not None]
     total = sum((Counter(each.responses) for each in sent), Counter[str]())
     return {

@@ -1,8 +1,7 @@
 """One solution in many requests at once, to two workers and in one batch: it pays for one of them.
 
-Whether a solution is spent is asked of the store, which all workers share, and remembered in the step that asks: so
-neither the worker of a request nor its neighbours in a batch matter. All others get 403 solution_spent, and other
-clients notice nothing.
+All workers share the store, which checks a solution and records it in one step. So neither the worker of a request nor
+its neighbours in a batch matter. All others get 403 solution_spent, and other clients notice nothing.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ GAP_S = 2.0
 
 
 def measure(scene: Scene, model: str, neighbours: tuple[str, ...], *, run: int) -> FaultRow:
-    """Bring one solution after another as often at once as two batches hold, to a model whose gate asks for work."""
+    """Send each solution as often at once as two batches hold, to a model whose gate asks for work."""
     served = scene.served
     workers = served.workers(model)
     batch = batch_size(served.archive(model))

@@ -1,4 +1,4 @@
-"""A client whom a gate suspects: is asked for work, does it, and comes back with the solution, honestly or not."""
+"""A client that a gate suspects: it gets a challenge, solves it, and sends the solution, honestly or not."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class Solved:
 
 
 def result_of(answer: Answer) -> str:
-    """What became of a request in a word: "200", status and code, or why there was no answer."""
+    """The outcome of a request in a word: "200", status and code, or why there was no answer."""
     if answer.status == 0:
         return answer.what
     return ANSWERED if answer.status == 200 else refusal(answer)

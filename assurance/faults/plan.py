@@ -1,8 +1,8 @@
 """Every fault in turn, on the measurement's own servers: the archives each needs, and their order.
 
-Four servers: one for what a running server survives and what it does not, one whose clock can be moved, one on a small
-disk, and one for a hostile client, whose neighbours' latency nothing else may touch; and none for starts that must be
-refused. The clock's is another one because the library that moves clocks has locks that a killed process would keep.
+There are four servers: one for faults on a running server, one whose clock can be moved, one on a small disk, and one
+for a hostile client, whose neighbours' latency nothing else may disturb. Starts that must be refused need none. The
+clock has its own server because the library that moves clocks has locks that a killed process would keep.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Redis fails over and back: a replica is promoted and gets the address, and the old primary returns to it.
 
-A replica may have missed what was spent last, so its promotion begins a new life: solutions from before pay for
+A replica may have missed the last spent solutions, so its promotion begins a new life: solutions from before pay for
 nothing, spent or not (handlers/store.py). A primary that was killed comes back empty, which is a new life again. One
-that was only disconnected comes back with the life and the memory that it had, and unspent solutions of that life pay,
-once. Made a replica meanwhile and promoted again it is the same process with another's memory: one more new life.
+that was only disconnected comes back with its life and memory, and unspent solutions of that life pay, once. If it was
+made a replica meanwhile and is promoted again, it is the same process with another's memory: one more new life.
 """
 
 from __future__ import annotations

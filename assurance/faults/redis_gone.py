@@ -1,9 +1,9 @@
 """Lost Redis, killed or frozen, and back: clients that must pay get 503 meanwhile, and nobody is answered unpaid.
 
-A Redis that was killed refuses connections, and the answer comes at once. One that is frozen, or behind a network that
-swallows packets, keeps a worker waiting for its time-out, and with it whatever else the worker would answer; then it is
-not asked for some seconds (handlers/store.py). A Redis that comes back empty begins a new life: solutions from before
-pay for nothing, spent or not.
+A killed Redis refuses connections, so the response comes at once. A Redis that is frozen, or behind a network that
+swallows packets, blocks a worker until its time-out, and with it everything else that the worker would answer; then the
+worker does not ask it for some seconds (handlers/store.py). A Redis that comes back empty begins a new life: solutions
+from before pay for nothing, spent or not.
 """
 
 from __future__ import annotations

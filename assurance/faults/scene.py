@@ -1,4 +1,4 @@
-"""What every fault is given: the server that it strikes, the images that are asked about, and how long to look."""
+"""What every fault gets: the server, the images to send, and how long to observe."""
 
 from __future__ import annotations
 

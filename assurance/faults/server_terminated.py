@@ -1,7 +1,7 @@
 """A stop under load: SIGTERM to TorchServe alone, and the gateway's stop before it.
 
 TorchServe does not drain: it drops whatever is under way. The gateway does: it takes no new request, those under way
-finish, and then the server behind it can be stopped; who comes meanwhile finds nobody, and has sent nothing.
+finish, and then the server behind it can be stopped. Clients that come meanwhile find no server, and have sent nothing.
 """
 
 from __future__ import annotations

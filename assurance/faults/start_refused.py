@@ -1,7 +1,7 @@
-"""What is broken before the start: a damaged archive, no key, a key that others may read, a key that is none.
+"""Faults before the start: a damaged archive, no key, a key that others may read, an invalid key.
 
-TorchServe itself would skip the archive with a line in its log and serve the rest, and try a worker that fails to load
-for five minutes. The start must end with a message that names the file and what to do, and leave nothing running.
+TorchServe itself would skip the archive with a line in its log and serve the rest, and retry a worker that fails to
+load for five minutes. The start must end with a message that names the file and the remedy, and leave nothing running.
 """
 
 from __future__ import annotations

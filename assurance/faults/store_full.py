@@ -1,8 +1,8 @@
-"""No space for the store: what must be remembered cannot be, so nobody is answered for a solution, and others go on.
+"""No space for the store: spent solutions cannot be recorded, so no solution is accepted, and other requests go on.
 
-The limit that Linux sets to a process's files (RLIMIT_FSIZE of each worker, lowered to nothing while it runs) makes
-every write to a file fail, the store's and the audit log's, without a disk of one's own to fill; disk_full.py has one.
-A solution that was turned away is not spent: when space returns it pays, once.
+RLIMIT_FSIZE of each worker, lowered to nothing while it runs, makes every write to a file fail, the store's and the
+audit log's, without a disk to fill; disk_full.py fills one. A refused solution is not spent: when space returns it
+pays, once.
 """
 
 from __future__ import annotations

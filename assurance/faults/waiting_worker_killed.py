@@ -1,9 +1,9 @@
 """kill -9 of a worker that waits for requests, or for more of them: which requests are never answered, and how many.
 
-A worker with nothing to do is missed at once and replaced. Where TorchServe is just gathering a batch for the worker,
-for as long as maxBatchDelay from the batch's first request on, it drops what it has gathered: those requests are not
-answered nor put back, and their clients would wait for ever. So at most one batch is lost, in a window of milliseconds,
-and patience that ends, a client's or a gateway's, is the remedy: asked again, the same request is answered.
+TorchServe notices and replaces an idle worker at once. While it gathers a batch, for up to maxBatchDelay from the
+batch's first request, it drops what it has gathered: those requests are neither answered nor queued again, and their
+clients would wait for ever. So at most one batch is lost, in a window of milliseconds. A time-out, the client's or the
+gateway's, is the remedy: the same request sent again is answered.
 """
 
 from __future__ import annotations

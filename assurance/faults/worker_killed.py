@@ -1,8 +1,8 @@
-"""kill -9 of a worker that is busy: lost are the answers it was working on, and its model is back in seconds.
+"""kill -9 of a busy worker: the batch it had is lost, and its model is back in seconds.
 
-TorchServe answers the batch that a dead worker had with an error; what waits in the queue waits on. Other models, and a
-second worker of the same model, notice nothing but the processor that a starting worker takes. Requests of a batch that
-was just being gathered for it get no answer at all: waiting_worker_killed.py.
+TorchServe answers a dead worker's batch with an error and keeps its queue. Other models, and a second worker of the
+same model, are unaffected but for the processor time of the new worker's start. Requests of a batch that was being
+gathered for the dead worker get no answer at all: see waiting_worker_killed.py.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""A worker that hangs, longer than responseTimeout: TorchServe kills it and starts another one in its place.
+"""A worker that hangs longer than responseTimeout: TorchServe kills it and starts another one.
 
-SIGSTOP hangs it, as a graph that never returns or a disk that does not answer would. Until responseTimeout has passed,
-counted from the batch that it has, its model is silent; then that batch gets an error, and what waits in the queue is
-answered by the next worker. Other models notice nothing but the processor that a starting worker takes. So
-responseTimeout is how long a model with one worker may be silent, and belongs near the slowest batch.
+SIGSTOP stands for a graph that never returns or a disk that does not answer. The model is silent until responseTimeout
+has passed, counted from the batch that the worker has. Then that batch gets an error, and the next worker answers the
+queue. Other models are unaffected but for the processor time of the new worker's start. responseTimeout is thus the
+longest silence of a model with one worker, and belongs near the slowest batch.
 """
 
 from __future__ import annotations

@@ -35,14 +35,14 @@ def subject(smoke: Smoke, noisy: Smoke, gated: Smoke) -> Subject:
     return studies.prepare(recipes.read(RECIPE), policies=BENCHED, store=smoke.store, data=None)
 
 
-def test_rows_meet_the_members_in_turn() -> None:
+def test_rows_go_to_the_members_in_turn() -> None:
     images = torch.arange(5.0).reshape(5, 1, 1, 1)
     rows = inprocess.spread(images, torch.tensor([2, 0, 0, 2, 0])).flatten().tolist()
     assert len(rows) == 2 * inprocess.ROWS_A_MEMBER
     assert rows[:8] == [1, 0, 2, 3, 4, 0, 1, 3]
 
 
-def test_a_recipes_rows_are_a_png_files_pixels_and_meet_its_members_in_turn(subject: Subject) -> None:
+def test_a_recipes_rows_are_a_png_files_pixels_and_go_to_its_members_in_turn(subject: Subject) -> None:
     assert {("label", "torchscript"), *((policy, "onnxruntime") for policy in ONNX)} == set(subject.archives)
     assert set(subject.members_met) == {"edm"}
     rows, count = subject.rows["edm"], subject.members_met["edm"]

@@ -55,7 +55,7 @@ def test_what_has_no_gate_or_other_threads_is_refused(tmp_path: Path) -> None:
         measured("gates", tmp_path, "two", batches="0")
 
 
-def test_every_format_is_tried_and_told(tmp_path: Path) -> None:
+def test_every_format_is_tried_and_reported(tmp_path: Path) -> None:
     gated.archive(tmp_path, "undefended")
     gated.archive(tmp_path, "same", gate=gated.GATE)
     rows = {row.format: row for row in measured("precision", tmp_path, "same").gate_precision}
@@ -75,7 +75,9 @@ def test_every_format_is_tried_and_told(tmp_path: Path) -> None:
         assert str(tmp_path) not in str(row.failed)
 
 
-def test_a_format_that_cannot_be_used_is_told_with_the_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_format_that_cannot_be_used_is_reported_with_the_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def broken(source: Path, target: Path, images: precision.Images) -> None:
         raise RuntimeError(f"no kernel for {target.parent}/x\nand more")
 

@@ -50,7 +50,7 @@ def test_a_finished_study_is_not_measured_again(archive: Path, tmp_path: Path) -
     assert study.calls == 2
 
 
-def test_a_study_of_another_effort_or_archive_is_measured_anew(archive: Path, tmp_path: Path) -> None:
+def test_a_study_of_another_effort_or_archive_is_measured_again(archive: Path, tmp_path: Path) -> None:
     study = Study()
     Partial(tmp_path, STARTED, EFFORT).of("a-paths", [archive], study)
     Partial(tmp_path, STARTED, {"effort": {"rounds": 5, "batches": (1, 8)}}).of("a-paths", [archive], study)

@@ -14,7 +14,7 @@ from report.schema import read
 from tests.conftest import Smoke
 
 
-def test_torchserves_own_way_to_start_workers_is_what_java_is_told(tmp_path: Path) -> None:
+def test_torchserves_own_way_to_start_workers_is_what_java_gets(tmp_path: Path) -> None:
     """The stand-in `java` changes the one argument and passes every other as it is."""
     script = serving_memory._importing(Path("/some where/python"), Path("/bin/echo"), tmp_path)
     words = ["-Dx=a b", "--python", "/deploy/lean/python", "-f", "c's"]

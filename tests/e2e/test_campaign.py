@@ -60,7 +60,7 @@ def in_process(smoke: Smoke) -> TransferSet:
     return thief.transfer_set()
 
 
-def test_ten_clients_steal_what_one_thief_in_process_does(served: Served, folder: Path) -> None:
+def test_ten_clients_steal_what_one_attacker_in_process_does(served: Served, folder: Path) -> None:
     (path,) = (folder / "transfer").glob("knockoff-*/transfer.npz")
     got, expected = TransferSet.load(path), in_process(served.smoke)
     assert torch.equal(got.images, expected.images)
@@ -93,7 +93,7 @@ def test_every_client_took_its_turn(folder: Path) -> None:
     assert thief["failures"] == 0
 
 
-def test_an_attack_that_trains_its_own_clone_trains_it_beside_the_clients(served: Served, tmp_path: Path) -> None:
+def test_an_attack_that_trains_its_own_clone_trains_it_next_to_the_clients(served: Served, tmp_path: Path) -> None:
     where = ("--instance", "e2e", "--run-folder", served.run_folder, "--store", served.smoke.store)
     campaign = ("--attacks", "dfme", "--labels", "soft", "--clients", 4, "--quiet", 1)
     done = run(
@@ -105,7 +105,7 @@ def test_an_attack_that_trains_its_own_clone_trains_it_beside_the_clients(served
     assert 0 < row.held_out < 1
 
 
-def test_thefts_in_process_and_over_http_agree(served: Served, tmp_path: Path) -> None:
+def test_attacks_in_process_and_over_http_agree(served: Served, tmp_path: Path) -> None:
     where = ("--store", served.smoke.store, "--run-folder", served.run_folder)
     over = ("--instance", "e2e", "--clients", 3, "--only", "plain", "--run", tmp_path)
     done = run(*map(str, ("loadtests.agreement", RECIPE, *where, *over)))

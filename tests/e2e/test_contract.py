@@ -68,7 +68,7 @@ def test_a_png_gets_a_label_and_probabilities(served: Served, policy: str) -> No
     assert answer["label"] == int(np.argmax(answer["probabilities"]))
 
 
-def test_a_label_only_policy_on_torchscript_tells_the_label_alone(served: Served) -> None:
+def test_a_label_only_policy_on_torchscript_returns_the_label_alone(served: Served) -> None:
     batch = images(8)
     shown = check(served.post("label", batch.tobytes(), RAW), 200)["predictions"]
     full = check(served.post("undefended", batch.tobytes(), RAW), 200)["predictions"]
@@ -167,7 +167,7 @@ def test_a_describe_header_changes_no_answer(served: Served) -> None:
     assert check(served.post("edm", body, PNG, explain="True"), 200) == plain
 
 
-def test_describe_tells_the_public_facts_and_no_more(served: Served) -> None:
+def test_describe_returns_the_public_facts_and_no_more(served: Served) -> None:
     keys = json.loads(Path(served.facts["key_file"]).read_text())
     response = requests.get(
         f"{served.facts['management']}/models/smoke-edm?customized=true",

@@ -107,7 +107,7 @@ def test_of_many_at_once_one_solution_pays_for_one(on_a_server: Measured) -> Non
     assert facts["refused as spent"] == facts["rounds"] * (facts["requests a round"] - 1)  # type: ignore[operator]
 
 
-def test_what_a_worker_had_that_hangs_is_told_so(on_a_server: Measured) -> None:
+def test_what_a_worker_had_that_hangs_gets_an_error(on_a_server: Measured) -> None:
     """TorchServe kills it, which answers its batch; a worker that woke up again by itself would answer it right."""
     assert on_a_server["worker_stalled", "one worker"].facts["answered with an error"] > 0  # type: ignore[operator]
 

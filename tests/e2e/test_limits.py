@@ -54,7 +54,7 @@ def server(limited: Smoke, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     assert stopped.returncode == 0, stopped.stderr
 
 
-def test_over_http_a_principal_waits_as_told_and_others_do_not(server: Server) -> None:
+def test_over_http_a_principal_waits_for_retry_after_and_others_do_not(server: Server) -> None:
     assert [server.ask(32, "acme").status_code for _ in range(2)] == [200, 200]
     refused = server.ask(1, "acme")
     assert refused.status_code == 429

@@ -189,7 +189,7 @@ def test_every_panel_has_data(scraped: Watched) -> None:
     assert len(allowed) <= 2
 
 
-def test_healthy_traffic_wakes_nobody_and_the_thief_is_seen(scraped: Watched) -> None:
+def test_healthy_traffic_wakes_nobody_and_the_attacker_is_seen(scraped: Watched) -> None:
     """Alerts wait for minutes before they fire; their conditions hold at once."""
     held = {name for name, alert in alerts().items() if scraped.query(alert["expr"])}
     assert {"TorchwardenSuspects", "TorchwardenPrincipalLimited"} <= held

@@ -110,7 +110,7 @@ def test_every_control_of_the_threat_model_is_tried_or_has_a_reason(whole: Exami
         assert (control, model) in whole.of(STOPPED)
 
 
-def test_what_does_not_apply_is_told_with_a_reason_and_not_counted(whole: Examined) -> None:
+def test_what_does_not_apply_is_reported_with_a_reason_and_not_counted(whole: Examined) -> None:
     absent = [each for each in whole.findings if each["verdict"] in (ABSENT, UNTRIED)]
     assert ("limits", "smoke-edm") in whole.of(ABSENT)
     assert all(each["got"] for each in absent)

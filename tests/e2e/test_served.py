@@ -56,7 +56,7 @@ def test_both_oracles_give_equal_answers(served: Served, policy: str) -> None:
 
 
 @pytest.mark.parametrize("policy", ["averaged", "edm"])
-def test_no_answer_of_an_ensemble_depends_on_the_rows_beside_it(served: Served, policy: str) -> None:
+def test_no_answer_of_an_ensemble_depends_on_the_rows_next_to_it(served: Served, policy: str) -> None:
     images = torch.cat([datasets.load("digits", "test").pixels[:12], datasets.load("flower", "train").pixels[:12]])
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
     ask = over_http(served, policy)

@@ -90,7 +90,7 @@ def test_names_and_neighbouring_cells_do_not_decide_the_key(cell: Cell, tmp_path
 
 
 @pytest.mark.parametrize(("form", "named"), [(None, "masked"), ("averaging", "averaging, masked")])
-def test_a_recipe_that_stands_apart_is_a_thief_of_its_own(cell: Cell, form: str | None, named: str) -> None:
+def test_a_recipe_that_stands_apart_is_an_attacker_of_its_own(cell: Cell, form: str | None, named: str) -> None:
     planned = clones.plan(
         cell.transfer,
         cell.exam,

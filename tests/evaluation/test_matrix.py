@@ -175,7 +175,7 @@ def seeded(tmp_path: Path, count: int, **changes: object) -> tuple[Job, Plan, di
 
 
 @pytest.mark.parametrize(("count", "recipes_tried"), [(30, ["adamw, augmented", "adamw"]), (10, ["adamw, augmented"])])
-def test_the_baseline_varies_what_the_thief_owns_as_the_thief_does(
+def test_the_baseline_varies_what_the_attacker_owns_as_the_attacker_does(
     tmp_path: Path, count: int, recipes_tried: list[str]
 ) -> None:
     job, asked, folders = seeded(tmp_path, count)
@@ -205,7 +205,7 @@ def test_each_seed_is_held_against_its_own_baseline(tmp_path: Path) -> None:
     assert all(cell.exam.name == "exam-truth.npz" for cell in tried)
 
 
-def test_a_table_may_say_how_the_baseline_varies_what_any_thief_owns(tmp_path: Path) -> None:
+def test_a_table_may_say_how_the_baseline_varies_what_any_attacker_owns(tmp_path: Path) -> None:
     _, asked, folders = seeded(tmp_path, 30, own_strength=0.3)
     baseline = matrix._outcome(asked, folders[asked.theft.name], 10, asked.victim.path).baseline[40]
     # as the attack does, as the table says, and as they are

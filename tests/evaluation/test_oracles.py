@@ -73,7 +73,7 @@ def test_a_refused_row_is_refused_and_its_neighbours_are_not(smoke: Smoke) -> No
     assert alone.labels.tolist() == [REFUSED]
 
 
-def test_a_request_of_refused_rows_beside_good_requests(smoke: Smoke) -> None:
+def test_a_request_of_refused_rows_next_to_good_requests(smoke: Smoke) -> None:
     images = some_images()[:4].clone()
     images[2:] = 2.0
     with InProcessOracle(smoke.archive("undefended")) as oracle:

@@ -59,7 +59,7 @@ def test_a_recorder_may_begin_late() -> None:
         Recorder(recorder).images()
 
 
-def test_the_recipe_s_thieves_are_recorded(store: Path, tmp_path: Path) -> None:
+def test_the_recipe_s_attackers_are_recorded(store: Path, tmp_path: Path) -> None:
     flowers, steps = recordings.recorded(job(store, tmp_path))
     assert (flowers.name, flowers.attack) == ("knockoff (flower)", "knockoff")
     assert (flowers.budgets, flowers.seeds) == ((200, 400), 0)

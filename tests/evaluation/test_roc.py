@@ -53,7 +53,7 @@ def test_a_level_that_the_roc_reaches_at_a_point_costs_no_more_than_that() -> No
     assert roc.figures(benign, attack).fpr95 == pytest.approx(0.25)
 
 
-def test_aupr_is_told_for_a_share_of_attack_rows() -> None:
+def test_aupr_is_reported_for_a_share_of_attack_rows() -> None:
     # at thresholds 5, 4, 3, 2 weighed to one attack row in ten: precision 1, 1, .1*.75/(.1*.75 + .9*.25), .1/(.1 + .45)
     rare = roc.figures(BENIGN, ATTACK, ratio=0.1)
     assert rare.aupr == pytest.approx(0.25 * (1 + 1 + 0.075 / 0.3 + 0.1 / 0.55))

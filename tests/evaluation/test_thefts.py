@@ -74,13 +74,13 @@ def test_a_clone_that_grows_is_judged_at_each_budget(tmp_path: Path) -> None:
     assert len(TransferSet.load(tmp_path / "theft" / "own.npz")) == 4
 
 
-def test_a_theft_that_breaks_off_leaves_nothing(tmp_path: Path) -> None:
+def test_an_attack_that_breaks_off_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="the service went away"):
         growing(tmp_path / "theft", 20, refuse=True)
     assert not list(tmp_path.iterdir())
 
 
-def test_a_thief_that_ends_before_its_budget_has_what_it_had(tmp_path: Path) -> None:
+def test_an_attacker_that_ends_before_its_budget_has_what_it_had(tmp_path: Path) -> None:
     thief = KnockoffThief(victims.images(30, seed=0), seed=1)
     folder = tmp_path / "theft"
     carry_out(thief, Ledger(victims.oracle, 90), rows=8, budgets=(20, 90), questions=QUESTIONS, folder=folder)
@@ -122,11 +122,11 @@ def theft(smoke: Smoke, tmp_path: Path) -> Theft:
     ],
     ids=lambda changes: "-".join(changes),
 )
-def test_whatever_decides_the_theft_decides_its_name(theft: Theft, changes: dict[str, Any]) -> None:
+def test_whatever_decides_the_attack_decides_its_name(theft: Theft, changes: dict[str, Any]) -> None:
     assert dataclasses.replace(theft, **changes).name != theft.name
 
 
-def test_what_a_theft_does_not_use_does_not_decide_its_name(theft: Theft, tmp_path: Path) -> None:
+def test_what_an_attack_does_not_use_does_not_decide_its_name(theft: Theft, tmp_path: Path) -> None:
     assert not theft.learns
     for changes in (
         {"cloning": dataclasses.replace(CLONING, epochs=2)},
@@ -137,7 +137,7 @@ def test_what_a_theft_does_not_use_does_not_decide_its_name(theft: Theft, tmp_pa
         assert dataclasses.replace(theft, **changes).name == theft.name  # type: ignore[arg-type]
 
 
-def test_thefts_of_one_name_are_carried_out_once(theft: Theft, tmp_path: Path) -> None:
+def test_attacks_of_one_name_are_carried_out_once(theft: Theft, tmp_path: Path) -> None:
     said: list[str] = []
     hard = dataclasses.replace(theft, labels="hard")
     folders = thefts.finish([theft, hard, theft], tmp_path / "thefts", say=said.append, workers=1)
@@ -156,7 +156,7 @@ def test_thefts_of_one_name_are_carried_out_once(theft: Theft, tmp_path: Path) -
     assert said == ["2 of 2 attacks were carried out by an earlier run"]
 
 
-def test_a_form_wraps_the_thief(theft: Theft) -> None:
+def test_a_form_wraps_the_attacker(theft: Theft) -> None:
     wrapped = dataclasses.replace(theft, form="averaging").thief()
     assert type(wrapped) is registry.FORMS["averaging"].wrap
     images = wrapped.propose(20)

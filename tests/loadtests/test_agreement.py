@@ -24,7 +24,7 @@ from zoo import datasets
 SAME = Compared(same_images=1.0, label_differences=0, largest_difference=1e-7)
 
 
-def test_equal_thefts_have_everything_in_common() -> None:
+def test_equal_attacks_have_everything_in_common() -> None:
     assert compare(victims.transfer_set(20), victims.transfer_set(20)) == Compared(1.0, 0, 0.0)
 
 
@@ -40,7 +40,7 @@ def test_what_differs_is_counted_over_the_images_that_are_the_same() -> None:
     assert found.largest_difference == pytest.approx(0.25)
 
 
-def test_a_theft_that_broke_off_has_less_in_common() -> None:
+def test_an_attack_that_broke_off_has_less_in_common() -> None:
     whole = victims.transfer_set(20)
     assert compare(whole, whole.first(5)).same_images == 0.25
     labels_only = TransferSet(whole.images, whole.labels, None, torch.arange(20), 20)

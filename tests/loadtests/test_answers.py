@@ -88,7 +88,7 @@ def test_a_gate_may_refuse_some_rows_of_a_good_request_and_the_others_are_checke
         )
 
 
-def test_a_gates_refusal_is_told_from_other_errors() -> None:
+def test_a_gates_refusal_is_distinguished_from_other_errors() -> None:
     assert refused(403, wire.encode_error(Rejected("no", row=0)))
     assert refused(428, wire.encode_error(WorkWanted("pay", row=0)))
     assert not refused(400, wire.encode_error(NotFinite("no", row=0)))

@@ -56,7 +56,7 @@ def test_benign_and_hostile_users_agree_with_a_good_server(stub: Stub, tmp_path:
     assert all(row.path == "http" and row.p50_ms <= row.p99_ms for row in bench)
 
 
-def test_a_thief_a_second_look_and_a_report(stub: Stub, smoke: Smoke, tmp_path: Path) -> None:
+def test_an_attacker_a_second_look_and_a_report(stub: Stub, smoke: Smoke, tmp_path: Path) -> None:
     words = ("--policies", "edm", "--run", tmp_path, "--run-folder", stub.run_folder, "--store", smoke.store)
     words = (*words, "--quiet", "1")
     done = program("attack", *words)
@@ -93,7 +93,7 @@ def test_a_thief_a_second_look_and_a_report(stub: Stub, smoke: Smoke, tmp_path: 
     assert page.stdout.splitlines()[-1] == f"report: {tmp_path / 'report.html'}"
 
 
-def test_a_thief_that_is_over_a_limit_waits_as_told_and_gets_all_its_answers(
+def test_an_attacker_that_is_over_a_limit_waits_for_retry_after_and_gets_all_its_answers(
     stub: Stub, smoke: Smoke, tmp_path: Path
 ) -> None:
     stub.turned_away = {"thief-0", "thief-1"}

@@ -31,7 +31,7 @@ def test_limits_have_defaults_and_a_table(tmp_path: Path) -> None:
         ({"budgets": ()}, r"budgets: expected at least 1 image, got \(\)"),
     ],
 )
-def test_what_thieves_cannot_do(changes: dict[str, object], message: str) -> None:
+def test_what_attackers_cannot_do(changes: dict[str, object], message: str) -> None:
     fine: dict[str, object] = {"attack": "knockoff", "labels": "both", "seed": 0, "budgets": (5,), "rows": 4}
     fine |= {"clients": 1, "dilution": 0, "quiet_s": 0.0, "outcome": Path("theft")}
     plan.Theft(**fine)  # type: ignore[arg-type]

@@ -65,7 +65,7 @@ def broken(run: dict[str, Any]) -> list[str]:
     return [bound.what for bound in (*verdict, *generator) if not bound.met]
 
 
-def test_a_fifth_of_all_requests_is_the_thiefs_and_models_take_turns() -> None:
+def test_a_fifth_of_all_requests_is_the_attackers_and_models_take_turns() -> None:
     mix = Mix(0.2, models=3)
     dealt = [mix.next(None) for _ in range(60)]
     for start in range(0, 60, 5):
@@ -222,7 +222,7 @@ def test_a_rate_is_kept_up_if_users_are_free_in_its_second_half() -> None:
         summary.tried(asked[:100], machines, rate=10.0, seconds=20.0)
 
 
-def test_what_is_told_is_strict_json() -> None:
+def test_what_is_reported_is_strict_json() -> None:
     """No NaN for what was not measured: the file of a run that went wrong is the one that is needed."""
     bounds = summary.generator([], [], seconds=SECONDS)
     assert [bound.measured for bound in bounds] == [None, None]

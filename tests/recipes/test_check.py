@@ -227,7 +227,7 @@ def test_what_needs_a_program_s_code_is_reported_by_the_check(tmp_path: Path, ol
     assert any(fault.startswith(f"{path}: {message}") for fault in check(str(path)))
 
 
-def test_all_faults_are_told_in_one_go_and_before_torch_is_loaded(tmp_path: Path) -> None:
+def test_all_faults_are_reported_in_one_go_and_before_torch_is_loaded(tmp_path: Path) -> None:
     text = GOOD
     alone = [each for each in MISSPELT if not each[1].startswith("[")]
     for old, new, _ in alone:
@@ -247,7 +247,7 @@ def test_all_faults_are_told_in_one_go_and_before_torch_is_loaded(tmp_path: Path
     assert "Traceback" not in done.stderr
 
 
-def test_a_fault_of_a_tier_is_told_as_well(tmp_path: Path) -> None:
+def test_a_fault_of_a_tier_is_reported_as_well(tmp_path: Path) -> None:
     path = write(tmp_path, GOOD + "[tiers.paper.victim]\noptimisation = { epochs = 0 }\n")
     assert check(str(path)) == [f"{path}: [victim]: optimisation: epochs and batch_size: expected >= 1, got 0, 128"]
     assert check(f"{path}@paper")

@@ -156,7 +156,7 @@ def test_a_tier_may_address_a_tag() -> None:
         ),
     ],
 )
-def test_what_cannot_be_carried_out_is_told_with_its_table(text: str, message: str) -> None:
+def test_what_cannot_be_carried_out_is_reported_with_its_table(text: str, message: str) -> None:
     faults: list[str] = []
     expand(tomllib.loads(text), {}, faults)
     assert message in faults

@@ -18,7 +18,7 @@ def test_undefended_comes_first() -> None:
     assert list(LINES) == ["undefended", "edm", "weak"]
 
 
-def test_the_thief_chooses_by_held_out_answers_and_not_by_the_test_set() -> None:
+def test_the_attacker_chooses_by_held_out_answers_and_not_by_the_test_set() -> None:
     soft = LINES["undefended"].soft
     assert soft is not None
     assert soft.clone_recipe == "adamw"
@@ -59,12 +59,12 @@ def of(policy: str, *rows: AttackRow) -> tuple[AttackRow, ...]:
     return tuple(dataclasses.replace(row, policy=policy) for row in rows)
 
 
-def test_a_policy_that_tells_labels_only_has_a_gap_of_zero() -> None:
+def test_a_policy_that_returns_labels_only_has_a_gap_of_zero() -> None:
     label = lines(*KNOCKOFF, *DFME, *of("label", KNOCKOFF[1], DFME[1]))["label"]
     assert (label.gap_vs_top1, label.gap_by_thief) == (0, 0)
 
 
-def test_the_gap_is_between_the_best_and_the_gap_by_thief_holds_each_against_itself() -> None:
+def test_the_gap_is_between_the_best_and_the_gap_by_attacker_holds_each_against_itself() -> None:
     fends_off_knockoff = (attack_row(policy="p", clone_accuracy=0.5), attack_row(policy="p", labels="hard"))
     hard = dataclasses.replace(fends_off_knockoff[1], clone_accuracy=0.4)
     line = lines(*KNOCKOFF, *DFME, fends_off_knockoff[0], hard, *of("p", *DFME))["p"]
@@ -83,11 +83,11 @@ def test_both_sides_are_compared_at_the_largest_budget_they_share() -> None:
     assert lines(*KNOCKOFF, robbed_of_less)["p"].gap_vs_top1 is None
 
 
-def test_thieves_that_the_policy_never_met_do_not_make_it_look_better() -> None:
+def test_attackers_not_measured_on_the_policy_do_not_make_it_look_better() -> None:
     assert lines(*KNOCKOFF, *DFME, *of("p", DFME[1]))["p"].gap_vs_top1 == 0
 
 
-def test_a_thief_that_undefended_never_met_counts_against_the_policy() -> None:
+def test_an_attacker_not_measured_on_undefended_counts_against_the_policy() -> None:
     averaging = attack_row(policy="p", adaptive="averaging", clone_accuracy=0.75)
     hard = attack_row(policy="p", labels="hard", clone_accuracy=0.40)
     assert lines(*KNOCKOFF, hard, averaging)["p"].gap_vs_top1 == pytest.approx(0.05)
@@ -99,7 +99,7 @@ def test_a_duel_says_whether_labels_only_was_tried(labels: tuple[str, ...], comp
     assert [duel.complete for duel in line.duels] == [complete]
 
 
-def test_a_cell_tells_of_every_recipe_and_of_the_chosen_ones_queries() -> None:
+def test_a_cell_reports_every_recipe_and_the_chosen_ones_queries() -> None:
     loses = attack_row(clone_recipe="adamw", clone_accuracy=0.97, held_out=0.4)
     seeds = [
         attack_row(seed=seed, clone_accuracy=accuracy, agreement=accuracy, rejected=seed, no_query_accuracy=0.1)
@@ -115,7 +115,7 @@ def test_a_cell_tells_of_every_recipe_and_of_the_chosen_ones_queries() -> None:
     assert cell.hindsight == 0.97
 
 
-def test_utility_stands_beside_it() -> None:
+def test_utility_stands_next_to_it() -> None:
     assert (LINES["edm"].accuracy, LINES["edm"].accuracy_drop) == (0.985, 0.005)
     assert LINES["weak"].accuracy is None
 

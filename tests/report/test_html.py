@@ -89,7 +89,7 @@ def test_every_section_is_there() -> None:
     assert the_page().count("<figcaption>") == 5
 
 
-def test_what_was_measured_of_noise_is_told() -> None:
+def test_what_was_measured_of_noise_is_reported() -> None:
     page = program.render(
         Report(
             synthetic.RUN,
@@ -116,13 +116,13 @@ def test_what_was_measured_of_noise_is_told() -> None:
     assert ["mad", "naive", "8", "6.00", "3.00", "-"] in rows
 
 
-def test_what_a_gate_sees_hits_and_costs_is_told() -> None:
+def test_what_a_gate_sees_hits_and_costs_is_reported() -> None:
     rows = outline(the_page()).rows
     figures = ["0.900", "0.800", "30.0 %", "20.0 %", "50.0 %", "10.0 %"]
     assert ["same", "gate", "knockoff", "1\u202f000", "1\u202f000", "2\u202f000", "0.5", *figures] in rows
     assert ["same", "gate", "jbda, without its seeds", "1\u202f000", "800", "2\u202f000", "0.5", *figures] in rows
     assert ["same", "benign (digits)", "benign", "2\u202f000", "1.20 %", "0.81 to 1.78 %", "1.00 %"] in rows
-    assert ["same", "knockoff", "thief", "2\u202f000", "50.00 %", "47.00 to 53.00 %", "1.00 %"] in rows
+    assert ["same", "knockoff", "attacker", "2\u202f000", "50.00 %", "47.00 to 53.00 %", "1.00 %"] in rows
     # 120 and 5,000 hashes at 400,000 a second
     paid = ["1.2 %", "120", "0", "5\u202f000", "320\u202f000", "0.0003", "0.013"]
     assert ["same-pow", "benign (digits)", *paid] in rows
@@ -131,7 +131,7 @@ def test_what_a_gate_sees_hits_and_costs_is_told() -> None:
     assert ["same", "bfloat16", "32", "-", "-", "-", "-", "no kernel"] in rows
 
 
-def test_subsamples_are_told_from_whole_traffic() -> None:
+def test_subsamples_are_distinguished_from_whole_traffic() -> None:
     page = program.render(Report(synthetic.RUN, detection=(synthetic.detection_row(ratio=0.01, draws=5),)), title="x")
     assert [row[6] for row in outline(page).rows if row[0] == "same"] == ["0.01 (5 draws)"]
     assert "<svg" not in page

@@ -73,7 +73,7 @@ def test_an_unknown_path_to_an_answer_cannot_be_made() -> None:
         ({"rejections": 150, "errors": 51}, "expected at most 200 rejections and errors"),
     ],
 )
-def test_what_benign_users_cannot_have_felt(changes: dict[str, object], message: str) -> None:
+def test_impossible_impacts_on_benign_users(changes: dict[str, object], message: str) -> None:
     with pytest.raises(ResultError, match=message):
         synthetic.felt_row(**changes)
 

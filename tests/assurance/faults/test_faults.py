@@ -46,7 +46,7 @@ STORY = [
 ]
 
 
-def test_what_clients_felt_is_counted_from_the_fault_on() -> None:
+def test_the_impact_on_clients_is_counted_from_the_fault_on() -> None:
     seen = impact(STORY, 1.0, 5.0, clients=2)
     assert (seen.sent, seen.right, seen.clients) == (6, 3, 2)
     assert seen.others == {LOST: 1, CUT: 1, "500 of TorchServe": 1}

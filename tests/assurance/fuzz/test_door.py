@@ -85,12 +85,12 @@ def test_the_answer_to_head_has_no_body() -> None:
         (b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n", GARBLED),
     ],
 )
-def test_what_is_no_answer_is_told_apart(answer: bytes, how: str) -> None:
+def test_what_is_no_answer_is_distinguished(answer: bytes, how: str) -> None:
     with serving(answer) as (door, _):
         assert door.ask(CASE).how == how
 
 
-def test_silence_is_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_silence_is_distinguished(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doors, "DEADLINE", 0.2)
     monkeypatch.setattr(doors, "PATIENCE", 0.1)
     with serving(OK, wait=0.6) as (door, _):

@@ -117,7 +117,7 @@ def test_a_bug_of_a_check_is_not_hidden() -> None:
         list(guarded(wrong, "gate")(None))  # type: ignore[arg-type]
 
 
-def test_the_table_tells_what_is_alike_once_and_what_failed_last() -> None:
+def test_the_table_shows_what_is_alike_once_and_what_failed_last() -> None:
     found = [
         finding(model="digits-edm"),
         finding(ok=False, model="digits-label", got="200"),
@@ -234,7 +234,7 @@ def test_a_gateway_without_a_key_is_refused() -> None:
     assert "--url, --user: expected both or neither" in done.stderr
 
 
-def test_a_service_of_another_archive_is_told(tmp_path: Path) -> None:
+def test_a_service_of_another_archive_is_reported(tmp_path: Path) -> None:
     folder = tmp_path / "one"
     folder.mkdir()
     (folder / "key_file.json").write_text('{"inference": {"key": "AAAAAAAA"}}')

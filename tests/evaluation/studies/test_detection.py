@@ -38,7 +38,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory, key_file: Path) -> tuple[
     return folder, detected(folder, "--policies", "same-observe", "same-reject")
 
 
-def test_every_detector_meets_every_thief_at_every_budget(measured: tuple[Path, Report]) -> None:
+def test_every_detector_sees_every_attacker_at_every_budget(measured: tuple[Path, Report]) -> None:
     rows = [row for row in measured[1].detection if not row.draws]
     assert {(row.detector, row.kind) for row in rows} == {
         ("same-observe", "gate"),
@@ -124,7 +124,7 @@ def test_the_run_says_what_was_judged_and_no_secret(measured: tuple[Path, Report
     assert "baseline.same-observe" not in settings
 
 
-def test_the_host_of_a_store_is_not_told() -> None:
+def test_the_host_of_a_store_is_not_reported() -> None:
     work, store = {"mean_benign": 10.0}, "redis://machine.example:6379/0"
     gate = {**PAID_GATE, "work": work}
     policy = Policy.parse(section(policy="pow", gate=gate, store=store, key_env="TORCHWARDEN_KEY"))
@@ -144,7 +144,7 @@ def test_what_cannot_be_judged_is_an_error(measured: tuple[Path, Report]) -> Non
         detected(folder, "--policies", "same-observe", "--only", "nothing")
 
 
-def test_the_parameters_are_those_of_the_thief(tmp_path: Path) -> None:
+def test_the_parameters_are_those_of_the_attacker(tmp_path: Path) -> None:
     settings = detection.thieves(recipes.read(gated.recipe(tmp_path)))
     assert settings["detection.knockoff (flower)"] == {
         "attack": "knockoff",

@@ -59,7 +59,7 @@ def test_misleader_s_checkpoint_is_a_row_and_one_of_each_member() -> None:
     assert training.table(facts) == facts["settings"]["misleader"]
 
 
-def test_what_was_not_searched_or_told_is_absent() -> None:
+def test_what_was_not_searched_or_reported_is_absent() -> None:
     facts = misleader(metrics={"validation_accuracy": 0.97})
     row = training.training("mnist", "misleader", 2, facts)
     assert (row.diversity, row.coherence, row.search) == (None, None, ())

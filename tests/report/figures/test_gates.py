@@ -79,7 +79,7 @@ def test_the_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         list(reconstructions.study(dataclasses.replace(task, policies=("same", "undefended"))))
 
 
-def test_a_graph_that_tells_no_reconstruction(tmp_path: Path) -> None:
+def test_a_graph_that_returns_no_reconstruction(tmp_path: Path) -> None:
     with InProcessOracle(gated.archive(tmp_path, "same", gate=gated.GATE)) as oracle:
         oracle.pipeline.graphs = {"same": lambda images: {"error": images}}
         with pytest.raises(OracleError, match="graph 'same': expected an output `reconstruction`, got error"):

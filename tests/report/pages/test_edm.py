@@ -127,7 +127,7 @@ def test_the_averaging_attacker_is_compared_at_equal_images() -> None:
     assert lines(text, "| mnist | soft | edm, plain → averaging | 50\u202f000 | 60.0 % → 72.0 % | 51.34 → 72.0 |")
 
 
-def test_clones_stand_beside_the_papers() -> None:
+def test_clones_stand_next_to_the_papers() -> None:
     text = page()
     assert lines(text, "| mnist | soft | edm | 50\u202f000 | 91.0 % → 65.0 % | 90.18 → 51.34 |")
     assert lines(text, "| mnist | soft | ensemble | 10\u202f000 | 90.0 % → 89.0 % | 90.18 → 88.04 |")

@@ -187,7 +187,7 @@ def test_the_harness_alone() -> None:
     assert lines(text, "| misleader | 15.0 ± 1.4 % | 12.0 ± 1.4 % | +3.0 | +78.0 | +75.0 |")
 
 
-def test_shifts_the_worst_first_and_members_beside_the_released_lambda() -> None:
+def test_shifts_the_worst_first_and_members_next_to_the_released_lambda() -> None:
     text = page()
     table = text.split("accuracy on shifted images")[1]
     kinds = [line.split(" | ")[0] for line in table.splitlines() if line.startswith("| ")][1:5]

@@ -151,7 +151,7 @@ def test_a_gate_that_wins_everywhere_is_said_to() -> None:
     assert found == ["mnist: a baseline sees more in 0 of 1 cells; 0 fall short of the paper."]
 
 
-def test_the_gate_beside_the_best_baseline_and_the_paper() -> None:
+def test_the_gate_next_to_the_best_baseline_and_the_paper() -> None:
     text = page()
     assert lines(text, "| mnist | jbda | 1\u202f000 | 60.00 |", "| **70.00 (edm-fixed)** | **93.30** |")
     assert lines(text, "| mnist | jbda, without its seeds | 1\u202f000 | 80.00 |", "| 75.00 (edm-fixed) | **93.30** |")

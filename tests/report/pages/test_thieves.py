@@ -195,7 +195,7 @@ def test_an_attack_that_reads_labels_alone_has_no_soft_squares(monkeypatch: pyte
     assert STUDY.applies("edm", "dfme", None, "hard")
 
 
-def test_the_literature_beside_what_was_seen() -> None:
+def test_the_literature_next_to_what_was_seen() -> None:
     text = page()
     assert lines(text, "| knockoff | soft | 50\u202f000 | 90 |", "| 94.0 ± 1.4 % | 50\u202f000 | yes |")
     assert lines(text, "| dfme | soft | 300\u202f000 | 84 |", "| 79.0 ± 1.4 % | 300\u202f000 | **no** |")

@@ -80,7 +80,7 @@ def test_the_strongest_attacker_opens_the_page_and_leads_the_table() -> None:
     assert "every policy" not in text
 
 
-def test_a_second_key_stands_beside_the_first() -> None:
+def test_a_second_key_stands_next_to_the_first() -> None:
     again = report(
         clone("edm-fixed", "masked", "soft", 0.80, seed=2), clone("edm-fixed", "masked", "soft", 0.82, seed=3)
     )

@@ -38,5 +38,5 @@ def test_a_curve_has_a_hundred_and_one_rising_values(percentiles: list[float]) -
         synthetic.curve_row("knockoff", 0, percentiles=percentiles)
 
 
-def test_work_is_told_in_seconds_too() -> None:
+def test_work_is_reported_in_seconds_too() -> None:
     assert synthetic.work_row(hashes_per_s=400.0).seconds(100.0) == 0.25
