@@ -124,7 +124,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What an attack left for one of its plans, and the clones to train from that.
+    """The files of an attack for one of its plans, and the clones to train from them.
 
     trained: on the answers; none where the attack trained a clone itself, which is `own`, by budget. baseline: on what
     the attacker had before its first query, by budget; none where it had nothing labelled.
@@ -143,7 +143,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Evaluated:
-    """What came of some evaluations: the attacks, their folders by name, and a row for each clone."""
+    """The results of some evaluations: the attacks, their folders by name, and a row for each clone."""
 
     plans: tuple[Plan, ...]
     folders: Mapping[str, Path]

@@ -70,7 +70,7 @@ def main() -> None:
 def check(job: matrix.Job, done: Evaluated, over: attack.Job) -> tuple[AgreementRow, ...]:
     """Carry out the same attacks over HTTP, compare, and merge the rows into the run's report.
 
-    done: the attacks in process, and what came of them.
+    done: the attacks in process, and their results.
     """
     started = datetime.now(timezone.utc)
     plain = [plan for plan in done.plans if _travels(plan, tables.cloning(job.recipe))]

@@ -163,7 +163,7 @@ def coarse_prices(subject: Subject) -> Iterator[Finding]:
 
 
 def full_price(subject: Subject) -> Iterator[Finding]:
-    """The dearest of an attacker's images, and as many copies of it as a request may hold: no discount for many."""
+    """The most expensive of an attacker's images, and as many copies of it as a request may hold: no discount."""
     if subject.stage("gate").get("action") != "proof-of-work":
         yield absent("full-price", subject.name, "the policy asks for no work")
         return

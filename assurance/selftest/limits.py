@@ -23,7 +23,7 @@ MOST_ROWS = 20_000
 
 
 class Asked(NamedTuple):
-    """What became of asking again and again: rows that were taken, and the answer that ended it."""
+    """The result of repeated requests: rows that were taken, and the answer that ended it."""
 
     rows: int
     last: Reply

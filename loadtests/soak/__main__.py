@@ -3,8 +3,8 @@
     python -m loadtests.soak RECIPE --policies undefended edm same-pow --minutes 15
 
 First a ramp finds the most answers a second: more and more users in a closed loop. They wait for one another, so that
-batches are full; who comes in his own time gets fewer. So an open loop, which asks at a constant rate whatever becomes
-of the answers, comes down from there in steps: the first rate that the service keeps up is saturation. At a share of it
+batches are full; independent users get fewer answers. So an open loop, which asks at a constant rate whatever the
+answers, comes down from there in steps: the first rate that the service keeps up is saturation. At a share of it
 the same loop then asks for the minutes, and a clock looks at the server's processes. The mix is the same throughout:
 test images, and the surrogate images of a Knockoff attacker, who pays what a gate asks up to a price.
 

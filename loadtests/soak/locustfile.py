@@ -135,7 +135,7 @@ def finish(environment: Any, **_: Any) -> None:
 
 
 class SoakUser(ServiceUser):
-    """Takes the next request of the schedule, benign or an attacker's, and notes what became of it."""
+    """Takes the next request of the schedule, benign or an attacker's, and records the outcome."""
 
     wait_time = constant(0)
     numbers: ClassVar = itertools.count()
@@ -224,7 +224,7 @@ class SoakUser(ServiceUser):
         run.notebook.note(repeated)
 
     def _became(self, status: int, answer: bytes) -> str:
-        """What became of a request: an answer counts only if it is what was promised."""
+        """The outcome of a request: an answer counts only if it is what was promised."""
         if status == 0:
             return LOST
         if status == LIMITED or _code(status, answer) in (Rejected.code, WorkWanted.code):

@@ -1,6 +1,6 @@
-"""What a soak's users note of every request: one line of JSON for each second or so, appended as it comes.
+"""A soak's records of every request: one line of JSON for each second or so, appended as it comes.
 
-The file has what was measured so far, whatever became of the run.
+The file has what was measured so far, however the run ended.
 """
 
 from __future__ import annotations

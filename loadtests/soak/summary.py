@@ -50,7 +50,7 @@ def reached(records: Sequence[Record], machines: Sequence[Machine], levels: Sequ
 
 
 def tried(records: Sequence[Record], machines: Sequence[Machine], *, rate: float, seconds: float) -> Tried:
-    """What became of a rate that was asked for so many seconds. Raises ValueError where nothing was asked."""
+    """The result of a rate that was asked for so many seconds. Raises ValueError where nothing was asked."""
     mine = [each for each in records if each.at >= seconds / 2 and not each.hashes]
     if not mine:
         raise ValueError(f"expected requests in the second half of {seconds:g} s at {rate:g} requests/s, got none")
@@ -88,7 +88,7 @@ def windows(records: Sequence[Record], samples: Sequence[Sample], *, seconds: fl
 
 
 def outcome(record: Record) -> str:
-    """What became of a request in a word or two: "answered", "lost", or status and code."""
+    """The outcome of a request in a word or two: "answered", "lost", or status and code."""
     if record.what in (ANSWERED, LOST):
         return record.what
     return f"{record.status} {record.code or 'of TorchServe'}" if record.status != 200 else "200 not as promised"

@@ -37,7 +37,7 @@ class Verdict:
 
 
 class Sent(NamedTuple):
-    """What came of a request: its status, 0 where no answer came at all, its body, and the seconds after which the
+    """The outcome of a request: its status, 0 where no answer came at all, its body, and the seconds after which the
     service wants to be asked again."""
 
     status: int
@@ -98,7 +98,7 @@ class ServiceUser(FastHttpUser):
         return payment.affordable(challenge, self.plan.limits.most_hashes)
 
     def pay(self, challenge: Challenge) -> Paid | None:
-        """Solve a challenge; other users go on meanwhile, slower. None where it is too dear, or expired first."""
+        """Solve a challenge; other users go on meanwhile, slower. None where it is too expensive, or expired first."""
         if not self.affordable(challenge):
             return None
         paid: Paid | None = gevent.get_hub().threadpool.apply(payment.solve, (challenge,))

@@ -1,4 +1,4 @@
-"""A soak of seconds on a real server: it found saturation, asked at a share of it, reported what became of it."""
+"""A soak of seconds on a real server: it found saturation, asked at a share of it, and reported the results."""
 
 from __future__ import annotations
 
