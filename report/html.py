@@ -34,7 +34,7 @@ def main() -> None:
     """Run the command line; a missing or malformed results file is a message and exit code 1."""
     parser = argparse.ArgumentParser(prog="python -m report.html", description="a results file to an HTML page")
     parser.add_argument("run", type=Path, help="results file, or folder of a report.json, such as reports/digits")
-    parser.add_argument("--output", type=Path, help="the page (report.html beside the results)")
+    parser.add_argument("--output", type=Path, help="the page (report.html next to the results)")
     options = parser.parse_args()
     source = options.run if options.run.is_file() else options.run / "report.json"
     try:
@@ -52,8 +52,8 @@ def main() -> None:
 
 def subject(report: Report) -> str:
     """The recipes that the report's rows are about."""
-    robbed = {row.recipe for row in report.attacks} | {row.recipe for row in report.detection}
-    return ", ".join(sorted(robbed | {row.recipe for row in report.policies}))
+    attacked = {row.recipe for row in report.attacks} | {row.recipe for row in report.detection}
+    return ", ".join(sorted(attacked | {row.recipe for row in report.policies}))
 
 
 def render(report: Report, *, title: str, reconstructions: bytes | None = None) -> str:
