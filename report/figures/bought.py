@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 from matplotlib import pyplot as plt
@@ -16,6 +17,8 @@ def bought(attackers: Mapping[str, Mapping[str, Cell]], *, policies: Sequence[st
     attackers: by name and policy, top to bottom. Where nobody measured what an attacker could train without a query
     there is no bar.
     """
+    every = [cell for by_policy in attackers.values() for cell in by_policy.values()]
+    lowest = min(min(cell.accuracy, cell.accuracy if cell.no_query is None else cell.no_query) for cell in every)
     with plt.rc_context({**STYLE, "figure.facecolor": "white"}):
         figure, axis = plt.subplots(figsize=(9, 1.2 + 0.34 * len(attackers)))
         for number, by_policy in enumerate(attackers.values()):
@@ -32,7 +35,8 @@ def bought(attackers: Mapping[str, Mapping[str, Cell]], *, policies: Sequence[st
         for place, policy in enumerate(policies):
             axis.plot([], [], label=policy, **{**manner(place, len(policies)), "linestyle": "none"})
         axis.set(yticks=range(len(attackers)), yticklabels=list(attackers), ylim=(len(attackers) - 0.5, -0.5))
-        axis.set(xlabel="clone accuracy", xlim=(0, 1.02))
+        # what is alike lies within a few points: the axis begins a little before the lowest of them
+        axis.set(xlabel="clone accuracy", xlim=(max(0.0, math.floor(20 * lowest - 0.2) / 20), 1.01))
         axis.spines["left"].set_visible(False)
         axis.tick_params(axis="y", length=0)
         figure.legend(loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=1 + len(policies))

@@ -59,10 +59,12 @@ class Thief:
 
 @dataclass(frozen=True)
 class Study:
-    """One results file, read. thieves: those whose queries bought most behind GATE first."""
+    """One results file, read. thieves: those whose queries bought most behind GATE first. unanswered: attackers
+    of `undefended` alone, who got too few responses of any gate to train a clone on."""
 
     report: Report
     thieves: tuple[Thief, ...]
+    unanswered: tuple[str, ...]
 
     @property
     def recipe(self) -> str:
@@ -134,7 +136,8 @@ def study(report: Report) -> Study:
         )
         if gates:
             thieves.append(Thief(*key, undefended, gates))
-    result = Study(report, tuple(sorted(thieves, key=lambda thief: -thief.points)))
+    refused = dict.fromkeys(name for name, _ in plain if not any(thief.name == name for thief in thieves))
+    result = Study(report, tuple(sorted(thieves, key=lambda thief: -thief.points)), tuple(refused))
     if not result.tellable:
         raise ResultError(f"attacks: expected attackers of `{UNDEFENDED}` and `{GATE}` other than {CUSTOMER}, got none")
     return result

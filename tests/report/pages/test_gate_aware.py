@@ -78,6 +78,13 @@ def test_the_picture_shows_every_attacker_of_probabilities() -> None:
     assert found.figure.startswith("<svg")
 
 
+def test_an_attacker_whom_every_gate_refused_is_named() -> None:
+    found = document.study(report(clone("undefended", "knockoff", 0.95), clone("undefended", "near", 0.9)))
+    assert found.unanswered == ("knockoff", "near")
+    assert "No gate returned enough responses to train a clone on to: **knockoff, near**." in document.render([found])
+    assert document.study(report()).unanswered == ()
+
+
 def test_a_folder_without_a_measurement_or_with_customers_alone_is_said(tmp_path: Path) -> None:
     with pytest.raises(ResultError, match=r"no gate-aware-\*\.json; make reproduce-gate-aware"):
         document.found(tmp_path)
