@@ -57,6 +57,13 @@ class RedisServer:
                 return
         raise ServerError(f"redis-server did not answer within {ANSWER_S:g} s")
 
+    def dump(self) -> None:
+        """Write the dump now. A replica's first copy is a save in the background, and Redis refuses another meanwhile.
+        Raises ServerError."""
+        if wait_for(lambda: not self.client.info("persistence")["rdb_bgsave_in_progress"], seconds=ANSWER_S) is None:
+            raise ServerError(f"redis-server was still saving after {ANSWER_S:g} s")
+        self.client.save()
+
     def kill(self) -> None:
         """End it at once, as a crash would: it writes nothing more."""
         self._running.kill()

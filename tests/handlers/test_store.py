@@ -231,7 +231,7 @@ def test_a_redis_that_dies_is_a_store_error_and_one_that_comes_back_has_another_
 def test_a_redis_restored_from_an_old_dump_has_another_life(redis_server: RedisServer) -> None:
     store = RedisStore(redis_server.url)
     life = store.life()
-    redis_server.client.save()
+    redis_server.dump()
     assert store.spend("a", LATER, life)
     redis_server.kill()
     redis_server.start()
@@ -419,7 +419,7 @@ def test_a_primary_restored_from_a_dump_that_names_its_history_has_another_life(
     other_redis.follow(redis_server)
     store = RedisStore(redis_server.url)
     life = store.life()
-    redis_server.client.save()
+    redis_server.dump()
     assert store.spend("a", LATER, life)
     redis_server.kill()
     redis_server.start()
