@@ -24,8 +24,8 @@ from recipes import Recipe, policies, tables
 from recipes.fields import RecipeError
 from recipes.variants import OF_EVALUATIONS
 
-# what make takes for more than one word, or for its own syntax
-HOSTILE = re.compile(r"[\s$#:%=\\]")
+# what neither make nor the shell takes for more than one word, or for syntax of their own
+WORD = re.compile(r"[\w./@+,~-]+")
 KEY = "$(TORCHWARDEN_KEY_FILE)"
 # a study of bench.costs; any other is one of evaluation.studies
 COSTS = ("defenses", "gates", "ensembles", "precision")
@@ -35,16 +35,21 @@ REGULAR = {"edm": "ensemble", "misleader": "distilled"}
 
 def rules(recipe: Recipe) -> str:
     """The text that make includes. Raises RecipeError where a name cannot stand in it."""
+    for word in _words(recipe):
+        if not WORD.fullmatch(word):
+            raise RecipeError(
+                f"{word!r}: expected a name or path without spaces or signs, of letters, digits and . / @ + , ~ - _: "
+                "make and the shell read it"
+            )
     found = recipe.tables.get("policies", {})
     gates = [name for name, policy in found.items() if "gate" in policy]
     studies = recipe.tables.get("studies", {})
+    measured = [name for name, study in studies.items() if _measured(study) or evaluations(name, study, recipe)]
     lines = [
         _line("policies", found),
         _line("gates", gates),
-        _line(
-            "studies", (name for name, study in studies.items() if _measured(study) or evaluations(name, study, recipe))
-        ),
-        *(_line(f"nets.{name}", *_files(policy)) for name, policy in found.items()),
+        _line("studies", measured),
+        *(_line(f"nets.{name}", _files(policy)) for name, policy in found.items()),
         *(_line(f"studied.{name}", _studied(study)) for name, study in studies.items()),
     ]
     if "victim" in recipe.tables:
@@ -61,9 +66,8 @@ def rules(recipe: Recipe) -> str:
         scores = [f"$(runs)/{name}.calibration.json"] if name in gates else []
         needs = ["$(graphs)", *scores, "$(packed)"]
         lines += _rule(f"model_store/{recipe.name}-{name}.mar", needs, f"export.archive $(spec) --policies {name}")
-    for name, study in studies.items():
-        if _measured(study) or evaluations(name, study, recipe):
-            lines += _reproduced(name, study, recipe)
+    for name in measured:
+        lines += _reproduced(name, studies[name], recipe)
     return "\n".join([f"# of {recipe.name}, by `python -m recipes rules`", *lines, ""])
 
 
@@ -74,10 +78,26 @@ def evaluations(name: str, study: Mapping[str, Any], recipe: Recipe) -> list[str
     return [each for each in stated if each not in study.get("over-http", ())]
 
 
-def _files(policy: Mapping[str, Any]) -> tuple[list[str], list[str]]:
+def _words(recipe: Recipe) -> Iterator[str]:
+    """All that a recipe puts into the text: names, paths, and what studies are asked."""
+    yield from (recipe.name, str(recipe.path))
+    for name, policy in recipe.tables.get("policies", {}).items():
+        yield from (name, policy["predictor"])
+    for name, fields in recipe.tables.get("networks", {}).items():
+        yield from (name, str(fields.get("victim", policies.VICTIM)))
+    for name, study in recipe.tables.get("studies", {}).items():
+        yield name
+        for key, asked in study.items():
+            yield key
+            for option, given in asked.items() if isinstance(asked, Mapping) else [(key, asked)]:
+                yield from (option, *map(str, given if isinstance(given, list) else [given]))
+    yield from recipe.tables.get("evaluate", {})
+
+
+def _files(policy: Mapping[str, Any]) -> list[str]:
     """What a policy runs: the owner's own file, and checkpoints."""
     own = [policy["predictor"]] if policy["predictor"].endswith(policies.ONNX) else []
-    return own, [f"$(runs)/{network}.safetensors" for network in policies.networks(policy)]
+    return [*own, *(f"$(runs)/{network}.safetensors" for network in policies.networks(policy))]
 
 
 def _needs(name: str, fields: Mapping[str, Any], recipe: Recipe) -> list[str]:
@@ -154,16 +174,8 @@ def _reproduced(name: str, study: Mapping[str, Any], recipe: Recipe) -> Iterator
 
 
 def _rule(target: str, needs: list[str], command: str, *, touch: bool = False) -> list[str]:
-    for word in (target, *needs):
-        if HOSTILE.search(re.sub(r"\$\([\w.-]+\)", "", word)):
-            raise RecipeError(f"{word!r}: expected a name or path without spaces and $ # : % = \\, for make")
     return [f"{target}: {' '.join(needs)}", f"\t$(py) -m {command}{' && touch $@' if touch else ''}"]
 
 
-def _line(variable: str, words: Iterable[str], files: Iterable[str] = ()) -> str:
-    """An assignment; `words` come from the recipe, `files` from here. Raises RecipeError."""
-    words = list(words)
-    for word in (variable, *words):
-        if HOSTILE.search(word):
-            raise RecipeError(f"{word!r}: expected a name or path without spaces and $ # : % = \\, for make")
-    return " ".join([variable, "=", *words, *files])
+def _line(variable: str, words: Iterable[str]) -> str:
+    return " ".join([variable, "=", *words])

@@ -12,18 +12,13 @@ import pytest
 import recipes
 from recipes import RecipeError
 from recipes.rules import rules
+from tests.recipes.texts import HASH, VICTIM
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-NETWORKS = """
-[victim]
-architecture = "lenet5"
-optimisation = { epochs = 1 }
-[networks.hash]
-task = "glyphs"
-classes = 10
-per_class = 10
-architecture = "lenet5"
-optimisation = { epochs = 1 }
+NETWORKS = (
+    VICTIM
+    + HASH
+    + """
 [networks.ensemble]
 program = "edm"
 auxiliary = "china"
@@ -43,6 +38,7 @@ fit = { epochs = 1 }
 kind = "random"
 auxiliary = "china"
 """
+)
 GATE = '{{ action = "observe", form = "robust", alpha = 0.9, false_positive_rate = 0.01, graph = "{}" }}'
 POLICIES = f"""
 [policies.plain]
@@ -169,6 +165,19 @@ def test_a_network_without_a_table_is_an_error_before_anything_trains(tmp_path: 
     text = '[networks.edm]\nauxiliary = "china"\n[policies.edm]\npredictor = "edm"\nroute = { hash = "projection" }\n'
     with pytest.raises(RecipeError, match=r"\[policies.edm\]: it runs 'hash', and there is no \[networks.hash\]"):
         read(tmp_path, text)
+
+
+@pytest.mark.parametrize(
+    "tables",
+    [
+        '[evaluate."x; touch y"]\npolicies = ["plain"]\nbudgets = [1]\n',
+        '[studies.edm]\ndetection = { policies = ["plain"], ensemble = "x; touch y" }\n',
+        '[studies.edm]\n"utility; touch y" = ["plain"]\n',
+    ],
+)
+def test_nothing_of_a_recipe_reaches_the_shell_but_words(tmp_path: Path, tables: str) -> None:
+    with pytest.raises(RecipeError, match=r"touch.*: expected a name or path without spaces or signs"):
+        rules(read(tmp_path, NETWORKS + POLICIES + tables))
 
 
 @pytest.mark.parametrize("path", ["/data/my model.onnx", "/data/$(HOME).onnx", "/data/a#b.onnx"])
