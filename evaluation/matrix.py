@@ -180,7 +180,7 @@ def run(job: Job, asked: Mapping[str, Evaluation]) -> Evaluated:
         **{f"attacks.{name}": dataclasses.asdict(tables.parameters(job.recipe, name)) for name in attacks},
         "clone": dataclasses.asdict(tables.cloning(job.recipe)),
         **{f"evaluate.{name}": dataclasses.asdict(each) for name, each in asked.items()},
-        **{f"about.{name}": text for name, text in job.recipe.about(names).items()},
+        **job.recipe.captions(names),
     }
     report = merge(
         job.folder / "report.json",
@@ -221,19 +221,12 @@ def plans(job: Job, evaluation: Evaluation, victims: dict[str, Victim]) -> Itera
 
 
 def rows(job: Job, planned: Sequence[Plan], folders: Mapping[str, Path]) -> list[AttackRow]:
-    """Train what is left to train; every clone of the plans as a row. Raises RecipeError where two disagree.
+    """Train what is left to train; every clone of the plans as a row, once. Raises RecipeError where two disagree.
 
     folders: of the attacks, by their names.
     """
-    classes = len(job.test.classes)
-    truth = job.folder / "transfer" / "exam-truth.npz"
-    assert job.test.labels is not None, "a recipe's data set is labelled"
-    Exam(job.test.pixels, job.test.labels, job.test.labels).save(truth)
-    outcomes = [_outcome(plan, folders[plan.theft.name], classes, truth) for plan in planned]
-    cells = [cell for outcome in outcomes for cell in outcome.cells]
-    scores = {cell.key: score for cell, score in clones.finish(cells, job.folder / "cells", say=tqdm.write)}
     found: dict[tuple[object, ...], AttackRow] = {}
-    for row in itertools.chain.from_iterable(_rows(job, outcome, scores) for outcome in outcomes):
+    for row in itertools.chain.from_iterable(rows_by_plan(job, planned, folders)):
         place = (row.policy, row.attack, row.adaptive, row.labels, row.budget, row.seed, row.clone_recipe)
         if found.setdefault(place, row) != row:
             raise recipes.RecipeError(
@@ -241,6 +234,18 @@ def rows(job: Job, planned: Sequence[Plan], folders: Mapping[str, Path]) -> list
                 "give one of them another budget, or a name of its own (called)"
             )
     return list(found.values())
+
+
+def rows_by_plan(job: Job, planned: Sequence[Plan], folders: Mapping[str, Path]) -> list[list[AttackRow]]:
+    """Train what is left to train, of all plans together; the rows of each plan. folders: as of `rows`."""
+    classes = len(job.test.classes)
+    truth = job.folder / "transfer" / "exam-truth.npz"
+    assert job.test.labels is not None, "a recipe's data set is labelled"
+    Exam(job.test.pixels, job.test.labels, job.test.labels).save(truth)
+    outcomes = [_outcome(plan, folders[plan.theft.name], classes, truth) for plan in planned]
+    cells = [cell for outcome in outcomes for cell in outcome.cells]
+    scores = {cell.key: score for cell, score in clones.finish(cells, job.folder / "cells", say=tqdm.write)}
+    return [list(_rows(job, outcome, scores)) for outcome in outcomes]
 
 
 def _outcome(plan: Plan, folder: Path, classes: int, truth: Path) -> Outcome:

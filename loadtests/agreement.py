@@ -78,16 +78,11 @@ def check(job: matrix.Job, done: Evaluated, over: attack.Job) -> tuple[Agreement
     there = [attack.served(over, plan) for plan in plain]
     stolen = {plan.theft.name: attack.steal(over, plan) for plan in there}
     impacts = tuple(row for plan in there for row in attack.impact(over, plan))
-    matrix.rows(over.work, there, stolen)  # all clones at once, so that every core has some to train
     agreement: tuple[AgreementRow, ...] = ()
-    for plan, other in zip(plain, there, strict=True):
-        compared = compare(
-            *(
-                TransferSet.load(folder / "transfer.npz")
-                for folder in (done.folders[plan.theft.name], stolen[other.theft.name])
-            )
-        )
-        agreement += tuple(paired(done.rows, matrix.rows(over.work, [other], stolen), compared, clients=over.clients))
+    for plan, other, rows in zip(plain, there, matrix.rows_by_plan(over.work, there, stolen), strict=True):
+        folders = done.folders[plan.theft.name], stolen[other.theft.name]
+        compared = compare(*(TransferSet.load(folder / "transfer.npz") for folder in folders))
+        agreement += tuple(paired(done.rows, rows, compared, clients=over.clients))
     merge(
         job.folder / "report.json",
         Report(run_info(seed=0, started=started, settings={}), agreement=agreement, felt=impacts),

@@ -65,10 +65,11 @@ class Recipe:
             for name, fields in self.tables.get("networks", {}).items()
         }
 
-    def about(self, policies: Iterable[str]) -> dict[str, str]:
-        """What the recipe says that each of these policies is, of those that it says anything of: pages' captions."""
+    def captions(self, policies: Iterable[str]) -> dict[str, str]:
+        """What the recipe says that each of these policies is, of those that it says anything of: "about.NAME", as the
+        settings of a report hold it."""
         stated = self.tables.get("policies", {})
-        return {name: stated[name]["about"] for name in policies if stated.get(name, {}).get("about")}
+        return {f"about.{name}": stated[name]["about"] for name in policies if stated.get(name, {}).get("about")}
 
     def family(self, table: str, cls: type[T]) -> dict[str, T]:
         """The sub-tables `[table.NAME]`, in file order, each as an instance of `cls`. Raises RecipeError."""

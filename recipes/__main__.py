@@ -19,6 +19,7 @@ import tomli_w
 
 import recipes
 from recipes import schema
+from recipes.check import check
 from recipes.rules import rules
 
 
@@ -40,13 +41,7 @@ def _list(names: Sequence[str]) -> int:
 
 
 def _check(names: Sequence[str]) -> int:
-    for name in names or recipes.known():
-        recipes.read(name)  # faults that need no torch are reported at once
-    from recipes.check import check
-
-    faults: list[str] = []
-    for name in names or recipes.known():
-        faults += check(name)
+    faults = [fault for name in names or recipes.known() for fault in check(name)]
     print(
         "\n".join(faults) or f"{', '.join(names) or 'every recipe'}: no fault",
         file=sys.stderr if faults else sys.stdout,

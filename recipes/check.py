@@ -44,17 +44,18 @@ def _faults(recipe: recipes.Recipe) -> Iterator[str]:
     for table in ("dataset", "policies"):
         if not recipe.tables.get(table):
             yield f"expected a table [{table}{'.NAME' if table == 'policies' else ''}], got none"
+    specs = tables.every()
     for where, key, fields in tables.entries(recipe.tables):
         try:
-            build(tables.resolve(tables.every()[key]), fields, where=where)
+            build(tables.resolve(specs[key]), fields, where=where)
         except RecipeError as error:
             yield from str(error).splitlines()
         yield from (f"{where}: {fault}" for fault in _names(fields))
     for name, study in recipe.tables.get("studies", {}).items():
-        known = recipe.tables.get("evaluate", {})
+        known, keys = recipe.tables.get("evaluate", {}), [*OF_EVALUATIONS, "policies", *_studies()]
         for key in study:
-            if key not in (*OF_EVALUATIONS, "policies", *_studies()):
-                yield f"[studies.{name}]: no study {key!r}; {nearest(key, (*OF_EVALUATIONS, 'policies', *_studies()))}"
+            if key not in keys:
+                yield f"[studies.{name}]: no study {key!r}; {nearest(key, keys)}"
         for key in OF_EVALUATIONS:
             for table in study.get(key, ()):
                 if table not in known:

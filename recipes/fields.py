@@ -78,22 +78,22 @@ def _lines(cls: type[Any], error: ValidationError) -> Iterable[str]:
     unions: dict[tuple[Any, ...], list[Any]] = {}
     for fault in error.errors():
         place = [part for part in fault["loc"][1:] if isinstance(part, int) or _is_key(part)]
-        where = _path(place)
+        where = path(place)
         kind = fault["type"]
         if kind == "unexpected_keyword_argument":
             owner = _within(cls, place[:-1])
-            yield f"{_path(place[:-1])}unknown key {place[-1]!r}; {nearest(place[-1], owner)}"
+            yield f"{path(place[:-1])}unknown key {place[-1]!r}; {nearest(place[-1], owner)}"
         elif kind == "missing" and isinstance(place[-1], int):
-            yield f"{_path(place[:-1])}expected more than {place[-1]} values"
+            yield f"{path(place[:-1])}expected more than {place[-1]} values"
         elif kind == "missing":
-            yield f"{_path(place[:-1])}missing key {place[-1]!r}"
+            yield f"{path(place[:-1])}missing key {place[-1]!r}"
         elif kind == "value_error":
             yield f"{where}{fault['ctx']['error']}"
         else:
             unions.setdefault(tuple(place), []).append(fault)
     for at, faults in unions.items():
         wanted = " or ".join(dict.fromkeys(EXPECTED.get(fault["type"], fault["msg"]) for fault in faults))
-        yield f"{_path(at)}expected {wanted}, got {shown(faults[0]['input'])}"
+        yield f"{path(at)}expected {wanted}, got {shown(faults[0]['input'])}"
 
 
 def _is_key(part: str) -> bool:
@@ -101,7 +101,8 @@ def _is_key(part: str) -> bool:
     return part == part.lower() and part.replace("-", "_").isidentifier() and part not in TYPES
 
 
-def _path(place: Sequence[Any]) -> str:
+def path(place: Sequence[Any]) -> str:
+    """Where in a table a fault is, as a message opens: keys with dots, places of arrays in brackets."""
     text = ""
     for part in place:
         text += f"[{part}]" if isinstance(part, int) else f"{'.' if text else ''}{part}"
@@ -120,6 +121,12 @@ def _within(cls: type[Any], place: Sequence[Any]) -> list[str]:
         for option in node.get("anyOf", []):
             if "$ref" in option:
                 node = option
-        while "$ref" in node:
-            node = schema["$defs"][node["$ref"].rpartition("/")[2]]
+        node = followed(schema, node)
     return list(node.get("properties", {}))
+
+
+def followed(schema: Mapping[str, Any], node: Any) -> Any:
+    """A node of a JSON Schema, or what its reference leads to."""
+    while isinstance(node, Mapping) and "$ref" in node:
+        node = schema["$defs"][node["$ref"].rpartition("/")[2]]
+    return node

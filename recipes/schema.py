@@ -16,7 +16,7 @@ from typing import Any
 import jsonschema_rs
 
 from recipes import tables
-from recipes.fields import model, nearest, shown
+from recipes.fields import followed, model, nearest, path, shown
 
 FILE = Path(__file__).with_name("schema.json")
 WORDS = {
@@ -50,7 +50,7 @@ def faults(recipe: Mapping[str, Any]) -> Iterator[str]:
 def default(key: str, field: str) -> Any:
     """What a field is where its table does not say; None where it has to, or where there is no such table."""
     schema = _validators().get(key, ({}, None))[0]
-    return _followed(schema, schema).get("properties", {}).get(field, {}).get("default")
+    return followed(schema, schema).get("properties", {}).get(field, {}).get("default")
 
 
 def _without_prose(schema: Any) -> Any:
@@ -72,7 +72,7 @@ def _validators() -> dict[str, tuple[Any, Any]]:
 
 
 def _lines(error: Any, schema: Mapping[str, Any]) -> Iterator[str]:
-    where, kind = _path(error.instance_path), error.kind
+    where, kind = path(error.instance_path), error.kind
     if kind.name == "additionalProperties":
         known = _at(schema, error.schema_path[:-1]).get("properties", {})
         for name in kind.unexpected:
@@ -116,18 +116,5 @@ def _at(schema: Mapping[str, Any], path: list[Any]) -> Mapping[str, Any]:
         if part == "$defs":  # where a reference has led
             node = schema["$defs"]
         elif part != "$ref":
-            node = _followed(schema, node)[part]
-    return dict(_followed(schema, node))
-
-
-def _followed(schema: Mapping[str, Any], node: Any) -> Any:
-    while isinstance(node, Mapping) and "$ref" in node:
-        node = schema["$defs"][node["$ref"].rpartition("/")[2]]
-    return node
-
-
-def _path(place: list[Any]) -> str:
-    text = ""
-    for part in place:
-        text += f"[{part}]" if isinstance(part, int) else f"{'.' if text else ''}{part}"
-    return f"{text}: " if text else ""
+            node = followed(schema, node)[part]
+    return dict(followed(schema, node))

@@ -196,6 +196,11 @@ def cells(rows: Iterable[AttackRow]) -> list[Cell]:
     return [_cell(*key, groups[key]) for key in sorted(groups)]
 
 
+def by_attacker(report: Report, policy: str) -> dict[tuple[str, str], Cell]:
+    """The cells of a policy by attack and reading, each at its largest budget."""
+    return {(cell.attack, cell.labels): cell for cell in cells(row for row in report.attacks if row.policy == policy)}
+
+
 def headline(report: Report) -> list[Line]:
     """One line a policy that has attack rows or a utility row, `undefended` first."""
     rows: dict[str, list[AttackRow]] = defaultdict(list)

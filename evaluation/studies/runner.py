@@ -47,7 +47,7 @@ def carry_out(study: Study, task: Task, **own: Any) -> None:
     started = datetime.now(timezone.utc)
     sections = {ROWS[name]: name for name in study.sections}
     rows: dict[str, list[Any]] = {name: [] for name in study.sections}
-    settings: dict[str, Any] = {f"about.{name}": text for name, text in task.recipe.about(task.policies).items()}
+    settings: dict[str, Any] = {**task.recipe.captions(task.policies)}
     for found in study.function(task, **own):
         for row in found.rows:
             rows[sections[type(row)]].append(row)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from report.figures.bought import bought
 from report.gain import Gain, gain
-from report.headline import UNDEFENDED, Cell, cells
+from report.headline import UNDEFENDED, Cell, by_attacker
 from report.pages import page
 from report.schema import Report, ResultError, read
 
@@ -122,12 +122,7 @@ def render(studies: Sequence[Study]) -> str:
 
 def study(report: Report) -> Study:
     """Each attacker on `undefended` and a gate. Raises ResultError where there is none that a gate could detect."""
-    stolen = {
-        policy: {
-            (cell.attack, cell.labels): cell for cell in cells(row for row in report.attacks if row.policy == policy)
-        }
-        for policy in dict.fromkeys(row.policy for row in report.attacks)
-    }
+    stolen = {policy: by_attacker(report, policy) for policy in dict.fromkeys(row.policy for row in report.attacks)}
     plain = stolen.pop(UNDEFENDED, {})
     thieves = []
     for key, undefended in plain.items():

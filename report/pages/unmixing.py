@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from report.headline import UNDEFENDED, Cell, cells
+from report.headline import UNDEFENDED, Cell, by_attacker
 from report.pages import page
 from report.rows.training import TrainingRow
 from report.schema import Report, ResultError, read
@@ -139,10 +139,10 @@ def render(studies: Sequence[Study]) -> str:
 
 def study(report: Report, again: Report | None = None) -> Study:
     """What attackers got of each policy. Raises ResultError where EDM or one of its readings is missing."""
-    plain, second = _stolen(report, UNDEFENDED), _stolen(again, EDM) if again else {}
+    plain, second = by_attacker(report, UNDEFENDED), by_attacker(again, EDM) if again else {}
     policies = []
     for name in dict.fromkeys(row.policy for row in report.attacks if row.policy != UNDEFENDED):
-        mine = _stolen(report, name)
+        mine = by_attacker(report, name)
         met = [
             Thief(*key, plain[key], mine[key], second.get(key) if name == EDM else None) for key in mine if key in plain
         ]
@@ -158,10 +158,6 @@ def study(report: Report, again: Report | None = None) -> Study:
         return strongest.cell.accuracy if strongest else 0.0
 
     return Study(report, again, tuple(sorted(policies, key=lambda policy: (policy.name != EDM, -most(policy)))))
-
-
-def _stolen(report: Report, policy: str) -> dict[tuple[str, str], Cell]:
-    return {(cell.attack, cell.labels): cell for cell in cells(row for row in report.attacks if row.policy == policy)}
 
 
 def _there(thief: Thief | None) -> Thief:

@@ -13,20 +13,15 @@ import recipes
 from recipes import schema
 from recipes.__main__ import main
 from recipes.check import check
+from tests.recipes.texts import HASH, VICTIM
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-GOOD = """
+GOOD = (
+    f"""
 [dataset]
 name = "digits"
-[victim]
-architecture = "lenet5"
-optimisation = { epochs = 1 }
-[networks.hash]
-task = "glyphs"
-classes = 10
-per_class = 10
-architecture = "lenet5"
-optimisation = { epochs = 1 }
+{VICTIM}{HASH}"""
+    + """
 [networks.edm]
 auxiliary = "china"
 [networks.same]
@@ -58,6 +53,7 @@ workers = 1
 utility = ["edm"]
 evaluate = ["headline"]
 """
+)
 # a change of GOOD, and its message; those in the first list need no code of a program
 MISSPELT = [
     (

@@ -18,6 +18,7 @@ from PIL import Image
 from defenses.gate import FORMS
 from defenses.policy import Policy
 from tests.defenses.policies import GATE, section
+from tests.recipes.texts import HASH
 from training import checkpoint
 from training.calibration import calibrate
 from training.calibration.benign import calibration
@@ -45,15 +46,12 @@ CHECKPOINTS = {
 }
 
 
-NETWORKS = """
+NETWORKS = (
+    f"""
 [dataset]
 name = "digits"
-[networks.hash]
-task = "glyphs"
-classes = 10
-per_class = 10
-architecture = "lenet5"
-optimisation = { epochs = 1 }
+{HASH}"""
+    + """
 [networks.edm]
 auxiliary = "china"
 [networks.meco]
@@ -65,6 +63,7 @@ fit = { epochs = 1 }
 [networks.small]
 program = "meco"
 """
+)
 TABLES = f"""{NETWORKS}
 [policies.undefended]
 predictor = "victim"
