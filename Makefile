@@ -34,6 +34,8 @@ runs     = runs/$(name)
 graphs   = build/$(name)/.exported
 archives = $(POLICIES:%=model_store/$(name)-%.mar)
 models   = $(POLICIES:%=$(name)-%)
+# the code that makes a victim of an adopted model
+adopting = $(wildcard export/adopt/*.py)
 # the code that every archive carries
 packed   = $(wildcard handlers/*.py defenses/*.py defenses/*/*.py)
 # a run's report becomes results/STUDY-RECIPE.json; AGAIN=second-key, in a checkout with another key, is another file
@@ -48,7 +50,7 @@ endef
 # networks and calibrations are kept, and made where they are missing, whatever was made of them before
 .PRECIOUS: runs/%
 .SECONDEXPANSION:
-.PHONY: help setup lock audit sbom kubernetes-check key train export calibrate archive serve client rotate status stop health dashboard loadtest attack fuzz selftest faults soak controls report demo reproduce documents bench bench-archives bench-profile bench-fusing bench-memory bench-attacks check test test-all clean
+.PHONY: help setup adopt lock audit sbom kubernetes-check key train export calibrate archive serve client rotate status stop health dashboard loadtest attack fuzz selftest faults soak controls report demo reproduce documents bench bench-archives bench-profile bench-fusing bench-memory bench-attacks check test test-all clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-19s %s\n", $$1, $$2}' Makefile make/*.mk
@@ -77,6 +79,9 @@ $(rules): $(wildcard $(RECIPE) recipes/$(RECIPE).toml recipes/*.py recipes/schem
 	$(py) -m recipes check $(spec)
 	$(py) -m recipes rules $(spec) > $@.unfinished
 	mv $@.unfinished $@
+
+adopt: | $(ready) ## MODEL=FILE [IMAGES=DIR] [NAME=mine] [ASKED='--size 224 ...']: a trained classifier becomes recipes/NAME.toml
+	$(py) -m export.adopt $(MODEL) --name $(or $(NAME),mine) $(if $(IMAGES),--images $(IMAGES)) $(ASKED)
 
 key: $(TORCHWARDEN_KEY_FILE) ## the deployment's key, made once, never overwritten
 

@@ -32,6 +32,7 @@ from attacks.service import Service
 from attacks.transfer import TransferSet
 from zoo import models, pretrained
 from zoo.augment import Affine, Variation
+from zoo.images import size_of
 
 HELD_OUT = 0.1
 # so that two rows are held out, the least one can choose by
@@ -113,9 +114,7 @@ class Cloning:
     start: str = ""
 
     def __post_init__(self) -> None:
-        if self.architecture not in models.ARCHITECTURES:
-            known = ", ".join(models.ARCHITECTURES)
-            raise ValueError(f"architecture: expected one of {known}, got {self.architecture!r}")
+        models.named(self.architecture)
         if self.epochs < 1 or self.batch_size < 2:
             raise ValueError(f"expected epochs >= 1 and batch_size >= 2, got {self.epochs}, {self.batch_size}")
         if not self.recipes or not self.seeds:
@@ -175,7 +174,7 @@ def train(
     kept, held_out = transfer.split(HELD_OUT, generator=generator)
     targets = kept.soft_targets() if labels == "soft" else kept.labels
     with from_seed(seed, device):
-        _, channels, size, _ = kept.images.shape
+        channels, size = kept.images.shape[1], size_of(kept.images)
         network = untrained(cloning, Service(channels, size, classes), like=kept.images)
         network = network.to(memory_format=torch.channels_last).to(device)
         images = kept.images.to(device, memory_format=torch.channels_last)

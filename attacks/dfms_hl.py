@@ -38,6 +38,7 @@ from attacks.seeded import from_seed
 from attacks.service import Service
 from zoo import datasets, dcgan
 from zoo.augment import Affine
+from zoo.images import sides
 
 # the paper warps by AutoAugment, whose colours mean nothing here; asked about after the warp, so no label is wrong
 WARP = Affine(degrees=15, shift=0.1, scale=0.15, fill="border")
@@ -130,7 +131,7 @@ def prepare(
         proxy=parameters.proxy,
         root=None if root is None else os.fspath(root),
         channels=service.channels,
-        size=service.size,
+        size=service.side,
         count=parameters.proxies,
         filters=parameters.filters,
         latent=parameters.latent,
@@ -294,7 +295,7 @@ class Memory:
     """The latest `most` images that were answered, with their labels, on the CPU."""
 
     def __init__(self, most: int, service: Service) -> None:
-        self._images = torch.empty(most, service.channels, service.size, service.size)
+        self._images = torch.empty(most, service.channels, *sides(service.size))
         self._labels = torch.empty(most, dtype=torch.int64)
         self._added = 0
 

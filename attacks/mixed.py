@@ -10,6 +10,7 @@ determine that of a mixture; the victim's probabilities do.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -57,16 +58,19 @@ def _mixtures(seeds: torch.Tensor, variation: Writing, generator: torch.Generato
         )
         cutmix = torch.rand(CHUNK, generator=generator) < 0.5
         share = torch.rand(CHUNK, generator=generator)
-        inside = rectangles(1 - share, seeds.shape[-1], generator=generator)
+        inside = rectangles(1 - share, seeds.shape[2:], generator=generator)
         weight = torch.where(cutmix[:, None, None], 1 - inside.float(), share[:, None, None])[:, None]
         yield weight * first + (1 - weight) * second
 
 
-def rectangles(area: torch.Tensor, size: int, *, generator: torch.Generator) -> torch.Tensor:
-    """bool (n, size, size): a rectangle in each image, of the share `area` (n,) before it is cut off at the edges, in
+def rectangles(area: torch.Tensor, size: Sequence[int], *, generator: torch.Generator) -> torch.Tensor:
+    """bool (n, height, width): a rectangle in each image, of the share `area` (n,) before it is cut off at the edges, in
     the image's proportions, its middle anywhere; the CPU `generator` owns the place."""
-    half = area.sqrt()[:, None, None] * size / 2
-    pixels = torch.arange(size) + 0.5
-    middle = torch.rand(len(area), 2, generator=generator)[:, :, None] * size
-    rows, columns = (pixels - middle).abs().unbind(dim=1)
-    return (rows[:, :, None] < half) & (columns[:, None, :] < half)
+    reach = area.sqrt()[:, None] / 2
+    middles = torch.rand(len(area), 2, generator=generator)
+    rows, columns = (
+        (torch.arange(side) + 0.5 - middle[:, None] * side).abs() < reach * side
+        for side, middle in zip(size, middles.unbind(dim=1), strict=True)
+    )
+    inside: torch.Tensor = rows[:, :, None] & columns[:, None, :]
+    return inside

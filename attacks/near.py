@@ -86,7 +86,10 @@ def _once(images: torch.Tensor) -> Script:
 def boxed(images: torch.Tensor, share: float) -> torch.Tensor:
     """Light writing on a dark ground, moved and scaled so that the longer side of its ink is `share` of the image's and
     its centre of mass is in the middle: (N, C, S, S) in [0, 1] to the same. Images without ink stay as they are."""
-    size = images.shape[-1]
+    height, width = images.shape[2:]
+    if height != width:
+        raise ValueError(f"boxed: expected square images, got {height} x {width}")
+    size = width
     gray = images.mean(dim=1)
     rows, columns = ((gray > INK).any(dim=axis) for axis in (2, 1))
     pixels = torch.arange(size).float()

@@ -21,6 +21,7 @@ from attacks.seeded import from_seed
 from attacks.service import Service
 from attacks.transfer import TransferSet
 from zoo.augment import Variation
+from zoo.images import size_of
 
 # a network's batch statistics need as many
 FEWEST = 2
@@ -51,7 +52,7 @@ def train(
     rows = torch.arange(max(images, len(kept))) % len(kept)
     device = clone.here()
     with from_seed(seed, device):
-        _, channels, size, _ = kept.images.shape
+        channels, size = kept.images.shape[1], size_of(kept.images)
         network = clone.untrained(cloning, Service(channels, size, classes), like=kept.images)
         network = network.to(memory_format=torch.channels_last).to(device)
         clone.fit(

@@ -183,12 +183,12 @@ def players(
     """
     with from_seed(seed, here()):
         # a generator's sides are multiples of 4
-        side = -(-service.size // 4) * 4
+        side = -(-service.side // 4) * 4
         generator = Generator(channels=service.channels, size=side, filters=filters, latent=latent, affine=affine)
         network = untrained(cloning, service)
     draws = torch.Generator().manual_seed(seed)
     generator = generator.to(memory_format=torch.channels_last).to(here())
-    forger = Forger(generator, lr=lr_generator, size=service.size, draws=draws)
+    forger = Forger(generator, lr=lr_generator, size=service.side, draws=draws)
     return forger, Apprentice(network.to(memory_format=torch.channels_last).to(here()), recipe), draws
 
 

@@ -36,6 +36,7 @@ from handlers.errors import LoadError
 from report.rows.attack_speeds import AttackSpeedRow
 from report.schema import Report, ResultError, run_info, write
 from zoo import datasets
+from zoo.images import size_of
 
 SEED = 0
 POLICY = "undefended"
@@ -64,7 +65,7 @@ def main() -> None:
     try:
         recipe = recipes.read(options.recipe)
         test = recipe.section("dataset", datasets.Data).load("test", options.data)
-        _, channels, size, _ = test.pixels.shape
+        channels, size = test.stored.shape[1], size_of(test.stored)
         service = Service(channels, size, len(test.classes))
         surrogate = datasets.load(options.surrogate, "train", root=options.data, size=size, channels=channels).pixels
         cloning = recipe.section("clone", Cloning)

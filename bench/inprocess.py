@@ -26,6 +26,7 @@ from bench.rounds import Probe, Sample
 from evaluation.oracles import InProcessOracle
 from handlers.key import read_key
 from zoo import datasets
+from zoo.images import size_of
 
 Images = NDArray[np.float32]
 # Wall seconds by stage of one call.
@@ -41,7 +42,7 @@ SEED = 0
 def candidates(data: datasets.Data, root: Path | None) -> torch.Tensor:
     """Images of several kinds at the recipe's geometry, float32 (N,C,H,W), multiples of 1/255 as in a PNG file."""
     test = data.load("test", root)
-    _, channels, size, _ = test.pixels.shape
+    channels, size = test.stored.shape[1], size_of(test.stored)
     crops = [datasets.load(name, "test", size=size, channels=channels).pixels for name in ("flower", "china")]
     noise = torch.rand(OF_A_KIND, *test.pixels.shape[1:], generator=torch.Generator().manual_seed(SEED))
     kinds = [test.pixels, *crops, noise]

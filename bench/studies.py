@@ -100,7 +100,7 @@ class Subject:
 
     @property
     def architecture(self) -> str:
-        return str(self.recipe.tables["victim"]["architecture"])
+        return self.recipe.architecture
 
     @property
     def onnx(self) -> Mapping[str, Path]:

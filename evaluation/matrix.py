@@ -43,6 +43,7 @@ from handlers.errors import LoadError
 from report.rows.clones import AttackRow
 from report.schema import Report, ResultError, merge, run_info
 from zoo import datasets
+from zoo.images import size_of
 
 SEED = 0
 # the recipe of a clone that its attack trained
@@ -65,7 +66,7 @@ class Job:
     @property
     def service(self) -> Service:
         """What any client knows of the recipe's policies."""
-        _, channels, size, _ = self.test.pixels.shape
+        channels, size = self.test.stored.shape[1], size_of(self.test.stored)
         return Service(channels, size, len(self.test.classes))
 
     def archive(self, policy: str) -> Path:

@@ -19,6 +19,7 @@ import recipes
 from zoo import datasets
 from zoo.datasets import Images
 from zoo.generator import untrained
+from zoo.images import size_of
 
 SEED = 0
 GENERATORS = 5
@@ -33,7 +34,7 @@ def kinds(recipe: recipes.Recipe, test: Images, data: Path | None) -> Iterator[t
     The generators are DFME's, fresh from their initialisation, which is where a data-free attacker begins. Raises
     DatasetError.
     """
-    rows, channels, size, _ = test.pixels.shape
+    rows, channels, size = len(test), test.stored.shape[1], size_of(test.stored)
     yield f"benign ({test.name})", test.pixels
     yield from surrogates(recipe, test, data).items()
     yield "uniform noise", torch.rand(test.pixels.shape, generator=torch.Generator().manual_seed(SEED))
@@ -44,7 +45,7 @@ def kinds(recipe: recipes.Recipe, test: Images, data: Path | None) -> Iterator[t
 
 def surrogates(recipe: recipes.Recipe, test: Images, data: Path | None) -> dict[str, torch.Tensor]:
     """As many images as the test split has, at most, of each surrogate that the recipe's attacks use, by name."""
-    _, channels, size, _ = test.pixels.shape
+    channels, size = test.stored.shape[1], size_of(test.stored)
     named = {table["surrogate"] for table in recipe.tables.get("attacks", {}).values() if "surrogate" in table}
     loaded = [datasets.load(name, "train", root=data, size=size, channels=channels) for name in sorted(named)]
     return {f"thief ({images.name})": images.pixels[: len(test)] for images in loaded}
@@ -64,11 +65,11 @@ def rotated(images: torch.Tensor, degrees: float) -> torch.Tensor:
 
 def moved(images: torch.Tensor, pixels: int) -> torch.Tensor:
     """By so many whole pixels: right, left, down, up in turn; black moves in."""
-    size = images.shape[-1]
+    height, width = images.shape[2:]
     framed = F.pad(images, [pixels] * 4)
     result = torch.empty_like(images)
     for turn, (left, top) in enumerate(((0, pixels), (2 * pixels, pixels), (pixels, 0), (pixels, 2 * pixels))):
-        result[turn::4] = framed[turn::4, :, top : top + size, left : left + size]
+        result[turn::4] = framed[turn::4, :, top : top + height, left : left + width]
     return result
 
 

@@ -31,14 +31,14 @@ import numpy as np
 import yaml
 
 import recipes
-from export.adopted import adopt
 from export.graphs import Answer, ExportError, graph_names, on_onnxruntime
 from export.predictor import Predictor
-from recipes.policies import HASH_GRAPH, RULE_GRAPHS
-from training.black_box import ONNX
+from recipes.policies import HASH_GRAPH, RULE_GRAPHS, VICTIM, victim_file
+from training.black_box import GRAPH
 from training.calibration.stored import CalibrationError, GateTable, calibrated
 from training.checkpoint import CheckpointError, load
 from zoo import datasets
+from zoo.images import unit
 from zoo.perturbation import Perturbation
 
 CHECKOUT = Path(__file__).resolve().parent.parent
@@ -49,6 +49,8 @@ HASH_FIELDS: Mapping[str, Callable[[Mapping[str, Any]], dict[str, int]]] = {
     "class-confidence": lambda network: {"classes": network["classes"]},
     "projection": lambda network: {"depth": network["projections"].bit_length()},
 }
+# images that the golden one is chosen from
+GOLDEN_IMAGES = 64
 # of noise, under which a golden image must be a sure one
 GOLDEN_DRAWS = 8
 # the earliest time stamp a zip can carry
@@ -79,7 +81,7 @@ class Serving:
 
 @dataclass(frozen=True)
 class PolicyTable:
-    """[policies.NAME]: predictor is the checkpoint that answers, or the path of an ONNX file (export/adopted.py).
+    """[policies.NAME]: predictor is the checkpoint that answers, or "victim", which may be an adopted model.
 
     route, perturb, gate, response and the rest as in the archive. The perturbation of a `perturb` table is the
     predictor's where it names no other graph. A gate comes with its calibration (training/calibration). average:
@@ -104,11 +106,6 @@ class PolicyTable:
     def __post_init__(self) -> None:
         if self.backend not in ENDINGS:
             raise ValueError(f"backend: expected one of {', '.join(ENDINGS)}, got {self.backend!r}")
-        if self.predictor.endswith(ONNX):
-            if self.backend != "onnxruntime":
-                raise ValueError(f"backend: expected 'onnxruntime', an ONNX file answers, got {self.backend!r}")
-            if self.perturb is not None:
-                raise ValueError("perturb: expected none, an ONNX file was not trained with any noise, got a table")
 
 
 def handler_section(
@@ -135,9 +132,9 @@ def handler_section(
         "backend": table.backend,
         "threads": serving.threads,
         "input": {
-            "channels": predictor.channels,
-            "height": predictor.size,
-            "width": predictor.size,
+            "channels": predictor.shape[0],
+            "height": predictor.shape[1],
+            "width": predictor.shape[2],
         },
         "class_names": list(predictor.classes),
         "members": list(predictor.members),
@@ -341,15 +338,15 @@ def archive(
     """Build model_store/<recipe>-<policy>.mar and give its path. Raises ExportError, CheckpointError."""
     graphs, checkpoints = build / recipe.name, runs / recipe.name
     images = recipe.section("dataset", datasets.Data).load("test", data)
-    if table.predictor.endswith(ONNX):
-        predictor = adopt(Path(table.predictor), images, graphs, checkpoints)
+    if table.predictor == VICTIM and victim_file(recipe.tables).endswith(GRAPH):
+        predictor = Predictor.adopted(checkpoints / victim_file(recipe.tables))
     else:
         predictor = Predictor.of(load(checkpoints / f"{table.predictor}.safetensors"))
     section = handler_section(recipe.name, name, table, serving, predictor, runs)
     target = store / f"{recipe.name}-{name}.mar"
     with tempfile.TemporaryDirectory() as private:
         folder = Path(private)
-        stage(folder, section, graphs, golden(section, graphs, images.pixels[:256].numpy()))
+        stage(folder, section, graphs, golden(section, graphs, unit(images.stored[:GOLDEN_IMAGES]).numpy()))
         (folder / "model-config.yaml").write_text(model_config(section, serving))
         prove(folder)
         pack(folder, target.stem, target)

@@ -6,13 +6,14 @@ network's graph gives `projections` (N,P) too; a surrogate's, where its checkpoi
 redirection`, gives `redirection` (N,K) (export/redirection.py). An input perturbation's takes `noise` (N,...) float32
 next to `images`, which the server draws, and gives `perturbed` (N,C*H*W). A masked autoencoder and the auxiliary
 model behind it are one graph, which gives `error` (N,1), the mean over pixels of (x - x^)^2, `auxiliary` (N,K), the
-second's answer to the reconstruction x^, and `reconstruction` (N,C*H*W). An ensemble's networks become `NAME-0`,
+second's answer to the reconstruction x^, and `reconstruction` (N,C*S*S), x being the image or its small copy. An ensemble's networks become `NAME-0`,
 `NAME-1`, ...; a single network, and such a pair, keeps its checkpoint's name, and a perturbation stored with one
 becomes `NAME-perturbation`.
 
     python -m export.graphs RECIPE
 
-writes build/RECIPE/<graph>.onnx and <graph>.ts.pt for every checkpoint of the recipe. A graph whose TorchScript or
+writes build/RECIPE/<graph>.onnx and <graph>.ts.pt for every checkpoint of the recipe, and copies the graph of an adopted
+model. A graph whose TorchScript or
 ONNX Runtime answers differ from torch's by more than `BOUND` at N = 1, 7 or 32 (`redirection`: by more than
 `SLOPE_BOUND` of its largest value), or at all where it is a hash network's, is not written.
 """
@@ -43,6 +44,7 @@ from training.checkpoint import Checkpoint, CheckpointError, load
 from zoo.hash_net import HashNet
 from zoo.masked_autoencoder import MaskedAutoencoder
 from zoo.perturbation import Perturbation
+from zoo.shrink import Shrink
 
 OPSET = 20
 BATCHES = (1, 7, 32)
@@ -87,17 +89,19 @@ class Perturbed(nn.Module):
 
 
 class Inspected(nn.Module):
-    """An image, its reconstruction and an auxiliary classifier's answer to that."""
+    """An image or its small copy, the reconstruction of that, and an auxiliary classifier's answer to it."""
 
-    def __init__(self, autoencoder: nn.Module, auxiliary: nn.Module) -> None:
+    def __init__(self, autoencoder: nn.Module, auxiliary: nn.Module, look: nn.Module) -> None:
         super().__init__()
         self.autoencoder = autoencoder
         self.auxiliary = auxiliary
+        self.look = look
 
     def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
-        rebuilt = self.autoencoder(images)
+        seen = self.look(images)
+        rebuilt = self.autoencoder(seen)
         return {
-            "error": (images - rebuilt).square().mean((1, 2, 3))[:, None],
+            "error": (seen - rebuilt).square().mean((1, 2, 3))[:, None],
             "auxiliary": torch.softmax(self.auxiliary(rebuilt), -1),
             "reconstruction": rebuilt.flatten(1),
         }
@@ -134,7 +138,7 @@ def export(read: Checkpoint, folder: Path) -> Iterator[Path]:
     """Write both graphs of every network of the checkpoint to `folder`, yielding each path. Raises ExportError."""
     # of a gate's two networks, which are one graph, the first stands for both
     for name, network, plan in zip(graph_names(read), read.networks, read.architectures, strict=not inspects(read)):
-        shape = (plan.arguments["channels"], plan.arguments["size"], plan.arguments["size"])
+        shape = tuple(read.facts.get("images", plan.shape))
         metadata = {
             "graph": name,
             "checkpoint": read.digest,
@@ -159,13 +163,17 @@ def _served(network: nn.Module, read: Checkpoint) -> nn.Module:
     if isinstance(network, Perturbation):
         return Perturbed(network).eval()
     if isinstance(network, MaskedAutoencoder):
-        return Inspected(*read.networks).eval()
+        plan = read.architectures[0]
+        _, height, width = read.facts.get("images", plan.shape)
+        side = plan.shape[1]
+        look = nn.Identity() if (height, width) == (side, side) else Shrink((height, width), side, whole=True)
+        autoencoder, auxiliary = read.networks
+        return Inspected(autoencoder, auxiliary, look).eval()
     if kind is None:
         return Classifier(network).eval()
     try:
         model = Redirection(network).eval()
-        plan = read.architectures[0].arguments
-        model(torch.zeros(1, plan["channels"], plan["size"], plan["size"]))
+        model(torch.zeros(1, *read.architectures[0].shape))
     except UnknownLayerError as error:
         raise ExportError(f"{read.path}: {error}; write it in export/redirection.py or take another network") from error
     return model
@@ -322,9 +330,13 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     try:
         recipe = recipes.read(options.recipe)
-        checkpoints = sorted((options.runs / recipe.name).glob("*.safetensors"))
-        if not checkpoints:
-            raise CheckpointError(f"no checkpoints in {options.runs / recipe.name}: train first (make train)")
+        folder = options.runs / recipe.name
+        checkpoints, adopted = sorted(folder.glob("*.safetensors")), sorted(folder.glob("*.onnx"))
+        if not checkpoints and not adopted:
+            raise CheckpointError(f"no checkpoints in {folder}: train first (make train)")
+        for path in adopted:  # checked when it was adopted (export/adopt/)
+            write(options.build / recipe.name / path.name, path.read_bytes())
+            print(options.build / recipe.name / path.name)
         for path in tqdm(checkpoints, desc="export", unit="checkpoint"):
             for written in export(load(path), options.build / recipe.name):
                 tqdm.write(str(written))

@@ -41,6 +41,7 @@ from attacks.service import Service
 from evaluation import tables
 from evaluation.thefts import carry_out
 from zoo import datasets
+from zoo.images import size_of
 
 LENGTH = struct.Struct("<I")
 READINGS = (*LABELS, "both")
@@ -151,7 +152,7 @@ def main() -> None:
 def _attack(options: argparse.Namespace, channel: Channel) -> None:
     recipe = recipes.read(options.recipe)
     test = recipe.section("dataset", datasets.Data).load("test", options.data)
-    _, channels, size, _ = test.pixels.shape
+    channels, size = test.stored.shape[1], size_of(test.stored)
     budgets = tuple(sorted(options.budgets))
     config = dataclasses.replace(tables.parameters(recipe, options.attack), budget=budgets[-1])
     service, cloning = Service(channels, size, len(test.classes)), tables.cloning(recipe)

@@ -68,7 +68,7 @@ def bench(result: Mapping[str, Any], recipe: recipes.Recipe, *, clients: int) ->
     return tuple(
         BenchRow(
             policy=kind["model"].removeprefix(f"{recipe.name}-"),
-            architecture=recipe.tables["victim"]["architecture"],
+            architecture=recipe.architecture,
             path="http",
             batch=kind["rows"],
             clients=clients,

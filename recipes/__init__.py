@@ -58,6 +58,14 @@ class Recipe:
         return build(cls, self.networks[name], where=f"{self.path}: [networks.{name}]")
 
     @property
+    def architecture(self) -> str:
+        """What the victim is, for rows of results: its architecture, or the file of an adopted model."""
+        model = self.tables.get("model")
+        if model is not None:
+            return str(model.get("architecture") or Path(model["file"]).name)
+        return str(self.tables["victim"]["architecture"])
+
+    @property
     def networks(self) -> Mapping[str, Mapping[str, Any]]:
         """[networks.NAME] by name: what each says to its program."""
         return {

@@ -72,10 +72,13 @@ def _studies() -> list[str]:
 
 def _names(fields: Any, place: str = "") -> Iterator[str]:
     """Architectures that there are not, anywhere in a table."""
-    built = import_module("zoo.models").ARCHITECTURES
+    built, published = import_module("zoo.models").ARCHITECTURES, import_module("zoo.published")
     if isinstance(fields, Mapping):
         for key, value in fields.items():
-            if key == ARCHITECTURE and isinstance(value, str) and value not in built:
+            if key == ARCHITECTURE and isinstance(value, str) and value and published.is_published(value):
+                if not published.known(value):
+                    yield f"{place}{key}: no network {value!r} in its library"
+            elif key == ARCHITECTURE and isinstance(value, str) and value and value not in built:
                 yield f"{place}{key}: no architecture {value!r}; {nearest(value, built)}"
             yield from _names(value, f"{place}{key}: ")
     elif isinstance(fields, list):

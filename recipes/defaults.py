@@ -16,8 +16,9 @@ ARCHITECTURE = "lenet5"
 
 def added(tables: Mapping[str, Any]) -> dict[str, Any]:
     """The tables, and a default for each of [serving], [loadtest], [attacks] and [clone] that is not among them. A
-    clone is what its victim is: the attacker is given the architecture."""
-    victim = tables.get("victim", {})
+    clone is what its victim is: the attacker is given the architecture. Of an adopted [model], [dataset] takes the
+    preprocessing and the classes."""
+    victim, model = tables.get("victim", {}), tables.get("model")
     clone = {
         "architecture": victim.get("architecture", ARCHITECTURE),
         "options": victim.get("options", {}),
@@ -26,4 +27,8 @@ def added(tables: Mapping[str, Any]) -> dict[str, Any]:
         "seeds": [0, 1],
         "fractions": [0.25, 1.0],
     }
-    return {"serving": {}, "loadtest": {}, "attacks": {"knockoff": KNOCKOFF}, "clone": clone, **tables}
+    whole = {"serving": {}, "loadtest": {}, "attacks": {"knockoff": KNOCKOFF}, "clone": clone, **tables}
+    if model is not None and "dataset" in tables:
+        # images are prepared as the model's owner prepares them, and labels are columns of its output
+        whole["dataset"] = {"classes": model["classes"], "input": model["input"], **tables["dataset"]}
+    return whole

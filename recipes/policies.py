@@ -14,7 +14,7 @@ from defenses.policy import Policy, PolicyError
 from recipes import schema
 from recipes.fields import nearest
 
-# ending of a predictor that is the owner's own file
+# of a predictor that names the owner's file, as recipes once did
 ONNX = ".onnx"
 # the network of a route, and of a gate, that names no other
 HASH_GRAPH, GATE_GRAPH = "hash", "same"
@@ -27,10 +27,16 @@ STAND_INS = {"class-confidence": {"classes": 10}, "projection": {"depth": 5}}
 CALIBRATION = {"images": 1000, "centres": [0, 0], "spreads": [1, 1], "tail": [[0.5, 0.0]], "excess": 1.0}
 
 
+def victim_file(tables: Mapping[str, Any]) -> str:
+    """The file of a recipe's victim: a checkpoint, or the graph of an adopted model whose weights are not known."""
+    graph_alone = "model" in tables and not _table(tables["model"]).get("architecture")
+    return f"{VICTIM}{ONNX}" if graph_alone else f"{VICTIM}.safetensors"
+
+
 def networks(policy: Mapping[str, Any]) -> list[str]:
     """The networks that a policy's graphs come from, the predictor's first."""
     predictor = str(policy.get("predictor", ""))
-    found = [] if predictor.endswith(ONNX) else [predictor]
+    found = [predictor]
     stages = {name: _table(policy.get(name)) for name in ("route", "perturb", "gate", "response")}
     if "route" in policy:
         found.append(str(stages["route"].get("graph", HASH_GRAPH)))
@@ -45,8 +51,18 @@ def networks(policy: Mapping[str, Any]) -> list[str]:
 def faults(tables: Mapping[str, Any]) -> Iterator[str]:
     """What is wrong with the policies of an expanded recipe; each opens with its table."""
     known = [VICTIM, *tables.get("networks", {})]
+    graph_alone = "model" in tables and not _table(tables["model"]).get("architecture")
     for name, policy in tables.get("policies", {}).items():
         where = f"[policies.{name}]"
+        if str(policy.get("predictor", "")).endswith(ONNX):
+            file = policy["predictor"]
+            yield f"{where}: predictor: expected 'victim', adopt the file first (make adopt MODEL={file}), got {file!r}"
+            continue
+        if graph_alone and policy.get("predictor") == VICTIM:
+            if policy.get("backend", "onnxruntime") != "onnxruntime":
+                yield f"{where}: backend: expected 'onnxruntime', an adopted graph is ONNX, got {policy['backend']!r}"
+            if "perturb" in policy and "graph" not in _table(policy["perturb"]):
+                yield f"{where}: perturb: expected a graph, an adopted model was not trained with any noise, got none"
         missing = [network for network in networks(policy) if network and network not in known]
         for network in missing:
             lacks = f"it runs {network!r}, and there is no [networks.{network}] to train it"

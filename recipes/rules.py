@@ -7,7 +7,7 @@ The Makefile includes the file and reads no TOML itself. Of every recipe:
     policies     every [policies.NAME], in the recipe's order
     gates        those with a gate
     studies      every [studies.NAME]
-    nets.NAME    the files that policy NAME runs: checkpoints under $(runs), or the owner's own ONNX file
+    nets.NAME    the files that policy NAME runs: checkpoints under $(runs), or the graph of an adopted model
     studied.NAME the policies that study NAME looks at
 
 and a rule for every checkpoint, calibration and archive, for `reproduce-STUDY`, and for `over-http-STUDY` where a study
@@ -49,11 +49,14 @@ def rules(recipe: Recipe) -> str:
         _line("policies", found),
         _line("gates", gates),
         _line("studies", measured),
-        *(_line(f"nets.{name}", _files(policy)) for name, policy in found.items()),
+        *(_line(f"nets.{name}", _files(policy, recipe)) for name, policy in found.items()),
         *(_line(f"studied.{name}", _studied(study)) for name, study in studies.items()),
     ]
-    if "victim" in recipe.tables:
-        lines += _rule("$(runs)/victim.safetensors", [str(recipe.path)], "training.victim $(spec)", touch=True)
+    if "model" in recipe.tables:
+        needs = [str(recipe.path), recipe.tables["model"]["file"], "$(adopting)"]
+        lines += _rule(_victim(recipe), needs, "export.adopt --recipe $(spec)", touch=True)
+    elif "victim" in recipe.tables:
+        lines += _rule(_victim(recipe), [str(recipe.path)], "training.victim $(spec)", touch=True)
     for name, fields in recipe.tables.get("networks", {}).items():
         program = tables.module(fields["program"])
         needs = [str(recipe.path), *_needs(name, fields, recipe)]
@@ -81,6 +84,8 @@ def evaluations(name: str, study: Mapping[str, Any], recipe: Recipe) -> list[str
 def _words(recipe: Recipe) -> Iterator[str]:
     """All that a recipe puts into the text: names, paths, and what studies are asked."""
     yield from (recipe.name, str(recipe.path))
+    if "model" in recipe.tables:
+        yield recipe.tables["model"]["file"]
     for name, policy in recipe.tables.get("policies", {}).items():
         yield from (name, policy["predictor"])
     for name, fields in recipe.tables.get("networks", {}).items():
@@ -94,25 +99,35 @@ def _words(recipe: Recipe) -> Iterator[str]:
     yield from recipe.tables.get("evaluate", {})
 
 
-def _files(policy: Mapping[str, Any]) -> list[str]:
-    """What a policy runs: the owner's own file, and checkpoints."""
-    own = [policy["predictor"]] if policy["predictor"].endswith(policies.ONNX) else []
-    return [*own, *(f"$(runs)/{network}.safetensors" for network in policies.networks(policy))]
+def _victim(recipe: Recipe) -> str:
+    """The victim's file."""
+    return f"$(runs)/{policies.victim_file(recipe.tables)}"
+
+
+def _file(network: str, recipe: Recipe) -> str:
+    return _victim(recipe) if network == policies.VICTIM else f"$(runs)/{network}.safetensors"
+
+
+def _files(policy: Mapping[str, Any], recipe: Recipe) -> list[str]:
+    """What a policy runs."""
+    return [_file(network, recipe) for network in policies.networks(policy)]
 
 
 def _needs(name: str, fields: Mapping[str, Any], recipe: Recipe) -> list[str]:
     """What must be there before a network is trained; what is only looked at stands behind a bar."""
-    victim = "$(runs)/victim.safetensors"
+    victim = _victim(recipe)
     program, networks = fields["program"], recipe.tables["networks"]
     regular = REGULAR.get(program)
     first = [f"$(runs)/{regular}.safetensors"] if regular in networks and regular != name else []
     if program == "edm":
         searched = isinstance(fields.get("lambda_diversity"), list) or fields.get("from_ensemble")
-        return [*first, "|", victim] if searched else []
+        if fields.get("from_victim"):
+            return [victim]
+        # what an adopted model says of images without labels is their label
+        return [*first, "|", victim] if searched or "model" in recipe.tables else []
     if program == "same":
         answers = str(fields.get("victim", policies.VICTIM))
-        own = answers if answers.endswith(policies.ONNX) else f"$(runs)/{answers}.safetensors"
-        return [own, *([KEY] if fields.get("groups") else [])]
+        return [_file(answers, recipe), *([KEY] if fields.get("groups") else [])]
     return {
         "hash": [KEY],
         "misinformation": ["$(runs)/outlier_exposure.safetensors"],

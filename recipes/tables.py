@@ -15,6 +15,7 @@ from recipes import variants
 # [NAME]
 SINGLE = {
     "dataset": "zoo.datasets:Data",
+    "model": "export.adopt.model:Model",
     "victim": "training.victim:Victim",
     "serving": "export.archive:Serving",
     "clone": "attacks.clone:Cloning",

@@ -113,6 +113,14 @@ def one_thread() -> None:
     torch.set_num_threads(1)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def pictures_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Where images of the tests' folders are kept once they are decoded: not in the checkout."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("TORCHWARDEN_PICTURES", str(tmp_path_factory.mktemp("pictures")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def key_file(tmp_path_factory: pytest.TempPathFactory, seed: int) -> Iterator[Path]:
     """A key of this session's own, named in the environment as the README says."""

@@ -28,14 +28,14 @@ def room(ours: str, third_party: str) -> Room:
 ROOMS = {
     # policies are checked by what carries them out, before anything is trained
     "recipes": room("defenses.policy", "tomli tomli_w pydantic jsonschema_rs"),
-    "zoo": room("", "torch torchvision timm numpy sklearn PIL"),
+    "pictures": room("", "numpy PIL"),
+    "zoo": room("pictures", "torch torchvision timm numpy sklearn PIL tqdm"),
     # the key's rules (mode, length) stand in one place, so training reads it through handlers.key; and so does a gate's
     # score, which training/calibration/benign.py calibrates
-    "training": room("zoo recipes handlers.key defenses.gate", "torch numpy safetensors accelerate tqdm onnxruntime"),
+    "training": room("zoo pictures.model_input recipes handlers.key defenses.gate", "torch numpy safetensors accelerate tqdm onnxruntime"),
     "export": room(
-        "zoo.datasets zoo.hash_net zoo.masked_autoencoder zoo.perturbation recipes "
-        "training.black_box training.calibration.stored training.checkpoint",
-        "torch onnx onnxruntime numpy yaml tqdm",
+        "zoo pictures recipes training.black_box training.calibration.stored training.checkpoint",
+        "torch onnx onnxruntime numpy yaml tqdm PIL",
     ),
     "defenses": room("", "numpy altcha"),
     "handlers": room("defenses", "numpy onnxruntime PIL orjson redis yaml"),
@@ -47,11 +47,11 @@ ROOMS = {
         "torch numpy sklearn tqdm altcha",
     ),
     "loadtests": room(
-        "evaluation attacks zoo.datasets handlers recipes report",
+        "evaluation attacks zoo.datasets zoo.images handlers recipes report",
         "locust gevent torch numpy requests psutil tqdm yaml",
     ),
     "bench": room(
-        "loadtests evaluation attacks zoo.datasets handlers recipes report",
+        "loadtests evaluation attacks zoo.datasets zoo.images handlers recipes report",
         "torch numpy requests psutil tqdm onnx onnxruntime yaml sklearn",
     ),
     # how far labels name their member is one formula, in training and in front of a running service

@@ -1,45 +1,84 @@
-"""A victim as a black box: images in, probabilities out, and nothing else.
+"""The victim as a black box: images in, probabilities out, and nothing else.
 
-SAME needs no more of the classifier that it guards, so it can guard one that was trained elsewhere: a checkpoint of the
-recipe, or the user's ONNX file with one input, images (N,C,S,S) float32 in [0,1] with N free, and one output,
-probabilities (N,K) float32 whose rows sum to 1.
+SAME guards any classifier, MISLEADER distils any, and EDM needs no more than labels, so the victim may be one that was
+trained elsewhere. `make adopt` leaves it as runs/RECIPE/victim.onnx, one graph from images (N,C,H,W) float32 in [0,1] to
+probabilities, or, where its weights fit a network of zoo.models, as a checkpoint like any other (export/adopt/).
+
+A distillation loss needs no logits: they differ from log p by a constant a row, and softmax(log p / T) = softmax(z / T).
+So what tells probabilities is an exact teacher.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
+from torch import nn
 
-from recipes.policies import ONNX as ONNX
 from training import checkpoint
-from training.checkpoint import Checkpoint
+from training.checkpoint import Checkpoint, CheckpointError
+from zoo.images import Images, parts
 from zoo.perturbation import Perturbation
 
-# largest |sum - 1| of a row of probabilities
-SUM_TOLERANCE = 1e-3
+GRAPH = ".onnx"
+# the least probability whose logarithm is taken: float32's least normal number
+TINY = float(np.finfo(np.float32).tiny)
 
 Answer = Callable[[torch.Tensor], torch.Tensor]
-"""images (N,C,S,S) float32 in [0,1] -> probabilities (N,K) float32 on the images' device"""
+"""images (N,C,H,W) float32 in [0,1] -> probabilities (N,K) float32 on the images' device"""
 
 
 @dataclass(frozen=True)
 class BlackBox:
-    """answer: the victim. digest: of the file it came from."""
+    """answer: the classifier. shape: (C,H,W) of its images. classes: names, in the order of its columns. digest: of the
+    file it came from. facts: of that file."""
 
     answer: Answer
+    shape: tuple[int, int, int]
+    classes: tuple[str, ...]
     digest: str
+    facts: dict[str, Any]
+
+    def teacher(self) -> Teacher:
+        """The same as a network."""
+        return Teacher(self.answer)
 
 
-def black_box(victim: str, folder: Path) -> BlackBox:
-    """The victim of that name: a path that ends in .onnx, or a checkpoint in `folder` with one network that answers.
-    Raises CheckpointError, ValueError."""
-    if victim.endswith(ONNX):
-        return _graph(Path(victim))
-    return _network(checkpoint.load(folder / f"{victim}.safetensors"))
+class Teacher(nn.Module):
+    """Images (N,C,H,W) to log p (N,K), which are logits up to a constant a row; no gradient passes."""
+
+    def __init__(self, answer: Answer) -> None:
+        super().__init__()
+        self._answer = answer
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad():
+            return self._answer(images.float()).clamp(min=TINY).log()
+
+
+def black_box(name: str, folder: Path) -> BlackBox:
+    """The classifier of that name in a recipe's folder of checkpoints: a checkpoint with one network that answers, or an
+    adopted graph. Raises CheckpointError, ValueError."""
+    graph = folder / f"{name}{GRAPH}"
+    if graph.is_file() and not (folder / f"{name}.safetensors").is_file():
+        return _graph(graph)
+    return _network(checkpoint.load(folder / f"{name}.safetensors"))
+
+
+def labelled(images: Images, box: BlackBox) -> Images:
+    """The images as they are, or, where they have no labels, with those that the victim gives them."""
+    if images.labels is not None:
+        return images
+    with torch.inference_mode():
+        labels = torch.cat([box.answer(part).argmax(1) for part in parts(images.stored, most=64)])
+    return dataclasses.replace(images, labels=labels, classes=box.classes)
 
 
 def _network(read: Checkpoint) -> BlackBox:
@@ -52,38 +91,22 @@ def _network(read: Checkpoint) -> BlackBox:
         response: torch.Tensor = network.to(images.device)(images).float().softmax(1)
         return response
 
-    return BlackBox(answer, read.digest)
+    return BlackBox(answer, read.architectures[0].shape, tuple(read.facts["classes"]), read.digest, dict(read.facts))
 
 
 def _graph(path: Path) -> BlackBox:
-    import onnxruntime  # here, because a victim of the recipe needs none of it
+    import onnxruntime  # here, because a victim that was trained here needs none of it
 
-    if not path.is_file():
-        raise ValueError(f"victim: expected an ONNX file, found none at {path}")
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    inputs, outputs = session.get_inputs(), session.get_outputs()
-    if len(inputs) != 1 or len(outputs) != 1 or len(inputs[0].shape) != 4:
-        raise ValueError(
-            f"{path}: expected one input (N,C,S,S) and one output (N,K), got inputs "
-            f"{[each.shape for each in inputs]} and outputs {[each.shape for each in outputs]}"
-        )
-
-    wanted = tuple(inputs[0].shape[1:])
+    try:
+        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+        facts = json.loads(session.get_modelmeta().custom_metadata_map["facts"])
+        channels, height, width = session.get_inputs()[0].shape[1:]
+    except Exception as error:  # the runtime's own, and of a file that no adoption has made
+        raise CheckpointError(f"{path}: damaged ({error}); adopt the model again (make adopt)") from error
 
     def answer(images: torch.Tensor) -> torch.Tensor:
-        shown = tuple(images.shape[1:])
-        if any(isinstance(side, int) and side != got for side, got in zip(wanted, shown, strict=True)):
-            raise ValueError(
-                f"{path}: expected images {wanted} (C,H,W), got {shown}; give [dataset] the size and channels it takes"
-            )
-        (response,) = session.run(None, {inputs[0].name: images.cpu().numpy()})
-        probabilities = torch.from_numpy(response)
-        if probabilities.ndim != 2 or not bool(((probabilities.sum(1) - 1).abs() <= SUM_TOLERANCE).all()):
-            raise ValueError(
-                f"{path}: expected an output (N,K) of probabilities, whose rows sum to 1, got {tuple(response.shape)} "
-                f"with sums from {response.sum(-1).min():.4g} to {response.sum(-1).max():.4g}; "
-                "end the graph with a Softmax"
-            )
-        return probabilities.to(images.device)
+        (probabilities,) = session.run(["probabilities"], {"images": images.cpu().contiguous().numpy()})
+        return torch.from_numpy(probabilities).to(images.device)
 
-    return BlackBox(answer, hashlib.sha256(path.read_bytes()).hexdigest())
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    return BlackBox(answer, (channels, height, width), tuple(facts["classes"]), digest, facts)

@@ -22,6 +22,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
+from zoo.images import sides
 from zoo.masked_autoencoder import NAME as MASKED_AUTOENCODER
 from zoo.masked_autoencoder import MaskedAutoencoder
 from zoo.models import build
@@ -36,11 +37,16 @@ class CheckpointError(ValueError):
 
 @dataclass(frozen=True)
 class Architecture:
-    """How to build one network: its name in `zoo.models.ARCHITECTURES` and the keyword arguments of `build`, its name
+    """How to build one network: its name as `zoo.models.build` spells it and the keyword arguments of `build`, its name
     in `zoo.perturbation.PERTURBATIONS` and those of `perturbation`, or "masked-autoencoder" and those of its class."""
 
     name: str
     arguments: Mapping[str, Any]
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C,H,W) of the images that the network takes."""
+        return self.arguments["channels"], *sides(self.arguments["size"])
 
     def network(self) -> nn.Module:
         """A fresh network; its weights come from torch's global generator."""

@@ -40,13 +40,17 @@ from torch import nn
 from torch.nn import functional as F
 
 import recipes
+from recipes.policies import VICTIM
 from training import checkpoint
+from training.black_box import black_box
 from training.ensemble import Ensemble, Stacked, ensemble_of
+from training.examples import body_of, examples, weights
 from training.leak import leak, signatures
 from training.search import Metrics, Rungs, Search, Trail, metrics, publish, rising
 from training.session import Optimisation, Session, run
-from training.victim import Split, Victim, accuracy, architecture, split
+from training.victim import Split, Victim, accuracy, architecture
 from zoo.datasets import Data, load
+from zoo.images import parts, size_of
 
 REGULAR = "ensemble"
 # a step must lower the diversity loss, which lies in [0, 1], by this much for a larger lambda to be tried
@@ -61,7 +65,8 @@ class EDM:
     temperature: t above; 1 is the paper's. optimisation: as the victim's where left out. held_out: auxiliary images
     kept from training to report on. search_rows: training images of each step of a search. allowed_drop: what
     the members' mean accuracy on the validation split may lose to lambda, as a fraction. from_ensemble: the members
-    start as the trained regular ensemble's ([ensemble]), not fresh: fewer epochs, and less accuracy lost.
+    start as the trained regular ensemble's ([ensemble]), not fresh: fewer epochs, and less accuracy lost. from_victim:
+    they start as the victim with fresh last layers, where its weights are known.
     """
 
     auxiliary: str
@@ -73,8 +78,11 @@ class EDM:
     search_rows: int = 12_000
     allowed_drop: float = 0.005
     from_ensemble: bool = False
+    from_victim: bool = False
 
     def __post_init__(self) -> None:
+        if self.from_ensemble and self.from_victim:
+            raise ValueError("from_ensemble, from_victim: expected one of them, got both")
         if self.members < 2:
             raise ValueError(f"members: expected at least 2, got {self.members}")
         rising("lambda_diversity", self.lambda_diversity)
@@ -117,7 +125,8 @@ def diversity_loss(probabilities: torch.Tensor, *, temperature: float = 1.0) -> 
 def answers(ensemble: nn.Module, images: torch.Tensor) -> torch.Tensor:
     """Every member's probabilities, (B,N,K) float32, the ensemble in evaluation mode."""
     ensemble.eval()
-    return torch.cat([ensemble(part).float().softmax(-1) for part in images.split(512)])
+    device = next(ensemble.parameters()).device
+    return torch.cat([ensemble(part).float().softmax(-1) for part in parts(images, device=device)])
 
 
 @dataclass(frozen=True)
@@ -131,6 +140,7 @@ class Training:
     edm: EDM
     splits: Split
     auxiliary: torch.Tensor
+    body: checkpoint.Checkpoint | None
     runs: Path
     seed: int
 
@@ -187,16 +197,20 @@ class Training:
         images = session.move(self.splits.images[: rows or None])
         labels = self.splits.labels[: rows or None].to(session.device)
         members = list(start.networks) if start else [plan.network() for _ in range(edm.members)]
+        if start is None and self.body is not None:
+            for member in members:
+                body_of(self.body, member, plan, f"[networks.{self.name}] from_victim")
         network, optimiser, schedule = session.prepare(ensemble_of(members, session.device), optimisation, len(images))
 
         weight = float(edm.lambdas[0])
         for _ in session.epochs(optimisation, network, optimiser, schedule):
             for batch in session.batches(len(images), optimisation.batch_size):
-                inside = session.augment(images[batch], self.victim.affine)
+                inside = session.augment(session.take(images, batch), self.victim.affine)
                 shown = inside
                 if weight:
                     # one forward pass for both: batch normalisation then trains on the mix that it will serve
-                    others = session.augment(outside[session.draw(len(outside), len(batch))], self.victim.affine)
+                    drawn = session.take(outside, session.draw(len(outside), len(batch)))
+                    others = session.augment(drawn, self.victim.affine)
                     shown = torch.cat([inside, others])
                 with session.accelerator.autocast():
                     logits = network(shown).float()
@@ -232,6 +246,12 @@ class Training:
         }
 
 
+def reference(training: Training) -> Metrics:
+    """How accurate the victim is on the validation split, wherever it was trained."""
+    victim, splits = black_box(VICTIM, training.runs / training.recipe), training.splits
+    return {"validation_accuracy": accuracy(victim.teacher(), splits.validation_images, splits.validation_labels)}
+
+
 def search_lambda(training: Training) -> None:
     """Leave runs/RECIPE/NETWORK.safetensors with the lambda that was found. Raises ValueError where none will do.
 
@@ -239,7 +259,7 @@ def search_lambda(training: Training) -> None:
     """
     name, edm, folder = training.name, training.edm, training.runs / training.recipe
     lambdas = (0.0, *edm.lambdas)
-    undefended = metrics(folder / "victim.safetensors", "python -m training.victim")
+    undefended = reference(training)
     metrics(training.regular, f"python -m training.edm --network {REGULAR}")
 
     def step(path: Path, rungs: Rungs) -> Path:
@@ -288,14 +308,15 @@ def main(arguments: argparse.Namespace) -> None:
         recipe.section("victim", Victim),
         recipe.network(name, EDM),
     )
-    splits = split(data.load("train", arguments.data), rows=data.rows)
-    _, channels, size, _ = splits.images.shape
-    auxiliary = load(edm.auxiliary, "train", root=arguments.data, size=size, channels=channels).pixels
+    splits = examples(recipe, data, arguments)
+    channels, size = splits.images.shape[1], size_of(splits.images)
+    auxiliary = load(edm.auxiliary, "train", root=arguments.data, size=size, channels=channels).stored
     if len(auxiliary) <= edm.held_out:
         raise ValueError(
             f"[networks.{name}] auxiliary: expected more than {edm.held_out} (held_out), got {len(auxiliary)}"
         )
-    training = Training(recipe.name, name, data, victim, edm, splits, auxiliary, arguments.runs, arguments.seed)
+    body = weights(recipe, arguments.runs, f"[networks.{name}] from_victim") if edm.from_victim else None
+    training = Training(recipe.name, name, data, victim, edm, splits, auxiliary, body, arguments.runs, arguments.seed)
     if isinstance(edm.lambda_diversity, tuple):
         search_lambda(training)
     else:

@@ -37,14 +37,15 @@ from torch import nn
 from torch.nn import functional as F
 
 import recipes
-from training import checkpoint
 from training.checkpoint import Architecture
+from training.examples import examples, weights
 from training.particles import displacement, worst_case
 from training.session import Optimisation, Session, run
-from training.victim import Split, Victim, accuracy, architecture, split
+from training.victim import Split, Victim, accuracy, architecture
 from zoo.augment import Affine
 from zoo.datasets import Data, load
 from zoo.generator import untrained
+from zoo.images import parts, size_of, unit
 from zoo.perturbation import PERTURBATIONS, Perturbation, root_mean_square
 
 TABLE = "meco"
@@ -59,7 +60,8 @@ class MeCo:
     perturbation: of zoo.perturbation. rms: size of h, in [0,1] pixel units. filters: of a learned h; the paper's are
     64. steps: Q of the paper. step: length of each, L2 over an image. repel: false has the paper's printed sign.
     auxiliary: a data set like a thief's, to report on. judged: images of each thieving kind to report on.
-    from_victim: T starts as the trained victim of the recipe. optimisation: as the victim's where left out.
+    from_victim: T starts as the recipe's victim, whose weights that needs. size: side of the small copy that the
+    perturbation looks at; 0: the image. optimisation: as the victim's where left out.
     """
 
     perturbation: str = "meco"
@@ -74,6 +76,7 @@ class MeCo:
     auxiliary: str | None = None
     judged: int = 2000
     from_victim: bool = False
+    size: int = 0
     optimisation: Optimisation | None = None
 
     def __post_init__(self) -> None:
@@ -83,15 +86,19 @@ class MeCo:
             raise ValueError(f"expected steps >= 0 and step > 0, got {self.steps}, {self.step}")
         if self.judged < 1:
             raise ValueError(f"judged: expected at least 1 image, got {self.judged}")
+        if self.size and self.perturbation != "meco":
+            raise ValueError(f"size: expected 0, {self.perturbation!r} looks at no copy, got {self.size}")
         for name in ("gamma", "spread", "clean"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name}: expected >= 0, got {getattr(self, name)}")
 
     def plan(self, data: Split) -> Architecture:
         """Of h, fitted to a data set."""
-        _, channels, size, _ = data.images.shape
         learned = {"filters": self.filters} if self.perturbation == "meco" else {}
-        return Architecture(self.perturbation, {"channels": channels, "size": size, "rms": self.rms, **learned})
+        if self.size:
+            learned["shrunk"] = self.size
+        geometry = {"channels": data.images.shape[1], "size": size_of(data.images)}
+        return Architecture(self.perturbation, {**geometry, "rms": self.rms, **learned})
 
 
 class Defended(nn.Module):
@@ -159,7 +166,7 @@ def train(
 
     for _ in session.epochs(optimisation, network, optimiser, schedule):
         for batch in session.batches(len(images), optimisation.batch_size):
-            shown, truth = session.augment(images[batch], victim.affine), labels[batch]
+            shown, truth = session.augment(session.take(images, batch), victim.affine), labels[batch]
             again = -(-len(shown) // 4) if learned else 0
             noise = session.normal(2 * len(shown) + again, *inner.perturbation.noise_shape)
 
@@ -185,12 +192,13 @@ def judge(
     """What noise does to `images` (N,C,S,S), over `seeds` seeds: l1 against T(x), the RMS of h and, with labels (N,),
     accuracy and its least value over the seeds."""
     defended.eval()
+    device = next(defended.victim.parameters()).device
     shifts, sizes, rights = [], [], []
     for seed in range(seeds):
         generator = torch.Generator().manual_seed(seed)
         answers, clean, size = [], [], []
-        for part in images.split(512):
-            noise = torch.randn(len(part), *defended.perturbation.noise_shape, generator=generator).to(part.device)
+        for part in parts(images, device=device):
+            noise = torch.randn(len(part), *defended.perturbation.noise_shape, generator=generator).to(device)
             h = defended.perturbation.h(part, noise)
             answers.append(defended.victim(part + h).softmax(1))
             clean.append(defended.victim(part).softmax(1))
@@ -207,15 +215,15 @@ def judge(
 def traffic(splits: Split, meco: MeCo, root: Any) -> Mapping[str, tuple[torch.Tensor, torch.Tensor | None]]:
     """Images of each kind, with labels where they have some: benign, shifted benign, and what thieves send."""
     held, truth = splits.validation_images, splits.validation_labels
-    _, channels, size, _ = held.shape
+    channels, size = held.shape[1], size_of(held)
     kinds: dict[str, tuple[torch.Tensor, torch.Tensor | None]] = {
         "benign": (held, truth),
-        "shifted": (SHIFTED(held, generator=torch.Generator().manual_seed(0)).clamp(0, 1), truth),
+        "shifted": (SHIFTED(unit(held), generator=torch.Generator().manual_seed(0)).clamp(0, 1), truth),
         "untrained_generator": (untrained(meco.judged, channels=channels, size=size, seed=0), None),
     }
     if meco.auxiliary is not None:
-        pixels = load(meco.auxiliary, "train", root=root, size=size, channels=channels).pixels
-        kinds["auxiliary"] = (pixels[: meco.judged], None)
+        auxiliary = load(meco.auxiliary, "train", root=root, size=size, channels=channels).stored
+        kinds["auxiliary"] = (auxiliary[: meco.judged], None)
     return kinds
 
 
@@ -227,7 +235,7 @@ def main(arguments: argparse.Namespace) -> None:
         recipe.section("victim", Victim),
         recipe.network(name, MeCo),
     )
-    start = checkpoint.load(arguments.runs / recipe.name / "victim.safetensors") if meco.from_victim else None
+    start = weights(recipe, arguments.runs, f"[networks.{name}] from_victim") if meco.from_victim else None
     optimisation = meco.optimisation or victim.optimisation
     session = Session(
         recipe.name,
@@ -239,7 +247,7 @@ def main(arguments: argparse.Namespace) -> None:
     )
     if session.done():
         return
-    splits = split(data.load("train", arguments.data), rows=data.rows)
+    splits = examples(recipe, data, arguments)
     kinds = traffic(splits, meco, arguments.data)
     session.facts["classes"] = list(splits.classes)
     plan = start.architectures[0] if start else architecture(victim.architecture, victim.options, splits)

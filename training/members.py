@@ -70,6 +70,7 @@ class Misleader:
     search_epochs: int = 2
     allowed_drop: float = 0.005
     allowed_augmented_drop: float = 0.01
+    from_victim: bool = False
 
     def __post_init__(self) -> None:
         if len(self.members) < 2:

@@ -29,9 +29,10 @@ import torch
 
 import recipes
 from training import checkpoint, outlier_exposure
+from training.examples import examples
 from training.outlier_exposure import answers, outside
 from training.session import Optimisation, Session, run
-from training.victim import Victim, accuracy, architecture, split
+from training.victim import Victim, accuracy, architecture
 from zoo.datasets import Data
 
 NAME = "misinformation"
@@ -102,7 +103,7 @@ def main(arguments: argparse.Namespace) -> None:
     )
     if session.done():
         return
-    splits = split(data.load("train", arguments.data), rows=data.rows)
+    splits = examples(recipe, data, arguments)
     session.facts["classes"] = list(splits.classes)
     unseen, strange = map(
         session.move, outside(misinformation.auxiliary, misinformation.held_out, like=splits, root=arguments.data)
@@ -114,8 +115,9 @@ def main(arguments: argparse.Namespace) -> None:
 
     for _ in session.epochs(optimisation, network, optimiser, schedule):
         for batch in session.batches(len(images), optimisation.batch_size):
-            known = session.augment(images[batch], victim.affine)
-            others = session.augment(strange[session.draw(len(strange), len(batch))], victim.affine)
+            known = session.augment(session.take(images, batch), victim.affine)
+            drawn = session.take(strange, session.draw(len(strange), len(batch)))
+            others = session.augment(drawn, victim.affine)
             with session.accelerator.autocast():
                 with torch.no_grad():
                     teacher_labels = teacher(others).argmax(1)

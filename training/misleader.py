@@ -50,16 +50,20 @@ from torch import nn
 from torch.nn import functional as F
 
 import recipes
+from recipes.policies import VICTIM
 from training import checkpoint
+from training.black_box import BlackBox, black_box
 from training.checkpoint import Architecture
 from training.edm import diversity_loss
 from training.ensemble import Ensemble
+from training.examples import body_of, examples, weights
 from training.members import Misleader
 from training.search import Metrics, Rungs, Search, Trail, metrics, publish
 from training.session import Optimisation, Session, run
-from training.victim import Split, Victim, accuracy, architecture, split
+from training.victim import Split, Victim, accuracy, architecture
 from zoo.augment import Augmentation
 from zoo.datasets import Data
+from zoo.images import parts, unit
 
 DISTILLED = "distilled"
 # the augmented validation images are the same in every run
@@ -122,7 +126,8 @@ class Training:
     victim: Victim
     misleader: Misleader
     splits: Split
-    teacher: checkpoint.Checkpoint
+    teacher: BlackBox
+    body: checkpoint.Checkpoint | None
     runs: Path
     seed: int
 
@@ -139,7 +144,7 @@ class Training:
     def augmented(self) -> torch.Tensor:
         """The validation images, each augmented once."""
         drawn = torch.Generator().manual_seed(SEED)
-        return self.misleader.augment(self.splits.validation_images, generator=drawn)
+        return self.misleader.augment(unit(self.splits.validation_images), generator=drawn)
 
     def train(self, name: str, misleader: Misleader, *, facts: dict[str, Any] | None = None) -> Path:
         """Train the members on all training images; the checkpoint is runs/RECIPE/`name`.safetensors.
@@ -185,6 +190,9 @@ class Training:
         session.facts.update(facts)
         plans = [architecture(member.architecture, member.options, self.splits) for member in misleader.members]
         members = list(start.networks) if start else [plan.network() for plan in plans]
+        if start is None and self.body is not None:
+            for member, plan in zip(members, plans, strict=True):
+                body_of(self.body, member, plan, f"[networks.{self.name}] from_victim")
         best, attackers = fit(
             session,
             misleader,
@@ -192,7 +200,7 @@ class Training:
             Ensemble(members),
             Ensemble([plan.network() for plan in plans]),
             self.splits,
-            self.teacher.networks[0],
+            self.teacher.teacher(),
             affine=self.victim.affine,
             rows=rows,
         )
@@ -205,7 +213,7 @@ class Training:
         """Every member and their mean on the validation split, as it is and augmented, and how far the thieves are."""
         labels = self.splits.validation_labels.to(session.device)
         held, warped = session.move(self.splits.validation_images), session.move(self.augmented)
-        teacher = self.teacher.networks[0].to(session.device)
+        teacher = self.teacher.teacher()
         together = Ensemble(list(best.members)).eval()
         clean, shifted, stolen = (
             _logits(each, images) for each, images in ((together, held), (together, warped), (attackers.eval(), warped))
@@ -276,7 +284,7 @@ def fit(
         for number, batch in enumerate(session.batches(len(images), optimisation.batch_size)):
             drawn = torch.Generator().manual_seed(number) if misleader.as_released else session.generator
             count = misleader.augmented_batch or len(batch)
-            seen = _augmented(images, misleader.augment, count * steps, drawn)
+            seen = _augmented(session, images, misleader.augment, count * steps, drawn)
             with as_served(network, training=misleader.as_released), torch.no_grad(), session.accelerator.autocast():
                 for _ in range(stride):  # as released, every pass leaves its mark on batch statistics
                     answers = network(seen).float()
@@ -292,7 +300,7 @@ def fit(
                     parts=attackers.networks(),
                 )
 
-            inside = session.augment(images[batch], affine)
+            inside = session.augment(session.take(images, batch), affine)
             with session.accelerator.autocast():
                 logits = network(inside).float()
                 with torch.no_grad():
@@ -306,7 +314,7 @@ def fit(
             losses = {"loss": right, "distillation": right}
             if not plain:
                 if not misleader.as_released:  # whose last batch, answered again
-                    seen = _augmented(images, misleader.augment, count, drawn)
+                    seen = _augmented(session, images, misleader.augment, count, drawn)
                 with as_served(network, training=misleader.as_released), session.accelerator.autocast():
                     answers = network(seen).float()
                     with torch.no_grad():
@@ -324,10 +332,12 @@ def fit(
     return best, attackers
 
 
-def _augmented(images: torch.Tensor, augment: Augmentation, count: int, generator: torch.Generator) -> torch.Tensor:
+def _augmented(
+    session: Session, images: torch.Tensor, augment: Augmentation, count: int, generator: torch.Generator
+) -> torch.Tensor:
     """Augmented copies of `count` images, drawn with replacement."""
-    rows = torch.randint(len(images), (count,), generator=generator).to(images.device)
-    return augment(images[rows], generator=generator)
+    rows = torch.randint(len(images), (count,), generator=generator)
+    return augment(session.take(images, rows), generator=generator)
 
 
 def _pairs(answers: torch.Tensor, guesses: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
@@ -338,7 +348,7 @@ def _pairs(answers: torch.Tensor, guesses: torch.Tensor) -> Iterator[tuple[torch
 @torch.no_grad()
 def _logits(network: nn.Module, images: torch.Tensor) -> torch.Tensor:
     """float32, of a network in evaluation mode, in parts."""
-    return torch.cat([network(part).float() for part in images.split(512)])
+    return torch.cat([network(part).float() for part in parts(images)])
 
 
 def _accuracy(scores: torch.Tensor, labels: torch.Tensor) -> float:
@@ -391,9 +401,12 @@ def main(arguments: argparse.Namespace) -> None:
         recipe.section("victim", Victim),
         recipe.network(name, Misleader),
     )
-    splits = split(data.load("train", arguments.data), rows=data.rows)
-    teacher = checkpoint.load(arguments.runs / recipe.name / "victim.safetensors")
-    training = Training(recipe.name, name, data, victim, misleader, splits, teacher, arguments.runs, arguments.seed)
+    splits = examples(recipe, data, arguments)
+    teacher = black_box(VICTIM, arguments.runs / recipe.name)
+    body = weights(recipe, arguments.runs, f"[networks.{name}] from_victim") if misleader.from_victim else None
+    training = Training(
+        recipe.name, name, data, victim, misleader, splits, teacher, body, arguments.runs, arguments.seed
+    )
     if misleader.rungs:
         search_lambdas(training)
     else:

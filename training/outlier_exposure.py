@@ -26,9 +26,11 @@ from torch import nn
 from torch.nn import functional as F
 
 import recipes
+from training.examples import examples
 from training.session import Optimisation, Session, run
-from training.victim import Split, Victim, accuracy, architecture, split
+from training.victim import Split, Victim, accuracy, architecture
 from zoo.datasets import Data, load
+from zoo.images import parts, size_of
 
 NAME = "outlier_exposure"
 
@@ -60,8 +62,8 @@ def uniform_loss(logits: torch.Tensor) -> torch.Tensor:
 
 def outside(auxiliary: str, held_out: int, *, like: Split, root: Path | None) -> tuple[torch.Tensor, torch.Tensor]:
     """An auxiliary set at the geometry of `like`: (held_out,C,S,S) images to report on, and all others to train on."""
-    _, channels, size, _ = like.images.shape
-    images = load(auxiliary, "train", root=root, size=size, channels=channels).pixels
+    channels, size = like.images.shape[1], size_of(like.images)
+    images = load(auxiliary, "train", root=root, size=size, channels=channels).stored
     if len(images) <= held_out:
         raise ValueError(f"auxiliary: expected more than {held_out} images (held_out), got {len(images)}")
     return images[:held_out], images[held_out:]
@@ -71,7 +73,8 @@ def outside(auxiliary: str, held_out: int, *, like: Split, root: Path | None) ->
 def answers(network: nn.Module, images: torch.Tensor) -> torch.Tensor:
     """Probabilities (N,K) float32 on the images' device; the network is in evaluation mode afterwards."""
     network.eval()
-    return torch.cat([network(part).float().softmax(1) for part in images.split(512)])
+    device = next(network.parameters()).device if any(True for _ in network.parameters()) else images.device
+    return torch.cat([network(part).float().softmax(1) for part in parts(images, device=device)])
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -88,7 +91,7 @@ def main(arguments: argparse.Namespace) -> None:
     )
     if session.done():
         return
-    splits = split(data.load("train", arguments.data), rows=data.rows)
+    splits = examples(recipe, data, arguments)
     session.facts["classes"] = list(splits.classes)
     unseen, strange = map(
         session.move, outside(exposure.auxiliary, exposure.held_out, like=splits, root=arguments.data)
@@ -99,8 +102,9 @@ def main(arguments: argparse.Namespace) -> None:
 
     for _ in session.epochs(optimisation, network, optimiser, schedule):
         for batch in session.batches(len(images), optimisation.batch_size):
-            known = session.augment(images[batch], victim.affine)
-            others = session.augment(strange[session.draw(len(strange), len(batch))], victim.affine)
+            known = session.augment(session.take(images, batch), victim.affine)
+            drawn = session.take(strange, session.draw(len(strange), len(batch)))
+            others = session.augment(drawn, victim.affine)
             with session.accelerator.autocast():
                 # one forward pass for both: batch normalisation then trains on the mix that it will serve
                 logits = network(torch.cat([known, others])).float()

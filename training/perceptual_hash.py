@@ -30,14 +30,16 @@ from training.checkpoint import Architecture
 from training.deployment_key import deployment_key
 from training.hash_tree import Tree
 from training.session import Optimisation, Session, run
-from training.victim import Split, accuracy, architecture, fit, split
+from training.victim import Split, accuracy, architecture, fit, split, training_images
 from zoo.augment import Affine
 from zoo.datasets import Data, load
 from zoo.fixed_point import fixed_point
 from zoo.generator import untrained
 from zoo.glyphs import glyphs
 from zoo.hash_net import HashNet
+from zoo.images import size_of, unit
 from zoo.noise import noise
+from zoo.shrink import Shrink
 
 # what a copy may differ by and should still be answered by the same member
 COPIES = (Affine(15, 0.1, 0.1), Affine(15, 0.1, 0.1), Affine(25, 0.2, 0.2), Affine(25, 0.2, 0.2))
@@ -53,7 +55,7 @@ class Hash:
 
     classes and per_class size the "glyphs" task; a data set brings its own. mix: data sets other than the victim's and
     the secret task's whose images the tree is balanced on, such as the auxiliary set; the defender does not know the
-    thief's. mix_rows: images of each.
+    thief's. mix_rows: images of each. size: side of the small copy that the network looks at; 0: the image.
     """
 
     task: str
@@ -66,8 +68,11 @@ class Hash:
     tree: Tree = field(default_factory=Tree)
     mix: tuple[str, ...] = ()
     mix_rows: int = 1000
+    size: int = 0
 
     def __post_init__(self) -> None:
+        if self.size < 0:
+            raise ValueError(f"size: expected a side in pixels, or 0 for the image's, got {self.size}")
         if self.mix_rows < 1:
             raise ValueError(f"mix_rows: expected >= 1, got {self.mix_rows}")
 
@@ -96,7 +101,8 @@ def traffic(
     """Images (mix_rows or fewer,C,S,S) of each kind of traffic that the tree is to be balanced on."""
     rows, (_, channels, size, _) = hash_net.mix_rows, task.images.shape
     yield task.images[:rows]
-    yield split(data.load("train", root), rows=data.rows).images[:rows]
+    own = training_images(data.load("train", root), data.rows)[:rows]
+    yield unit(own) if own.shape[2:] == (size, size) else Shrink(size_of(own), size, whole=True)(unit(own))
     for name in hash_net.mix:
         yield load(name, "train", root=root, size=size, channels=channels).pixels[:rows]
     white, *blurred = (max(1, round(share * size)) for share in GRAINS)
@@ -140,19 +146,27 @@ def main(arguments: argparse.Namespace) -> None:
     )
     if session.done():
         return
-    _, channels, size, _ = data.load("test", arguments.data).pixels.shape
-    task = secret_task(hash_net, key, size=size, channels=channels, root=arguments.data)
+    _, channels, height, width = data.load("test", arguments.data).stored.shape
+    side = hash_net.size or height
+    if not hash_net.size and height != width:
+        raise ValueError(f"size: expected the side of a small square copy, images are {height} x {width}; give 28")
+    task = secret_task(hash_net, key, size=side, channels=channels, root=arguments.data)
     plan = architecture(hash_net.architecture, hash_net.options, task)
-    whole = Architecture(plan.name, {**plan.arguments, "projections": hash_net.tree.nodes})
+    geometry = {"size": side if (height, width) == (side, side) else [height, width]}
+    copied = {"shrunk": side} if (height, width) != (side, side) else {}
+    whole = Architecture(plan.name, {**plan.arguments, **geometry, **copied, "projections": hash_net.tree.nodes})
     whole.network()  # an architecture that has no form in whole numbers is reported before it is trained
     trained = fit(session, task, plan, hash_net.optimisation, hash_net.affine).cpu().float()
     held_out = accuracy(trained, task.validation_images, task.validation_labels)
     mix = torch.cat([*traffic(hash_net, task, data, generator=session.generator, root=arguments.data)])
     made = hashing(trained, mix, hash_net.tree, generator=session.generator, secret=subkey(key, "hyperplanes"))
+    # the secret task's images are small copies already
     answers = torch.cat([made(part)["probabilities"].argmax(1) for part in task.validation_images.split(512)])
     in_whole_numbers = (answers == task.validation_labels).float().mean().item()
     metrics = {"validation_accuracy": in_whole_numbers, "validation_accuracy_float": held_out}
-    session.finish([made], [whole], metrics)
+    served = whole.network()
+    served.load_state_dict(made.state_dict())
+    session.finish([served], [whole], metrics)
 
 
 if __name__ == "__main__":

@@ -31,6 +31,7 @@ from tqdm import tqdm
 from training import checkpoint
 from training.checkpoint import Architecture
 from zoo.augment import Affine, Augmentation
+from zoo.stored import take
 
 
 @dataclass(frozen=True)
@@ -125,8 +126,18 @@ class Session:
             tqdm.write(text, file=sys.stderr)
 
     def move(self, images: torch.Tensor) -> torch.Tensor:
-        """A whole data set on the device, channels last: faster convolutions on GPUs, faster pooling on CPUs."""
+        """A whole data set on the device, channels last: faster convolutions on GPUs, faster pooling on CPUs.
+
+        A set of bytes stays as it is, on the device only if it fills no more than half of what is free there.
+        """
+        if images.dtype == torch.uint8:
+            fits = self.device.type == "cuda" and images.numel() < torch.cuda.mem_get_info(self.device)[0] / 2
+            return images.to(self.device) if fits else images
         return images.to(self.device, memory_format=torch.channels_last)
+
+    def take(self, images: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+        """Rows of a data set that was moved, float32 in [0,1] on the device, channels last."""
+        return take(images, rows).to(self.device, memory_format=torch.channels_last)
 
     def prepare(
         self, network: nn.Module, optimisation: Optimisation, rows: int, *, updates: int = 1

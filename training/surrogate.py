@@ -40,12 +40,16 @@ from torch import nn
 from torch.nn import functional as F
 
 import recipes
+from recipes.policies import VICTIM
 from training import checkpoint
+from training.black_box import black_box
 from training.deployment_key import deployment_key
+from training.examples import examples
 from training.outlier_exposure import answers, outside
 from training.session import Optimisation, Session, run
-from training.victim import Split, Victim, accuracy, architecture, split
+from training.victim import Split, Victim, accuracy, architecture
 from zoo.datasets import Data
+from zoo.images import parts
 
 KINDS = ("random", "distilled")
 EPOCHS = 10
@@ -103,7 +107,7 @@ def distillation_loss(logits: torch.Tensor, probabilities: torch.Tensor) -> torc
 def settle(network: nn.Module, images: torch.Tensor) -> None:
     """Give batch normalisation the statistics of one pass over `images`; weights stay as they are."""
     network.train()
-    for part in images.split(BATCH):
+    for part in parts(images, most=BATCH):
         network(part)
     network.eval()
 
@@ -125,7 +129,7 @@ def distil(
     network, optimiser, schedule = session.prepare(network, optimisation, len(images))
     for _ in session.epochs(optimisation, network, optimiser, schedule):
         for batch in session.batches(len(images), optimisation.batch_size):
-            shown = session.augment(images[batch], settings.affine)
+            shown = session.augment(session.take(images, batch), settings.affine)
             with session.accelerator.autocast():
                 with torch.no_grad():
                     response = victim(shown).float().softmax(1)
@@ -144,7 +148,7 @@ def main(arguments: argparse.Namespace) -> None:
     # a random one is no student: it needs no victim, and another victim leaves it as it is
     undefended = None
     if surrogate.kind == "distilled":
-        undefended = checkpoint.load(arguments.runs / recipe.name / "victim.safetensors")
+        undefended = black_box(VICTIM, arguments.runs / recipe.name)
     session = Session(
         recipe.name,
         name,
@@ -156,7 +160,7 @@ def main(arguments: argparse.Namespace) -> None:
     )
     if session.done():
         return
-    splits = split(data.load("train", arguments.data), rows=data.rows)
+    splits = examples(recipe, data, arguments)
     session.facts["classes"] = list(splits.classes)
     if surrogate.kind == "distilled":
         session.facts["graph"] = "redirection"
@@ -167,7 +171,7 @@ def main(arguments: argparse.Namespace) -> None:
     network = plan.network().to(session.device)
     metrics = {}
     if undefended:
-        teacher = undefended.networks[0].to(session.device)
+        teacher = undefended.teacher()
         network = distil(session, network, teacher, surrogate.optimised(victim), strange, victim)
         metrics["agreement_outside"] = agreement(answers(network, unseen), answers(teacher, unseen))
     else:

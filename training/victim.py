@@ -21,8 +21,13 @@ from training.checkpoint import Architecture
 from training.session import Optimisation, Session, run
 from zoo.augment import Affine
 from zoo.datasets import Data, Images
+from zoo.images import parts, size_of, unit
 
 VALIDATION_SHARE = 0.1
+# images of a memory map, which lie in an order as good as random, that its mean and deviation are taken of
+STATISTICS = 512
+# of a channel that never varies
+LEAST_STD = 1e-3
 
 
 @dataclass(frozen=True)
@@ -37,7 +42,10 @@ class Victim:
 
 @dataclass(frozen=True)
 class Split:
-    """A labelled set split for training: images (N,C,H,W) float32 in [0,1] and labels (N,) int64 of each part."""
+    """A labelled set split for training: images (N,C,H,W) and labels (N,) int64 of each part.
+
+    Images are float32 in [0,1], or uint8 in a memory map; `Session.take` and `zoo.images.parts` read either.
+    """
 
     images: torch.Tensor
     labels: torch.Tensor
@@ -50,41 +58,59 @@ def split(data: Images, *, rows: int = 0) -> Split:
     """Cut off the validation tenth, the same in every program and run; then keep `rows` training images (0: all)."""
     if data.labels is None:
         raise ValueError(f"{data.name}: expected a labelled data set to train a classifier on, got an unlabelled one")
-    order = torch.randperm(len(data), generator=torch.Generator().manual_seed(0))
-    held = int(len(data) * VALIDATION_SHARE)
-    validation, training = order[:held], order[held:]
-    if rows:
-        training = training[:rows]
+    validation, training = _parts(data, rows)
     return Split(
-        data.pixels[training],
+        data.stored[training],
         data.labels[training],
-        data.pixels[validation],
+        data.stored[validation],
         data.labels[validation],
         data.classes,
     )
 
 
+def training_images(data: Images, rows: int = 0) -> torch.Tensor:
+    """The images that `split` trains on, of a data set that may have no labels."""
+    return data.stored[_parts(data, rows)[1]]
+
+
+def _parts(data: Images, rows: int) -> tuple[torch.Tensor, torch.Tensor] | tuple[slice, slice]:
+    """Which rows are held out, and which are trained on."""
+    held = int(len(data) * VALIDATION_SHARE)
+    last = held + rows if rows else len(data)
+    if data.stored.dtype == torch.uint8:
+        # rows of a map lie in an order as good as random (zoo/stored.py), and a slice of them copies nothing
+        return slice(held), slice(held, last)
+    order = torch.randperm(len(data), generator=torch.Generator().manual_seed(0))
+    return order[:held], order[held:last]
+
+
 def architecture(name: str, options: dict[str, Any], data: Split) -> Architecture:
     """The architecture fitted to a data set: its geometry, classes, and the mean and deviation of its pixels."""
-    _, channels, size, _ = data.images.shape
+    mean, std = statistics(data.images)
     return Architecture(
         name,
         {
             "classes": len(data.classes),
-            "channels": channels,
-            "size": size,
-            "mean": [round(value, 6) for value in data.images.mean((0, 2, 3)).tolist()],
-            "std": [round(value, 6) for value in data.images.std((0, 2, 3)).tolist()],
+            "channels": data.images.shape[1],
+            "size": size_of(data.images),
+            "mean": [round(value, 6) for value in mean],
+            "std": [round(value, 6) for value in std],
             **options,
         },
     )
+
+
+def statistics(images: torch.Tensor) -> tuple[list[float], list[float]]:
+    """Mean and deviation of each channel's pixels in [0,1]; of a memory map those of STATISTICS images."""
+    some = unit(images[:STATISTICS]) if images.dtype == torch.uint8 else images
+    return some.mean((0, 2, 3)).tolist(), some.std((0, 2, 3)).clamp(min=LEAST_STD).tolist()
 
 
 @torch.inference_mode()
 def accuracy(network: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor) -> float:
     """Share of rows whose largest logit is the label's; the network is in evaluation mode afterwards."""
     network.eval()
-    right = torch.cat([network(part).argmax(1) for part in images.split(512)]) == labels
+    right = torch.cat([network(part).argmax(1) for part in parts(images, device=labels.device)]) == labels
     return right.float().mean().item()
 
 
@@ -97,7 +123,7 @@ def fit(
     for _ in session.epochs(optimisation, network, optimiser, schedule):
         for rows in session.batches(len(images), optimisation.batch_size):
             with session.accelerator.autocast():
-                loss = F.cross_entropy(network(session.augment(images[rows], affine)), labels[rows])
+                loss = F.cross_entropy(network(session.augment(session.take(images, rows), affine)), labels[rows])
             session.step({"loss": loss}, optimiser, schedule)
     trained: nn.Module = session.accelerator.unwrap_model(network)
     return trained

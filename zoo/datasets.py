@@ -1,4 +1,4 @@
-"""The registry of data sets, and the one way to load them: float32 images (N,C,H,W) in [0,1].
+"""The registry of data sets, and the one way to load them: images (N,C,H,W) in [0,1].
 
 Nothing here normalises: mean and standard deviation belong to a network's first layer (zoo/models.py).
 """
@@ -7,20 +7,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from pictures.model_input import ModelInput
 from zoo.cifar_pickles import CifarPickles
 from zoo.embedded import crops, digits
 from zoo.files import DebianPackage, Files
 from zoo.fonts import characters
 from zoo.idx import Idx
-from zoo.imagefolder import imagefolder
-from zoo.images import DatasetError, Images, convert, from_bytes
+from zoo.imagefolder import BROKEN, SHARE, imagefolder
+from zoo.images import DatasetError, Images, Size, convert, from_bytes
 from zoo.names import CIFAR10, CIFAR100, DIGITS, FASHION, KUZUSHIJI, LETTERS
 
 __all__ = ["DATASETS", "Data", "Dataset", "DatasetError", "Images", "load"]
@@ -173,7 +174,7 @@ _ENTRIES = (
         classes=(),
         source="the user's own",
         licence="the user's own",
-        about="imagefolder:PATH holds train/ and test/, each with one folder of images a class",
+        about="imagefolder:PATH holds train/ and test/ of class folders, class folders, or images; or is a .csv file",
     ),
 )
 DATASETS: Mapping[str, Dataset] = {dataset.name: dataset for dataset in _ENTRIES}
@@ -184,10 +185,13 @@ def load(
     split: str,
     *,
     root: str | os.PathLike[str] | None = None,
-    size: int | None = None,
+    size: Size | None = None,
     channels: int | None = None,
+    wanted: ModelInput | None = None,
+    share: float = SHARE,
+    broken: float = BROKEN,
 ) -> Images:
-    """One split of one data set, decoded in full into memory.
+    """One split of one data set: in memory as float32, the user's as bytes in a memory map.
 
     spec: a name of the registry; "NAME:SPLIT" pins a split and overrides the argument (auxiliary and
         surrogate sets use whichever split a machine has); "imagefolder:PATH" is the user's set.
@@ -195,8 +199,12 @@ def load(
     root: a folder searched before all others (zoo/files.py); a set found nowhere is downloaded if there is a
         network.
     size, channels: another geometry than the stored one: bilinear with antialiasing, RGB to gray and back.
+    wanted: the geometry as a model's owner has it, in their place. share, broken: of the user's set
+        (zoo/imagefolder.py).
     Bytes become byte / 255 exactly. Nothing here is random. Raises DatasetError.
     """
+    if wanted is not None:
+        size, channels = (wanted.height, wanted.width), wanted.channels
     name, _, suffix = spec.partition(":")
     if name not in DATASETS:
         raise DatasetError(f"unknown data set {name!r}; known: {', '.join(DATASETS)}")
@@ -208,7 +216,8 @@ def load(
     if own:
         if not suffix:
             raise DatasetError(f"{name}: expected a folder, as in {name}:PATH")
-        return Images(name, *imagefolder(Path(suffix), split, size=size, channels=channels))
+        geometry = {"size": size, "channels": channels, "wanted": wanted}
+        return imagefolder(Path(suffix), split, **geometry, share=share, broken=broken)  # type: ignore[arg-type]
     pixels, labels = _stored(dataset, split, root)
     return Images(name, convert(pixels, size=size, channels=channels), labels, dataset.classes)
 
@@ -218,17 +227,56 @@ class Data:
     """[dataset] of a recipe: what the victim classifies, and at which geometry everything of the recipe works.
 
     name: as `load` spells it. rows: train on so many images only (0: all). size, channels: another geometry than the
-    stored one (0: as stored), for recipes whose networks want 32 x 32 or colour.
+    stored one (0: as stored), for recipes whose networks want 32 x 32 or colour; size may be height and width. input:
+    [model.input] of the recipe, in their place. classes: of [model], in the order of its columns, by which the set's
+    labels are numbered; (): the set's own. split: the share of the user's images that is held out for tests where
+    they are not split. broken: the share of the user's files that may be broken.
     """
 
     name: str
     rows: int = 0
-    size: int = 0
+    size: int | tuple[int, int] = 0
     channels: int = 0
+    input: ModelInput | None = None
+    classes: tuple[str, ...] = ()
+    split: float = SHARE
+    broken: float = BROKEN
+
+    def __post_init__(self) -> None:
+        if self.input is not None and (self.size or self.channels):
+            raise ValueError("size, channels: expected none, [model.input] gives the geometry, got some")
+        if not 0 < self.split < 1:
+            raise ValueError(f"split: expected a share above 0 and below 1, got {self.split}")
+        if not 0 <= self.broken < 1:
+            raise ValueError(f"broken: expected a share from 0 to below 1, got {self.broken}")
 
     def load(self, split: str, root: str | os.PathLike[str] | None = None) -> Images:
         """One split, whole: `rows` is for who trains. Raises DatasetError."""
-        return load(self.name, split, root=root, size=self.size or None, channels=self.channels or None)
+        return self._numbered(self._loaded(split, root))
+
+    def _loaded(self, split: str, root: str | os.PathLike[str] | None) -> Images:
+        return load(
+            self.name,
+            split,
+            root=root,
+            size=self.size or None,
+            channels=self.channels or None,
+            wanted=self.input,
+            share=self.split,
+            broken=self.broken,
+        )
+
+    def _numbered(self, images: Images) -> Images:
+        """The images with labels that are positions in `classes`. Raises DatasetError for a class that is none of
+        them."""
+        if images.labels is None or not self.classes or images.classes == self.classes:
+            return images
+        strangers = [name for name in images.classes if name not in self.classes]
+        if strangers:
+            some = ", ".join(strangers[:5])
+            raise DatasetError(f"{self.name}: {some}: no class of the model's, {', '.join(self.classes[:10])}")
+        columns = torch.tensor([self.classes.index(name) for name in images.classes])
+        return replace(images, labels=columns[images.labels], classes=self.classes)
 
 
 def _stored(

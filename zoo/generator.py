@@ -11,7 +11,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from zoo.images import Size, convert, sides
+
 LATENT = 256
+# of images drawn for other purposes than a thief's: larger ones are enlarged
+LARGEST = 64
 # of one forward pass in training mode, of the thieves
 BATCH = 256
 
@@ -78,13 +82,18 @@ class Generator(nn.Module):
 
 
 @torch.no_grad()
-def untrained(count: int, *, channels: int, size: int, seed: int) -> torch.Tensor:
-    """Images (count,channels,size,size) float32 in [0,1] of a fresh generator that `seed` initialises and feeds.
+def untrained(count: int, *, channels: int, size: Size, seed: int) -> torch.Tensor:
+    """Images (count,channels,height,width) float32 in [0,1] of a fresh generator that `seed` initialises and feeds.
 
-    Any size: a generator's next larger one is cropped. torch's global generator is left as it was.
+    Any size: a generator's next larger one is cropped, and what is larger than LARGEST enlarged. torch's global
+    generator is left as it was.
     """
+    height, width = sides(size)
+    if max(height, width) > LARGEST:
+        return convert(untrained(count, channels=channels, size=LARGEST, seed=seed), size=size, channels=None)
+    side = max(height, width)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        generator = Generator(channels=channels, size=-(-size // 4) * 4)
+        generator = Generator(channels=channels, size=-(-side // 4) * 4)
         images = torch.cat([generator(latents) for latents in torch.randn(count, LATENT).split(BATCH)])
-    return images[:, :, :size, :size].contiguous()
+    return images[:, :, :height, :width].contiguous()

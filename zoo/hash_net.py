@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from zoo.fixed_point import LARGEST, LARGEST_WEIGHT, LOGIT_UNIT, FixedPoint, FixedPointError
+from zoo.shrink import Shrink
 
 EXACT = 2**23
 
@@ -21,14 +22,15 @@ class HashNet(nn.Module):
     """Images (N,C,S,S) float32 in [0,1] to `probabilities` (N,M) and `projections` (N,P), by name.
 
     A projection is half an odd number; its sign shows on which side of its hyperplane the features lie. `place` or a
-    checkpoint sets the hyperplanes.
+    checkpoint sets the hyperplanes. shrink: makes the small copy that the network looks at, in whole numbers too; None:
+    it looks at the image.
     """
 
     exponentials: torch.Tensor
 
-    def __init__(self, fixed: FixedPoint, projections: int) -> None:
+    def __init__(self, fixed: FixedPoint, projections: int, shrink: Shrink | None = None) -> None:
         super().__init__()
-        self.fixed = fixed
+        self.fixed, self.shrink = fixed, shrink
         self.hyperplanes = nn.Linear(fixed.features, projections)
         table = _exponentials(fixed.classes)
         self.register_buffer("exponentials", table, persistent=False)
@@ -52,7 +54,7 @@ class HashNet(nn.Module):
         self.hyperplanes.bias.copy_(-offsets - 0.5)
 
     def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
-        features, logits = self.fixed(images)
+        features, logits = self.fixed(images if self.shrink is None else self.shrink(images))
         gaps = (logits.amax(1, keepdim=True) - logits).clamp(max=self.largest_gap)
         raised = self.exponentials[gaps.long()]
         return {

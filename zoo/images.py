@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +14,13 @@ from torch.nn import functional as F
 
 # ITU-R BT.601, the weights of JPEG and of Pillow's "L" mode
 LUMA = (0.299, 0.587, 0.114)
+
+
+# float32 bytes that are handed to a network at once
+PART = 2**27
+
+Size: TypeAlias = int | Sequence[int]
+"""Of images: the side of square ones, or height and width."""
 
 
 class DatasetError(ValueError):
@@ -22,20 +32,22 @@ class Images:
     """Images with their labels.
 
     name: the data set's name in the registry.
-    pixels: float32 (N,C,H,W) in [0,1], contiguous.
+    stored: float32 (N,C,H,W) in [0,1], contiguous; or uint8, in a memory map where the images are the user's: what
+        reads many of those takes them in parts, through `unit`.
     labels: int64 (N,), positions in `classes`; None where the images have no labels.
     classes: class names; empty where the images have no labels.
     """
 
     name: str
-    pixels: torch.Tensor
+    stored: torch.Tensor
     labels: torch.Tensor | None
     classes: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        if self.pixels.ndim != 4 or self.pixels.dtype != torch.float32:
+        if self.stored.ndim != 4 or self.stored.dtype not in (torch.float32, torch.uint8):
             raise ValueError(
-                f"{self.name}: pixels: expected float32 (N,C,H,W), got {self.pixels.dtype} {tuple(self.pixels.shape)}"
+                f"{self.name}: pixels: expected float32 or uint8 (N,C,H,W), "
+                f"got {self.stored.dtype} {tuple(self.stored.shape)}"
             )
         if self.labels is None:
             return
@@ -46,7 +58,38 @@ class Images:
             )
 
     def __len__(self) -> int:
-        return len(self.pixels)
+        return len(self.stored)
+
+    @cached_property
+    def pixels(self) -> torch.Tensor:
+        """All of them, float32 (N,C,H,W) in [0,1]."""
+        return unit(self.stored)
+
+
+def unit(images: torch.Tensor) -> torch.Tensor:
+    """Images as networks take them, float32 in [0,1]: uint8 ones are byte / 255, others as they are."""
+    return images.float().div_(255) if images.dtype == torch.uint8 else images
+
+
+def parts(images: torch.Tensor, *, most: int = 512, device: torch.device | None = None) -> Iterator[torch.Tensor]:
+    """Images (N,C,H,W) in order, float32 in [0,1], in parts of at most `most` rows and PART bytes, on `device`."""
+    rows = max(1, min(most, PART // (4 * images[0].numel()))) if len(images) else 1
+    for part in images.split(rows):
+        yield unit(part if device is None else part.to(device))
+
+
+def sides(size: Size) -> tuple[int, int]:
+    """Height and width."""
+    if isinstance(size, int):
+        return size, size
+    height, width = size
+    return height, width
+
+
+def size_of(images: torch.Tensor) -> int | tuple[int, int]:
+    """Of images (N,C,H,W): the side where they are square, else height and width."""
+    height, width = images.shape[2:]
+    return height if height == width else (height, width)
 
 
 def from_bytes(images: npt.NDArray[np.uint8]) -> torch.Tensor:
@@ -55,20 +98,20 @@ def from_bytes(images: npt.NDArray[np.uint8]) -> torch.Tensor:
     return torch.from_numpy(channels_first).float().div_(255)
 
 
-def convert(pixels: torch.Tensor, *, size: int | None, channels: int | None) -> torch.Tensor:
-    """Pixels (N,C,H,W) in [0,1] as (N,channels,size,size) in [0,1]; None keeps what is there.
+def convert(pixels: torch.Tensor, *, size: Size | None, channels: int | None) -> torch.Tensor:
+    """Pixels (N,C,H,W) in [0,1] as (N,channels,height,width) in [0,1]; None keeps what is there.
 
     Bilinear with antialiasing; RGB becomes gray by its luma, gray RGB by repetition. Raises DatasetError.
     """
     if channels not in (None, 1, 3):
         raise DatasetError(f"channels: expected 1 or 3, got {channels}")
-    if size is not None and size < 1:
+    if size is not None and min(sides(size)) < 1:
         raise DatasetError(f"size: expected at least 1, got {size}")
     converted = pixels
     if channels == 1 and converted.shape[1] == 3:
         converted = (converted * torch.tensor(LUMA).view(3, 1, 1)).sum(1, keepdim=True)
-    if size is not None and converted.shape[2:] != (size, size):
-        converted = F.interpolate(converted, size=(size, size), mode="bilinear", antialias=True)
+    if size is not None and converted.shape[2:] != sides(size):
+        converted = F.interpolate(converted, size=sides(size), mode="bilinear", antialias=True)
     if channels == 3 and converted.shape[1] == 1:
         converted = converted.repeat(1, 3, 1, 1)
     # the weights of a mean may add up to a little over 1

@@ -1,7 +1,9 @@
-"""The registry of architectures: images (N,C,S,S) float32 in [0,1] in, logits (N,K) out.
+"""The registry of architectures: images (N,C,H,W) float32 in [0,1] in, logits (N,K) out.
 
 The first layer of every network normalises by its mean and standard deviation. They are buffers, so they
-travel in every checkpoint and exported graph, and nothing outside a network rescales its input.
+travel in every checkpoint and exported graph, and nothing outside a network rescales its input. A network may look at a
+small copy of the image instead, which comes before that (zoo/shrink.py). The registry's networks are the papers', for
+small square images; `timm:NAME` and `torchvision:NAME` are published ones (zoo/published.py).
 """
 
 from __future__ import annotations
@@ -17,7 +19,10 @@ from torch import nn
 from zoo.conv3 import conv3
 from zoo.fixed_point import FixedPoint
 from zoo.hash_net import HashNet
+from zoo.images import Size, sides
 from zoo.lenet5 import FIFTH, HALF, LENET5, lenet5
+from zoo.published import UnknownNetworkError, is_published, published
+from zoo.shrink import Shrink
 from zoo.stems import densenet121, mobilenetv2, resnet_8x
 from zoo.wide_resnet import wide_resnet
 
@@ -80,58 +85,89 @@ ARCHITECTURES: Mapping[str, Architecture] = {
 }
 
 
+def named(architecture: str) -> str:
+    """The name, which is the registry's or a library's. Raises ArchitectureError with the known ones."""
+    if architecture not in ARCHITECTURES and not is_published(architecture):
+        known = ", ".join(ARCHITECTURES)
+        raise ArchitectureError(
+            f"unknown architecture {architecture!r}; known: {known}, and timm:NAME and torchvision:NAME"
+        )
+    return architecture
+
+
 def build(
     architecture: str,
     *,
     classes: int,
     channels: int,
-    size: int,
+    size: Size,
     mean: Sequence[float],
     std: Sequence[float],
     projections: int = 0,
+    shrunk: int = 0,
     **options: int,
 ) -> nn.Module:
-    """A fresh network of the registry: images (N,channels,size,size) float32 in [0,1] to logits (N,classes).
+    """A fresh network of that name: images (N,channels,height,width) float32 in [0,1] to logits (N,classes).
 
     mean, std: one value a channel, of pixels in [0,1]; std above 0. options: those the registry's entry names.
     projections: from 1 on, the network is a HashNet of that many, which gives outputs by name and has its weights
-    from a conversion or a checkpoint. The weights are drawn from torch's global generator, which the caller seeds.
+    from a conversion or a checkpoint. shrunk: from 1 on, the side of the small copy that the network looks at.
+    The weights are drawn from torch's global generator, which the caller seeds.
     Raises ArchitectureError, and FixedPointError where the network cannot be a HashNet.
     """
-    if architecture not in ARCHITECTURES:
-        raise ArchitectureError(f"unknown architecture {architecture!r}; known: {', '.join(ARCHITECTURES)}")
-    entry = ARCHITECTURES[architecture]
-    chosen = {**entry.options, **options}
-    faults = list(_faults(entry, classes=classes, channels=channels, size=size, mean=mean, std=std, options=chosen))
+    entry = ARCHITECTURES.get(named(architecture))
+    chosen = {**(entry.options if entry else {}), **options}
+    seen: Size = shrunk or size
+    faults = [
+        *_faults(classes=classes, channels=channels, size=size, mean=mean, std=std, shrunk=shrunk),
+        *_unfit(entry, seen, chosen),
+    ]
     if faults:
         raise ArchitectureError(f"{architecture}: {'; '.join(faults)}")
-    network = entry.network(classes=classes, channels=channels, size=size, **chosen)
-    whole = nn.Sequential(OrderedDict(normalise=Normalise(mean, std), network=network))
-    return HashNet(FixedPoint(whole), projections) if projections else whole
+    try:
+        if entry is None:
+            network = published(architecture, classes=classes, channels=channels, size=seen)
+        else:
+            network = entry.network(classes=classes, channels=channels, size=sides(seen)[0], **chosen)
+    except UnknownNetworkError as error:
+        raise ArchitectureError(str(error)) from error
+    plain = OrderedDict(normalise=Normalise(mean, std), network=network)
+    if projections:
+        fixed = FixedPoint(nn.Sequential(plain))
+        return HashNet(fixed, projections, Shrink(size, shrunk, whole=True) if shrunk else None)
+    return nn.Sequential(OrderedDict(shrink=Shrink(size, shrunk), **plain) if shrunk else plain)
 
 
 def _faults(
-    entry: Architecture,
-    *,
-    classes: int,
-    channels: int,
-    size: int,
-    mean: Sequence[float],
-    std: Sequence[float],
-    options: Mapping[str, int],
+    *, classes: int, channels: int, size: Size, mean: Sequence[float], std: Sequence[float], shrunk: int
 ) -> Iterator[str]:
-    for name, value, least in (("classes", classes, 2), ("channels", channels, 1), ("size", size, entry.smallest)):
+    """What is wrong with any network's arguments."""
+    for name, value, least in (("classes", classes, 2), ("channels", channels, 1), ("size", min(sides(size)), 1)):
         if value < least:
             yield f"{name}: expected at least {least}, got {value}"
-    if entry.largest is not None and size > entry.largest:
-        yield f"size: expected at most {entry.largest}, got {size}"
+    if not 0 <= shrunk <= min(sides(size)):
+        yield f"shrunk: expected at most the image's shorter side, {min(sides(size))}, got {shrunk}"
     for name, values in (("mean", mean), ("std", std)):
         if len(values) != channels:
             yield f"{name}: expected {channels} values, one a channel, got {values}"
     if not all(value > 0 for value in std):
         yield f"std: expected values above 0, got {std}"
+
+
+def _unfit(entry: Architecture | None, size: Size, options: Mapping[str, int]) -> Iterator[str]:
+    """What of the arguments the entry has no place for; None: a published network."""
+    known = entry.options if entry else {}
     for name, value in options.items():
-        if name not in entry.options:
-            yield f"unknown option {name!r}; known: {', '.join(entry.options) or 'none'}"
+        if name not in known:
+            yield f"unknown option {name!r}; known: {', '.join(known) or 'none'}"
         elif not isinstance(value, int) or isinstance(value, bool) or value < 1:
             yield f"{name}: expected a positive integer, got {value!r}"
+    if entry is None:
+        return
+    height, width = sides(size)
+    if height != width:
+        yield f"size: expected square images, got {height} x {width}; take a small copy (shrunk), or a timm: network"
+    elif height < entry.smallest:
+        yield f"size: expected at least {entry.smallest}, got {height}"
+    elif entry.largest is not None and height > entry.largest:
+        yield f"size: expected at most {entry.largest}, got {height}"

@@ -1,7 +1,7 @@
 """Input perturbations h(x, eps): what a defense adds to an image before a classifier sees it.
 
 MeCo, Wang et al., NeurIPS 2023, sec. 4.2: y = T(x + h(x, eps)), eps standard normal. A module here takes images
-(N,C,S,S) float32 in [0,1] and noise (N, *noise_shape) float32 and gives x + h, which may leave [0,1]; eps is an input,
+(N,C,H,W) float32 in [0,1] and noise (N, *noise_shape) float32 and gives x + h, which may leave [0,1]; eps is an input,
 so that the server of the graph owns its randomness. No module draws anything, and in evaluation mode no row's
 perturbation depends on the other rows.
 
@@ -18,6 +18,9 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn import functional as F
+
+from zoo.images import Size, sides
+from zoo.shrink import Shrink
 
 # of tanh's output: below it the perturbation is smaller than asked for, so that no single pixel can carry all of it
 FULL = 0.5
@@ -37,7 +40,7 @@ class Perturbation(nn.Module):
         self.rms = rms
 
     def h(self, images: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
-        """The perturbation alone, (N,C,S,S)."""
+        """The perturbation alone, (N,C,H,W)."""
         raise NotImplementedError
 
     def forward(self, images: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
@@ -48,23 +51,29 @@ class Learned(Perturbation):
     """h = rms * u / max(RMS(u), 1/2), u = tanh(g(x, eps)): |h| <= 2 rms, RMS(h) <= rms, and = rms where RMS(u) >= 1/2.
 
     g: conv3x3 to `filters`, two residual blocks (BN, ReLU, conv3x3, twice), conv3x3 to C. The paper has 64 filters and
-    does not define how eps enters: here as C channels next to the image's.
+    does not define how eps enters: here as C channels next to the image's. shrunk: from 1 on, g sees a small copy of
+    that side, and u is enlarged (bilinear), so that the cost does not grow with the image.
     """
 
-    def __init__(self, *, channels: int, size: int, rms: float, filters: int = 64) -> None:
+    def __init__(self, *, channels: int, size: Size, rms: float, filters: int = 64, shrunk: int = 0) -> None:
         super().__init__(rms)
         if filters < 1:
             raise ValueError(f"filters: expected at least 1, got {filters}")
-        self.noise_shape = (channels, size, size)
+        self.noise_shape = (channels, *(sides(shrunk) if shrunk else sides(size)))
+        self.size = sides(size)
+        self.shrink = Shrink(size, shrunk) if shrunk else None
         self.stem = nn.Conv2d(2 * channels, filters, 3, padding=1)
         self.blocks = nn.ModuleList(_block(filters) for _ in range(2))
         self.head = nn.Conv2d(filters, channels, 3, padding=1)
 
     def h(self, images: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
-        hidden = self.stem(torch.cat([2 * images - 1, noise], dim=1))
+        seen = images if self.shrink is None else self.shrink(images)
+        hidden = self.stem(torch.cat([2 * seen - 1, noise], dim=1))
         for block in self.blocks:
             hidden = hidden + block(hidden)
         u = self.head(hidden).tanh()
+        if self.shrink is not None:
+            u = F.interpolate(u, size=self.size, mode="bilinear")
         h: torch.Tensor = self.rms * u / root_mean_square(u).clamp(min=FULL)
         return h
 
@@ -72,9 +81,9 @@ class Learned(Perturbation):
 class Gaussian(Perturbation):
     """h = rms * eps / RMS(eps): no parameters."""
 
-    def __init__(self, *, channels: int, size: int, rms: float) -> None:
+    def __init__(self, *, channels: int, size: Size, rms: float) -> None:
         super().__init__(rms)
-        self.noise_shape = (channels, size, size)
+        self.noise_shape = (channels, *sides(size))
 
     def h(self, images: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
         h: torch.Tensor = self.rms * noise / root_mean_square(noise)
@@ -91,8 +100,9 @@ class RandomFilters(Perturbation):
     HIDDEN = 2
     BLOCKS = 2
 
-    def __init__(self, *, channels: int, size: int, rms: float) -> None:
+    def __init__(self, *, channels: int, size: Size, rms: float) -> None:
         super().__init__(rms)
+        del size  # its filters take any
         hidden = self.HIDDEN
         self.shapes = [(hidden, channels, 1), (hidden, hidden, 9), (channels, hidden, 1)] * self.BLOCKS
         self.noise_shape = (sum(out * into * taps for out, into, taps in self.shapes),)
@@ -127,9 +137,9 @@ def _filtered(images: torch.Tensor, weight: torch.Tensor, *, taps: int) -> torch
     """Each image through separate filters: (N,I,S,S) and (N,O,I,taps), 1 or the 9 of dilation 2, to (N,O,S,S)."""
     if taps == 1:
         return torch.einsum("nihw,noi->nohw", images, weight[..., 0])
-    side = images.shape[-1]
+    height, width = images.shape[2:]
     padded = F.pad(images, (2, 2, 2, 2))
-    shifted = [padded[:, :, 2 * row : 2 * row + side, 2 * column : 2 * column + side] for row, column in _NINE]
+    shifted = [padded[:, :, 2 * row : 2 * row + height, 2 * column : 2 * column + width] for row, column in _NINE]
     return torch.einsum("nithw,noit->nohw", torch.stack(shifted, dim=2), weight)
 
 

@@ -61,8 +61,9 @@ def fine_contrast(images: torch.Tensor, factor: float) -> torch.Tensor:
 
 def smaller(images: torch.Tensor, part: float, factor: float = 1.0) -> torch.Tensor:
     """Down to `part` of the side, and back; with contrast in between."""
-    size = images.shape[-1]
-    down = F.interpolate(images, size=max(1, round(part * size)), mode="bilinear", antialias=True)
+    size = list(images.shape[2:])
+    smaller = [max(1, round(part * side)) for side in size]
+    down = F.interpolate(images, size=smaller, mode="bilinear", antialias=True)
     return F.interpolate(contrast(down, factor), size=size, mode="bilinear")
 
 

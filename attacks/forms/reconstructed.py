@@ -38,7 +38,7 @@ class Autoencoder(nn.Module):
 
     def __init__(self, service: Service, code: int, width: int = 256) -> None:
         super().__init__()
-        pixels = service.channels * service.size**2
+        pixels = service.pixels
         self.encoder = nn.Sequential(nn.Flatten(), nn.Linear(pixels, width), nn.ReLU(), nn.Linear(width, code))
         self.decoder = nn.Sequential(nn.Linear(code, width), nn.ReLU(), nn.Linear(width, pixels), nn.Sigmoid())
 

@@ -31,6 +31,7 @@ from evaluation.studies.study import Found, Study, Task
 from evaluation.traffic import SHIFTS
 from report.rows.gates import FalsePositiveRow, WorkRow
 from zoo import datasets
+from zoo.images import size_of
 
 # of the reference client's speed
 MEASURED_S = 1.0
@@ -69,7 +70,7 @@ def benign(job: Job) -> Iterator[Traffic]:
     yield Traffic(f"benign ({test.name})", partial(_as_they_are, test.pixels), False)
     for name, shift in SHIFTS.items():
         yield Traffic(name, partial(shift, test.pixels), False)
-    _, channels, size, _ = test.pixels.shape
+    channels, size = test.stored.shape[1], size_of(test.stored)
     for name, other in job.recipe.family("benign", Benign).items():
         pixels = datasets.load(other.dataset, "test", root=job.data, size=size, channels=channels).pixels
         yield Traffic(f"{name} ({other.dataset})", partial(_as_they_are, pixels), False)

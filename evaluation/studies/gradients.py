@@ -38,6 +38,7 @@ from evaluation.oracles import InProcessOracle, OracleError
 from evaluation.studies.study import Found, Option, Study, Task
 from evaluation.traffic import SEED, kinds
 from report.rows.gradients import GradientRow
+from zoo.images import size_of
 
 EPSILONS = (1e-3, 1e-2, 1e-1, 0.5)
 REPEATS = (1, 8)
@@ -54,7 +55,7 @@ ROWS = 64
 
 def study(task: Task, *, images: int, build: Path) -> Iterator[Found]:
     """A row for each policy, kind of traffic, epsilon and number of repeats."""
-    _, channels, size, _ = task.test.pixels.shape
+    channels, size = task.test.stored.shape[1], size_of(task.test.stored)
     cloning = task.recipe.section("clone", Cloning)
     with from_seed(SEED, torch.device("cpu")):
         network = clone.untrained(cloning, Service(channels, size, len(task.test.classes))).eval()

@@ -9,6 +9,7 @@ JBDA's, after its seeds), and are of the benchmark's public data sets, not of an
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.nn import functional as F
 
 from evaluation import recordings
 from evaluation.oracles import InProcessOracle, OracleError
@@ -60,7 +62,10 @@ def made(oracle: InProcessOracle, images: NDArray[np.float32]) -> NDArray[np.flo
     outputs = oracle.pipeline.graphs[name](images)
     if "reconstruction" not in outputs:
         raise OracleError(f"graph {name!r}: expected an output `reconstruction`, got {', '.join(outputs)}")
-    return outputs["reconstruction"].reshape(images.shape)
+    side = math.isqrt(outputs["reconstruction"].shape[1] // images.shape[1])
+    rebuilt = torch.from_numpy(outputs["reconstruction"].reshape(*images.shape[:2], side, side))
+    # of a small copy: shown as large as the image
+    return np.asarray(rebuilt if rebuilt.shape == images.shape else F.interpolate(rebuilt, size=images.shape[2:]))
 
 
 STUDY = Study(

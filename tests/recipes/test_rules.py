@@ -30,15 +30,19 @@ lambda_diversity = [0.1, 1.0]
 program = "same"
 groups = 2
 fit = { epochs = 1 }
-[networks.same_own]
-program = "same"
-victim = "/data/mine.onnx"
-fit = { epochs = 1 }
 [networks.surrogate]
 kind = "random"
 auxiliary = "china"
 """
 )
+MODEL = """
+[model]
+file = "/data/mine.onnx"
+classes = ["cat", "dog"]
+input = { size = 28, channels = 1 }
+[policies.undefended]
+predictor = "victim"
+"""
 GATE = '{{ action = "observe", form = "robust", alpha = 0.9, false_positive_rate = 0.01, graph = "{}" }}'
 POLICIES = f"""
 [policies.plain]
@@ -53,9 +57,6 @@ gate = {GATE.format("same_small")}
 [policies.poisoned]
 predictor = "victim"
 response = {{ rule = "mad", epsilon = 0.5 }}
-[policies.own]
-predictor = "/data/mine.onnx"
-gate = {GATE.format("same_own")}
 """
 STUDIES = """
 [attacks.knockoff]
@@ -96,15 +97,14 @@ def rule(text: str, target: str) -> list[str]:
 
 
 def test_a_policy_needs_its_predictor_and_what_each_stage_reads(tmp_path: Path) -> None:
-    assert rules(read(tmp_path, NETWORKS + POLICIES)).splitlines()[1:9] == [
-        "policies = plain routed noisy poisoned own",
-        "gates = noisy own",
+    assert rules(read(tmp_path, NETWORKS + POLICIES)).splitlines()[1:8] == [
+        "policies = plain routed noisy poisoned",
+        "gates = noisy",
         "studies =",
         "nets.plain = $(runs)/victim.safetensors",
         "nets.routed = $(runs)/edm.safetensors $(runs)/hash.safetensors",
         "nets.noisy = $(runs)/meco.safetensors $(runs)/same_small.safetensors",
         "nets.poisoned = $(runs)/victim.safetensors $(runs)/surrogate.safetensors",
-        "nets.own = /data/mine.onnx $(runs)/same_own.safetensors",
     ]
 
 
@@ -117,7 +117,6 @@ def test_a_network_is_trained_by_its_program_after_what_it_starts_from(tmp_path:
         ("edm", "$(runs)/ensemble.safetensors | $(runs)/victim.safetensors", "edm"),
         ("meco", "$(runs)/victim.safetensors", "meco"),
         ("same_small", "$(runs)/victim.safetensors $(TORCHWARDEN_KEY_FILE)", "same"),
-        ("same_own", "/data/mine.onnx", "same"),
         ("surrogate", "$(runs)/victim.safetensors $(TORCHWARDEN_KEY_FILE)", "surrogate"),
     ):
         command = f"$(py) -m training.{program} $(spec) --network {network} && touch $@"
@@ -183,7 +182,21 @@ def test_nothing_of_a_recipe_reaches_the_shell_but_words(tmp_path: Path, tables:
 @pytest.mark.parametrize("path", ["/data/my model.onnx", "/data/$(HOME).onnx", "/data/a#b.onnx"])
 def test_what_make_would_take_apart_is_refused(tmp_path: Path, path: str) -> None:
     with pytest.raises(RecipeError, match="expected a name or path without spaces"):
-        rules(read(tmp_path, f'[policies.own]\npredictor = "{path}"\n'))
+        rules(read(tmp_path, MODEL.replace("/data/mine.onnx", path)))
+
+
+def test_an_adopted_victim_is_made_from_its_file(tmp_path: Path) -> None:
+    recipe = read(tmp_path, MODEL + NETWORKS + POLICIES)
+    text = rules(recipe)
+    assert rule(text, "$(runs)/victim.onnx") == [
+        f"{recipe.path} /data/mine.onnx $(adopting)",
+        "$(py) -m export.adopt --recipe $(spec) && touch $@",
+    ]
+    assert "training.victim" not in text
+    assert "nets.plain = $(runs)/victim.onnx\n" in text
+    assert rule(text, "$(runs)/same_small.safetensors")[0].endswith("$(runs)/victim.onnx $(TORCHWARDEN_KEY_FILE)")
+    weights = read(tmp_path, MODEL.replace("classes", 'architecture = "timm:resnet18"\ngives = "logits"\nclasses'))
+    assert rule(rules(weights), "$(runs)/victim.safetensors")[1].startswith("$(py) -m export.adopt --recipe")
 
 
 def commands(*words: str) -> str:

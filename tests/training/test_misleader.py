@@ -267,6 +267,7 @@ def test_augmented_validation_images_are_always_the_same(smoke_runs: Smoke) -> N
             table(),
             splits(),
             None,
+            None,
             Path(),
             0,  # type: ignore[arg-type]
         ).augmented

@@ -16,10 +16,11 @@ from tests.conftest import RECIPE, Smoke
 from tests.reached import Reached
 from training import same
 from training.checkpoint import load
-from training.same import Fit, Same, benign, judge, parts, rebuilt, visible
+from training.same import Fit, Same, benign, groups_of, judge, rebuilt, small, visible
 from training.session import Session
 from training.victim import split
 from zoo.datasets import load as dataset
+from zoo.images import unit
 from zoo.masked_autoencoder import MaskedAutoencoder
 
 
@@ -48,7 +49,7 @@ def test_the_auxiliary_model_says_of_reconstructions_what_the_victim_says_of_ima
     images = benign(split(dataset("digits", "train")))
     autoencoder, auxiliary = load(smoke_runs.runs / "smoke/same.safetensors").networks
     victim = load(smoke_runs.runs / "smoke/victim.safetensors").networks[0]
-    judged = judge(autoencoder, auxiliary, lambda shown: victim(shown).softmax(1), images)
+    judged = judge(autoencoder, auxiliary, lambda shown: victim(shown).softmax(1), images, unit)
     assert judged["auxiliary_agreement"] == pytest.approx(facts["metrics"]["auxiliary_agreement"], abs=0.02)
 
 
@@ -91,13 +92,13 @@ def test_hidden_groups_come_from_the_key_and_need_no_other_autoencoder(
     assert (runs / "smoke/stages/same.safetensors").stat().st_mtime_ns == before
     read = load(runs / "smoke/same.safetensors")
     dealt = read.architectures[0].arguments["groups"]
-    assert dealt == parts(bytes.fromhex(smoke_runs.key_file.read_text()), 49, 2)
+    assert dealt == groups_of(bytes.fromhex(smoke_runs.key_file.read_text()), 49, 2)
     assert sorted(dealt) == [0] * 25 + [1] * 24
     assert read.facts["seed"] is None
 
 
 def test_parts_are_drawn_by_the_key() -> None:
-    ours, again, others = (parts(bytes([number]) * 32, 49, 3) for number in (1, 1, 2))
+    ours, again, others = (groups_of(bytes([number]) * 32, 49, 3) for number in (1, 1, 2))
     assert ours == again != others
     assert sorted(set(ours)) == [0, 1, 2]
 

@@ -234,7 +234,7 @@ def test_where_no_lambda_keeps_the_rule_nothing_is_published(
 def test_a_search_needs_the_victim(tmp_path: Path) -> None:
     path = recipe(tmp_path, "[0.1]", allowed=0.99)
     arguments = argparse.Namespace(recipe=str(path), runs=tmp_path / "runs", data=None, seed=0, network="edm")
-    with pytest.raises(ValueError, match=r"the search starts from it; train it first"):
+    with pytest.raises(ValueError, match=r"no checkpoint at .*victim\.safetensors: train it first"):
         edm.main(arguments)
 
 

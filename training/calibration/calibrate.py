@@ -8,7 +8,7 @@ images
 are those of the recipe's validation split that trained neither of the gate's networks, or all of a folder: traffic of
 the deployment itself, where it is known to be benign.
 
-A predictor of one network is asked once an image: a checkpoint, or the user's ONNX file (see
+A predictor of one network is asked once an image: a checkpoint, or an adopted model (see
 training/black_box.py). So is one behind a perturbation (MeCo), under a separate draw of noise for each image. Which
 member of an ensemble answers an image is secret and as good as random, so every one does; or their mean, where that is
 served.
@@ -30,16 +30,19 @@ from tqdm import tqdm
 
 import recipes
 from defenses.gate import FORMS
-from training.black_box import ONNX, black_box
+from pictures.model_input import ModelInput
+from training.black_box import GRAPH, black_box
 from training.calibration.benign import RATES, calibration
 from training.calibration.stored import GateTable, write
-from training.checkpoint import Architecture, Checkpoint, load
-from training.same import benign
-from training.victim import split
+from training.checkpoint import Checkpoint, load
+from training.examples import examples
+from training.same import Look, Same, benign
 from zoo.datasets import Data
 from zoo.imagefolder import every_image
+from zoo.images import parts, size_of, unit
 from zoo.masked_autoencoder import NAME
 from zoo.perturbation import Perturbation
+from zoo.shrink import Shrink
 
 BATCH = 256
 
@@ -70,16 +73,17 @@ class Guarded:
 class Task:
     """What a gate and the predictor behind it must share."""
 
-    channels: int
-    size: int
+    shape: tuple[int, int, int]
     classes: int
 
     @classmethod
-    def of(cls, classifier: Architecture) -> Task:
-        return cls(*(classifier.arguments[name] for name in ("channels", "size", "classes")))
+    def of(cls, read: Checkpoint) -> Task:
+        """Of a predictor, or a gate, whose networks may look at small copies."""
+        plan = read.architectures[-1] if read.architectures[0].name == NAME else read.architectures[0]
+        return cls(tuple(read.facts.get("images", plan.shape)), plan.arguments["classes"])
 
     def __str__(self) -> str:
-        return f"{self.channels} x {self.size} x {self.size} pixels and {self.classes} classes"
+        return f"{' x '.join(map(str, self.shape))} pixels and {self.classes} classes"
 
 
 def guarded(recipe: recipes.Recipe, names: list[str] | None) -> dict[str, Guarded]:
@@ -124,15 +128,13 @@ def answers(
 
 def opened_predictor(table: Guarded, folder: Path, task: Task) -> tuple[Answers, str]:
     """What the predictor of a policy answers with, and its digest."""
-    if table.predictor.endswith(ONNX):
+    path = folder / f"{table.predictor}.safetensors"
+    if (folder / f"{table.predictor}{GRAPH}").is_file() and not path.is_file():
         box = black_box(table.predictor, folder)
+        _same_task(path.with_suffix(GRAPH), Task(box.shape, len(box.classes)), task)
         return lambda images: box.answer(images)[:, None], box.digest
-    read, perturbation = load(folder / f"{table.predictor}.safetensors"), _perturbation(table, folder)
-    if Task.of(read.architectures[0]) != task:
-        raise ValueError(
-            f"{read.path}: expected a predictor for the task of the gate, {task}, got one for "
-            f"{Task.of(read.architectures[0])}; retrain the gate"
-        )
+    read, perturbation = load(path), _perturbation(table, folder)
+    _same_task(path, Task.of(read), task)
     generator = torch.Generator().manual_seed(0)
 
     def answer(images: torch.Tensor) -> torch.Tensor:
@@ -140,6 +142,13 @@ def opened_predictor(table: Guarded, folder: Path, task: Task) -> tuple[Answers,
         return responses.mean(1, keepdim=True) if table.average else responses
 
     return answer, read.digest
+
+
+def _same_task(path: Path, predictor: Task, gate: Task) -> None:
+    if predictor != gate:
+        raise ValueError(
+            f"{path}: expected a predictor for the task of the gate, {gate}, got one for {predictor}; retrain the gate"
+        )
 
 
 def _perturbation(table: Guarded, folder: Path) -> Perturbation | None:
@@ -154,15 +163,17 @@ def _perturbation(table: Guarded, folder: Path) -> Perturbation | None:
 
 @torch.inference_mode()
 def measure(gate: Checkpoint, answer: Answers, images: torch.Tensor) -> dict[str, NDArray[np.float64]]:
-    """The terms (N,M,2) of images (N,C,S,S) in every form, by its name; a progress bar goes to stderr."""
+    """The terms (N,M,2) of images (N,C,H,W) in every form, by its name; a progress bar goes to stderr."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     autoencoder, auxiliary = (network.to(device) for network in gate.networks)
-    pixels = images[0].numel()
+    side = gate.architectures[0].shape[1]
+    look: Look = unit if images.shape[2:] == (side, side) else Shrink(size_of(images), side, whole=True).to(device)
+    pixels = images[0].numel()  # as the policy counts them, whatever the gate looks at
     found: dict[str, list[NDArray[np.float64]]] = {form: [] for form in FORMS}
-    for part in tqdm(images.split(BATCH), desc="benign images", unit="batch"):
-        shown = part.to(device)
-        rebuilt = autoencoder(shown)
-        error = _doubles((shown - rebuilt).square().mean((1, 2, 3)))
+    for shown in tqdm([*parts(images, most=BATCH, device=device)], desc="benign images", unit="batch"):
+        seen = look(shown)
+        rebuilt = autoencoder(seen)
+        error = _doubles((seen - rebuilt).square().mean((1, 2, 3)))
         expected, responses = _doubles(auxiliary(rebuilt).float().softmax(1)), _doubles(answer(shown))
         if responses.shape[2] != expected.shape[1]:
             raise ValueError(f"expected a predictor of {expected.shape[1]} classes, got one of {responses.shape[2]}")
@@ -176,33 +187,38 @@ def _doubles(values: torch.Tensor) -> NDArray[np.float64]:
     return values.double().cpu().numpy()
 
 
-def traffic(folder: Path | None, data: Data, root: Path | None, task: Task) -> torch.Tensor:
-    """Benign images (N,C,S,S): of a folder, or of the recipe's validation split."""
+def traffic(folder: Path | None, recipe: recipes.Recipe, arguments: argparse.Namespace, task: Task) -> torch.Tensor:
+    """Benign images (N,C,H,W): of a folder, or of the recipe's validation split."""
+    data = recipe.section("dataset", Data)
     if folder is not None:
-        return every_image(folder, size=task.size, channels=task.channels)
-    images = benign(split(data.load("train", root), rows=data.rows))
-    if images.shape[1:] != (task.channels, task.size, task.size):
+        channels, height, width = task.shape
+        return every_image(folder, data.input or ModelInput((height, width), channels))
+    images = benign(examples(recipe, data, arguments))
+    if tuple(images.shape[1:]) != task.shape:
         raise ValueError(f"expected images for the gate's task, {task}, got {tuple(images.shape)}; retrain the gate")
     return images
 
 
 def main(arguments: argparse.Namespace) -> None:
     recipe = recipes.read(arguments.recipe)
-    data, folder = recipe.section("dataset", Data), arguments.runs / recipe.name
+    folder = arguments.runs / recipe.name
     measured: dict[tuple[str, str, str | None, bool], dict[str, NDArray[np.float64]]] = {}
     for name, table in guarded(recipe, arguments.policies).items():
         gate = opened_gate(folder / f"{table.gate.graph}.safetensors")
-        task = Task.of(gate.architectures[1])
+        task = Task.of(gate)
         answer, digest = opened_predictor(table, folder, task)
+        # what the gate's network says of benign images, unless the command line does
+        stated = recipe.network(table.gate.graph, Same).benign if table.gate.graph in recipe.networks else ""
+        benign_images = arguments.images or (Path(stated) if stated else None)
         # policies that differ in what they do with a score share what it is made of
         shared = table.gate.graph, table.predictor, table.perturbation, table.average
         if shared not in measured:
-            measured[shared] = measure(gate, answer, traffic(arguments.images, data, arguments.data, task))
+            measured[shared] = measure(gate, answer, traffic(benign_images, recipe, arguments, task))
         terms, form = measured[shared], table.gate.form
         made = calibration(terms[form], form=form, alpha=table.gate.alpha)
         for rate in set(RATES) - {threshold["rate"] for threshold in made["thresholds"]}:
             print(f"{name}: {made['images']} images are too few for a threshold at {rate:g}", file=sys.stderr)
-        source = "validation split" if arguments.images is None else "images"
+        source = "validation split" if benign_images is None else "images"
         content = {"source": source, "images": made["images"], "calibration": made}
         print(write(name, table.gate, content, folder, gate=gate.digest, predictor=digest))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -256,25 +257,30 @@ def test_images_of_the_user_s_own_are_taken_from_any_folder(runs: Path, tmp_path
     assert score == pytest.approx(table["thresholds"][0]["score"], rel=1e-4)
 
 
-def test_an_onnx_file_may_answer(runs: Path, tmp_path: Path, images: torch.Tensor) -> None:
-    path = tmp_path / "user.onnx"
+def test_an_adopted_model_may_answer(runs: Path, tmp_path: Path, images: torch.Tensor) -> None:
+    own = tmp_path / "runs"
+    shutil.copytree(runs, own)
+    path = own / "gated/victim.onnx"
+    path.with_suffix(".safetensors").unlink()
     graph = helper.make_graph(
         [
-            helper.make_node("Flatten", ["x"], ["flat"]),
+            helper.make_node("Flatten", ["images"], ["flat"]),
             helper.make_node("Slice", ["flat", "from", "to", "axis"], ["some"]),
-            helper.make_node("Softmax", ["some"], ["p"], axis=1),
+            helper.make_node("Softmax", ["some"], ["probabilities"], axis=1),
         ],
         "user",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 1, 28, 28])],
-        [helper.make_tensor_value_info("p", TensorProto.FLOAT, ["n", 10])],
+        [helper.make_tensor_value_info("images", TensorProto.FLOAT, ["n", 1, 28, 28])],
+        [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["n", 10])],
         [
             helper.make_tensor(name, TensorProto.INT64, [1], [value])
             for name, value in (("from", 300), ("to", 310), ("axis", 1))
         ],
     )
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path)
-    tables = TABLES.partition("[policies.undefended]")[0] + f'[policies.own]\npredictor = "{path}"\n'
-    found = program(runs, tables=tables + OBSERVED.format(""), to=tmp_path)["own"]
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    onnx.helper.set_model_props(made, {"facts": json.dumps({"classes": [str(number) for number in range(10)]})})
+    onnx.save(made, path)
+    tables = TABLES.partition("[policies.undefended]")[0] + '[policies.own]\npredictor = "victim"\n'
+    found = program(own, tables=tables + OBSERVED.format(""), to=tmp_path)["own"]
     served = images.flatten(1)[:, 300:310].softmax(1)
     table = calibration(expected(runs, images, served, "robust"), form="robust", alpha=0.5)
     assert found["calibration"]["centres"] == pytest.approx(table["centres"], rel=1e-4)

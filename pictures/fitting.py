@@ -1,0 +1,67 @@
+"""A picture of any size to pixels of one size: resize, crop, stretch, letterbox, as [model.input] says.
+
+Libraries that resize by one name do not resize alike. Pillow widens its filters when it shrinks a picture, and so does
+torchvision on pictures; OpenCV and tf.image look at the nearest source pixels alone, so a small copy has aliases that a
+network trained on them expects. Labels of 5 to 9 % of pictures change with the library, accuracy hardly, so what the
+owner used is part of the model. Pillow's resize is Pillow's; OpenCV's is a few weights a pixel, along rows and columns
+(pictures/resampling.py).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from pictures.model_input import ModelInput
+from pictures.resampling import resampled
+
+Bytes = NDArray[np.uint8]
+PILLOW = {
+    name: Image.Resampling[name.upper()] for name in ("nearest", "box", "bilinear", "hamming", "bicubic", "lanczos")
+}
+
+
+def fitted(picture: Image.Image, wanted: ModelInput) -> Bytes:
+    """The picture, an "L" or "RGB" image, as (C,H,W) uint8 of the wanted shape."""
+    coloured = picture.convert("L" if wanted.channels == 1 else "RGB")
+    if coloured.size != (wanted.width, wanted.height) or wanted.resize:
+        coloured = {"crop": _cropped, "stretch": _stretched, "letterbox": _letterboxed}[wanted.fit](coloured, wanted)
+    pixels = np.asarray(coloured)
+    return pixels[np.newaxis].copy() if wanted.channels == 1 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
+
+
+def _cropped(picture: Image.Image, wanted: ModelInput) -> Image.Image:
+    """The centre, after the shorter side was resized: as torchvision's Resize and CenterCrop round."""
+    width, height = picture.size
+    if wanted.resize:
+        factor = wanted.resize / min(width, height)
+        new = (max(1, int(width * factor + 1e-9)), max(1, int(height * factor + 1e-9)))
+    else:
+        factor = max(wanted.width / width, wanted.height / height)
+        new = (max(wanted.width, round(width * factor)), max(wanted.height, round(height * factor)))
+    picture = _resized(picture, new, wanted)
+    left, top = round((picture.width - wanted.width) / 2), round((picture.height - wanted.height) / 2)
+    return picture.crop((left, top, left + wanted.width, top + wanted.height))
+
+
+def _stretched(picture: Image.Image, wanted: ModelInput) -> Image.Image:
+    return _resized(picture, (wanted.width, wanted.height), wanted)
+
+
+def _letterboxed(picture: Image.Image, wanted: ModelInput) -> Image.Image:
+    width, height = picture.size
+    factor = min(wanted.width / width, wanted.height / height)
+    inner = _resized(picture, (max(1, round(width * factor)), max(1, round(height * factor))), wanted)
+    whole = Image.new(picture.mode, (wanted.width, wanted.height), (wanted.fill,) * len(picture.getbands()))
+    whole.paste(inner, ((wanted.width - inner.width) // 2, (wanted.height - inner.height) // 2))
+    return whole
+
+
+def _resized(picture: Image.Image, size: tuple[int, int], wanted: ModelInput) -> Image.Image:
+    """size: width and height."""
+    if picture.size == size:
+        return picture
+    if wanted.library == "pillow":
+        return picture.resize(size, PILLOW[wanted.interpolation])
+    return Image.fromarray(resampled(np.asarray(picture), (size[1], size[0]), wanted.interpolation))
