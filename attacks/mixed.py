@@ -64,8 +64,8 @@ def _mixtures(seeds: torch.Tensor, variation: Writing, generator: torch.Generato
 
 
 def rectangles(area: torch.Tensor, size: Sequence[int], *, generator: torch.Generator) -> torch.Tensor:
-    """bool (n, height, width): a rectangle in each image, of the share `area` (n,) before it is cut off at the edges, in
-    the image's proportions, its middle anywhere; the CPU `generator` owns the place."""
+    """bool (n, height, width): a rectangle in each image, of the share `area` (n,) before it is cut off at the edges,
+    in the image's proportions, its middle anywhere; the CPU `generator` owns the place."""
     reach = area.sqrt()[:, None] / 2
     middles = torch.rand(len(area), 2, generator=generator)
     rows, columns = (

@@ -1,21 +1,21 @@
 """Checkpoints to graphs: each network to ONNX and to TorchScript, equal to torch within a stated bound.
 
-A graph takes `images` (N,C,H,W) float32 in [0,1] with N free and gives `probabilities` (N,K) float32 whose rows sum
-to 1: normalisation is the network's first layer and softmax its last, so nothing is rescaled downstream. A hash
-network's graph gives `projections` (N,P) too; a surrogate's, where its checkpoint's facts state `graph:
-redirection`, gives `redirection` (N,K) (export/redirection.py). An input perturbation's takes `noise` (N,...) float32
-next to `images`, which the server draws, and gives `perturbed` (N,C*H*W). A masked autoencoder and the auxiliary
-model behind it are one graph, which gives `error` (N,1), the mean over pixels of (x - x^)^2, `auxiliary` (N,K), the
-second's answer to the reconstruction x^, and `reconstruction` (N,C*S*S), x being the image or its small copy. An ensemble's networks become `NAME-0`,
-`NAME-1`, ...; a single network, and such a pair, keeps its checkpoint's name, and a perturbation stored with one
-becomes `NAME-perturbation`.
+A graph takes `images` (N,C,H,W) float32 in [0,1] with N free and gives `probabilities` (N,K) float32 whose rows sum to
+1: normalisation is the network's first layer and softmax its last, so nothing is rescaled downstream. A hash network's
+graph gives `projections` (N,P) too; a surrogate's, where its checkpoint's facts state `graph: redirection`, gives
+`redirection` (N,K) (export/redirection.py). An input perturbation's takes `noise` (N,...) float32 next to `images`,
+which the server draws, and gives `perturbed` (N,C*H*W). A masked autoencoder and the auxiliary model behind it are one
+graph, which gives `error` (N,1), the mean over pixels of (x - x^)^2, `auxiliary` (N,K), the second's answer to the
+reconstruction x^, and `reconstruction` (N,C*S*S), x being the image or its small copy. An ensemble's networks become
+`NAME-0`, `NAME-1`, ...; a single network, and such a pair, keeps its checkpoint's name, and a perturbation stored with
+one becomes `NAME-perturbation`.
 
     python -m export.graphs RECIPE
 
-writes build/RECIPE/<graph>.onnx and <graph>.ts.pt for every checkpoint of the recipe, and copies the graph of an adopted
-model. A graph whose TorchScript or
-ONNX Runtime answers differ from torch's by more than `BOUND` at N = 1, 7 or 32 (`redirection`: by more than
-`SLOPE_BOUND` of its largest value), or at all where it is a hash network's, is not written.
+writes build/RECIPE/<graph>.onnx and <graph>.ts.pt for every checkpoint of the recipe, and copies the graph of an
+adopted model. A graph whose TorchScript or ONNX Runtime answers differ from torch's by more than `BOUND` at N = 1, 7 or
+32 (`redirection`: by more than `SLOPE_BOUND` of its largest value), or at all where it is a hash network's, is not
+written.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """[model.input]: how a classifier's owner makes of a picture what the classifier takes.
 
 Preprocessing is part of a model. What of it is geometry (resize, crop, letterbox) happens to pictures, in training, in
-calibration and wherever a client or a server has a picture (pictures/fitting.py). What of it is arithmetic (colour order,
-scale, mean, std, layout, type) is put into the graph when a model is adopted (export/adopt/). Between the two lie images
-(N,C,H,W) in [0,1], RGB or gray: all that gates, hashes and limits ever see.
+calibration and wherever a client or a server has a picture (pictures/fitting.py). What of it is arithmetic (colour
+order, scale, mean, std, layout, type) is put into the graph when a model is adopted (export/adopt/). Between the two
+lie images (N,C,H,W) in [0,1], RGB or gray: all that gates, hashes and limits ever see.
 
     value the network sees = (pixel in [0,1] * scale - mean) / std
 """
@@ -74,7 +74,7 @@ class ModelInput:
         if self.fit == "crop" and self.resize and self.resize < min(self.height, self.width):
             yield f"resize: expected at least the shorter side that is cut out, got {self.resize}"
         if self.fit != "crop" and self.resize:
-            yield f"resize: expected 0, a picture that fits by {self.fit!r} has no shorter side to give, got {self.resize}"
+            yield f"resize: expected 0, a picture that fits by {self.fit!r} has no shorter side, got {self.resize}"
         if not 0 <= self.fill <= 255:
             yield f"fill: expected a gray level from 0 to 255, got {self.fill}"
         if not self.scale > 0:

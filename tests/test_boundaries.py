@@ -32,7 +32,10 @@ ROOMS = {
     "zoo": room("pictures", "torch torchvision timm numpy sklearn PIL tqdm"),
     # the key's rules (mode, length) stand in one place, so training reads it through handlers.key; and so does a gate's
     # score, which training/calibration/benign.py calibrates
-    "training": room("zoo pictures.model_input recipes handlers.key defenses.gate", "torch numpy safetensors accelerate tqdm onnxruntime"),
+    "training": room(
+        "zoo pictures.model_input recipes handlers.key defenses.gate",
+        "torch numpy safetensors accelerate tqdm onnxruntime",
+    ),
     "export": room(
         "zoo pictures recipes training.black_box training.calibration.stored training.checkpoint",
         "torch onnx onnxruntime numpy yaml tqdm PIL",

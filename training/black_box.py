@@ -1,11 +1,11 @@
 """The victim as a black box: images in, probabilities out, and nothing else.
 
 SAME guards any classifier, MISLEADER distils any, and EDM needs no more than labels, so the victim may be one that was
-trained elsewhere. `make adopt` leaves it as runs/RECIPE/victim.onnx, one graph from images (N,C,H,W) float32 in [0,1] to
-probabilities, or, where its weights fit a network of zoo.models, as a checkpoint like any other (export/adopt/).
+trained elsewhere. `make adopt` leaves it as runs/RECIPE/victim.onnx, one graph from images (N,C,H,W) float32 in [0,1]
+to probabilities, or, where its weights fit a network of zoo.models, as a checkpoint like any other (export/adopt/).
 
-A distillation loss needs no logits: they differ from log p by a constant a row, and softmax(log p / T) = softmax(z / T).
-So what tells probabilities is an exact teacher.
+A distillation loss needs no logits: they differ from log p by a constant a row, and softmax(log p / T) = softmax(z /
+T). So what tells probabilities is an exact teacher.
 """
 
 from __future__ import annotations
@@ -64,8 +64,8 @@ class Teacher(nn.Module):
 
 
 def black_box(name: str, folder: Path) -> BlackBox:
-    """The classifier of that name in a recipe's folder of checkpoints: a checkpoint with one network that answers, or an
-    adopted graph. Raises CheckpointError, ValueError."""
+    """The classifier of that name in a recipe's folder of checkpoints: a checkpoint with one network that answers, or
+    an adopted graph. Raises CheckpointError, ValueError."""
     graph = folder / f"{name}{GRAPH}"
     if graph.is_file() and not (folder / f"{name}.safetensors").is_file():
         return _graph(graph)

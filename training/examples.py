@@ -33,7 +33,8 @@ def weights(recipe: Recipe, runs: Path, wanted_by: str) -> Checkpoint:
     folder = runs / recipe.name
     if (folder / f"{VICTIM}.onnx").is_file() and not (folder / f"{VICTIM}.safetensors").is_file():
         raise CheckpointError(
-            f"{wanted_by}: expected a victim whose weights are known, {folder / VICTIM}.onnx is a graph alone; adopt it "
+            f"{wanted_by}: expected a victim whose weights are known, {folder / VICTIM}.onnx is a graph alone; "
+            "adopt it "
             "from a state dict, a TorchScript or a .pt2 file with --architecture timm:NAME, or set it to false: then "
             "[victim] says which network is trained in its place, from labels"
         )

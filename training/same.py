@@ -7,9 +7,10 @@ reconstruction as the victim F_V answers the image:
     L_aux = mean over images of sum_k (F_V(x)_k - F_aux(M(x))_k)^2              equation 5
 
 Whatever M has not learnt to draw it draws badly, and there F_aux and F_V part (the score: defenses/gate.py). The victim
-is a black box (training/black_box.py), which need not be trained here; neither network sees a foreign image. In L_MAE a random share `mask_ratio` of
-the patches is hidden; in L_aux, as at work, what M(x) is: all patches shown, or each of `groups` keyed parts hidden in
-turn (zoo/masked_autoencoder.py). The released code trains F_aux on other reconstructions than it scores.
+is a black box (training/black_box.py), which need not be trained here; neither network sees a foreign image. In L_MAE a
+random share `mask_ratio` of the patches is hidden; in L_aux, as at work, what M(x) is: all patches shown, or each of
+`groups` keyed parts hidden in turn (zoo/masked_autoencoder.py). The released code trains F_aux on other reconstructions
+than it scores.
 
 The paper trains 500 epochs at a mask ratio of 0.75 and shows everything when it scores. So little training as two cores
 allow wants a smaller ratio: the further what M was trained on is from what it is asked, the worse it draws digits too.
@@ -96,10 +97,10 @@ class Same:
 
     fit: of the autoencoder. victim: a checkpoint of the recipe, or its adopted model. size: side of the small copy that
     both networks look at, made inside their graph, so that a gate costs what it costs there; 0: the image. patch to
-    decoder_heads: as zoo.masked_autoencoder has them; the paper's are 2, 192, 12, 3 and 192, 4, 3. mask_ratio: hidden in training.
-    groups: keyed parts hidden in turn at work; 0: nothing is. benign: folder of images that a gate is calibrated on; "":
-    the validation split. auxiliary, auxiliary_options, auxiliary_fit: architecture
-    and fit of F_aux, the victim's where left out.
+    decoder_heads: as zoo.masked_autoencoder has them; the paper's are 2, 192, 12, 3 and 192, 4, 3. mask_ratio: hidden
+    in training. groups: keyed parts hidden in turn at work; 0: nothing is. benign: folder of images that a gate is
+    calibrated on; "": the validation split. auxiliary, auxiliary_options, auxiliary_fit: architecture and fit of F_aux,
+    the victim's where left out.
     """
 
     fit: Fit
@@ -307,7 +308,8 @@ def check(splits: Split, box: BlackBox, same: Same) -> None:
     shape = tuple(splits.images.shape[1:])
     if shape != box.shape or len(box.classes) != len(splits.classes):
         raise ValueError(
-            f"{same.victim}: expected a victim for images {shape} (C,H,W) of {len(splits.classes)} classes, got one for "
+            f"{same.victim}: expected a victim for images {shape} (C,H,W) of {len(splits.classes)} classes, "
+            "got one for "
             f"{box.shape} of {len(box.classes)}"
         )
     images = len(below(Path(same.benign))) if same.benign else len(benign(splits))

@@ -1,4 +1,5 @@
-"""The user's images: a folder or a table (zoo/folders.py), decoded to one geometry and kept as bytes (zoo/stored.py)."""
+"""The user's images: a folder or a table (zoo/folders.py), decoded to one geometry and kept as bytes
+(zoo/stored.py)."""
 
 from __future__ import annotations
 

@@ -54,7 +54,8 @@ def published(name: str, *, classes: int, channels: int, size: Size) -> nn.Modul
 
 
 def pretrained_config(name: str) -> Mapping[str, Any]:
-    """timm's `pretrained_cfg` of a network: mean, std, input_size, crop_pct, interpolation. Raises UnknownNetworkError."""
+    """timm's `pretrained_cfg` of a network: mean, std, input_size, crop_pct, interpolation. Raises
+    UnknownNetworkError."""
     import timm
 
     network = name.removeprefix("timm:")
@@ -98,7 +99,8 @@ def _torchvision(network: str, classes: int, channels: int) -> nn.Module:
 
 @torch.inference_mode()
 def answers(network: nn.Module, channels: int, size: Size) -> int:
-    """The classes that a network answers with, K of its (1,K) logits for one black image. Raises UnknownNetworkError."""
+    """The classes that a network answers with, K of its (1,K) logits for one black image. Raises
+    UnknownNetworkError."""
     network.eval()
     try:
         logits = network(torch.zeros(1, channels, *sides(size)))

@@ -1,4 +1,5 @@
-r"""A small copy of an image, made inside a graph: what a gate, a hash or a member looks at need not grow with the image.
+r"""A small copy of an image, made inside a graph: what a gate, a hash or a member looks at need not grow with the
+image.
 
 Each pixel of the copy is the mean over the box of the image that it covers (area interpolation), first along columns,
 then along rows:
@@ -54,7 +55,8 @@ class Shrink(nn.Module):
 
 
 def shares(pixels: int, side: int) -> torch.Tensor:
-    """How much of each of `pixels` lies in each of `side` boxes, float32 (side, pixels): whole numbers, sums are ONE."""
+    """How much of each of `pixels` lies in each of `side` boxes, float32 (side, pixels): whole numbers, sums are
+    ONE."""
     edges = np.arange(side + 1) * (pixels / side)
     left, right = np.arange(pixels)[None], np.arange(1, pixels + 1)[None]
     covered = np.clip(np.minimum(edges[1:, None], right) - np.maximum(edges[:-1, None], left), 0, None)

@@ -1,13 +1,13 @@
 """The user's images as bytes in one file: decoded once, in parallel, and read from a memory map ever after.
 
-A data set at 224 x 224 does not fit into memory as float32: 100,000 photographs would be 60 GB. Decoded to [model.input]'s
-geometry they are bytes, uint8 (N,C,H,W), in build/pictures/KEY/pixels.u8, and what is read of them is converted a batch
-at a time. KEY names everything that decides the bytes: files, their sizes and times, geometry, split. The environment
-variable TORCHWARDEN_PICTURES names another folder than build/pictures.
+A data set at 224 x 224 does not fit into memory as float32: 100,000 photographs would be 60 GB. Decoded to
+[model.input]'s geometry they are bytes, uint8 (N,C,H,W), in build/pictures/KEY/pixels.u8, and what is read of them is
+converted a batch at a time. KEY names everything that decides the bytes: files, their sizes and times, geometry, split.
+The environment variable TORCHWARDEN_PICTURES names another folder than build/pictures.
 
 Rows lie in the order of a hash of their file's content. That is an order as good as random, and the same on every
-machine; copies of one file lie side by side. A split takes a part of the hash's range, so copies never lie on both sides
-of it, and an image that is added moves no other one.
+machine; copies of one file lie side by side. A split takes a part of the hash's range, so copies never lie on both
+sides of it, and an image that is added moves no other one.
 """
 
 from __future__ import annotations
@@ -171,9 +171,8 @@ def _judge(faults: Sequence[str], files: int, broken: float) -> None:
     if len(faults) > broken * files:
         more = f"\n  and {len(faults) - NAMED} more" if len(faults) > NAMED else ""
         raise DatasetError(
-            f"{len(faults)} of {files} pictures cannot be read, more than the {broken:.1%} that [dataset] broken allows:"
-            + "".join(f"\n  {fault}" for fault in faults[:NAMED])
-            + more
+            f"{len(faults)} of {files} pictures cannot be read, more than the {broken:.1%} that [dataset] "
+            "broken allows:" + "".join(f"\n  {fault}" for fault in faults[:NAMED]) + more
         )
 
 

@@ -318,7 +318,8 @@ def _classes(asked: Asked, source: Source, columns: int, listing: Listing | None
     folders = () if listing is None else listing.classes
     if folders and len(folders) != count:
         raise ExportError(
-            f"{asked.file}: {count} classes, but {asked.images} has {len(folders)}: {_few(folders)}; give --classes FILE, "
+            f"{asked.file}: {count} classes, but {asked.images} has {len(folders)}: {_few(folders)}; give "
+            "--classes FILE, "
             "a name a line in the order of the model's columns, where the folders are some of them"
         )
     return folders or tuple(map(str, range(count)))
@@ -456,7 +457,8 @@ def _check_answers(
     sums = found.sum(1)
     if not np.isfinite(found).all() or found.min() < 0 or np.abs(sums - 1).max() > signature.SUM_TOLERANCE:
         raise ExportError(
-            f"expected probabilities, whose rows sum to 1, got rows with sums from {sums.min():.4g} to {sums.max():.4g}; "
+            f"expected probabilities, whose rows sum to 1, got rows with sums from {sums.min():.4g} to "
+            f"{sums.max():.4g}; "
             "give --gives"
         )
 

@@ -58,7 +58,8 @@ def preset(name: str, model: ModelInput) -> ModelInput:
     known = VALUES[model.channels]
     if name not in known:
         raise ExportError(
-            f"--preset: expected one of {', '.join(known)}, timm:NAME, keras:NAME or a preprocessor_config.json, got {name!r}"
+            f"--preset: expected one of {', '.join(known)}, timm:NAME, keras:NAME or a "
+            f"preprocessor_config.json, got {name!r}"
         )
     fits = cropped(model) if name == "imagenet" else {}
     return changed(model, {**known[name], **fits})

@@ -35,7 +35,8 @@ def check_rows(answer: Probabilities, images: NDArray[np.float32], proto: onnx.M
     again = answer(rows[:1])
     if not np.array_equal(alone[:1], again):
         raise ExportError(
-            f"the same image gets other answers when it is asked again, by up to {np.abs(alone[:1] - again).max():.2g}: "
+            "the same image gets other answers when it is asked again, by up to "
+            f"{np.abs(alone[:1] - again).max():.2g}: "
             "something in the graph draws at random (dropout in training mode?); export it in evaluation mode"
         )
     worst = 0.0
@@ -71,6 +72,7 @@ def reason(proto: onnx.ModelProto) -> str:
             if modes.get("training_mode") or len([name for name in node.output if name]) > 1:
                 return "batch normalisation was left in training mode; export it in evaluation mode, model.eval()"
     return (
-        "something in it looks across the batch (batch normalisation in training mode, dynamic quantisation, a reduction "
+        "something in it looks across the batch (batch normalisation in training mode, dynamic quantisation, a "
+        "reduction "
         "over the first axis); export it in evaluation mode, with a static quantisation"
     )

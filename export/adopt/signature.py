@@ -1,7 +1,8 @@
 """What a graph takes and gives: layout, size, type, batch, outputs, and how each is known.
 
 Declared shapes say most of it. What they leave free is said by the graph itself (the channels of its first convolution,
-a transposition at its beginning) or asked for; what an exporter declared and the graph does not keep shows when it runs.
+a transposition at its beginning) or asked for; what an exporter declared and the graph does not keep shows when it
+runs.
 """
 
 from __future__ import annotations
@@ -83,7 +84,8 @@ def candidates(graph: onnx.GraphProto, wanted: str) -> list[onnx.ValueInfoProto]
     numbers = [_numbers(graph, each) for each in graph.output if _may_answer(graph, each)]
     if not numbers:
         raise ExportError(
-            f"expected an output of probabilities or logits, (N,K), got {', '.join(map(described, graph.output)) or 'none'}"
+            "expected an output of probabilities or logits, (N,K), got "
+            f"{', '.join(map(described, graph.output)) or 'none'}"
         )
     return numbers
 
@@ -122,7 +124,8 @@ def gives(proto: onnx.ModelProto, value: str, raw: NDArray[np.float32]) -> Gives
         return Gives(value, "probabilities", columns, [f"{columns} probabilities: rows sum to 1"])
     if made_by == "Sigmoid" or (lowest >= 0 and highest <= 1 and made_by in ("Sigmoid", "HardSigmoid")):
         raise ExportError(
-            f"{columns} independent probabilities whose rows sum to {sums.min():.3g} to {sums.max():.3g}: several labels an "
+            f"{columns} independent probabilities whose rows sum to {sums.min():.3g} to {sums.max():.3g}: "
+            "several labels an "
             "image, where one class of K is served; give --output with the logits if only one of them holds"
         )
     if highest <= 0 and np.abs(np.exp(rows).sum(1) - 1).max() <= SUM_TOLERANCE:
@@ -207,7 +210,8 @@ def _shape(
         return (channels, *size), "as stated" if None in (height, width) else "declared, and as stated"
     if height is None or width is None:
         raise ExportError(
-            f"its height and width are free ({'any' if height is None else height} x {'any' if width is None else width}); "
+            f"its height and width are free ({'any' if height is None else height} x "
+            f"{'any' if width is None else width}); "
             "say what it was trained on, as in --size 224 or --size 48x192"
         )
     return (channels, height, width), "declared"

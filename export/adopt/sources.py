@@ -6,9 +6,9 @@
     .pth, .safetensors     a state dict, with --architecture timm:NAME or torchvision:NAME
     .mar                   what a TorchServe archive holds of these, and its index_to_name.json
 
-Nothing of a file is run as code: no pickled module is opened, no handler of an archive imported. What is exported here is
-compared with the module on 1, 2, 3 and 7 images: an exporter may write a fixed batch without a word, or keep one branch
-of `if len(x) == 1`.
+Nothing of a file is run as code: no pickled module is opened, no handler of an archive imported. What is exported here
+is compared with the module on 1, 2, 3 and 7 images: an exporter may write a fixed batch without a word, or keep one
+branch of `if len(x) == 1`.
 """
 
 from __future__ import annotations
@@ -91,7 +91,8 @@ def _opened(path: Path, architecture: str, size: tuple[int, int] | None) -> Sour
     if ending in (".pt", ".pth", ".ts", ".bin", ".jit", ".torchscript", ".ckpt"):
         return _torch(path, architecture, size)
     raise ExportError(
-        "expected an .onnx, a TorchScript (.pt), a .pt2, a state dict (.pth, .safetensors) or a .mar file, got one that "
+        "expected an .onnx, a TorchScript (.pt), a .pt2, a state dict (.pth, .safetensors) or a .mar file, got "
+        "one that "
         f"ends in {ending or 'nothing'}; Keras: model.export(FILE, format='onnx'); scikit-learn: skl2onnx"
     )
 
@@ -138,7 +139,8 @@ def _weights(state: dict[str, torch.Tensor], kind: str, architecture: str, size:
     """A network of the architecture that holds exactly these weights."""
     if not architecture:
         raise ExportError(
-            f"{kind} says nothing of its network; give --architecture timm:NAME or torchvision:NAME, or export the model "
+            f"{kind} says nothing of its network; give --architecture timm:NAME or torchvision:NAME, or export "
+            "the model "
             "to ONNX"
         )
     named(architecture)
@@ -155,7 +157,8 @@ def _weights(state: dict[str, torch.Tensor], kind: str, architecture: str, size:
                 continue
             said = [
                 f"{kind} of {architecture}: all of its {len(state)} tensors fit",
-                f"images {channels} x {whole[0]} x {whole[1]} (C x H x W): channels of the first convolution, size {why}",
+                f"images {channels} x {whole[0]} x {whole[1]} (C x H x W): channels of the first convolution, "
+                f"size {why}",
                 f"{classes} logits: rows of the last linear layer",
             ]
             return Source(kind, None, network.eval(), channels, whole, classes, (), said)
@@ -231,7 +234,8 @@ def _tried(
     if len(taken) != 1:
         some = ", ".join(f"{height} x {width}" for height, width in taken)
         raise ExportError(
-            f"a {SCRIPT} file says nothing of its images, and it takes {some or 'none of the usual sizes'}; say what it was "
+            f"a {SCRIPT} file says nothing of its images, and it takes {some or 'none of the usual sizes'}; "
+            "say what it was "
             "trained on, as in --size 224 or --size 48x192"
         )
     return taken[0], "the only one of the usual sizes that it takes"
@@ -304,13 +308,15 @@ def _compare(module: Callable[..., Any], proto: onnx.ModelProto, shape: tuple[in
             expected = first.float().numpy()
             if got.shape != expected.shape:
                 raise ExportError(
-                    f"its export gives {got.shape} where it gives {expected.shape} for {rows} images: the exporter kept "
+                    f"its export gives {got.shape} where it gives {expected.shape} for {rows} images: the "
+                    "exporter kept "
                     "one batch size, or one branch of the code; export it to ONNX with the code at hand"
                 )
             difference = float(np.abs(got - expected).max())
             if not difference <= PARITY * max(1.0, float(np.abs(expected).max())):
                 raise ExportError(
-                    f"its export differs by {difference:.2g} for {rows} images: the exporter kept one branch of the code; "
+                    f"its export differs by {difference:.2g} for {rows} images: the exporter kept one branch "
+                    "of the code; "
                     "export it to ONNX with the code at hand"
                 )
     except ExportError:

@@ -32,8 +32,10 @@ from pictures.model_input import ModelInput
 
 # pictures that are tried
 TRIED = 200
-# of them, those on which all arithmetic is tried first
+# of them, those on which all is tried first
 FIRST = 64
+# preprocessings that are tried on all of them
+FINALISTS = 3
 # images handed to the model at once
 BATCH = 16
 # agreement with the owner's own predictions at which the preprocessing is theirs
@@ -174,32 +176,34 @@ def trial(
 ) -> Verdict:
     """Try what is known, and choose. model: the graph's input. usual: what its architecture is usually given, by name,
     which is taken unless another is surely better. Raises ExportError where pictures do not decide."""
-    rows = len(pictures.images)
     values = VALUES[model.channels] if model.type != "uint8" else {"unit": {}}
     fits = dict(_fits(model))
-    first = "crop" if "crop" in fits else next(iter(fits))
-    bar = tqdm(total=len(values) + len(fits) + 1, desc="preprocessings", unit="preset", delay=2)
-    screened = []
-    for name, fields in values.items():
-        candidate = changed(model, {**fields, **fits[first]})
-        screened.append(tried(f"{name}, {first}", candidate, pictures, answer, min(FIRST, rows)))
-        bar.update()
-    best = max(each.score for each in screened)
-    # the rest of the pictures for those that are not clearly worse on the first
-    finalists = [each for each in screened if each.score >= best - 2 * math.sqrt(0.25 / min(FIRST, rows))][:3]
-    whole = [tried(each.name, each.input, pictures, answer) for each in finalists]
-    bar.update()
-    leader = max(whole, key=lambda each: each.score)
-    for name, fields in fits.items():
-        if name != first:
-            arithmetic_name = leader.name.split(",")[0]
-            whole.append(tried(f"{arithmetic_name}, {name}", replace(leader.input, **fields), pictures, answer))
-        bar.update()
-    if any(each.agreement is not None for each in whole):
-        whole += _modes(max(whole, key=lambda each: each.score), pictures, answer)
-    bar.close()
-    first_choice = [tried(name, each, pictures, answer) for name, each in (usual or {}).items()]
-    rest = [each for each in screened if each.name not in {one.name for one in whole}]
+    first = next(iter(fits))
+    rows = min(FIRST, len(pictures.images))
+    screened: list[Tried] = []
+    with tqdm(desc="preprocessings", unit="preset", delay=2) as bar:
+
+        def one(name: str, candidate: ModelInput, some: int | None = rows) -> Tried:
+            bar.update()
+            return tried(name, candidate, pictures, answer, some)
+
+        for name, fields in values.items():
+            screened.append(one(f"{name}, {first}", changed(model, {**fields, **fits[first]})))
+        leader = max(screened, key=lambda each: each.score)
+        arithmetic_name = leader.name.split(",")[0]
+        for name, fields in fits.items():
+            if name != first:
+                screened.append(one(f"{arithmetic_name}, {name}", replace(leader.input, **fields)))
+        leader = max(screened, key=lambda each: each.score)
+        if leader.agreement is not None and leader.agreement < 1:
+            screened += [one(*each) for each in _modes(leader)]
+        best = max(each.score for each in screened)
+        # all pictures for those that are not clearly worse on the first
+        close = [each for each in screened if each.score >= best - 2 * math.sqrt(0.25 / rows)]
+        finalists = sorted(close, key=lambda each: -each.score)[:FINALISTS]
+        whole = [one(each.name, each.input, None) for each in finalists]
+        first_choice = [one(name, each, None) for name, each in (usual or {}).items()]
+    rest = [each for each in screened if each.name not in {found.name for found in whole}]
     return decided(whole, rest, pictures, classes=classes, usual=first_choice)
 
 
@@ -213,7 +217,8 @@ def decided(
     if chosen.agreement is not None:
         if chosen.agreement < AGREEMENT:
             raise ExportError(
-                f"no known preprocessing gives the owner's own predictions on {AGREEMENT:.0%} of pictures; give --preset "
+                f"no known preprocessing gives the owner's own predictions on {AGREEMENT:.0%} of pictures; "
+                "give --preset "
                 f"with the owner's:\n{table(ranked)}"
             )
         return Verdict(chosen, ranked, len(pictures.images))
@@ -225,7 +230,8 @@ def decided(
     for other in order[1:]:
         if (other.labels != chosen.labels).mean() > SAME and not surely_better(chosen, other, pictures.labels):
             raise ExportError(
-                f"{chosen.name!r} and {other.name!r} differ in {(other.labels != chosen.labels).mean():.1%} of labels and "
+                f"{chosen.name!r} and {other.name!r} differ in {(other.labels != chosen.labels).mean():.1%} of "
+                "labels and "
                 f"not surely in accuracy; say which is the owner's, {flags(chosen)} or {flags(other)}, or give the "
                 f"owner's own predictions, --expect FILE.csv:\n{table(ranked)}"
             )
@@ -252,8 +258,10 @@ def check_chance(chosen: Tried, pictures: Pictures, *, classes: int, shown: str)
         if classes == 2 and 1 - chosen.accuracy > chance + 2 * spread:
             swapped = "; the two classes may be the other way round: give --classes in the order of the model's columns"
         raise ExportError(
-            f"the best accuracy, {chosen.accuracy:.1%} of {len(known)} pictures, is near chance ({chance:.1%}){swapped}; the "
-            "preprocessing is none of the known ones (give --preset), the classes are in another order than the folders "
+            f"the best accuracy, {chosen.accuracy:.1%} of {len(known)} pictures, is near chance "
+            f"({chance:.1%}){swapped}; the "
+            "preprocessing is none of the known ones (give --preset), the classes are in another order than "
+            "the folders "
             f"(give --classes FILE), or these are not the model's pictures:\n{shown}"
         )
 
@@ -290,14 +298,13 @@ def _fits(model: ModelInput) -> Mapping[str, dict[str, Any]]:
     }
 
 
-def _modes(best: Tried, pictures: Pictures, answer: Raw) -> list[Tried]:
-    """The other ways to resize, of which only the owner's own predictions tell."""
-    found = []
-    for library, modes in {"pillow": ("bicubic", "nearest", "lanczos"), "opencv": ("linear", "area")}.items():
-        for mode in modes:
-            model = replace(best.input, library=library, interpolation=mode)
-            found.append(tried(f"{best.name}, {library} {mode}", model, pictures, answer))
-    return found
+def _modes(best: Tried) -> list[tuple[str, ModelInput]]:
+    """The other ways to resize, by name: only the owner's own predictions tell them apart."""
+    return [
+        (f"{best.name}, {library} {mode}", replace(best.input, library=library, interpolation=mode))
+        for library, modes in {"pillow": ("bicubic", "nearest", "lanczos"), "opencv": ("linear", "area")}.items()
+        for mode in modes
+    ]
 
 
 def _share(labels: Labels, wanted: Labels) -> float | None:

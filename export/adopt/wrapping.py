@@ -192,8 +192,8 @@ def _scanned(
 
 
 def _prefix(graph: onnx.GraphProto) -> None:
-    """Put OWNER before the name of every value, within the graph's graphs too: onnx.compose.add_prefix leaves what those
-    read from outside as it was."""
+    """Put OWNER before the name of every value, within the graph's graphs too: onnx.compose.add_prefix leaves what
+    those read from outside as it was."""
     for node in graph.node:
         node.input[:] = [name and OWNER + name for name in node.input]
         node.output[:] = [name and OWNER + name for name in node.output]

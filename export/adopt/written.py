@@ -46,6 +46,7 @@ def recipe(name: str, asked: Asked, found: Adopted) -> str:
         _networks(model, large=large),
         _policies(model),
         _attacks(model, large=large),
+        *([_small(model)] if large else []),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -95,7 +96,8 @@ def _model(model: Model) -> str:
 def _dataset(asked: Asked) -> str:
     if asked.images is None:
         return (
-            "[dataset]      # no images were given: crops of one photograph stand in, labelled by the model itself. With\n"
+            "[dataset]      # no images were given: crops of one photograph stand in, labelled by the model "
+            "itself. With\n"
             '               # images of your own: name = "imagefolder:/data/photos"\n'
             f"name = {_text(STAND_IN)}"
         )
@@ -124,34 +126,22 @@ def _networks(model: Model, *, large: bool) -> str:
     auxiliary = 'auxiliary = "conv3"\nauxiliary_options = { width = 1 }\nauxiliary_fit = { epochs = 12, lr = 1e-3 }'
     hashed = f"size = {HASH_COPY}\n" if model.input.height != HASH_COPY or model.input.width != HASH_COPY else ""
     members = ", ".join(f'{{ architecture = "{member}", lambda_attacker = 0.01 }}' for _ in range(3))
+    meco_start = "from_victim = true" if model.architecture else "from_victim = false      # a student, from labels"
     meco = f"""[networks.meco]
 rms = 0.1
 filters = 16
-{copy}from_victim = {"true" if model.architecture else "false      # its weights are not known: [victim] is trained in its place"}
+{copy}{meco_start}
 optimisation = {{ epochs = 2, lr = 1e-4 }}"""
     return f"""[victim]      # not trained: what EDM's and MISLEADER's members are, and how they are fitted
 architecture = "{member}"
 optimisation = {{ epochs = 4, lr = 3e-4, batch_size = 32 }}
 
-[networks.hash]      # EDM's secret perceptual hash
-task = "glyphs"
-architecture = "conv3"
-options = {{ width = 1 }}
-optimisation = {{ epochs = 3 }}
-affine = {{ degrees = 25.0, shift = 0.2, scale = 0.2 }}
-{hashed}
-[networks.edm]
+[networks.hash]      # EDM's secret perceptual hash task = "glyphs" architecture = "conv3" options = {{ width = 1 }}
+optimisation = {{ epochs = 3 }} affine = {{ degrees = 25.0, shift = 0.2, scale = 0.2 }} {hashed} [networks.edm]
 auxiliary = "china"      # images of anything else: crops of a photograph; better: 10,000 of yours, "imagefolder:DIR"
-members = 3
-lambda_diversity = 0.3
-{started}
-[networks.misleader]      # distilled from your model's probabilities
-augment = {{ affine = {{ degrees = 15.0, shift = 0.1, scale = 0.1 }}, crop = 0.8, light = {{ brightness = 0.4, contrast = 0.4 }} }}
-augmented_batch = 8
-attacker_steps = 1
-members = [{members}]
-{started}
-{meco}
+members = 3 lambda_diversity = 0.3 {started} [networks.misleader]      # distilled from your model's probabilities
+augment = {{ affine = {{ degrees = 15.0, shift = 0.1, scale = 0.1 }}, crop = 0.8, light = {{ brightness = 0.4, contrast
+= 0.4 }} }} augmented_batch = 8 attacker_steps = 1 members = [{members}] {started} {meco}
 
 [networks.same]      # the gate
 {copy}{patch}mask_ratio = 0.25
@@ -183,7 +173,7 @@ gate = {{ action = "reject", {gate} }}
 [policies.edm]
 predictor = "edm"
 route = {{ hash = "projection" }}
-response = {{ rule = "label" }}      # with probabilities EDM holds against nobody who knows it: docs/results/unmixing.md
+response = {{ rule = "label" }}      # its probabilities give it away: docs/results/unmixing.md
 
 [policies.misleader]
 predictor = "misleader"
@@ -220,6 +210,23 @@ fractions = [0.25, 1.0]
 [loadtest]
 p99_ms = 2000.0
 benign_accuracy = 0.0"""
+
+
+def _small(model: Model) -> str:
+    member = model.architecture or "timm:resnet18"
+    looked = f"options = {{ shrunk = {SMALL_COPY} }}"
+    members = ", ".join(f'{{ architecture = "{member}", {looked}, lambda_attacker = 0.01 }}' for _ in range(2))
+    return f"""# Every defense in minutes on two cores, to see that it works: TIER=small. Members look at small copies.
+[tiers.small]
+dataset = {{ rows = 600 }}
+victim = {{ {looked}, optimisation = {{ epochs = 2 }} }}
+networks.hash = {{ per_class = 200, mix_rows = 200 }}
+networks.edm = {{ members = 2, held_out = 200 }}
+networks.misleader = {{ members = [{members}] }}
+networks.meco = {{ steps = 1, judged = 100, optimisation = {{ epochs = 1 }} }}
+networks.same = {{ fit = {{ epochs = 6 }}, auxiliary_fit = {{ epochs = 6 }} }}
+attacks.knockoff = {{ budget = 400 }}
+clone = {{ seeds = [0], epochs = 6 }}"""
 
 
 def _value(value: object) -> str:

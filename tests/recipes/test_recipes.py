@@ -82,7 +82,10 @@ def test_a_section_a_family_and_a_network_are_asked_for_by_name(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[victims]\nx=1", r"unknown table \[victims\]; did you mean 'victim'\? expected one of dataset, model, victim"),
+        (
+            "[victims]\nx=1",
+            r"unknown table \[victims\]; did you mean 'victim'\? expected one of dataset, model, victim",
+        ),
         ("[edm]\nx=1", r"unknown table \[edm\]; a network's table is called \[networks.edm\]"),
         ("dataset = 3", r"dataset: expected a table, got 3"),
         ("[victim", "not TOML"),

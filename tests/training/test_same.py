@@ -16,7 +16,7 @@ from tests.conftest import RECIPE, Smoke
 from tests.reached import Reached
 from training import same
 from training.checkpoint import load
-from training.same import Fit, Same, benign, groups_of, judge, rebuilt, small, visible
+from training.same import Fit, Same, benign, groups_of, judge, rebuilt, visible
 from training.session import Session
 from training.victim import split
 from zoo.datasets import load as dataset

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import functools
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from tests.zoo.writers import some_bytes
 from zoo.datasets import DATASETS, DatasetError, Images, load
 from zoo.images import convert, from_bytes
 
@@ -164,7 +162,11 @@ def test_what_fits_already_is_not_touched() -> None:
 @pytest.mark.parametrize(
     ("pixels", "labels", "message"),
     [
-        (torch.zeros(2, 28, 28), None, r"x: pixels: expected float32 or uint8 \(N,C,H,W\), got torch.float32 \(2, 28, 28\)"),
+        (
+            torch.zeros(2, 28, 28),
+            None,
+            r"x: pixels: expected float32 or uint8 \(N,C,H,W\), got torch.float32 \(2, 28, 28\)",
+        ),
         (torch.zeros(2, 1, 4, 4, dtype=torch.int16), None, r"x: pixels: expected float32 .*, got torch.int16"),
         (torch.zeros(2, 1, 4, 4), torch.zeros(3).long(), r"x: labels: expected int64 \(2,\), got torch.int64 \(3,\)"),
         (torch.zeros(2, 1, 4, 4), torch.zeros(2), r"x: labels: expected int64 \(2,\), got torch.float32"),

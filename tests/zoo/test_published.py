@@ -12,7 +12,8 @@ NORMAL = {"mean": [0.5] * 3, "std": [0.25] * 3}
 
 
 @pytest.mark.parametrize(
-    ("name", "size"), [("timm:resnet10t", (40, 56)), ("timm:vit_tiny_patch16_224", 32), ("torchvision:mobilenet_v3_small", 32)]
+    ("name", "size"),
+    [("timm:resnet10t", (40, 56)), ("timm:vit_tiny_patch16_224", 32), ("torchvision:mobilenet_v3_small", 32)],
 )
 def test_a_published_network_is_built_for_any_classes(name: str, size: int | tuple[int, int]) -> None:
     network = build(name, classes=7, channels=3, size=size, **NORMAL).eval()
@@ -30,7 +31,7 @@ def test_timm_builds_for_gray_images_and_torchvision_says_that_it_does_not() -> 
 def test_an_unknown_name_is_answered_with_the_nearest() -> None:
     with pytest.raises(ArchitectureError, match=r"timm has no network 'resnet19'; nearest: resnet18, "):
         build("timm:resnet19", classes=4, channels=3, size=32, **NORMAL)
-    with pytest.raises(ArchitectureError, match="unknown architecture 'resnet18'; known: conv3, .*, and timm:NAME"):
+    with pytest.raises(ArchitectureError, match=r"unknown architecture 'resnet18'; known: conv3, .*, and timm:NAME"):
         build("resnet18", classes=4, channels=3, size=32, **NORMAL)
     with pytest.raises(ArchitectureError, match="timm:resnet10t: unknown option 'width'; known: none"):
         build("timm:resnet10t", classes=4, channels=3, size=32, width=2, **NORMAL)

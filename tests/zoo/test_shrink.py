@@ -18,7 +18,9 @@ def test_shares_are_whole_sum_to_one_and_lie_near_the_exact_ones(pixels: int, si
     np.testing.assert_array_equal(found.sum(1), ONE)
     edges = np.arange(side + 1) * pixels / side
     for box in range(side):
-        covered = np.clip(np.minimum(edges[box + 1], np.arange(1, pixels + 1)) - np.maximum(edges[box], np.arange(pixels)), 0, None)
+        covered = np.clip(
+            np.minimum(edges[box + 1], np.arange(1, pixels + 1)) - np.maximum(edges[box], np.arange(pixels)), 0, None
+        )
         assert np.abs(found[box] - covered * ONE * side / pixels).max() <= 1
 
 
@@ -71,7 +73,9 @@ def test_a_network_may_look_at_a_small_copy() -> None:
 def test_a_hash_network_s_copy_is_the_one_it_was_made_for() -> None:
     torch.manual_seed(0)
     arguments = {"classes": 4, "channels": 1, "mean": [0.5], "std": [0.2], "width": 1, "projections": 3}
-    small, large = (models.build("conv3", size=size, shrunk=shrunk, **arguments) for size, shrunk in ((28, 0), (96, 28)))  # type: ignore[arg-type]
+    small, large = (
+        models.build("conv3", size=size, shrunk=shrunk, **arguments) for size, shrunk in ((28, 0), (96, 28))
+    )  # type: ignore[arg-type]
     large.load_state_dict(small.state_dict())
     images = torch.rand(5, 1, 96, 96, generator=torch.Generator().manual_seed(2))
     for name, values in large(images).items():

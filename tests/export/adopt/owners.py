@@ -76,7 +76,9 @@ def logits(rows: object = "n") -> onnx.ModelProto:
 
 
 def probabilities(opset: int = 17) -> onnx.ModelProto:
-    return model([*linear(), node("Softmax", "logits", "p", axis=1)], ["n", *SHAPE], [value("p", ["n", CLASSES])], opset=opset)
+    return model(
+        [*linear(), node("Softmax", "logits", "p", axis=1)], ["n", *SHAPE], [value("p", ["n", CLASSES])], opset=opset
+    )
 
 
 def log_probabilities() -> onnx.ModelProto:
@@ -84,7 +86,11 @@ def log_probabilities() -> onnx.ModelProto:
 
 
 def channels_last() -> onnx.ModelProto:
-    nodes = [node("Transpose", "x", "turned", perm=[0, 3, 1, 2]), *linear("turned"), node("Softmax", "logits", "p", axis=1)]
+    nodes = [
+        node("Transpose", "x", "turned", perm=[0, 3, 1, 2]),
+        *linear("turned"),
+        node("Softmax", "logits", "p", axis=1),
+    ]
     return model(nodes, ["n", 8, 8, 3], [value("p", ["n", CLASSES])])
 
 
@@ -97,7 +103,9 @@ def all_free() -> onnx.ModelProto:
         node("GlobalAveragePool", "map", "pooled"),
         node("Flatten", "pooled", "logits"),
     ]
-    return model(nodes, ["n", "c", "h", "w"], [value("logits", ["n", CLASSES])], more=[numpy_helper.from_array(kernel, "kernel")])
+    return model(
+        nodes, ["n", "c", "h", "w"], [value("logits", ["n", CLASSES])], more=[numpy_helper.from_array(kernel, "kernel")]
+    )
 
 
 def flat() -> onnx.ModelProto:
@@ -152,7 +160,10 @@ def branches() -> onnx.ModelProto:
     """A branch reads values from outside, under names of ours."""
     inner = {
         f"{name}_branch": helper.make_graph(
-            [helper.make_node("MatMul", ["images", "W"], [f"{name}_logits"]), node("Softmax", f"{name}_logits", name, axis=1)],
+            [
+                helper.make_node("MatMul", ["images", "W"], [f"{name}_logits"]),
+                node("Softmax", f"{name}_logits", name, axis=1),
+            ],
             name,
             [],
             [value(name, None)],

@@ -63,10 +63,16 @@ def test_every_form_answers_as_its_owner_does(form: str, tmp_path: Path) -> None
         ("batch of one declared", ["batch of 1 declared, and it takes any number with the same answers"]),
         ("batch of one within", ["batch of one within: looped over, an image at a time"]),
         ("batch of three", ["batch of 3: looped over, an image at a time; each image costs a whole batch"]),
-        ("channels last", ["layout NHWC: 3 in the last dimension", "4 probabilities out of a Softmax, taken in float32"]),
+        (
+            "channels last",
+            ["layout NHWC: 3 in the last dimension", "4 probabilities out of a Softmax, taken in float32"],
+        ),
         ("log-probabilities", ["4 log-probabilities: their exponentials sum to 1"]),
         ("all free", ["layout NCHW: a convolution reads it", "images 3 x 8 x 8 (C x H x W): as stated"]),
-        ("bytes, channels last, with labels", ["answers with 'p' of the outputs label, p", "takes x uint8 (any, 8, 8, 3)"]),
+        (
+            "bytes, channels last, with labels",
+            ["answers with 'p' of the outputs label, p", "takes x uint8 (any, 8, 8, 3)"],
+        ),
     ],
 )
 def test_it_says_what_it_found_and_how(form: str, lines: list[str], tmp_path: Path) -> None:
@@ -118,7 +124,9 @@ def test_of_several_outputs_one_must_be_said(tmp_path: Path) -> None:
     nodes = [*owners.linear(), helper.make_node("MatMul", ["centred", "other"], ["z"])]
     made = model(nodes, ["n", *SHAPE], [value("z", ["n", CLASSES]), value("logits", ["n", CLASSES])], more=[other])
     path = saved(made, tmp_path / "mine.onnx")
-    with pytest.raises(ExportError, match=r"several outputs may answer: z \(4 logits\), logits \(4 logits\); say which"):
+    with pytest.raises(
+        ExportError, match=r"several outputs may answer: z \(4 logits\), logits \(4 logits\); say which"
+    ):
         adopted(Asked(path))
     for output in ("logits", "1"):
         found = adopted(Asked(path, output=output))
@@ -132,7 +140,10 @@ def test_of_several_outputs_one_must_be_said(tmp_path: Path) -> None:
 
 def normed(training: int) -> onnx.ModelProto:
     names = ("scale", "shift", "mean", "var")
-    constants = [numpy_helper.from_array(np.full(3, each, np.float32), name) for each, name in zip((1, 0, 0.5, 0.1), names, strict=True)]
+    constants = [
+        numpy_helper.from_array(np.full(3, each, np.float32), name)
+        for each, name in zip((1, 0, 0.5, 0.1), names, strict=True)
+    ]
     outputs = ["normed", *(["m", "v"] if training else [])]
     attributes = {"training_mode": 1} if training else {}
     nodes = [helper.make_node("BatchNormalization", ["x", *names], outputs, **attributes), *owners.linear("normed")]
@@ -168,7 +179,9 @@ def over_the_batch() -> onnx.ModelProto:
 def test_answers_that_depend_on_neighbours_are_refused(
     made: Callable[[], onnx.ModelProto], reason: str, tmp_path: Path
 ) -> None:
-    with pytest.raises(ExportError, match=rf"mine\.onnx: its answers to an image depend on the images beside it, .*{reason}"):
+    with pytest.raises(
+        ExportError, match=rf"mine\.onnx: its answers to an image depend on the images beside it, .*{reason}"
+    ):
         adopted(Asked(saved(made(), tmp_path / "mine.onnx")))
     assert adopted(Asked(saved(normed(0), tmp_path / "good.onnx"))).model.gives == "logits"
 
@@ -204,23 +217,45 @@ def _input(kind: int, shape: list[object]) -> Callable[[], onnx.ModelProto]:
     ("made", "message"),
     [
         (_input(TensorProto.INT32, ["n", *SHAPE]), r"expected an input of float32, .*, got x int32 \(any, 3, 8, 8\)"),
-        (_input(TensorProto.FLOAT, ["n", 5, 8, 8]), "expected 1 or 3 channels in one of its dimensions, .*--layout NCHW"),
-        (_input(TensorProto.FLOAT, ["n", 3, "h", "w"]), r"its height and width are free \(any x any\); say .* --size 224"),
+        (
+            _input(TensorProto.FLOAT, ["n", 5, 8, 8]),
+            "expected 1 or 3 channels in one of its dimensions, .*--layout NCHW",
+        ),
+        (
+            _input(TensorProto.FLOAT, ["n", 3, "h", "w"]),
+            r"its height and width are free \(any x any\); say .* --size 224",
+        ),
         (_input(TensorProto.FLOAT, ["n", 191]), r"rows of 191 numbers are no square images; give --size HxW"),
         (_input(TensorProto.FLOAT, ["n", 1, 2, 3, 32]), "expected an input of two to four dimensions, got 5"),
-        (changed(lambda proto: proto.graph.output.pop()), "expected an output of probabilities or logits, .*, got none"),
+        (
+            changed(lambda proto: proto.graph.output.pop()),
+            "expected an output of probabilities or logits, .*, got none",
+        ),
         (
             changed(lambda proto: proto.graph.input.append(value("y", ["n", 2]))),
             r"expected one input, the images, got x float32 \(any, 3, 8, 8\), y float32 \(any, 2\)",
         ),
         (
             changed(lambda proto: proto.graph.node.append(node("ArgMax", "logits", "label", axis=1)))
-            and (lambda: model([*owners.linear(), node("ArgMax", "logits", "label", axis=1)], ["n", *SHAPE], [value("label", ["n", 1], TensorProto.INT64)])),
+            and (
+                lambda: model(
+                    [*owners.linear(), node("ArgMax", "logits", "label", axis=1)],
+                    ["n", *SHAPE],
+                    [value("label", ["n", 1], TensorProto.INT64)],
+                )
+            ),
             r"expected an output of probabilities or logits, \(N,K\), got label int64",
         ),
-        (lambda: model([node("Identity", "x", "y")], ["n", *SHAPE], [value("y", ["n", *SHAPE])]), r"a row an image, got .*detector"),
         (
-            lambda: model([*owners.linear(), helper.make_node("Sub", ["logits", "logits"], ["same"])], ["n", *SHAPE], [value("same", ["n", CLASSES])]),
+            lambda: model([node("Identity", "x", "y")], ["n", *SHAPE], [value("y", ["n", *SHAPE])]),
+            r"a row an image, got .*detector",
+        ),
+        (
+            lambda: model(
+                [*owners.linear(), helper.make_node("Sub", ["logits", "logits"], ["same"])],
+                ["n", *SHAPE],
+                [value("same", ["n", CLASSES])],
+            ),
             "it gives the same output for 12 different images",
         ),
         (
@@ -229,7 +264,9 @@ def _input(kind: int, shape: list[object]) -> Callable[[], onnx.ModelProto]:
         ),
     ],
 )
-def test_what_cannot_be_adopted_is_said_in_words(made: Callable[[], onnx.ModelProto], message: str, tmp_path: Path) -> None:
+def test_what_cannot_be_adopted_is_said_in_words(
+    made: Callable[[], onnx.ModelProto], message: str, tmp_path: Path
+) -> None:
     path = saved(made(), tmp_path / "mine.onnx")
     with pytest.raises(ExportError, match=message) as caught:
         adopted(Asked(path))
@@ -287,7 +324,9 @@ def test_a_torchscript_file_says_nothing_of_its_images(tmp_path: Path) -> None:
     torch.jit.trace(Small().eval(), torch.zeros(1, *SHAPE)).save(str(path))
     found = adopted(Asked(path, size=(8, 8)))
     np.testing.assert_allclose(served(found, tmp_path / "runs", images(5)), right(images(5)), atol=2e-6)
-    with pytest.raises(ExportError, match="a TorchScript file says nothing of its images, and it takes .*say what it was"):
+    with pytest.raises(
+        ExportError, match=r"a TorchScript file says nothing of its images, and it takes .*say what it was"
+    ):
         adopted(Asked(path))
     with pytest.raises(ExportError, match="--size: it does not take 4 x 4"):
         adopted(Asked(path, size=(4, 4)))
@@ -304,7 +343,7 @@ def test_an_exported_program_is_adopted(free: bool, tmp_path: Path) -> None:
 
 def test_an_export_that_kept_one_branch_is_found() -> None:
     assert sources.exported(Small().eval(), SHAPE).graph.node
-    with pytest.raises(ExportError, match="for 1 images: the exporter kept one b|cannot be exported to ONNX"):
+    with pytest.raises(ExportError, match=r"for 1 images: the exporter kept one b|cannot be exported to ONNX"):
         sources.exported(Branching().eval(), SHAPE)
 
 
@@ -322,7 +361,9 @@ def test_weights_become_a_checkpoint(wrapped: bool, tmp_path: Path) -> None:
     if wrapped:
         held = {"epoch": 3, "state_dict": {f"module.{name}": each for name, each in network.state_dict().items()}}
         torch.save(held, path)
-    asked = Asked(path, architecture="timm:test_resnet", size=(32, 32), fields={"mean": (0.2,), "std": (0.5,), "scale": 2.0})
+    asked = Asked(
+        path, architecture="timm:test_resnet", size=(32, 32), fields={"mean": (0.2,), "std": (0.5,), "scale": 2.0}
+    )
     found = adopted(asked)
     assert found.victim(tmp_path / "runs").name == "victim.safetensors"
     given = torch.rand(3, 3, 32, 32)
@@ -335,7 +376,7 @@ def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
     path, _ = state(tmp_path)
     with pytest.raises(ExportError, match="a state dict says nothing of its network; give --architecture timm:NAME"):
         adopted(Asked(path))
-    with pytest.raises(ExportError, match="its tensors are not those of timm:resnet10t: missing .*; not of it"):
+    with pytest.raises(ExportError, match=r"its tensors are not those of timm:resnet10t: missing .*; not of it"):
         adopted(Asked(path, architecture="timm:resnet10t", size=(32, 32)))
     with pytest.raises(ExportError, match="timm has no network 'resnet1O'"):
         adopted(Asked(path, architecture="timm:resnet1O", size=(32, 32)))
@@ -345,7 +386,9 @@ def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
 
 def test_no_pickled_module_is_opened(tmp_path: Path) -> None:
     torch.save(Small(), tmp_path / "whole.pth")
-    with pytest.raises(ExportError, match=r"a pickled module or optimiser would run code .* save model\.state_dict\(\)"):
+    with pytest.raises(
+        ExportError, match=r"a pickled module or optimiser would run code .* save model\.state_dict\(\)"
+    ):
         adopted(Asked(tmp_path / "whole.pth", architecture="timm:test_resnet"))
 
 
@@ -377,14 +420,18 @@ def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def imagenet(given: np.ndarray) -> np.ndarray:
-    mean, std = (np.array(each, np.float32).reshape(1, 3, 1, 1) for each in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+    mean, std = (
+        np.array(each, np.float32).reshape(1, 3, 1, 1) for each in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    )
     shown: np.ndarray = (given - mean) / std
     return shown
 
 
 def expectations(folder: Path, path: Path) -> Path:
     with path.open("w", newline="") as file:
-        csv.writer(file).writerows((f"{each.parent.name}/{each.name}", each.parent.name) for each in sorted(folder.glob("*/*")))
+        csv.writer(file).writerows(
+            (f"{each.parent.name}/{each.name}", each.parent.name) for each in sorted(folder.glob("*/*"))
+        )
     return path
 
 
@@ -438,9 +485,21 @@ def test_a_number_of_classes_that_the_folders_do_not_have(photographs: Path, tmp
 # the program
 
 
-def test_the_program_writes_a_recipe_that_can_be_read_and_made_again(photographs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_program_writes_a_recipe_that_can_be_read_and_made_again(
+    photographs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = saved(owners.logits(), tmp_path / "mine.onnx")
-    words = [str(path), "--images", str(photographs), "--name", "own", "--recipes", str(tmp_path), "--runs", str(tmp_path / "runs")]
+    words = [
+        str(path),
+        "--images",
+        str(photographs),
+        "--name",
+        "own",
+        "--recipes",
+        str(tmp_path),
+        "--runs",
+        str(tmp_path / "runs"),
+    ]
     program.main(words)
     out, err = capsys.readouterr()
     assert out.strip() == str(tmp_path / "own.toml")
