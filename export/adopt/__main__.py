@@ -61,7 +61,6 @@ def first(options: argparse.Namespace) -> tuple[Path, list[str]]:
     recipe = Path(options.recipes) / f"{options.name}.toml"
     found = adopted(asked)
     written.write(recipe, asked, found, replace=options.replace)
-    recipes.read(recipe)  # what is written here is checked as every recipe is
     found.victim(options.runs / options.name)
     shown = found.shown.splitlines()
     return recipe, [*found.said, *shown]

@@ -6,14 +6,16 @@ Written once; from then on it is its owner's. `make adopt` with the same name an
 from __future__ import annotations
 
 import json
-import os
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+import recipes
 from export.adopt.adoption import Adopted, Asked
 from export.adopt.model import Model
 from export.graphs import ExportError
 from pictures.model_input import ModelInput
+from recipes.rules import rules
 
 # a side from which on a network for photographs is taken for the members, and small copies for the rest
 LARGE = 64
@@ -25,14 +27,17 @@ DEFAULTS = ModelInput(1)
 
 
 def write(path: Path, asked: Asked, found: Adopted, *, replace: bool) -> None:
-    """Write the recipe, whole or not at all. Raises ExportError where another one is there."""
+    """Write the recipe, whole or not at all. Raises ExportError where another one is there, RecipeError where make
+    could not read it."""
     text = recipe(path.stem, asked, found)
     if path.exists() and path.read_text("utf-8") != text and not replace:
         raise ExportError(f"{path}: there is such a recipe, with other content; remove it, or give another NAME")
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text, "utf-8")
-    temporary.replace(path)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".adopted-") as folder:
+        temporary = Path(folder) / path.name
+        temporary.write_text(text, "utf-8")
+        rules(recipes.read(temporary))  # what is written here is checked as every recipe is, for make as well
+        temporary.replace(path)
 
 
 def recipe(name: str, asked: Asked, found: Adopted) -> str:
@@ -96,9 +101,8 @@ def _model(model: Model) -> str:
 def _dataset(asked: Asked) -> str:
     if asked.images is None:
         return (
-            "[dataset]      # no images were given: crops of one photograph stand in, labelled by the model "
-            "itself. With\n"
-            '               # images of your own: name = "imagefolder:/data/photos"\n'
+            "# no images were given: crops of one photograph stand in, labelled by the model itself;\n"
+            '# with images of your own: name = "imagefolder:/data/photos"\n[dataset]\n'
             f"name = {_text(STAND_IN)}"
         )
     return (
@@ -136,12 +140,25 @@ optimisation = {{ epochs = 2, lr = 1e-4 }}"""
 architecture = "{member}"
 optimisation = {{ epochs = 4, lr = 3e-4, batch_size = 32 }}
 
-[networks.hash]      # EDM's secret perceptual hash task = "glyphs" architecture = "conv3" options = {{ width = 1 }}
-optimisation = {{ epochs = 3 }} affine = {{ degrees = 25.0, shift = 0.2, scale = 0.2 }} {hashed} [networks.edm]
+[networks.hash]      # EDM's secret perceptual hash
+task = "glyphs"
+architecture = "conv3"
+options = {{ width = 1 }}
+optimisation = {{ epochs = 3 }}
+affine = {{ degrees = 25.0, shift = 0.2, scale = 0.2 }}
+{hashed}
+[networks.edm]
 auxiliary = "china"      # images of anything else: crops of a photograph; better: 10,000 of yours, "imagefolder:DIR"
-members = 3 lambda_diversity = 0.3 {started} [networks.misleader]      # distilled from your model's probabilities
-augment = {{ affine = {{ degrees = 15.0, shift = 0.1, scale = 0.1 }}, crop = 0.8, light = {{ brightness = 0.4, contrast
-= 0.4 }} }} augmented_batch = 8 attacker_steps = 1 members = [{members}] {started} {meco}
+members = 3
+lambda_diversity = 0.3
+{started}
+[networks.misleader]      # distilled from your model's probabilities
+augment = {{ affine = {{ degrees = 15.0, shift = 0.1, scale = 0.1 }}, crop = 0.8 }}
+augmented_batch = 8
+attacker_steps = 1
+members = [{members}]
+{started}
+{meco}
 
 [networks.same]      # the gate
 {copy}{patch}mask_ratio = 0.25
