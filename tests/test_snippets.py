@@ -14,6 +14,10 @@ from pathlib import Path
 
 import pytest
 
+from export.adopt import written
+from export.adopt.adoption import Adopted, Asked
+from export.adopt.model import Model
+from pictures.model_input import ModelInput
 from tests.pages import CHECKOUT, WRITTEN, blocks, commands, copy_checkout, environment
 
 pytestmark = pytest.mark.drill
@@ -53,14 +57,19 @@ def takes_commands(module: str) -> bool:
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy, with what the pages ask a reader to write: recipes for his own images and his own classifier."""
     folder = copy_checkout(tmp_path_factory.mktemp("snippets"))
-    tables = [body for language, body in blocks("docs/recipes.md") if language == "toml"]
-    (recipe,) = [body for body in tables if body.startswith("[dataset]")]
-    (folder / "recipes/mine.toml").write_text(recipe)
     (folder / "models").mkdir()
-    (folder / "models/classifier.onnx").touch()
+    for name in ("mine", "photos", "keras", "binary"):  # as `make adopt` leaves them
+        (folder / f"models/{name}.onnx").touch()
+        (folder / f"recipes/{name}.toml").write_text(adopted(folder / f"models/{name}.onnx"))
     digits = (folder / "recipes/digits.toml").read_text()
     (folder / "recipes/images.toml").write_text(digits.replace('name = "digits"', 'name = "imagefolder:/data/mine"'))
     return folder
+
+
+def adopted(file: Path) -> str:
+    """The recipe of a large model."""
+    model = Model(str(file), ("keep", "reject"), ModelInput(224, resize=256), gives="logits")
+    return written.recipe(file.stem, Asked(file, Path("/data/photos")), Adopted(model, lambda folder: folder, []))
 
 
 def test_there_is_something_to_try() -> None:

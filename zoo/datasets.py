@@ -21,12 +21,15 @@ from zoo.files import DebianPackage, Files
 from zoo.fonts import characters
 from zoo.idx import Idx
 from zoo.imagefolder import BROKEN, SHARE, imagefolder
-from zoo.images import DatasetError, Images, Size, convert, from_bytes
+from zoo.images import DatasetError, Images, Size, convert, from_bytes, sides
 from zoo.names import CIFAR10, CIFAR100, DIGITS, FASHION, KUZUSHIJI, LETTERS
 
 __all__ = ["DATASETS", "Data", "Dataset", "DatasetError", "Images", "load"]
 
 SPLITS = ("train", "test")
+# float32 bytes of a built-in set in another geometry, above which it is kept as bytes
+LARGE = 2**29
+PART_ROWS = 256
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -219,7 +222,7 @@ def load(
         geometry = {"size": size, "channels": channels, "wanted": wanted}
         return imagefolder(Path(suffix), split, **geometry, share=share, broken=broken)  # type: ignore[arg-type]
     pixels, labels = _stored(dataset, split, root)
-    return Images(name, convert(pixels, size=size, channels=channels), labels, dataset.classes)
+    return Images(name, _converted(pixels, size, channels), labels, dataset.classes)
 
 
 @dataclass(frozen=True)
@@ -277,6 +280,18 @@ class Data:
             raise DatasetError(f"{self.name}: {some}: no class of the model's, {', '.join(self.classes[:10])}")
         columns = torch.tensor([self.classes.index(name) for name in images.classes])
         return replace(images, labels=columns[images.labels], classes=self.classes)
+
+
+def _converted(pixels: torch.Tensor, size: Size | None, channels: int | None) -> torch.Tensor:
+    """In another geometry; as bytes where that would fill much memory, made in parts."""
+    channels_, (height, width) = channels or pixels.shape[1], sides(size) if size is not None else pixels.shape[2:]
+    large = 4 * len(pixels) * channels_ * height * width > LARGE and pixels.shape[1:] != (channels_, height, width)
+    if not large:
+        return convert(pixels, size=size, channels=channels)
+    whole = torch.empty(len(pixels), channels_, height, width, dtype=torch.uint8)
+    for part, made in zip(pixels.split(PART_ROWS), whole.split(PART_ROWS), strict=True):
+        made.copy_(torch.round(convert(part, size=size, channels=channels) * 255))
+    return whole
 
 
 def _stored(

@@ -6,6 +6,7 @@ Written once; from then on it is its owner's. `make adopt` with the same name an
 from __future__ import annotations
 
 import json
+import math
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -130,10 +131,12 @@ def _networks(model: Model, *, large: bool) -> str:
     auxiliary = 'auxiliary = "conv3"\nauxiliary_options = { width = 1 }\nauxiliary_fit = { epochs = 12, lr = 1e-3 }'
     hashed = f"size = {HASH_COPY}\n" if model.input.height != HASH_COPY or model.input.width != HASH_COPY else ""
     members = ", ".join(f'{{ architecture = "{member}", lambda_attacker = 0.01 }}' for _ in range(3))
+    step = 0.5 * math.sqrt(math.prod(model.input.shape) / 28**2)
     meco_start = "from_victim = true" if model.architecture else "from_victim = false      # a student, from labels"
     meco = f"""[networks.meco]
 rms = 0.1
 filters = 16
+step = {step:.2g}          # of the particles, L2 over an image: it grows with the image's side
 {copy}{meco_start}
 optimisation = {{ epochs = 2, lr = 1e-4 }}"""
     return f"""[victim]      # not trained: what EDM's and MISLEADER's members are, and how they are fitted
