@@ -92,7 +92,8 @@ $(TORCHWARDEN_KEY_FILE): | $(ready)
 # of every policy of POLICIES, what it runs, and nothing else
 nets     = $(sort $(foreach policy,$(POLICIES),$(nets.$(policy))))
 
-train: $$(nets) ## the networks that POLICIES run
+train: $$(nets) ## the networks that POLICIES run, and how accurate they are
+	$(py) -m training.summary $(spec) $(basename $(notdir $(nets)))
 
 export: $(graphs) ## ONNX and TorchScript graphs, parity-checked
 

@@ -66,6 +66,19 @@ class Recipe:
         return str(self.tables["victim"]["architecture"])
 
     @property
+    def adopted(self) -> dict[str, str]:
+        """What reports say of an adopted model, as settings of a run; {} for a victim that was trained here."""
+        model = self.tables.get("model")
+        if model is None:
+            return {}
+        said = ", ".join(f"{key} {value}" for key, value in model["input"].items())
+        return {
+            "model.file": Path(model["file"]).name,
+            "model.preprocessing": said,
+            "model.proven": str(model.get("proven") or "nothing was stated of it"),
+        }
+
+    @property
     def networks(self) -> Mapping[str, Mapping[str, Any]]:
         """[networks.NAME] by name: what each says to its program."""
         return {

@@ -35,7 +35,8 @@ SHIFT_PIXELS = 2
 
 def study(task: Task) -> Iterator[Found]:
     """A row for each policy, and the routing of those that route. The undefended archive is asked first."""
-    yield Found(settings={"shift": f"{SHIFT_DEGREES} degrees, {SHIFT_PIXELS} pixels"})
+    shift = f"{SHIFT_DEGREES} degrees, {SHIFT_PIXELS} pixels"
+    yield Found(settings={"shift": shift, **task.recipe.adopted})
     traffic = dict(kinds(task.recipe, task.test, task.data))
     clean: Answers | None = None
     # rows that want a proof of work are answered, as they are to users who pay

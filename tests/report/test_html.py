@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import re
 import sys
 from functools import cache
@@ -194,6 +195,20 @@ def test_names_are_escaped() -> None:
     page = program.render(synthetic.report(attacks=(attack_row(policy="<script>alert(1)</script>"),)), title="<b>")
     assert "<script>" not in page
     assert "<title>TorchWarden report: &lt;b&gt;" in page
+
+
+def test_an_adopted_model_and_its_preprocessing_are_named() -> None:
+    settings = {
+        "model.file": "mine.onnx",
+        "model.preprocessing": "size 224, mean [0.5]",
+        "model.proven": "nothing was proven of its preprocessing",
+    }
+    report = synthetic.report()
+    owner = dataclasses.replace(report, run=dataclasses.replace(report.run, settings=settings))
+    page = program.render(owner, title="x")
+    for text in ("owner's own, mine.onnx", "size 224, mean [0.5]", "Nothing was proven of its preprocessing."):
+        assert text in page
+    assert "owner's own" not in the_page()
 
 
 def test_the_short_table() -> None:

@@ -14,7 +14,7 @@ from defenses.routing import Projection
 from handlers.key import read_key
 from tests.conftest import RECIPE, Smoke
 from tests.reached import Reached
-from training import perceptual_hash
+from training import perceptual_hash, summary
 from training.checkpoint import load
 from training.session import Session
 from training.victim import split
@@ -131,3 +131,16 @@ def test_the_validation_split_is_fixed_and_apart() -> None:
 def test_a_classifier_needs_labels() -> None:
     with pytest.raises(ValueError, match="china: expected a labelled data set"):
         split(datasets.load("china", "train"))
+
+
+def test_training_ends_with_what_it_came_to(smoke_runs: Smoke, capsys: pytest.CaptureFixture[str]) -> None:
+    summary.main([str(RECIPE), "edm", "hash", "victim", "--runs", str(smoke_runs.runs)])
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == ["victim", "edm"]
+    metrics = load(smoke_runs.runs / "smoke/edm.safetensors").facts["metrics"]
+    assert f"{metrics['validation_accuracy']:.1%}" in lines[1]
+    assert lines[1].endswith("3 members: lenet5")
+    victim = load(smoke_runs.runs / "smoke/victim.safetensors").facts["metrics"]["validation_accuracy"]
+    assert f"{victim:.1%}" in lines[0]
+    with pytest.raises(SystemExit, match=r"training\.summary: no checkpoint at .*victim\.safetensors"):
+        summary.main([str(RECIPE), "meco", "--runs", str(smoke_runs.runs / "nowhere")])

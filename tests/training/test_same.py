@@ -12,16 +12,19 @@ import pytest
 import torch
 from torch import nn
 
+from export import graphs
 from tests.conftest import RECIPE, Smoke
 from tests.reached import Reached
 from training import same
-from training.checkpoint import load
+from training.calibration.calibrate import Task, measure, opened_gate
+from training.checkpoint import Architecture, load
 from training.same import Fit, Same, benign, groups_of, judge, rebuilt, visible
 from training.session import Session
 from training.victim import split
 from zoo.datasets import load as dataset
 from zoo.images import unit
 from zoo.masked_autoencoder import MaskedAutoencoder
+from zoo.shrink import Shrink
 
 
 def run(runs: Path, seed: int, recipe: Path = RECIPE, table: str = "same") -> None:
@@ -141,3 +144,79 @@ def test_a_table_out_of_range_is_reported(wrong: dict[str, float], words: str) -
         dataclasses.replace(Same(Fit(epochs=1)), **wrong)
     with pytest.raises(ValueError, match=r"warm_up: expected a share from 0 to below 1, got 1"):
         Fit(epochs=1, warm_up=1.0)
+
+
+# networks that look at a small copy
+
+
+@pytest.fixture(scope="module")
+def looked(smoke_runs: Smoke, tmp_path_factory: pytest.TempPathFactory, seed: int) -> Path:
+    """Runs of the smoke recipe whose gate looks at copies of 14 x 14."""
+    folder = tmp_path_factory.mktemp("looked")
+    shutil.copytree(smoke_runs.runs, folder / "runs")
+    recipe = folder / "smoke.toml"
+    auxiliary = 'size = 14\npatch = 2\nauxiliary = "conv3"\nauxiliary_options = { width = 1 }\n'
+    recipe.write_text(RECIPE.read_text().replace("[networks.same]\n", f"[networks.same]\n{auxiliary}", 1))
+    run(folder / "runs", seed, recipe)
+    return folder / "runs"
+
+
+def test_a_gate_may_look_at_a_small_copy(looked: Path, tmp_path: Path) -> None:
+    read = load(looked / "smoke/same.safetensors")
+    assert [each.shape for each in read.architectures] == [(1, 14, 14), (1, 14, 14)]
+    assert read.facts["images"] == [1, 28, 28]
+    written = list(graphs.export(read, tmp_path))  # ONNX Runtime and TorchScript say what torch says
+    given = dataset("digits", "test").pixels[:5]
+    answered = graphs.on_onnxruntime(written[0])(given.numpy())
+    small = Shrink(28, 14, whole=True)(given)
+    autoencoder, auxiliary = read.networks
+    with torch.inference_mode():
+        drawn = autoencoder(small)
+        error = (small - drawn).square().mean((1, 2, 3))
+        expected = auxiliary(drawn).softmax(1)
+    torch.testing.assert_close(torch.from_numpy(answered["error"][:, 0]), error, atol=1e-5, rtol=1e-3)
+    torch.testing.assert_close(torch.from_numpy(answered["auxiliary"]), expected, atol=1e-4, rtol=1e-3)
+
+
+def test_a_gate_of_small_copies_is_calibrated_on_them(looked: Path) -> None:
+    gate = opened_gate(looked / "smoke/same.safetensors")
+    assert Task.of(gate).shape == (1, 28, 28)
+    images = dataset("digits", "test").pixels[:40]
+    terms = measure(gate, lambda shown: torch.full((len(shown), 1, 10), 0.1), images)
+    assert all(found.shape == (40, 1, 2) for found in terms.values())
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ("size = 32\n", "side of the small copy: expected 1 to 28, got 32"),
+        (
+            'benign = "nowhere"\n',
+            "benign: expected at least 100 images that a gate can be calibrated on, got 0 of nowhere",
+        ),
+    ],
+)
+def test_what_cannot_be_trained_is_said_before_it_is(
+    smoke_runs: Smoke, tmp_path: Path, seed: int, changes: str, message: str
+) -> None:
+    recipe = tmp_path / "other.toml"
+    (tmp_path / "few").mkdir()
+    for number in range(2):
+        (tmp_path / f"few/{number}.png").touch()
+    changes = changes.replace("FOLDER", str(tmp_path / "few"))
+    recipe.write_text(RECIPE.read_text().replace("[networks.same]\n", f"[networks.same]\n{changes}", 1))
+    shutil.copytree(smoke_runs.runs / "smoke", tmp_path / "runs/other")
+    for path in ("stages/same", "same"):
+        (tmp_path / f"runs/other/{path}.safetensors").unlink()
+    with pytest.raises(ValueError, match=message):
+        run(tmp_path / "runs", seed, recipe)
+    assert not (tmp_path / "runs/other/stages/same.safetensors").exists()
+
+
+def test_too_many_patches_are_refused() -> None:
+    plan = Architecture("conv3", {"channels": 3, "size": 224, "mean": [0.5] * 3, "std": [0.2] * 3})
+    with pytest.raises(ValueError, match="expected at most 1024 patches, got 3136 of 4 x 4 pixels; give size = 64"):
+        Same(Fit(epochs=1)).plan(plan)
+    wide = Architecture("conv3", {**plan.arguments, "size": [48, 192]})
+    with pytest.raises(ValueError, match="images are 48 x 192; give 64"):
+        Same(Fit(epochs=1)).plan(wide)

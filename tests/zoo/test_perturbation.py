@@ -210,3 +210,14 @@ def test_random_filters_count_their_weights() -> None:
     made = perturbation("random-filters", channels=3, size=32, rms=RMS)
     assert isinstance(made, RandomFilters)
     assert made.noise_shape == (96,)
+
+
+def test_the_learned_one_may_look_at_a_small_copy() -> None:
+    torch.manual_seed(0)
+    made = perturbation("meco", channels=3, size=(40, 60), rms=0.1, filters=4, shrunk=20).eval()
+    assert made.noise_shape == (3, 20, 20)
+    images, noise = torch.rand(2, 3, 40, 60), torch.randn(2, 3, 20, 20)
+    h = made.h(images, noise)
+    assert h.shape == images.shape
+    assert h.square().mean((1, 2, 3)).sqrt().max() <= 0.1001
+    torch.testing.assert_close(made(images, noise), images + h)
