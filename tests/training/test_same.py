@@ -191,8 +191,8 @@ def test_a_gate_of_small_copies_is_calibrated_on_them(looked: Path) -> None:
     [
         ("size = 32\n", "side of the small copy: expected 1 to 28, got 32"),
         (
-            'benign = "nowhere"\n',
-            "benign: expected at least 100 images that a gate can be calibrated on, got 0 of nowhere",
+            'benign = "FOLDER"\n',
+            "benign: expected at least 100 images that a gate can be calibrated on, got 2 of",
         ),
     ],
 )
