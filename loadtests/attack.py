@@ -159,7 +159,11 @@ def steal(job: Job, plan: Plan) -> Path:
     """The folder of one attack: kept from an earlier run if still true, else made now."""
     theft, model = plan.theft, job.model(plan.victim.policy)
     folder = job.work.folder / "transfer" / theft.name
-    if folder.is_dir() and _still_true(TransferSet.load(folder / "transfer.npz"), job.server, model, plan=plan):
+    most = job.work.recipe.max_rows
+    known = folder.is_dir() and _still_true(
+        TransferSet.load(folder / "transfer.npz"), job.server, model, plan=plan, most=most
+    )
+    if known:
         _say(f"{model}: the service still gives the answers of {folder.name}; not stolen again")
         return folder
     _say(f"{model}: {job.clients} clients query {theft.how.budget} images over HTTP with {theft.attack}")
@@ -211,12 +215,13 @@ def impact(job: Job, plan: Plan) -> tuple[FeltRow, ...]:
     )
 
 
-def _still_true(transfer: TransferSet, server: Target, model: str, *, plan: Plan) -> bool:
+def _still_true(transfer: TransferSet, server: Target, model: str, *, plan: Plan, most: int) -> bool:
     """Whether the service answers the first images as it did when they were stolen, as far as the attacker could see.
+    most: rows in a request.
 
     A new key, archive or a service that answers at random make this false.
     """
-    rows = plan.theft.how.rows
+    rows = min(plan.theft.how.rows, most)
     with requests.Session() as session:
 
         def post(body: bytes, content_type: str, more: Mapping[str, str] | None = None) -> tuple[int, bytes]:

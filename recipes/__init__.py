@@ -66,6 +66,13 @@ class Recipe:
         return str(self.tables["victim"]["architecture"])
 
     @property
+    def max_rows(self) -> int:
+        """Rows that a request to any of its policies may have."""
+        from recipes import schema
+
+        return int(self.tables.get("serving", {}).get("max_rows", schema.default("serving", "max_rows")))
+
+    @property
     def adopted(self) -> dict[str, str]:
         """What reports say of an adopted model, as settings of a run; {} for a victim that was trained here."""
         model = self.tables.get("model")

@@ -125,7 +125,7 @@ def _theft(recipe: recipes.Recipe, options: argparse.Namespace) -> Theft:
         labels=options.labels,
         seed=options.seed,
         budgets=tuple(sorted(map(int, options.budgets.split(",")))) if options.budgets else (config.budget,),
-        rows=config.rows,
+        rows=min(config.rows, recipe.max_rows),
         clients=options.clients,
         dilution=options.dilution,
         quiet_s=options.quiet,
