@@ -22,12 +22,13 @@ import numpy as np
 import torch
 from torch import nn
 
+from recipes.policies import ONNX
 from training import checkpoint
 from training.checkpoint import Checkpoint, CheckpointError
 from zoo.images import Images, parts
 from zoo.perturbation import Perturbation
 
-GRAPH = ".onnx"
+GRAPH = ONNX
 # the least probability whose logarithm is taken: float32's least normal number
 TINY = float(np.finfo(np.float32).tiny)
 

@@ -8,7 +8,6 @@ from pathlib import Path
 import torch
 
 from pictures.files import PictureError, opened
-from pictures.fitting import fitted
 from pictures.model_input import ModelInput
 from zoo.folders import Listing, below, listed
 from zoo.images import DatasetError, Images, Size, sides
@@ -56,14 +55,6 @@ def some(listing: Listing, count: int) -> Listing:
     rows = [int(number * step) for number in range(min(count, len(listing.files)))]
     labels = None if listing.labels is None else tuple(listing.labels[row] for row in rows)
     return Listing(tuple(listing.files[row] for row in rows), labels, listing.classes, listing.split_here)
-
-
-def pixels_of(file: Path, wanted: ModelInput) -> torch.Tensor:
-    """One picture, uint8 (C,H,W). Raises DatasetError."""
-    try:
-        return torch.from_numpy(fitted(opened(file), wanted))
-    except PictureError as error:
-        raise DatasetError(str(error)) from error
 
 
 def _alike(listing: Listing) -> tuple[int, int]:

@@ -31,7 +31,6 @@ from export.adopt.trial import (
     TRIED,
     Pictures,
     Tried,
-    arithmetic,
     check_chance,
     predictions,
     sampled,
@@ -47,7 +46,6 @@ from training.checkpoint import Architecture
 from zoo import datasets
 from zoo.folders import Listing, listed
 from zoo.imagefolder import BROKEN, some
-from zoo.images import DatasetError
 
 VICTIM = "victim"
 # images that outputs are looked at and rows compared with
@@ -529,6 +527,3 @@ def say(lines: Sequence[str]) -> None:
     """What was found, to stderr."""
     for line in lines:
         print(f"  {line}", file=sys.stderr)
-
-
-__all__ = ["Adopted", "Asked", "DatasetError", "adopted", "arithmetic", "remade", "say"]

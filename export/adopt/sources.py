@@ -31,7 +31,7 @@ from torch import nn
 
 from export.graphs import OPSET, ExportError, on_onnxruntime
 from zoo import pretrained
-from zoo.models import ArchitectureError, Normalise, named
+from zoo.models import ArchitectureError, named
 from zoo.published import UnknownNetworkError, answers, is_published, pretrained_config, published
 
 # batch sizes at which an export made here must give what the module gives
@@ -367,11 +367,6 @@ def class_names(text: str) -> tuple[str, ...]:
         except KeyError as error:
             raise ExportError(f"class names: expected the keys 0 to {len(read) - 1}, got no {error}") from error
     return tuple(str(each[-1]) if isinstance(each, list) else str(each) for each in read)
-
-
-def normalised(network: nn.Module, mean: Sequence[float], std: Sequence[float]) -> nn.Module:
-    """A network behind its normalisation, as zoo.models builds them."""
-    return nn.Sequential(Normalise(mean, std), network).eval()
 
 
 def _few(names: Sequence[str]) -> str:
