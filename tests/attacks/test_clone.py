@@ -172,7 +172,7 @@ def test_too_few_answers_are_an_error() -> None:
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"architecture": "conv4"}, "architecture: expected one of conv3, .* got 'conv4'"),
+        ({"architecture": "conv4"}, "unknown architecture 'conv4'; known: conv3, .*timm:NAME"),
         ({"epochs": 0}, "expected epochs >= 1"),
         ({"recipes": ()}, "expected at least one"),
         ({"recipes": ("lion",)}, "unknown clone recipe 'lion'"),

@@ -37,9 +37,12 @@ def test_a_mixture_is_made_of_two_seeds() -> None:
 
 def test_rectangles_have_the_area_asked_for_and_lie_anywhere() -> None:
     area = torch.full((500,), 0.25)
-    inside = rectangles(area, 28, generator=torch.Generator().manual_seed(0))
+    inside = rectangles(area, (28, 28), generator=torch.Generator().manual_seed(0))
     share = inside.float().mean(dim=(1, 2))
     assert share.max() == pytest.approx(0.25)
     assert share.min() > 0.05
     assert inside.any(dim=0).all()
-    assert rectangles(torch.zeros(3), 28, generator=torch.Generator()).sum() == 0
+    wide = rectangles(area, (20, 40), generator=torch.Generator().manual_seed(0))
+    assert wide.shape == (500, 20, 40)
+    assert wide.float().mean(dim=(1, 2)).max() == pytest.approx(0.25)
+    assert rectangles(torch.zeros(3), (20, 28), generator=torch.Generator()).sum() == 0

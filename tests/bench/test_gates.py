@@ -13,8 +13,8 @@ from evaluation.detectors import gate
 from evaluation.oracles import InProcessOracle, OracleError
 from report.schema import Report
 from tests.bench.command import cost
+from tests.data_sets import digits_test
 from tests.evaluation import gated
-from tests.pictures import digits_test
 
 
 def measured(name: str, folder: Path, *policies: str, batches: str = "8") -> Report:

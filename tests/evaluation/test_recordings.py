@@ -13,8 +13,8 @@ from attacks.oracle import Answers, Ledger
 from evaluation import recordings
 from evaluation.matrix import Job
 from evaluation.recordings import Asked, Recorder, Stream
+from tests.data_sets import digits_test
 from tests.evaluation import gated
-from tests.pictures import digits_test
 from zoo import datasets
 
 

@@ -13,8 +13,8 @@ from evaluation.studies import coherence
 from report.rows.routing import CoherenceRow
 from report.schema import ResultError
 from tests.conftest import Smoke
+from tests.data_sets import digits_test
 from tests.evaluation.studies.command import study
-from tests.pictures import digits_test
 from tests.reached import Reached
 
 

@@ -14,10 +14,10 @@ from defenses.policy import Policy
 from evaluation import roc
 from evaluation.studies import detection
 from report.schema import Report
+from tests.data_sets import digits_test
 from tests.defenses.policies import PAID_GATE, section
 from tests.evaluation import gated
 from tests.evaluation.studies.command import study
-from tests.pictures import digits_test
 from tests.reached import Reached
 from zoo import datasets
 

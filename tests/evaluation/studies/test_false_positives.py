@@ -13,9 +13,9 @@ import torch
 from evaluation.oracles import InProcessOracle, OracleError
 from evaluation.studies import false_positives, utility
 from evaluation.studies.false_positives import Traffic
+from tests.data_sets import digits_test
 from tests.evaluation import gated
 from tests.evaluation.studies.command import study
-from tests.pictures import digits_test
 from zoo import datasets
 
 

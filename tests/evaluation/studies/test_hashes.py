@@ -17,8 +17,8 @@ from export.archive import PolicyTable, Serving, archive
 from report.rows.routing import InvarianceRow
 from report.schema import ResultError
 from tests.conftest import RECIPE, Smoke
+from tests.data_sets import digits_test
 from tests.evaluation.studies.command import study
-from tests.pictures import digits_test
 from tests.reached import Reached
 
 

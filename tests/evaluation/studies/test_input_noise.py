@@ -13,8 +13,8 @@ from evaluation.oracles import InProcessOracle
 from evaluation.studies import input_noise
 from report.rows.noise import NoiseRow
 from tests.conftest import RECIPE, Smoke
+from tests.data_sets import digits_test
 from tests.evaluation.studies.command import study
-from tests.pictures import digits_test
 from tests.reached import Reached
 
 BENIGN, SHIFTED = "benign (digits)", "shifted benign (digits)"

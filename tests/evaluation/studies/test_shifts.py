@@ -13,9 +13,9 @@ from evaluation.oracles import InProcessOracle
 from evaluation.studies import shifts
 from evaluation.traffic import SHIFTS
 from report.rows.members import ShiftRow
+from tests.data_sets import digits_test
 from tests.evaluation import gated
 from tests.evaluation.studies.command import study
-from tests.pictures import digits_test
 from zoo.datasets import Images
 
 AUGMENT = "{ affine = { degrees = 15.0, shift = 0.1, scale = 0.1 }, crop = 0.8, light = { brightness = 0.4 } }"

@@ -10,8 +10,8 @@ import torch
 from evaluation.oracles import InProcessOracle
 from evaluation.studies import utility
 from tests.conftest import Smoke
+from tests.data_sets import digits_test
 from tests.evaluation.studies.command import study
-from tests.pictures import digits_test
 from tests.reached import Reached
 
 TRAFFIC = ("benign (digits)", "thief (flower)", "uniform noise", "untrained generators")

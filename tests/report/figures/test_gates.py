@@ -15,8 +15,8 @@ from evaluation.oracles import InProcessOracle, OracleError
 from evaluation.studies import reconstructions
 from evaluation.studies.study import StudyError, Task
 from report.figures import gates
+from tests.data_sets import digits_test
 from tests.evaluation import gated
-from tests.pictures import digits_test
 from tests.report.synthetic import curve_row
 
 
