@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import recipes
-from recipes import schema
+from recipes import RecipeError, schema
 from recipes.__main__ import main
 from recipes.check import check
 from tests.recipes.texts import HASH, VICTIM
@@ -90,6 +90,11 @@ MISSPELT = [
         'predictor = "edm"',
         'predictor = "emd"',
         "[policies.edm]: it runs 'emd', and there is no [networks.emd] to train it; did you mean 'edm'?",
+    ),
+    (
+        'predictor = "victim"',
+        'predictor = "models/mine.onnx"',
+        "[policies.gated]: predictor: expected 'victim', adopt the file first (make adopt MODEL=models/mine.onnx), got",
     ),
     (
         'hash = "projection"',
@@ -263,3 +268,42 @@ def test_what_a_recipe_comes_to_can_be_shown(capsys: pytest.CaptureFixture[str])
     assert "digits " in capsys.readouterr().out
     assert main(["show", "mnits"]) == 1
     assert "no recipe 'mnits': did you mean 'mnist'?" in capsys.readouterr().err
+
+
+ADOPTED = """
+[model]
+file = "/data/mine.onnx"
+classes = ["cat", "dog"]
+input = { size = 28, channels = 1 }
+[dataset]
+name = "digits"
+[policies.mine]
+predictor = "victim"
+"""
+
+
+@pytest.mark.parametrize(
+    ("added", "fault"),
+    [
+        ('backend = "torchscript"', "[policies.mine]: backend: expected 'onnxruntime', an adopted graph is ONNX"),
+        (
+            'perturb = { noise = "fresh" }',
+            "[policies.mine]: perturb: expected a graph, an adopted model was not trained",
+        ),
+    ],
+)
+def test_what_an_adopted_graph_cannot_do_is_said(tmp_path: Path, added: str, fault: str) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(ADOPTED + added)
+    with pytest.raises(RecipeError) as caught:
+        recipes.read(path)
+    assert fault in str(caught.value)
+
+
+def test_a_recipe_takes_the_preprocessing_of_its_model(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(ADOPTED)
+    read = recipes.read(path)
+    assert read.tables["dataset"]["input"] == {"size": 28, "channels": 1}
+    assert read.tables["dataset"]["classes"] == ["cat", "dog"]
+    assert read.adopted["model.file"] == "mine.onnx"
