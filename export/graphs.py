@@ -45,7 +45,7 @@ from training.checkpoint import Checkpoint, CheckpointError, load
 from zoo.hash_net import HashNet
 from zoo.masked_autoencoder import MaskedAutoencoder
 from zoo.perturbation import Perturbation
-from zoo.shrink import Shrink
+from zoo.shrink import copier
 
 OPSET = 20
 BATCHES = (1, 7, 32)
@@ -169,10 +169,8 @@ def _served(network: nn.Module, read: Checkpoint) -> nn.Module:
     if isinstance(network, MaskedAutoencoder):
         plan = read.architectures[0]
         _, height, width = read.facts.get("images", plan.shape)
-        side = plan.shape[1]
-        look = nn.Identity() if (height, width) == (side, side) else Shrink((height, width), side, whole=True)
         autoencoder, auxiliary = read.networks
-        return Inspected(autoencoder, auxiliary, look).eval()
+        return Inspected(autoencoder, auxiliary, copier((height, width), plan.shape[1])).eval()
     if kind is None:
         return Classifier(network).eval()
     try:

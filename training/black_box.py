@@ -64,11 +64,17 @@ class Teacher(nn.Module):
             return self._answer(images.float()).clamp(min=TINY).log()
 
 
+def graph_alone(name: str, folder: Path) -> Path | None:
+    """The graph of an adopted model whose weights are not known, None where there is a checkpoint, or nothing."""
+    graph = folder / f"{name}{GRAPH}"
+    return graph if graph.is_file() and not graph.with_suffix(".safetensors").is_file() else None
+
+
 def black_box(name: str, folder: Path) -> BlackBox:
     """The classifier of that name in a recipe's folder of checkpoints: a checkpoint with one network that answers, or
     an adopted graph. Raises CheckpointError, ValueError."""
-    graph = folder / f"{name}{GRAPH}"
-    if graph.is_file() and not (folder / f"{name}.safetensors").is_file():
+    graph = graph_alone(name, folder)
+    if graph is not None:
         return _graph(graph)
     return _network(checkpoint.load(folder / f"{name}.safetensors"))
 

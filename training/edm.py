@@ -44,7 +44,7 @@ from recipes.policies import VICTIM
 from training import checkpoint
 from training.black_box import black_box
 from training.ensemble import Ensemble, Stacked, ensemble_of
-from training.examples import body_of, examples, weights
+from training.examples import body_of, examples, reached, weights
 from training.leak import leak, signatures
 from training.search import Metrics, Rungs, Search, Trail, metrics, publish, rising
 from training.session import Optimisation, Session, run
@@ -246,12 +246,6 @@ class Training:
         }
 
 
-def reference(training: Training) -> Metrics:
-    """How accurate the victim is on the validation split, wherever it was trained."""
-    victim, splits = black_box(VICTIM, training.runs / training.recipe), training.splits
-    return {"validation_accuracy": accuracy(victim.teacher(), splits.validation_images, splits.validation_labels)}
-
-
 def search_lambda(training: Training) -> None:
     """Leave runs/RECIPE/NETWORK.safetensors with the lambda that was found. Raises ValueError where none will do.
 
@@ -259,7 +253,7 @@ def search_lambda(training: Training) -> None:
     """
     name, edm, folder = training.name, training.edm, training.runs / training.recipe
     lambdas = (0.0, *edm.lambdas)
-    undefended = reference(training)
+    undefended = {"validation_accuracy": reached(black_box(VICTIM, folder), training.splits)}
     metrics(training.regular, f"python -m training.edm --network {REGULAR}")
 
     def step(path: Path, rungs: Rungs) -> Path:

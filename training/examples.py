@@ -10,9 +10,9 @@ from torch import nn
 from recipes import Recipe
 from recipes.policies import VICTIM
 from training import checkpoint
-from training.black_box import black_box, labelled
+from training.black_box import BlackBox, black_box, graph_alone, labelled
 from training.checkpoint import Architecture, Checkpoint, CheckpointError
-from training.victim import Split, split
+from training.victim import Split, accuracy, split
 from zoo.datasets import Data
 
 
@@ -31,14 +31,22 @@ def weights(recipe: Recipe, runs: Path, wanted_by: str) -> Checkpoint:
     """The victim's checkpoint, for what starts from its weights. Raises CheckpointError where only its answers are
     known."""
     folder = runs / recipe.name
-    if (folder / f"{VICTIM}.onnx").is_file() and not (folder / f"{VICTIM}.safetensors").is_file():
+    graph = graph_alone(VICTIM, folder)
+    if graph is not None:
         raise CheckpointError(
-            f"{wanted_by}: expected a victim whose weights are known, {folder / VICTIM}.onnx is a graph alone; "
-            "adopt it "
+            f"{wanted_by}: expected a victim whose weights are known, {graph} is a graph alone; adopt it "
             "from a state dict, a TorchScript or a .pt2 file with --architecture timm:NAME, or set it to false: then "
             "[victim] says which network is trained in its place, from labels"
         )
     return checkpoint.load(folder / f"{VICTIM}.safetensors")
+
+
+def reached(victim: BlackBox, splits: Split) -> float:
+    """The victim's accuracy on the validation split: as its checkpoint has it, measured where it was adopted."""
+    stated = victim.facts.get("metrics", {}).get("validation_accuracy")
+    if stated is not None:
+        return float(stated)
+    return accuracy(victim.teacher(), splits.validation_images, splits.validation_labels)
 
 
 def body_of(victim: Checkpoint, network: nn.Module, plan: Architecture, wanted_by: str) -> None:

@@ -39,7 +39,7 @@ from zoo.glyphs import glyphs
 from zoo.hash_net import HashNet
 from zoo.images import size_of, unit
 from zoo.noise import noise
-from zoo.shrink import Shrink
+from zoo.shrink import copier
 
 # what a copy may differ by and should still be answered by the same member
 COPIES = (Affine(15, 0.1, 0.1), Affine(15, 0.1, 0.1), Affine(25, 0.2, 0.2), Affine(25, 0.2, 0.2))
@@ -102,7 +102,7 @@ def traffic(
     rows, (_, channels, size, _) = hash_net.mix_rows, task.images.shape
     yield task.images[:rows]
     own = training_images(data.load("train", root), data.rows)[:rows]
-    yield unit(own) if own.shape[2:] == (size, size) else Shrink(size_of(own), size, whole=True)(unit(own))
+    yield copier(size_of(own), size)(unit(own))
     for name in hash_net.mix:
         yield load(name, "train", root=root, size=size, channels=channels).pixels[:rows]
     white, *blurred = (max(1, round(share * size)) for share in GRAINS)

@@ -217,6 +217,7 @@ def small(images: torch.Tensor, look: Look) -> torch.Tensor:
 def fit_auxiliary(
     session: Session,
     splits: Split,
+    shown: Split,
     plan: Architecture,
     optimisation: Optimisation,
     autoencoder: nn.Module,
@@ -224,21 +225,21 @@ def fit_auxiliary(
     victim: Victim,
     look: Look,
 ) -> nn.Module:
-    """Equation 5 on all training images; the checkpoint is not written."""
+    """Equation 5 on all training images; the checkpoint is not written. shown: what both networks are shown of them."""
     images = session.move(splits.images)
     # where images are shown as they are, what is said of them is the same in every epoch; clones: what was made in
     # inference mode cannot be an input where gradients are recorded
     still = victim.affine is None
     responses = answered(answer, images, session.device).clone() if still else None
-    size = 4 * len(images) * look(unit(images[:1])).numel()
-    rebuilt_once = rebuilt(autoencoder, small_or_all(images, look)).clone() if still and size <= KEPT else None
+    fits = 4 * shown.images.numel() <= KEPT
+    rebuilt_once = rebuilt(autoencoder, shown.images).clone() if still and fits else None
     network, optimiser, schedule = session.prepare(plan.network(), optimisation, len(images))
     for _ in session.epochs(optimisation, network, optimiser, schedule):
         for batch in session.batches(len(images), optimisation.batch_size):
             if rebuilt_once is None:
-                shown = session.augment(session.take(images, batch), victim.affine)
-                drawn = rebuilt(autoencoder, look(shown)).clone()
-                response = answer(shown).clone() if responses is None else responses[batch]
+                seen = session.augment(session.take(images, batch), victim.affine)
+                drawn = rebuilt(autoencoder, look(seen)).clone()
+                response = answer(seen).clone() if responses is None else responses[batch]
             else:
                 assert responses is not None
                 drawn, response = rebuilt_once[batch], responses[batch]
@@ -252,12 +253,13 @@ def fit_auxiliary(
 
 @torch.inference_mode()
 def judge(
-    autoencoder: nn.Module, auxiliary: nn.Module, answer: Answer, images: torch.Tensor, look: Look
+    autoencoder: nn.Module, auxiliary: nn.Module, answer: Answer, images: torch.Tensor, copies: torch.Tensor
 ) -> dict[str, float]:
-    """On images that neither was trained on: the mean squared error, and how often F_aux gives the victim's label."""
+    """On images that neither was trained on, and what both are shown of them: the mean squared error, and how often
+    F_aux gives the victim's label."""
     auxiliary.eval()
     device = next(autoencoder.parameters()).device
-    shown = unit(small_or_all(images, look)).to(device)
+    shown = unit(copies).to(device)
     drawn, response = rebuilt(autoencoder, shown), answered(answer, images, device)
     guessed = torch.cat([auxiliary(part).argmax(1) for part in drawn.split(512)])
     return {
@@ -308,9 +310,8 @@ def check(splits: Split, box: BlackBox, same: Same) -> None:
     shape = tuple(splits.images.shape[1:])
     if shape != box.shape or len(box.classes) != len(splits.classes):
         raise ValueError(
-            f"{same.victim}: expected a victim for images {shape} (C,H,W) of {len(splits.classes)} classes, "
-            "got one for "
-            f"{box.shape} of {len(box.classes)}"
+            f"{same.victim}: expected a victim for images {shape} (C,H,W) of {len(splits.classes)} classes, got one "
+            f"for {box.shape} of {len(box.classes)}"
         )
     images = len(below(Path(same.benign))) if same.benign else len(benign(splits))
     if images < LEAST_IMAGES:
@@ -356,8 +357,8 @@ def main(arguments: argparse.Namespace) -> None:
     session.facts["classes"] = list(splits.classes)
     session.facts["images"] = list(splits.images.shape[1:])
     autoencoder = autoencoder.to(session.device)
-    trained = fit_auxiliary(session, splits, plan, optimisation, autoencoder, box.answer, victim, look)
-    metrics = judge(autoencoder, trained, box.answer, benign(splits), look)
+    trained = fit_auxiliary(session, splits, shown, plan, optimisation, autoencoder, box.answer, victim, look)
+    metrics = judge(autoencoder, trained, box.answer, benign(splits), benign(shown))
     session.finish([autoencoder, trained], [whole, plan], metrics)
 
 

@@ -17,14 +17,13 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import torch
-
 import recipes
 from recipes.policies import VICTIM
 from training import checkpoint
 from training.black_box import black_box, labelled
 from training.checkpoint import CheckpointError
-from training.victim import accuracy, split
+from training.examples import reached
+from training.victim import split
 from zoo.datasets import Data, DatasetError
 from zoo.perturbation import Perturbation
 
@@ -56,10 +55,8 @@ def rows(
     data = recipe.section("dataset", Data)
     images = data.load("train", root)
     splits = split(labelled(images, box), rows=data.rows)
-    with torch.inference_mode():
-        reached = accuracy(box.teacher(), splits.validation_images, splits.validation_labels)
     known = f"{recipe.architecture}{', adopted' if 'model' in recipe.tables else ''}"
-    yield VICTIM, reached, known if images.labels is not None else f"{known}; its own labels: agreement"
+    yield VICTIM, reached(box, splits), known if images.labels is not None else f"{known}; its own labels: agreement"
     answering = {policy["predictor"] for policy in recipe.tables.get("policies", {}).values()}
     for name in networks:
         if name == VICTIM or name not in answering:

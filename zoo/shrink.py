@@ -54,6 +54,12 @@ class Shrink(nn.Module):
         return copy
 
 
+def copier(size: Size, side: int) -> nn.Module:
+    """What makes the exact copy of images (N,C,H,W) float32 that a network of that side looks at: themselves, where
+    they are of it already."""
+    return nn.Identity() if sides(size) == (side, side) else Shrink(size, side, whole=True)
+
+
 def shares(pixels: int, side: int) -> torch.Tensor:
     """How much of each of `pixels` lies in each of `side` boxes, float32 (side, pixels): whole numbers, sums are
     ONE."""

@@ -41,13 +41,13 @@ from export.adopt.trial import (
 from export.adopt.wrapping import raw_graph, with_head
 from export.graphs import ExportError, write
 from pictures.model_input import ModelInput
+from recipes.policies import VICTIM
 from training import checkpoint
 from training.checkpoint import Architecture
 from zoo import datasets
 from zoo.folders import Listing, listed
 from zoo.imagefolder import BROKEN, some
 
-VICTIM = "victim"
 # images that outputs are looked at and rows compared with
 PROBES = 12
 UNPROVEN = "nothing was proven of its preprocessing: no labelled pictures and no predictions were given"
@@ -87,10 +87,8 @@ def adopted(asked: Asked) -> Adopted:
     source = sources.opened(asked.file, architecture=asked.architecture, size=asked.size)
     said = [f"{asked.file}: {source.kind}", *source.said]
     listing = None if asked.images is None else listed(asked.images, "test")
-    try:
+    with sources.naming(asked.file):
         opened = _network(source, asked) if source.network is not None else _graph(source, asked)
-    except ExportError as error:
-        raise error if str(error).startswith(str(asked.file)) else ExportError(f"{asked.file}: {error}") from error
     said += opened.said
     classes = _classes(asked, source, opened.columns, listing)
     found, proven, shown = _preprocessing(asked, opened, listing, classes)
@@ -316,9 +314,8 @@ def _classes(asked: Asked, source: Source, columns: int, listing: Listing | None
     folders = () if listing is None else listing.classes
     if folders and len(folders) != count:
         raise ExportError(
-            f"{asked.file}: {count} classes, but {asked.images} has {len(folders)}: {_few(folders)}; give "
-            "--classes FILE, "
-            "a name a line in the order of the model's columns, where the folders are some of them"
+            f"{asked.file}: {count} classes, but {asked.images} has {len(folders)}: {_few(folders)}; give --classes "
+            "FILE, a name a line in the order of the model's columns, where the folders are some of them"
         )
     return folders or tuple(map(str, range(count)))
 
@@ -418,20 +415,19 @@ def _victim(model: Model, source: Source) -> tuple[Callable[[Path], Path], list[
         return _as_checkpoint(model, source, facts), []
     proto = source.proto
     assert proto is not None
-    try:
-        takes = signature.takes(proto, (model.input.height, model.input.width), model.input.layout)
-        value = model.output or signature.candidates(proto.graph, "")[0].name
-        made = with_head(raw_graph(proto, takes.name, value, model.input, model.batch), model)
-        onnx.helper.set_model_props(made, {"facts": json.dumps(facts, sort_keys=True), "graph": VICTIM})
-        written = made.SerializeToString(deterministic=True)
-        answer = running(made)
-        probes = natural(model.input)
-        _check_answers(answer, probes, len(model.classes))
-        worst = check_rows(answer, probes, proto, half=_is_half(proto))
-    except ExportError as error:
-        raise error if str(error).startswith(model.file) else ExportError(f"{model.file}: {error}") from error
-    except Exception as error:  # ONNX Runtime's, protobuf's
-        raise ExportError(f"{model.file}: ONNX Runtime cannot run it: {_one_line(error)}") from error
+    with sources.naming(Path(model.file)):
+        try:
+            made = with_head(_raw(model, proto, model.input), model)
+            onnx.helper.set_model_props(made, {"facts": json.dumps(facts, sort_keys=True), "graph": VICTIM})
+            written = made.SerializeToString(deterministic=True)
+            answer = running(made)
+            probes = natural(model.input)
+            _check_answers(answer, probes, len(model.classes))
+            worst = check_rows(answer, probes, proto, half=_is_half(proto))
+        except ExportError:
+            raise
+        except Exception as error:  # ONNX Runtime's, protobuf's
+            raise ExportError(f"ONNX Runtime cannot run it: {_one_line(error)}") from error
 
     def put(folder: Path) -> Path:
         path = folder / f"{VICTIM}.onnx"
@@ -440,6 +436,13 @@ def _victim(model: Model, source: Source) -> tuple[Callable[[Path], Path], list[
         return path
 
     return put, [f"rows: answers change by {worst:.1e} at most beside others"]
+
+
+def _raw(model: Model, proto: onnx.ModelProto, taken: ModelInput) -> onnx.ModelProto:
+    """The raw graph of [model], with the arithmetic of `taken`."""
+    takes = signature.takes(proto, (model.input.height, model.input.width), model.input.layout)
+    value = model.output or signature.candidates(proto.graph, "")[0].name
+    return raw_graph(proto, takes.name, value, taken, model.batch)
 
 
 def _is_half(proto: onnx.ModelProto) -> bool:
@@ -456,8 +459,7 @@ def _check_answers(
     if not np.isfinite(found).all() or found.min() < 0 or np.abs(sums - 1).max() > signature.SUM_TOLERANCE:
         raise ExportError(
             f"expected probabilities, whose rows sum to 1, got rows with sums from {sums.min():.4g} to "
-            f"{sums.max():.4g}; "
-            "give --gives"
+            f"{sums.max():.4g}; give --gives"
         )
 
 
@@ -505,9 +507,7 @@ def _agrees(model: Model, source: Source, images: Path | None) -> None:
         labels = _network(source, asked).labels
     else:
         assert source.proto is not None
-        takes = signature.takes(source.proto, asked.size, asked.layout)
-        value = model.output or signature.candidates(source.proto.graph, "")[0].name
-        answer = running(raw_graph(source.proto, takes.name, value, _plain(model.input), model.batch))
+        answer = running(_raw(model, source.proto, _plain(model.input)))
 
         def labels(given: NDArray[np.float32]) -> NDArray[np.int64]:
             return labels_of(answer(given), model.gives)

@@ -36,8 +36,8 @@ def check_rows(answer: Probabilities, images: NDArray[np.float32], proto: onnx.M
     if not np.array_equal(alone[:1], again):
         raise ExportError(
             "the same image gets other answers when it is asked again, by up to "
-            f"{np.abs(alone[:1] - again).max():.2g}: "
-            "something in the graph draws at random (dropout in training mode?); export it in evaluation mode"
+            f"{np.abs(alone[:1] - again).max():.2g}: something in the graph draws at random (dropout in training "
+            "mode?); export it in evaluation mode"
         )
     worst = 0.0
     for count in COMPANY:
@@ -73,6 +73,5 @@ def reason(proto: onnx.ModelProto) -> str:
                 return "batch normalisation was left in training mode; export it in evaluation mode, model.eval()"
     return (
         "something in it looks across the batch (batch normalisation in training mode, dynamic quantisation, a "
-        "reduction "
-        "over the first axis); export it in evaluation mode, with a static quantisation"
+        "reduction over the first axis); export it in evaluation mode, with a static quantisation"
     )

@@ -124,9 +124,9 @@ def gives(proto: onnx.ModelProto, value: str, raw: NDArray[np.float32]) -> Gives
         return Gives(value, "probabilities", columns, [f"{columns} probabilities: rows sum to 1"])
     if made_by == "Sigmoid" or (lowest >= 0 and highest <= 1 and made_by in ("Sigmoid", "HardSigmoid")):
         raise ExportError(
-            f"{columns} independent probabilities whose rows sum to {sums.min():.3g} to {sums.max():.3g}: "
-            "several labels an "
-            "image, where one class of K is served; give --output with the logits if only one of them holds"
+            f"{columns} independent probabilities whose rows sum to {sums.min():.3g} to {sums.max():.3g}: several "
+            "labels an image, where one class of K is served; give --output with the logits if only one of them "
+            "holds"
         )
     if highest <= 0 and np.abs(np.exp(rows).sum(1) - 1).max() <= SUM_TOLERANCE:
         return Gives(value, "logits", columns, [f"{columns} log-probabilities: their exponentials sum to 1"])
@@ -211,8 +211,7 @@ def _shape(
     if height is None or width is None:
         raise ExportError(
             f"its height and width are free ({'any' if height is None else height} x "
-            f"{'any' if width is None else width}); "
-            "say what it was trained on, as in --size 224 or --size 48x192"
+            f"{'any' if width is None else width}); say what it was trained on, as in --size 224 or --size 48x192"
         )
     return (channels, height, width), "declared"
 

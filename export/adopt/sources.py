@@ -70,12 +70,19 @@ def opened(path: Path, *, architecture: str, size: tuple[int, int] | None) -> So
         raise ExportError(f"{path}: no such file")
     if architecture and not is_published(architecture):
         raise ExportError(f"--architecture: expected timm:NAME or torchvision:NAME, got {architecture!r}")
-    try:
+    with naming(path):
         return _opened(path, architecture, size)
-    except (ArchitectureError, UnknownNetworkError, pretrained.PretrainedError) as error:
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Let what is wrong with a file be an ExportError that begins with its path."""
+    try:
+        yield
+    except (ExportError, ArchitectureError, UnknownNetworkError, pretrained.PretrainedError) as error:
+        if isinstance(error, ExportError) and str(error).startswith(str(path)):
+            raise
         raise ExportError(f"{path}: {str(error).removeprefix(f'{path}: ')}") from error
-    except ExportError as error:
-        raise error if str(error).startswith(str(path)) else ExportError(f"{path}: {error}") from error
 
 
 def _opened(path: Path, architecture: str, size: tuple[int, int] | None) -> Source:
@@ -91,9 +98,8 @@ def _opened(path: Path, architecture: str, size: tuple[int, int] | None) -> Sour
     if ending in (".pt", ".pth", ".ts", ".bin", ".jit", ".torchscript", ".ckpt"):
         return _torch(path, architecture, size)
     raise ExportError(
-        "expected an .onnx, a TorchScript (.pt), a .pt2, a state dict (.pth, .safetensors) or a .mar file, got "
-        "one that "
-        f"ends in {ending or 'nothing'}; Keras: model.export(FILE, format='onnx'); scikit-learn: skl2onnx"
+        "expected an .onnx, a TorchScript (.pt), a .pt2, a state dict (.pth, .safetensors) or a .mar file, got one "
+        f"that ends in {ending or 'nothing'}; Keras: model.export(FILE, format='onnx'); scikit-learn: skl2onnx"
     )
 
 
@@ -139,9 +145,8 @@ def _weights(state: dict[str, torch.Tensor], kind: str, architecture: str, size:
     """A network of the architecture that holds exactly these weights."""
     if not architecture:
         raise ExportError(
-            f"{kind} says nothing of its network; give --architecture timm:NAME or torchvision:NAME, or export "
-            "the model "
-            "to ONNX"
+            f"{kind} says nothing of its network; give --architecture timm:NAME or torchvision:NAME, or export the "
+            "model to ONNX"
         )
     named(architecture)
     state = _unprefixed(state)
@@ -234,9 +239,8 @@ def _tried(
     if len(taken) != 1:
         some = ", ".join(f"{height} x {width}" for height, width in taken)
         raise ExportError(
-            f"a {SCRIPT} file says nothing of its images, and it takes {some or 'none of the usual sizes'}; "
-            "say what it was "
-            "trained on, as in --size 224 or --size 48x192"
+            f"a {SCRIPT} file says nothing of its images, and it takes {some or 'none of the usual sizes'}; say what "
+            "it was trained on, as in --size 224 or --size 48x192"
         )
     return taken[0], "the only one of the usual sizes that it takes"
 
@@ -308,16 +312,14 @@ def _compare(module: Callable[..., Any], proto: onnx.ModelProto, shape: tuple[in
             expected = first.float().numpy()
             if got.shape != expected.shape:
                 raise ExportError(
-                    f"its export gives {got.shape} where it gives {expected.shape} for {rows} images: the "
-                    "exporter kept "
-                    "one batch size, or one branch of the code; export it to ONNX with the code at hand"
+                    f"its export gives {got.shape} where it gives {expected.shape} for {rows} images: the exporter "
+                    "kept one batch size, or one branch of the code; export it to ONNX with the code at hand"
                 )
             difference = float(np.abs(got - expected).max())
             if not difference <= PARITY * max(1.0, float(np.abs(expected).max())):
                 raise ExportError(
-                    f"its export differs by {difference:.2g} for {rows} images: the exporter kept one branch "
-                    "of the code; "
-                    "export it to ONNX with the code at hand"
+                    f"its export differs by {difference:.2g} for {rows} images: the exporter kept one branch of the "
+                    "code; export it to ONNX with the code at hand"
                 )
     except ExportError:
         raise

@@ -217,9 +217,8 @@ def decided(
     if chosen.agreement is not None:
         if chosen.agreement < AGREEMENT:
             raise ExportError(
-                f"no known preprocessing gives the owner's own predictions on {AGREEMENT:.0%} of pictures; "
-                "give --preset "
-                f"with the owner's:\n{table(ranked)}"
+                f"no known preprocessing gives the owner's own predictions on {AGREEMENT:.0%} of pictures; give "
+                f"--preset with the owner's:\n{table(ranked)}"
             )
         return Verdict(chosen, ranked, len(pictures.images))
     assert chosen.accuracy is not None
@@ -231,9 +230,8 @@ def decided(
         if (other.labels != chosen.labels).mean() > SAME and not surely_better(chosen, other, pictures.labels):
             raise ExportError(
                 f"{chosen.name!r} and {other.name!r} differ in {(other.labels != chosen.labels).mean():.1%} of "
-                "labels and "
-                f"not surely in accuracy; say which is the owner's, {flags(chosen)} or {flags(other)}, or give the "
-                f"owner's own predictions, --expect FILE.csv:\n{table(ranked)}"
+                f"labels and not surely in accuracy; say which is the owner's, {flags(chosen)} or {flags(other)}, or "
+                f"give the owner's own predictions, --expect FILE.csv:\n{table(ranked)}"
             )
     return Verdict(chosen, ranked, len(pictures.images))
 
@@ -259,10 +257,9 @@ def check_chance(chosen: Tried, pictures: Pictures, *, classes: int, shown: str)
             swapped = "; the two classes may be the other way round: give --classes in the order of the model's columns"
         raise ExportError(
             f"the best accuracy, {chosen.accuracy:.1%} of {len(known)} pictures, is near chance "
-            f"({chance:.1%}){swapped}; the "
-            "preprocessing is none of the known ones (give --preset), the classes are in another order than "
-            "the folders "
-            f"(give --classes FILE), or these are not the model's pictures:\n{shown}"
+            f"({chance:.1%}){swapped}; the preprocessing is none of the known ones (give --preset), the classes are "
+            "in another order than the folders (give --classes FILE), or these are not the model's "
+            f"pictures:\n{shown}"
         )
 
 

@@ -107,10 +107,9 @@ def _dataset(asked: Asked) -> str:
             f"name = {_text(STAND_IN)}"
         )
     return (
-        "[dataset]\n"
-        f"name = {_text('imagefolder:' + str(asked.images.resolve()))}\n"
-        "split = 0.2        # held out for tests, by content, where the folder is not split\n"
-        "broken = 0.01      # the share of files that may be broken"
+        f"[dataset]\nname = {_text('imagefolder:' + str(asked.images.resolve()))}\nsplit = 0.2        # held out for "
+        "tests, by content, where the folder is not split\nbroken = 0.01      # the share of files that may be "
+        "broken"
     )
 
 

@@ -22,7 +22,6 @@ from training.same import Fit, Same, benign, groups_of, judge, rebuilt, visible
 from training.session import Session
 from training.victim import split
 from zoo.datasets import load as dataset
-from zoo.images import unit
 from zoo.masked_autoencoder import MaskedAutoencoder
 from zoo.shrink import Shrink
 
@@ -52,7 +51,7 @@ def test_the_auxiliary_model_says_of_reconstructions_what_the_victim_says_of_ima
     images = benign(split(dataset("digits", "train")))
     autoencoder, auxiliary = load(smoke_runs.runs / "smoke/same.safetensors").networks
     victim = load(smoke_runs.runs / "smoke/victim.safetensors").networks[0]
-    judged = judge(autoencoder, auxiliary, lambda shown: victim(shown).softmax(1), images, unit)
+    judged = judge(autoencoder, auxiliary, lambda shown: victim(shown).softmax(1), images, images)
     assert judged["auxiliary_agreement"] == pytest.approx(facts["metrics"]["auxiliary_agreement"], abs=0.02)
 
 

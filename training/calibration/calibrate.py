@@ -31,18 +31,18 @@ from tqdm import tqdm
 import recipes
 from defenses.gate import FORMS
 from pictures.model_input import ModelInput
-from training.black_box import GRAPH, black_box
+from training.black_box import black_box, graph_alone
 from training.calibration.benign import RATES, calibration
 from training.calibration.stored import GateTable, write
 from training.checkpoint import Checkpoint, load
 from training.examples import examples
-from training.same import Look, Same, benign
+from training.same import Same, benign
 from zoo.datasets import Data
 from zoo.imagefolder import every_image
-from zoo.images import parts, size_of, unit
+from zoo.images import parts, size_of
 from zoo.masked_autoencoder import NAME
 from zoo.perturbation import Perturbation
-from zoo.shrink import Shrink
+from zoo.shrink import copier
 
 BATCH = 256
 
@@ -128,10 +128,10 @@ def answers(
 
 def opened_predictor(table: Guarded, folder: Path, task: Task) -> tuple[Answers, str]:
     """What the predictor of a policy answers with, and its digest."""
-    path = folder / f"{table.predictor}.safetensors"
-    if (folder / f"{table.predictor}{GRAPH}").is_file() and not path.is_file():
+    path, graph = folder / f"{table.predictor}.safetensors", graph_alone(table.predictor, folder)
+    if graph is not None:
         box = black_box(table.predictor, folder)
-        _same_task(path.with_suffix(GRAPH), Task(box.shape, len(box.classes)), task)
+        _same_task(graph, Task(box.shape, len(box.classes)), task)
         return lambda images: box.answer(images)[:, None], box.digest
     read, perturbation = load(path), _perturbation(table, folder)
     _same_task(path, Task.of(read), task)
@@ -167,10 +167,10 @@ def measure(gate: Checkpoint, answer: Answers, images: torch.Tensor) -> dict[str
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     autoencoder, auxiliary = (network.to(device) for network in gate.networks)
     side = gate.architectures[0].shape[1]
-    look: Look = unit if images.shape[2:] == (side, side) else Shrink(size_of(images), side, whole=True).to(device)
+    look = copier(size_of(images), side).to(device)
     pixels = images[0].numel()  # as the policy counts them, whatever the gate looks at
     found: dict[str, list[NDArray[np.float64]]] = {form: [] for form in FORMS}
-    for shown in tqdm([*parts(images, most=BATCH, device=device)], desc="benign images", unit="batch"):
+    for shown in tqdm(parts(images, most=BATCH, device=device), desc="benign images", unit="batch"):
         seen = look(shown)
         rebuilt = autoencoder(seen)
         error = _doubles((seen - rebuilt).square().mean((1, 2, 3)))
