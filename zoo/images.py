@@ -12,6 +12,8 @@ import numpy.typing as npt
 import torch
 from torch.nn import functional as F
 
+from zoo.maps import was_read
+
 # ITU-R BT.601, the weights of JPEG and of Pillow's "L" mode
 LUMA = (0.299, 0.587, 0.114)
 
@@ -72,10 +74,13 @@ def unit(images: torch.Tensor) -> torch.Tensor:
 
 
 def parts(images: torch.Tensor, *, most: int = 512, device: torch.device | None = None) -> Iterator[torch.Tensor]:
-    """Images (N,C,H,W) in order, float32 in [0,1], in parts of at most `most` rows and PART bytes, on `device`."""
+    """Images (N,C,H,W) in order, float32 in [0,1], in parts of at most `most` rows and PART bytes, on `device`; what
+    was read of a map does not stay resident."""
     rows = max(1, min(most, PART // (4 * images[0].numel()))) if len(images) else 1
     for part in images.split(rows):
-        yield unit(part if device is None else part.to(device))
+        shown = unit(part if device is None else part.to(device))
+        was_read(images, part.numel())
+        yield shown
 
 
 def sides(size: Size) -> tuple[int, int]:

@@ -14,13 +14,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import mmap
 import os
 import shutil
 import sys
 import tempfile
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -37,6 +35,7 @@ from pictures.model_input import ModelInput
 from zoo.files import CHECKOUT
 from zoo.folders import Listing
 from zoo.images import DatasetError, unit
+from zoo.maps import mapped, was_read
 
 T = TypeVar("T")
 
@@ -47,13 +46,8 @@ PIXELS, INDEX = "pixels.u8", "index.json"
 NAMED = 5
 # work that waits for a thread, so that no queue of decoded pictures grows
 AHEAD = 4
-# bytes read through a map after which its pages are handed back
-RESIDENT = 2**28
 # a set below this is converted without a progress bar
 SMALL = 64
-
-_maps: dict[int, mmap.mmap] = {}
-_read: Counter[int] = Counter()
 
 
 @dataclass(frozen=True)
@@ -83,7 +77,7 @@ def stored(
     index = json.loads((place / INDEX).read_text())
     if index["rows"] == 0:
         raise DatasetError(f"expected images in the {split} split, got none of {len(listing.files)} files")
-    pixels = _mapped(place / PIXELS, (index["rows"], *wanted.shape))
+    pixels = mapped(place / PIXELS, (index["rows"], *wanted.shape))
     labels = None if index["labels"] is None else torch.tensor(index["labels"], dtype=torch.int64)
     return Stored(pixels, labels, tuple(index["digests"]))
 
@@ -92,8 +86,7 @@ def take(images: torch.Tensor, rows: torch.Tensor | slice) -> torch.Tensor:
     """Rows of images (N,C,H,W), float32 in [0,1] and on the images' device; what was read of a map does not stay
     resident."""
     part = images[rows.to(images.device) if isinstance(rows, torch.Tensor) else rows]
-    if images.dtype == torch.uint8:
-        _hand_back(images, part.numel())
+    was_read(images, part.numel(), places=len(part) if isinstance(rows, torch.Tensor) else 1)
     return unit(part)
 
 
@@ -203,22 +196,3 @@ def _key(listing: Listing, wanted: ModelInput, split: str, share: float, broken:
     files = [(str(file), (status := file.stat()).st_size, status.st_mtime_ns) for file in listing.files]
     facts = [FORMAT, files, listing.labels, listing.classes, sorted(wanted.geometry.items()), split, share, broken]
     return hashlib.sha256(json.dumps(facts, default=str).encode()).hexdigest()[:24]
-
-
-def _mapped(path: Path, shape: Iterable[int]) -> torch.Tensor:
-    sizes = tuple(shape)
-    with path.open("rb") as file:
-        map_ = mmap.mmap(file.fileno(), 0, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ | mmap.PROT_WRITE)
-    pixels = torch.from_numpy(np.frombuffer(map_, np.uint8).reshape(sizes))
-    _maps[pixels.untyped_storage().data_ptr()] = map_
-    return pixels
-
-
-def _hand_back(images: torch.Tensor, count: int) -> None:
-    """Let go of a map's pages once enough of them were read: they stay in the system's cache, not in the process."""
-    start = images.untyped_storage().data_ptr()
-    if start in _maps:
-        _read[start] += count
-        if _read[start] > RESIDENT:
-            _read[start] = 0
-            _maps[start].madvise(mmap.MADV_DONTNEED)

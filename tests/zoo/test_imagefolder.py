@@ -16,7 +16,7 @@ from defenses.policy import Input
 from handlers.images import read_image
 from pictures.model_input import ModelInput
 from tests.zoo.writers import some_bytes
-from zoo import stored
+from zoo import maps, stored
 from zoo.datasets import Data, DatasetError, load
 from zoo.folders import listed
 from zoo.imagefolder import every_image
@@ -250,7 +250,7 @@ def test_a_map_is_private_and_its_pages_are_handed_back(tmp_path: Path, monkeypa
     written(tmp_path, [f"a/{number}.png" for number in range(8)])
     images = load(f"imagefolder:{tmp_path}", "train", share=0.01)
     before = images.stored.clone()
-    monkeypatch.setattr(stored, "RESIDENT", 1)
+    monkeypatch.setattr(maps, "RESIDENT", 1)
     taken = stored.take(images.stored, torch.tensor([3, 1]))
     torch.testing.assert_close(taken, unit(before[[3, 1]]))
     assert torch.equal(images.stored, before)
