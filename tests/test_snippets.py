@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from export.adopt import written
-from export.adopt.adoption import Adopted, Asked
+from export.adopt.adoption import Adopted
+from export.adopt.asked import Asked
 from export.adopt.model import Model
 from pictures.model_input import ModelInput
 from tests.pages import CHECKOUT, WRITTEN, blocks, commands, copy_checkout, environment

@@ -18,7 +18,8 @@ from typing import Any
 
 import recipes
 from export.adopt import sources, written
-from export.adopt.adoption import Asked, adopted, remade, say
+from export.adopt.adoption import adopted, remade, say
+from export.adopt.asked import Asked
 from export.adopt.model import GIVES, Model
 from export.graphs import ExportError
 from pictures.model_input import FITS, INTERPOLATIONS, LAYOUTS

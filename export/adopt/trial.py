@@ -37,7 +37,7 @@ FIRST = 64
 # preprocessings that are tried on all of them
 FINALISTS = 3
 # images handed to the model at once
-BATCH = 16
+BATCH = 32
 # agreement with the owner's own predictions at which the preprocessing is theirs
 AGREEMENT = 0.99
 # two preprocessings with so few labels that differ are the same, as far as these pictures go
@@ -46,6 +46,7 @@ SAME = 0.01
 DOUBT = 0.05
 
 Labels = NDArray[np.int64]
+NONE: Labels = np.empty(0, np.int64)
 Raw = Callable[[NDArray[np.float32]], Labels]
 """images (N,C,H,W) float32 after the arithmetic, in the network's colours -> labels (N,)"""
 
@@ -144,12 +145,19 @@ def predictions(path: Path, classes: Sequence[str], folder: Path | None) -> dict
     return found
 
 
-def tried(name: str, model: ModelInput, pictures: Pictures, answer: Raw, rows: int | None = None) -> Tried:
-    """One preprocessing on the pictures, or on the first of them."""
-    chosen = pictures.images[:rows]
+def tried(
+    name: str,
+    model: ModelInput,
+    pictures: Pictures,
+    answer: Raw,
+    rows: int | None = None,
+    known: Labels = NONE,
+) -> Tried:
+    """One preprocessing on the pictures, or on the first of them. known: what was answered for the very first."""
+    chosen = pictures.images[len(known) : rows]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         pixels = list(pool.map(lambda picture: fitted(picture, model), chosen))
-    labels = np.concatenate([answer(arithmetic(np.stack(part), model)) for part in _parts(pixels)])
+    labels = np.concatenate([known, *(answer(arithmetic(np.stack(part), model)) for part in _parts(pixels))])
     return Tried(
         name,
         model,
@@ -183,9 +191,9 @@ def trial(
     screened: list[Tried] = []
     with tqdm(desc="preprocessings", unit="preset", delay=2) as bar:
 
-        def one(name: str, candidate: ModelInput, some: int | None = rows) -> Tried:
+        def one(name: str, candidate: ModelInput, some: int | None = rows, known: Labels = NONE) -> Tried:
             bar.update()
-            return tried(name, candidate, pictures, answer, some)
+            return tried(name, candidate, pictures, answer, some, known)
 
         for name, fields in values.items():
             screened.append(one(f"{name}, {first}", changed(model, {**fields, **fits[first]})))
@@ -201,7 +209,7 @@ def trial(
         # all pictures for those that are not clearly worse on the first
         close = [each for each in screened if each.score >= best - 2 * math.sqrt(0.25 / rows)]
         finalists = sorted(close, key=lambda each: -each.score)[:FINALISTS]
-        whole = [one(each.name, each.input, None) for each in finalists]
+        whole = [one(each.name, each.input, None, each.labels) for each in finalists]
         first_choice = [one(name, each, None) for name, each in (usual or {}).items()]
     rest = [each for each in screened if each.name not in {found.name for found in whole}]
     return decided(whole, rest, pictures, classes=classes, usual=first_choice)

@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import recipes
-from export.adopt.adoption import Adopted, Asked
+from export.adopt.adoption import Adopted
+from export.adopt.asked import Asked
 from export.adopt.model import Model
 from export.graphs import ExportError
 from pictures.model_input import ModelInput

@@ -19,7 +19,9 @@ from torch import nn
 import recipes
 from export.adopt import __main__ as program
 from export.adopt import sources
-from export.adopt.adoption import UNPROVEN, Adopted, Asked, adopted, remade
+from export.adopt.adoption import Adopted, adopted, remade
+from export.adopt.asked import Asked
+from export.adopt.preprocessing import UNPROVEN
 from export.graphs import ExportError, on_onnxruntime
 from pictures.model_input import ModelInput
 from recipes.rules import rules
