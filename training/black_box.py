@@ -95,7 +95,9 @@ def _network(read: Checkpoint) -> BlackBox:
 
     @torch.inference_mode()
     def answer(images: torch.Tensor) -> torch.Tensor:
-        response: torch.Tensor = network.to(images.device)(images).float().softmax(1)
+        # channels last: half the time of a large network on a CPU
+        shown = images.contiguous(memory_format=torch.channels_last)
+        response: torch.Tensor = network.to(images.device)(shown).float().softmax(1)
         return response
 
     return BlackBox(answer, read.architectures[0].shape, tuple(read.facts["classes"]), read.digest, dict(read.facts))
