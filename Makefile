@@ -37,7 +37,7 @@ models   = $(POLICIES:%=$(name)-%)
 # the code that makes a victim of an adopted model
 adopting = $(wildcard export/adopt/*.py)
 # the code that every archive carries
-packed   = $(wildcard handlers/*.py defenses/*.py defenses/*/*.py)
+packed   = $(wildcard handlers/*.py defenses/*.py defenses/*/*.py pictures/*.py)
 # a run's report becomes results/STUDY-RECIPE.json; AGAIN=second-key, in a checkout with another key, is another file
 define published
 	$(py) -m report.html $(1)

@@ -23,6 +23,7 @@ from defenses.responses.registry import RULES
 from defenses.responses.rule import Rule, rehearse
 from defenses.routing import HASHES, Hash
 from defenses.work import Work
+from pictures.geometry import Geometry
 
 T = TypeVar("T")
 _HEADER = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,63}")
@@ -30,26 +31,6 @@ _HEADER = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,63}")
 
 class PolicyError(ValueError):
     """A policy that cannot be carried out as it is written."""
-
-
-@dataclass(frozen=True)
-class Input:
-    """The images a policy takes: channels 1 (gray) or 3 (RGB), height and width in pixels."""
-
-    channels: int
-    height: int
-    width: int
-
-    def __post_init__(self) -> None:
-        if type(self.channels) is not int or self.channels not in (1, 3):
-            raise ValueError(f"channels: expected 1 or 3, got {self.channels!r}")
-        ranges.integer("height", self.height, 1, 4096)
-        ranges.integer("width", self.width, 1, 4096)
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """(C, H, W)."""
-        return self.channels, self.height, self.width
 
 
 @dataclass(frozen=True)
@@ -140,7 +121,7 @@ class Policy:
     policy: str
     backend: str
     threads: int
-    input: Input
+    input: Geometry
     class_names: tuple[str, ...]
     members: tuple[str, ...]
     response: Response
@@ -299,8 +280,8 @@ class Policy:
         return self.response.build().reads(len(self.class_names))
 
 
-def _input(value: object) -> Input:
-    return _build(Input, _table(value))
+def _input(value: object) -> Geometry:
+    return _build(Geometry, _table(value))
 
 
 def _names(value: object) -> tuple[str, ...]:

@@ -24,6 +24,7 @@ from evaluation.payment import Credit, Solver, on_credit, price
 from handlers import batch, loading, wire
 from handlers.backends import BACKENDS
 from handlers.errors import RequestError, WorkWanted
+from handlers.forms import Classes
 
 CHECKOUT = Path(handlers.__file__).resolve().parent.parent
 PACKED_ROOMS = ("handlers", "defenses")
@@ -147,7 +148,7 @@ class InProcessOracle:
         except RequestError as error:
             rows = wire.Rows.refused(error, self.pipeline.policy.input)
         rows = batch.admitted(rows, (headers or {}).get(wire.SOLUTION), self._till)
-        reply = batch.replies([rows], batch.ask(self.pipeline, [rows]), self._till)[0]
+        reply = batch.replies([rows], batch.ask(self.pipeline, [rows]), Classes.of(self.pipeline.policy), self._till)[0]
         return int(reply.status), reply.body
 
     def close(self) -> None:

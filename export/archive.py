@@ -2,11 +2,11 @@
 
     python -m export.archive RECIPE [--policies NAME ...]
 
-An archive holds handler.py, handlers/ and defenses/ as they stand in this checkout, the graphs that the policy
-needs, model-config.yaml whose `handler:` section *is* the policy, and golden.json, one image with its right answers,
-by which a server is judged ready. Before anything is packed, a fresh interpreter that cannot see this checkout loads
-the staged files and answers the golden image (export/prove.py). torch-model-archiver packs; its time stamps are then
-set to a constant, so that the same inputs give the same bytes. An archive holds the secret hash network: treat it
+An archive holds handler.py, handlers/, defenses/ and pictures/ as they stand in this checkout, the graphs that the
+policy needs, model-config.yaml whose `handler:` section *is* the policy, and golden.json, one image with its right
+answers, by which a server is judged ready. Before anything is packed, a fresh interpreter that cannot see this checkout
+loads the staged files and answers the golden image (export/prove.py). torch-model-archiver packs; its time stamps are
+then set to a constant, so that the same inputs give the same bytes. An archive holds the secret hash network: treat it
 as you treat a key (its file mode is 0600); the deployment's key itself is never inside.
 """
 
@@ -23,7 +23,7 @@ import sys
 import tempfile
 import zipfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ import yaml
 import recipes
 from export.graphs import Answer, ExportError, graph_names, on_onnxruntime
 from export.predictor import Predictor
+from pictures.geometry import Geometry
 from recipes.policies import HASH_GRAPH, RULE_GRAPHS, VICTIM, victim_file
 from training.black_box import GRAPH
 from training.calibration.stored import CalibrationError, GateTable, calibrated
@@ -49,6 +50,8 @@ HASH_FIELDS: Mapping[str, Callable[[Mapping[str, Any]], dict[str, int]]] = {
     "class-confidence": lambda network: {"classes": network["classes"]},
     "projection": lambda network: {"depth": network["projections"].bit_length()},
 }
+# of a geometry, what the networks give
+SHAPE = {"channels", "height", "width"}
 # images that the golden one is chosen from
 GOLDEN_IMAGES = 64
 # of noise, under which a golden image must be a sure one
@@ -86,6 +89,8 @@ class PolicyTable:
     route, perturb, gate, response and the rest as in the archive. The perturbation of a `perturb` table is the
     predictor's where it names no other graph. A gate comes with its calibration (training/calibration). average:
     the mean of all the predictor's networks answers. limits: rows that may be asked in a window (defenses/limits.py).
+    pictures: fields of pictures/geometry.py in place of the model's own, as `background = 255`, or `fit = "crop"` for
+    networks that were trained on images of one size.
     about: a line for pages; tags: what recipes/variants.py finds it by. Neither is in the archive.
     """
 
@@ -98,6 +103,7 @@ class PolicyTable:
     backend: str = "onnxruntime"
     on_stage_error: str = "closed"
     limits: dict[str, Any] | None = None
+    pictures: dict[str, Any] = field(default_factory=dict)
     principal_header: str = "Torchwarden-Principal"
     store: str | None = None
     about: str = ""
@@ -109,7 +115,7 @@ class PolicyTable:
 
 
 def handler_section(
-    recipe: str, name: str, table: PolicyTable, serving: Serving, predictor: Predictor, runs: Path
+    recipe: str, name: str, table: PolicyTable, serving: Serving, predictor: Predictor, geometry: Geometry, runs: Path
 ) -> dict[str, Any]:
     """The policy as the archive's code reads it (defenses/policy.py)."""
     route = None
@@ -131,11 +137,7 @@ def handler_section(
         "policy": name,
         "backend": table.backend,
         "threads": serving.threads,
-        "input": {
-            "channels": predictor.shape[0],
-            "height": predictor.shape[1],
-            "width": predictor.shape[2],
-        },
+        "input": asdict(fitting(table, geometry)),
         "class_names": list(predictor.classes),
         "members": list(predictor.members),
         "average": table.average,
@@ -155,6 +157,16 @@ def handler_section(
 def _keyed(route: object, perturb: Mapping[str, Any] | None, gate: Mapping[str, Any] | None) -> bool:
     """Whether a stage needs the deployment's key."""
     return route is not None or (perturb or {}).get("noise") == "keyed" or (gate or {}).get("work") is not None
+
+
+def fitting(table: PolicyTable, geometry: Geometry) -> Geometry:
+    """What the policy makes of a picture. Raises ExportError."""
+    if SHAPE & table.pictures.keys():
+        raise ExportError(f"pictures: expected no {', '.join(sorted(SHAPE))}, the networks give them")
+    try:
+        return replace(geometry, **table.pictures)
+    except (ValueError, TypeError) as error:
+        raise ExportError(f"pictures: {error}") from error
 
 
 def perturbed(table: PolicyTable, runs: Path) -> dict[str, Any]:
@@ -236,7 +248,7 @@ def _found(section: Mapping[str, Any], source: Path) -> Path:
 
 def stage(folder: Path, section: Mapping[str, Any], graphs: Path, golden_answer: Mapping[str, Any]) -> None:
     """Lay out an archive's files in `folder`, as TorchServe's worker will find them. Raises ExportError."""
-    for room in ("handlers", "defenses"):
+    for room in ("handlers", "defenses", "pictures"):
         for file in sorted((CHECKOUT / room).rglob("*.py")):
             packed = folder / file.relative_to(CHECKOUT)
             packed.parent.mkdir(exist_ok=True)
@@ -337,12 +349,13 @@ def archive(
 ) -> Path:
     """Build model_store/<recipe>-<policy>.mar and give its path. Raises ExportError, CheckpointError."""
     graphs, checkpoints = build / recipe.name, runs / recipe.name
-    images = recipe.section("dataset", datasets.Data).load("test", data)
+    data_set = recipe.section("dataset", datasets.Data)
+    images = data_set.load("test", data)
     if table.predictor == VICTIM and victim_file(recipe.tables).endswith(GRAPH):
         predictor = Predictor.adopted(checkpoints / victim_file(recipe.tables))
     else:
         predictor = Predictor.of(load(checkpoints / f"{table.predictor}.safetensors"))
-    section = handler_section(recipe.name, name, table, serving, predictor, runs)
+    section = handler_section(recipe.name, name, table, serving, predictor, data_set.geometry(predictor.shape), runs)
     target = store / f"{recipe.name}-{name}.mar"
     with tempfile.TemporaryDirectory() as private:
         folder = Path(private)

@@ -20,7 +20,6 @@ from defenses.limits import Full, Limiter
 from defenses.memory import StoreError
 from defenses.pipeline import Answers, Pipeline, StageError
 from defenses.work import SolutionError, SolutionExpired, SolutionInvalid, SolutionSpent, TooDear
-from handlers import wire
 from handlers.errors import (
     ExpiredSolution,
     InvalidSolution,
@@ -35,7 +34,8 @@ from handlers.errors import (
     WorkWanted,
     for_log,
 )
-from handlers.wire import Rows
+from handlers.forms import Answered, Classes, Encoded
+from handlers.rows import Rows
 
 _log = logging.getLogger(__name__)
 
@@ -77,15 +77,24 @@ class Suspect(NamedTuple):
 
 
 class Reply(NamedTuple):
-    """One request's answer: HTTP status, body and Retry-After in seconds (0: none); for metrics and the audit log, the
-    codes of its errors, whether it challenges, and the rows that are suspect."""
+    """One request's answer, and Retry-After in seconds (0: none); for metrics and the audit log, the codes of its
+    errors, whether it challenges, and the rows that are suspect."""
 
-    status: int
-    body: bytes
+    encoded: Encoded
     codes: tuple[str, ...]
     challenged: bool = False
     retry_after: int = 0
     suspects: tuple[Suspect, ...] = ()
+
+    @property
+    def status(self) -> int:
+        """Of HTTP."""
+        return self.encoded.status
+
+    @property
+    def body(self) -> bytes:
+        """As it is sent."""
+        return self.encoded.body
 
 
 def unread(principal: str, limiter: Limiter | None, *, open_: bool) -> RequestError | None:
@@ -138,7 +147,7 @@ def admitted(rows: Rows, solution: str | None, till: Till | None) -> Rows:
     except StoreError as error:
         _log.error("store: %s", for_log(error))
         return rows.as_refused(StoreFailed(_STORE_FAILED))
-    return Rows(rows.images, rows.errors, paid=True)
+    return rows.as_paid()
 
 
 def ask(pipeline: Pipeline, requests: Sequence[Rows]) -> Outcome:
@@ -166,8 +175,9 @@ def ask(pipeline: Pipeline, requests: Sequence[Rows]) -> Outcome:
     return Outcome(answers, frozenset(range(len(joined))).difference(alive.tolist()))
 
 
-def replies(requests: Sequence[Rows], outcome: Outcome, till: Till | None = None) -> list[Reply]:
-    """Each request's reply, in order. till: asks for the work; without one, rows that want some are only refused."""
+def replies(requests: Sequence[Rows], outcome: Outcome, classes: Classes, till: Till | None = None) -> list[Reply]:
+    """Each request's reply, in order and in its own form. till: asks for the work; without one, rows that want some are
+    only refused."""
     out = []
     joined = answered = 0  # rows of earlier requests among the joined ones, and among the answers
     for rows in requests:
@@ -198,15 +208,17 @@ def replies(requests: Sequence[Rows], outcome: Outcome, till: Till | None = None
             errors |= wanted
         codes = tuple(error.code for error in errors.values())
         challenged = challenge is not None
+        foremost = errors[min(owing or errors)] if errors else None
+        wait = 0
         if outcome.answers is not None and shown:
             labels, probabilities = outcome.answers.labels[shown], outcome.answers.probabilities
             served = None if probabilities is None else probabilities[shown]
-            status, body, wait = 200, wire.encode_answers(labels, served, errors, challenge), 0
+            encoded = rows.form.answers(Answered(labels, served, errors, foremost, challenge), classes)
         else:
-            first = errors[min(owing or errors)]
-            status, body = first.status, wire.encode_error(first, challenge)
-            wait = first.seconds if isinstance(first, RateLimited) else 0
-        out.append(Reply(status, body, codes, challenged, wait, tuple(suspects)))
+            assert foremost is not None  # every row is answered or at fault
+            encoded = rows.form.error(foremost, challenge)
+            wait = foremost.seconds if isinstance(foremost, RateLimited) else 0
+        out.append(Reply(encoded, codes, challenged, wait, tuple(suspects)))
     return out
 
 

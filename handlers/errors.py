@@ -6,7 +6,7 @@
       Rejected 403                  the gate's word on a row
       SolutionRefused 403           a proof of work that pays for nothing
         InvalidSolution, ExpiredSolution, SpentSolution
-      TooManyRows 413
+      TooManyRows, TooManyPixels 413
       TooMuchWork 413               the rows that must pay cost more together than one challenge may ask for
       UnsupportedContent 415
       WorkWanted 428                the row is answered for a proof of work
@@ -55,7 +55,7 @@ class Undecodable(BadRequest):
 
 
 class UnsupportedImage(BadRequest):
-    """An intact picture of a kind whose pixels would have to be guessed: alpha, 16 bits, several frames."""
+    """An intact picture of a kind whose pixels would have to be guessed: transparent parts, several frames."""
 
     code = "unsupported_image"
 
@@ -107,6 +107,14 @@ class SpentSolution(SolutionRefused):
 class TooManyRows(RequestError):
     status = 413
     code = "too_many_rows"
+    unreadable = True
+
+
+class TooManyPixels(RequestError):
+    """A picture larger than is decoded, or pictures that are so together."""
+
+    status = 413
+    code = "too_many_pixels"
     unreadable = True
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timezone
 from http import HTTPStatus
 from pathlib import Path
@@ -20,7 +21,7 @@ from typing import Any
 import orjson
 
 from defenses.limits import SHARED, named
-from handlers import audit, batch, wire
+from handlers import audit, batch, bodies, wire
 from handlers.errors import (
     BadPrincipal,
     Internal,
@@ -28,9 +29,11 @@ from handlers.errors import (
     RequestError,
     for_log,
 )
+from handlers.forms import Classes, Encoded, Form
 from handlers.loading import load, open_audit_log, open_limiter, open_toll
 from handlers.metrics import Metrics
 from handlers.request import Request
+from handlers.rows import Rows
 
 # what refuses a request as a whole and goes to the audit log
 REFUSED = frozenset(audit.KINDS)
@@ -52,20 +55,25 @@ class TorchWarden:
         self._limiter = open_limiter(self._policy)
         self._audit_log = open_audit_log()
         self._metrics = Metrics(context.metrics, context.model_name, self._policy.members)
+        self._classes = Classes.of(self._policy)
+        # pictures are decoded in as many threads as a graph has: these wait while pictures are decoded
+        threads = self._policy.threads
+        self._each: bodies.Each = ThreadPoolExecutor(threads).map if threads > 1 else map
 
     def handle(self, data: list[dict[str, Any]], context: Any) -> list[bytes]:
         """One body for each request of the batch, in order; status and headers go through the context."""
         started = perf_counter()
-        asked, described = [], set()
-        seconds = {"decode": 0.0, **({} if self._limiter is None else {"limit": 0.0})}
-        over: Counter[str] = Counter()
+        messages, described = [], set()
         for index, row in enumerate(data):
-            headers, body = _headers(context, index), row.get("body")
+            message = _message(context, index, row)
             # TorchServe describes without a body; with one, the header is a client's and means nothing
-            if headers.get("describe") == "True" and not body:
+            if message.headers.get("describe") == "True" and not message.body and not message.parts:
                 described.add(index)
             else:
-                asked.append(self._read(headers, body, over, seconds))
+                messages.append(message)
+        seconds = {"decode": 0.0, **({} if self._limiter is None else {"limit": 0.0})}
+        over: Counter[str] = Counter()
+        asked = self._read(messages, over, seconds)
         if self._toll is not None:
             begun = perf_counter()
             asked = [
@@ -75,7 +83,7 @@ class TorchWarden:
         requests = [request.rows for request in asked]
         outcome = batch.ask(self._pipeline, requests)
         begun = perf_counter()
-        replies = batch.replies(requests, outcome, self._toll)
+        replies = batch.replies(requests, outcome, self._classes, self._toll)
         seconds["encode"] = perf_counter() - begun
         if outcome.answers is not None:
             seconds.update(outcome.answers.seconds)
@@ -102,32 +110,38 @@ class TorchWarden:
         return wire.describe(self._policy)
 
     def _description(self) -> batch.Reply:
-        return batch.Reply(HTTPStatus.OK, orjson.dumps(self.describe_handle()), ())
+        return batch.Reply(Encoded(HTTPStatus.OK, orjson.dumps(self.describe_handle())), ())
 
-    def _read(self, headers: Mapping[str, str], body: Any, over: Counter[str], seconds: dict[str, float]) -> Request:
-        """One request, counted for its principal, and decoded only where that has room for a row.
+    def _read(self, messages: Sequence[bodies.Message], over: Counter[str], seconds: dict[str, float]) -> list[Request]:
+        """The requests, each counted for its principal, and decoded only where that has room for a row.
 
         What is over a limit is counted in `over`: its rows, or 1 where it was not decoded. Times are added to
         `seconds`.
         """
-        principal = named(headers.get(self._policy.principal_header.lower()))
-        solution = headers.get(wire.SOLUTION.lower())
-        begun = perf_counter()
-        refusal = self._unread(principal)
-        checked = perf_counter()
-        if refusal is None:
-            decoded = self._decode(body, headers.get("content-type", ""))
-            request = Request(decoded, decoded, principal or SHARED, solution)
-        else:
-            if isinstance(refusal, RateLimited):
-                over[refusal.limit] += 1
-            request = Request(wire.Rows.refused(refusal, self._policy.input), None, principal or SHARED, solution)
-        read = perf_counter()
-        request = self._limited(request, over)
-        seconds["decode"] += read - checked
-        if self._limiter is not None:
-            seconds["limit"] += checked - begun + perf_counter() - read
-        return request
+        principals = [named(message.headers.get(self._policy.principal_header.lower())) for message in messages]
+        requests: dict[int, Request] = {}
+        for wave in self._waves(len(messages)):
+            begun = perf_counter()
+            refusals = [self._unread(principals[index]) for index in wave]
+            checked = perf_counter()
+            decoded = self._decode([messages[index] for index in wave], refusals)
+            read = perf_counter()
+            for index, refusal, rows in zip(wave, refusals, decoded, strict=True):
+                if isinstance(refusal, RateLimited):
+                    over[refusal.limit] += 1
+                solution = messages[index].headers.get(wire.SOLUTION.lower())
+                held = rows if refusal is None else None
+                requests[index] = self._limited(Request(rows, held, principals[index] or SHARED, solution), over)
+            seconds["decode"] += read - checked
+            if self._limiter is not None:
+                seconds["limit"] += checked - begun + perf_counter() - read
+        return [requests[index] for index in range(len(messages))]
+
+    def _waves(self, count: int) -> list[list[int]]:
+        """The places of requests that are decoded side by side: one after the other where each is counted before the
+        next is looked at."""
+        places = list(range(count))
+        return [places] if self._limiter is None else [[place] for place in places]
 
     def _unread(self, principal: str | None) -> RequestError | None:
         """What a request of `principal` is refused with before anyone looks at it."""
@@ -135,18 +149,28 @@ class TorchWarden:
             return BadPrincipal("the gateway's header with the principal holds no name")
         return batch.unread(principal, self._limiter, open_=self._policy.on_stage_error == "open")
 
-    def _decode(self, body: Any, content_type: str) -> wire.Rows:
+    def _decode(self, messages: Sequence[bodies.Message], refusals: Sequence[RequestError | None]) -> list[Rows]:
+        """The rows of those that are not refused already, the pictures of all of them decoded side by side."""
+        opened: list[Rows | bodies.Unread] = []
+        for message, refusal in zip(messages, refusals, strict=True):
+            form = bodies.form_of(message)
+            opened.append(
+                self._opened(message, form) if refusal is None else Rows.refused(refusal, self._policy.input, form)
+            )
+        return bodies.read(opened, self._policy.input, self._each)
+
+    def _opened(self, message: bodies.Message, form: Form) -> Rows | bodies.Unread:
         try:
-            if not isinstance(body, bytes | bytearray | None):
-                raise TypeError(f"a body came as {type(body).__name__}: set decode_input_request=false")
-            return wire.decode(body or b"", content_type, expects=self._policy)
+            if not isinstance(message.body, bytes | bytearray | None):
+                raise TypeError(f"a body came as {type(message.body).__name__}: set decode_input_request=false")
+            return bodies.opened(message, form, self._policy)
         except RequestError as error:
-            return wire.Rows.refused(error, self._policy.input)
+            return Rows.refused(error, self._policy.input, form)
         except MemoryError:
             raise
         except Exception as error:
             _log.error("a request could not be decoded: %s", for_log(error))
-            return wire.Rows.refused(Internal("this request could not be handled"), self._policy.input)
+            return Rows.refused(Internal("this request could not be handled"), self._policy.input, form)
 
     def _limited(self, request: Request, over: Counter[str]) -> Request:
         """The request, counted for its principal; rows that are over a limit are counted in `over`."""
@@ -189,17 +213,26 @@ class TorchWarden:
         return {"written" if self._audit_log.write(lines) else "failed": len(lines)}
 
 
-def _headers(context: Any, index: int) -> dict[str, str]:
-    """A request's headers by lower-case name: TorchServe keeps the case that the client sent."""
-    headers = context.get_all_request_header(index)
-    return {name.lower(): value for name, value in headers.items() if isinstance(value, str)}
+def _message(context: Any, index: int, row: Mapping[str, Any]) -> bodies.Message:
+    """A request: TorchServe keeps the case of its headers, and has the parts of a multipart body in place of it. A
+    part's own headers are a table, and none of the request's."""
+    headers = {
+        name.lower(): value for name, value in context.get_all_request_header(index).items() if isinstance(value, str)
+    }
+    body = row.get("body")
+    parts = (
+        {} if body is not None else {name: part for name, part in row.items() if isinstance(part, bytes | bytearray)}
+    )
+    return bodies.Message(headers, body, parts, context.model_name)
 
 
 def _send(context: Any, index: int, reply: batch.Reply) -> bytes:
     """Set the headers and status of a body."""
-    context.set_response_content_type(index, wire.JSON)
+    context.set_response_content_type(index, reply.encoded.content_type)
     context.set_response_header(index, "Cache-Control", "no-store")
     context.set_response_header(index, wire.ANSWER, reply.codes[0] if reply.codes and reply.status != 200 else "ok")
+    for name, value in reply.encoded.headers.items():
+        context.set_response_header(index, name, value)
     if reply.retry_after:
         context.set_response_header(index, "Retry-After", str(reply.retry_after))
     context.set_response_status(code=int(reply.status), phrase=HTTPStatus(reply.status).phrase, idx=index)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from handlers.wire import Rows
+from handlers.rows import Rows
 
 
 class Request(NamedTuple):

@@ -1,4 +1,4 @@
-"""A picture of any size to pixels of one size: resize, crop, stretch, letterbox, as [model.input] says.
+"""A picture of any size to pixels of one size: resize, crop, stretch, letterbox, as a geometry says.
 
 Libraries that resize by one name do not resize alike. Pillow widens its filters when it shrinks a picture, and so does
 torchvision on pictures; OpenCV and tf.image look at the nearest source pixels alone, so a small copy has aliases that a
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pictures.model_input import ModelInput
+from pictures.geometry import Geometry
 from pictures.resampling import resampled
 
 Bytes = NDArray[np.uint8]
@@ -22,46 +22,48 @@ PILLOW = {
 }
 
 
-def fitted(picture: Image.Image, wanted: ModelInput) -> Bytes:
+def fitted(picture: Image.Image, wanted: Geometry) -> Bytes:
     """The picture, an "L" or "RGB" image, as (C,H,W) uint8 of the wanted shape."""
     coloured = picture.convert("L" if wanted.channels == 1 else "RGB")
-    if coloured.size != (wanted.width, wanted.height) or wanted.resize:
-        coloured = {"crop": _cropped, "stretch": _stretched, "letterbox": _letterboxed}[wanted.fit](coloured, wanted)
+    if wanted.fit != "exact" and (coloured.size != (wanted.width, wanted.height) or wanted.resize):
+        coloured = {"crop": _cropped, "stretch": _resized, "letterbox": _letterboxed}[wanted.fit](coloured, wanted)
     pixels = np.asarray(coloured)
     return pixels[np.newaxis].copy() if wanted.channels == 1 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
 
-def _cropped(picture: Image.Image, wanted: ModelInput) -> Image.Image:
-    """The centre, after the shorter side was resized: as torchvision's Resize and CenterCrop round."""
-    width, height = picture.size
-    if wanted.resize:
+def resized_to(size: tuple[int, int], wanted: Geometry) -> tuple[int, int]:
+    """Height and width that a picture of height and width `size` is resized to, before anything is cut off or added."""
+    height, width = size
+    if wanted.fit == "letterbox":
+        factor = min(wanted.width / width, wanted.height / height)
+        return max(1, round(height * factor)), max(1, round(width * factor))
+    if wanted.fit != "crop":
+        return wanted.height, wanted.width
+    if wanted.resize:  # as torchvision's Resize rounds
         factor = wanted.resize / min(width, height)
-        new = (max(1, int(width * factor + 1e-9)), max(1, int(height * factor + 1e-9)))
-    else:
-        factor = max(wanted.width / width, wanted.height / height)
-        new = (max(wanted.width, round(width * factor)), max(wanted.height, round(height * factor)))
-    picture = _resized(picture, new, wanted)
+        return max(1, int(height * factor + 1e-9)), max(1, int(width * factor + 1e-9))
+    factor = max(wanted.width / width, wanted.height / height)
+    return max(wanted.height, round(height * factor)), max(wanted.width, round(width * factor))
+
+
+def _cropped(picture: Image.Image, wanted: Geometry) -> Image.Image:
+    """The centre, after the shorter side was resized: as torchvision's Resize and CenterCrop round."""
+    picture = _resized(picture, wanted)
     left, top = round((picture.width - wanted.width) / 2), round((picture.height - wanted.height) / 2)
     return picture.crop((left, top, left + wanted.width, top + wanted.height))
 
 
-def _stretched(picture: Image.Image, wanted: ModelInput) -> Image.Image:
-    return _resized(picture, (wanted.width, wanted.height), wanted)
-
-
-def _letterboxed(picture: Image.Image, wanted: ModelInput) -> Image.Image:
-    width, height = picture.size
-    factor = min(wanted.width / width, wanted.height / height)
-    inner = _resized(picture, (max(1, round(width * factor)), max(1, round(height * factor))), wanted)
+def _letterboxed(picture: Image.Image, wanted: Geometry) -> Image.Image:
+    inner = _resized(picture, wanted)
     whole = Image.new(picture.mode, (wanted.width, wanted.height), (wanted.fill,) * len(picture.getbands()))
     whole.paste(inner, ((wanted.width - inner.width) // 2, (wanted.height - inner.height) // 2))
     return whole
 
 
-def _resized(picture: Image.Image, size: tuple[int, int], wanted: ModelInput) -> Image.Image:
-    """size: width and height."""
-    if picture.size == size:
+def _resized(picture: Image.Image, wanted: Geometry) -> Image.Image:
+    height, width = resized_to((picture.height, picture.width), wanted)
+    if picture.size == (width, height):
         return picture
     if wanted.library == "pillow":
-        return picture.resize(size, PILLOW[wanted.interpolation])
-    return Image.fromarray(resampled(np.asarray(picture), (size[1], size[0]), wanted.interpolation))
+        return picture.resize((width, height), PILLOW[wanted.interpolation])
+    return Image.fromarray(resampled(np.asarray(picture), (height, width), wanted.interpolation))

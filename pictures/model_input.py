@@ -1,9 +1,9 @@
 """[model.input]: how a classifier's owner makes of a picture what the classifier takes.
 
 Preprocessing is part of a model. What of it is geometry (resize, crop, letterbox) happens to pictures, in training, in
-calibration and wherever a client or a server has a picture (pictures/fitting.py). What of it is arithmetic (colour
-order, scale, mean, std, layout, type) is put into the graph when a model is adopted (export/adopt/). Between the two
-lie images (N,C,H,W) in [0,1], RGB or gray: all that gates, hashes and limits ever see.
+calibration and in the server, by one decoder (pictures/picture.py). What of it is arithmetic (colour order, scale,
+mean, std, layout, type) is put into the graph when a model is adopted (export/adopt/). Between the two lie images
+(N,C,H,W) in [0,1], RGB or gray: all that gates, hashes and limits ever see.
 
     value the network sees = (pixel in [0,1] * scale - mean) / std
 """
@@ -13,28 +13,21 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-FITS = ("crop", "stretch", "letterbox")
+from pictures.geometry import FITS, INTERPOLATIONS, Geometry, choice
+
+__all__ = ["COLOURS", "FITS", "INTERPOLATIONS", "LAYOUTS", "TYPES", "ModelInput"]
+
 COLOURS = ("RGB", "BGR")
 LAYOUTS = ("NCHW", "NHWC", "NHW", "flat")
 TYPES = ("float32", "float16", "float64", "uint8")
-# modes by the library whose resize they are
-INTERPOLATIONS = {
-    "pillow": ("nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"),
-    "opencv": ("nearest", "linear", "area", "cubic"),
-}
-LARGEST_SIDE = 4096
 
 
 @dataclass(frozen=True)
 class ModelInput:
     """Geometry, then arithmetic.
 
-    size: height and width that the network takes, or the side of a square. channels: 1 (gray) or 3 (RGB).
-    fit: "crop" resizes the shorter side to `resize` pixels, to what just covers the size where that is 0, and cuts out
-        the centre; "stretch" resizes to the size whatever the proportions; "letterbox" resizes the whole picture into
-        the size, centred on `fill`, a gray level from 0 to 255.
-    interpolation: a mode of `library`, "pillow" (as torchvision and timm have it on pictures; antialiased) or "opencv"
-        (which is not, but for "area"; tf.image.resize's bilinear is opencv's "linear").
+    size: height and width that the network takes, or the side of a square. channels to megapixels: see
+        pictures/geometry.py.
     colour: of the channels that the network takes. scale, mean, std: see above; one value, or one a channel.
     layout: of its input. type: of its values.
     """
@@ -46,6 +39,8 @@ class ModelInput:
     fill: int = 0
     interpolation: str = "bilinear"
     library: str = "pillow"
+    background: int | None = None
+    megapixels: float = 25.0
     colour: str = "RGB"
     scale: float = 1.0
     mean: tuple[float, ...] = (0.0,)
@@ -59,24 +54,13 @@ class ModelInput:
             raise ValueError("; ".join(faults))
 
     def _faults(self) -> Iterator[str]:
-        for side in (self.height, self.width):
-            if not 1 <= side <= LARGEST_SIDE:
-                yield f"size: expected sides from 1 to {LARGEST_SIDE}, got {side}"
-        if self.channels not in (1, 3):
-            yield f"channels: expected 1 or 3, got {self.channels}"
-        yield from _choice("fit", self.fit, FITS)
-        yield from _choice("library", self.library, tuple(INTERPOLATIONS))
-        if self.library in INTERPOLATIONS:
-            yield from _choice(f"interpolation of {self.library}", self.interpolation, INTERPOLATIONS[self.library])
-        yield from _choice("colour", self.colour, COLOURS)
-        yield from _choice("layout", self.layout, LAYOUTS)
-        yield from _choice("type", self.type, TYPES)
-        if self.fit == "crop" and self.resize and self.resize < min(self.height, self.width):
-            yield f"resize: expected at least the shorter side that is cut out, got {self.resize}"
-        if self.fit != "crop" and self.resize:
-            yield f"resize: expected 0, a picture that fits by {self.fit!r} has no shorter side, got {self.resize}"
-        if not 0 <= self.fill <= 255:
-            yield f"fill: expected a gray level from 0 to 255, got {self.fill}"
+        try:
+            self.geometry  # noqa: B018  # its own checks
+        except ValueError as error:
+            yield str(error)
+        yield from choice("colour", self.colour, COLOURS)
+        yield from choice("layout", self.layout, LAYOUTS)
+        yield from choice("type", self.type, TYPES)
         if not self.scale > 0:
             yield f"scale: expected a number above 0, got {self.scale}"
         for name, values in (("mean", self.mean), ("std", self.std)):
@@ -105,10 +89,20 @@ class ModelInput:
         return self.channels, self.height, self.width
 
     @property
-    def geometry(self) -> dict[str, object]:
-        """What of it decides pixels, by name."""
-        names = ("size", "channels", "fit", "resize", "fill", "interpolation", "library")
-        return {name: getattr(self, name) for name in names}
+    def geometry(self) -> Geometry:
+        """What of it decides pixels."""
+        return Geometry(
+            channels=self.channels,
+            height=self.height,
+            width=self.width,
+            fit=self.fit,
+            resize=self.resize,
+            fill=self.fill,
+            interpolation=self.interpolation,
+            library=self.library,
+            background=self.background,
+            megapixels=self.megapixels,
+        )
 
     def slopes(self) -> list[float]:
         """What a pixel in [0,1] is multiplied with, a value a channel in the network's order."""
@@ -120,8 +114,3 @@ class ModelInput:
 
     def _each(self, values: Sequence[float]) -> list[float]:
         return list(values) * (self.channels if len(values) == 1 else 1)
-
-
-def _choice(name: str, value: str, known: Sequence[str]) -> Iterator[str]:
-    if value not in known:
-        yield f"{name}: expected one of {', '.join(known)}, got {value!r}"

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from defenses.policy import Policy, PolicyError
+from pictures.geometry import Geometry
 from recipes import schema
 from recipes.fields import nearest
 
@@ -68,6 +69,11 @@ def faults(tables: Mapping[str, Any]) -> Iterator[str]:
             lacks = f"it runs {network!r}, and there is no [networks.{network}] to train it"
             yield f"{where}: {lacks}; {nearest(network, known)}"
         if "predictor" not in policy or missing:
+            continue
+        try:
+            Geometry(1, 1, 1, **_table(policy.get("pictures")))
+        except (ValueError, TypeError) as error:
+            yield f"{where}: pictures: {error}"
             continue
         try:
             Policy.parse(section(name, policy, tables))

@@ -24,7 +24,7 @@ from filelock import FileLock
 CHECKOUT = Path(__file__).resolve().parents[1]
 RECIPE = Path(__file__).parent / "smoke.toml"
 # what is served over HTTP, and what is archived besides
-POLICIES = ("undefended", "edm", "label", "averaged")
+POLICIES = ("undefended", "edm", "label", "averaged", "fitted")
 BASELINES = ("randp", "mad", "grad")
 NOISY = ("meco", "meco-keyed", "meco-rotating")
 LIMITED = ("limited",)

@@ -27,7 +27,7 @@ def room(ours: str, third_party: str) -> Room:
 
 ROOMS = {
     # policies are checked by what carries them out, before anything is trained
-    "recipes": room("defenses.policy", "tomli tomli_w pydantic jsonschema_rs"),
+    "recipes": room("defenses.policy pictures.geometry", "tomli tomli_w pydantic jsonschema_rs"),
     "pictures": room("", "numpy PIL"),
     "zoo": room("pictures", "torch torchvision timm numpy sklearn PIL tqdm"),
     # the key's rules (mode, length) stand in one place, so training reads it through handlers.key; and so does a gate's
@@ -40,8 +40,9 @@ ROOMS = {
         "zoo pictures recipes training.black_box training.calibration.stored training.checkpoint",
         "torch onnx onnxruntime numpy yaml tqdm PIL",
     ),
-    "defenses": room("", "numpy altcha"),
-    "handlers": room("defenses", "numpy onnxruntime PIL orjson redis yaml"),
+    # a geometry is a few numbers that a policy holds: no picture is read there
+    "defenses": room("pictures.geometry", "numpy altcha"),
+    "handlers": room("defenses pictures", "numpy onnxruntime PIL orjson redis yaml"),
     "attacks": room("zoo", "torch numpy sklearn"),
     # pages are printed from results files alone, without torch; attacks.names holds names and nothing else
     "report": room("attacks.names recipes.fields", "numpy matplotlib jinja2"),

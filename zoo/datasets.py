@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from pictures.geometry import Geometry
 from pictures.model_input import ModelInput
 from zoo.cifar_pickles import CifarPickles
 from zoo.embedded import crops, digits
@@ -256,6 +257,16 @@ class Data:
     def load(self, split: str, root: str | os.PathLike[str] | None = None) -> Images:
         """One split, whole: `rows` is for who trains. Raises DatasetError."""
         return self._numbered(self._loaded(split, root))
+
+    def geometry(self, shape: tuple[int, int, int]) -> Geometry:
+        """What a server makes of a picture before networks of this shape (C,H,W) see it: what was made of the user's;
+        of a built-in set's, whose images have one size, nothing."""
+        if self.input is not None:
+            return self.input.geometry
+        channels, height, width = shape
+        if self.name.partition(":")[0] == "imagefolder":
+            return ModelInput((height, width), channels).geometry
+        return Geometry(channels, height, width)
 
     def _loaded(self, split: str, root: str | os.PathLike[str] | None) -> Images:
         return load(

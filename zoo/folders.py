@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pictures.files import ENDINGS
+from pictures.formats import ENDINGS
 from zoo.images import DatasetError
 
 TRAIN = "train"

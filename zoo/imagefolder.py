@@ -7,7 +7,8 @@ from pathlib import Path
 
 import torch
 
-from pictures.files import PictureError, opened
+from pictures.errors import PictureError
+from pictures.files import opened
 from pictures.model_input import ModelInput
 from zoo.folders import Listing, below, listed
 from zoo.images import DatasetError, Images, Size, sides
@@ -62,13 +63,13 @@ def _alike(listing: Listing) -> tuple[int, int]:
     first, size = listing.files[0], None
     for file in listing.files:
         try:
-            picture = opened(file)
+            found = opened(file).size
         except PictureError:
             continue
-        size = size or picture.size
-        if picture.size != size:
-            shown = "{} x {}".format
-            raise DatasetError(f"{file}: {shown(*picture.size)} pixels, but {first} has {shown(*size)}; give a size")
+        size = size or found
+        if found is not None and size is not None and found != size:
+            shown = [f"{width} x {height}" for height, width in (found, size)]
+            raise DatasetError(f"{file}: {shown[0]} pixels, but {first} has {shown[1]}; give a size")
     if size is None:
         raise DatasetError(f"{first}: not a readable picture, and no other of {len(listing.files)} is")
-    return size[1], size[0]
+    return size

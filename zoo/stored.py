@@ -29,8 +29,8 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from pictures.files import PictureError, opened
-from pictures.fitting import fitted
+from pictures.errors import PictureError
+from pictures.files import opened
 from pictures.model_input import ModelInput
 from zoo.files import CHECKOUT
 from zoo.folders import Listing
@@ -39,7 +39,8 @@ from zoo.maps import mapped, was_read
 
 T = TypeVar("T")
 
-FORMAT = 1
+# raised where the same file gives other pixels
+FORMAT = 2
 VARIABLE = "TORCHWARDEN_PICTURES"
 PIXELS, INDEX = "pixels.u8", "index.json"
 # files that a message names
@@ -129,10 +130,11 @@ def _make(place: Path, listing: Listing, wanted: ModelInput, split: str, share: 
 
 def _decoded(job: tuple[Path, ModelInput]) -> np.ndarray | str:
     """The picture's bytes, or what is wrong with it."""
+    file, wanted = job
     try:
-        return fitted(opened(job[0]), job[1])
+        return opened(file).fitted(wanted.geometry)
     except PictureError as error:
-        return str(error)
+        return f"{file}: {error}"
 
 
 def _digest(file: Path) -> str:
@@ -194,5 +196,5 @@ def _parallel(pool: ThreadPoolExecutor, work: Any, jobs: Sequence[Any], called: 
 
 def _key(listing: Listing, wanted: ModelInput, split: str, share: float, broken: float) -> str:
     files = [(str(file), (status := file.stat()).st_size, status.st_mtime_ns) for file in listing.files]
-    facts = [FORMAT, files, listing.labels, listing.classes, sorted(wanted.geometry.items()), split, share, broken]
+    facts = [FORMAT, files, listing.labels, listing.classes, wanted.geometry.stated(), split, share, broken]
     return hashlib.sha256(json.dumps(facts, default=str).encode()).hexdigest()[:24]

@@ -26,7 +26,7 @@ from handlers import wire
 
 Images = NDArray[np.float32]
 TRIES = 5
-# of a file's parts besides its pixels: far fewer than are allowed (handlers/essence.py), and each as large as its share
+# of a file's parts besides its pixels: far fewer than are allowed (pictures/parts.py), and each as large as its share
 TEXTS = 40
 
 

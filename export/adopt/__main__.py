@@ -103,6 +103,8 @@ def parse(words: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--fit", choices=FITS, default=None, help="how a picture becomes the size")
     parser.add_argument("--resize", type=int, default=None, help="the shorter side, before the centre is cut out")
     parser.add_argument("--fill", type=int, default=None, help="gray level around a letterboxed picture")
+    parser.add_argument("--background", type=int, default=None, help="gray level under transparent parts (refused)")
+    parser.add_argument("--megapixels", type=float, default=None, help="the most that a picture may have (25)")
     parser.add_argument("--library", choices=tuple(INTERPOLATIONS), default=None, help="whose resize it is (pillow)")
     parser.add_argument("--interpolation", default=None, help="the library's mode (bilinear)")
     parser.add_argument("--colour", choices=("RGB", "BGR"), default=None, help="order of the channels")
@@ -120,7 +122,10 @@ def parse(words: list[str] | None) -> argparse.Namespace:
 
 def _fields(options: argparse.Namespace) -> dict[str, Any]:
     """The preprocessing that is stated."""
-    names = ("fit", "resize", "fill", "library", "interpolation", "colour", "scale", "mean", "std")
+    names = (
+        *("fit", "resize", "fill", "background", "megapixels", "library", "interpolation"),
+        *("colour", "scale", "mean", "std"),
+    )
     stated = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
     return {name: tuple(value) if isinstance(value, list) else value for name, value in stated.items()}
 

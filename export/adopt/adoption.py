@@ -92,7 +92,7 @@ def _agrees(model: Model, source: Source, images: Path | None) -> None:
         classes=model.classes,
         expect=Path(model.expect),
     )
-    pictures = pictures_of(asked, None, model.classes)
+    pictures = pictures_of(asked, None, model.classes, model.input)
     assert pictures is not None
     if source.network is not None:
         labels = of_network(source).labels

@@ -26,6 +26,8 @@ from pictures.model_input import ModelInput
 from zoo.folders import Listing
 from zoo.imagefolder import BROKEN, some
 
+# which pictures are read at all: it says nothing of what is done to them
+READING = ("background", "megapixels")
 UNPROVEN = "nothing was proven of its preprocessing: no labelled pictures and no predictions were given"
 
 
@@ -34,13 +36,13 @@ def preprocessing(
 ) -> tuple[ModelInput, str, str]:
     """What the owner does to pictures, how that is known, and the table of what was tried."""
     name = asked.preset or (asked.architecture if asked.architecture.startswith("timm:") else "")
-    stated = preset(name, opened.input) if name else opened.input
     try:
-        stated = replace(stated, **asked.fields)
+        taken = replace(opened.input, **{each: asked.fields[each] for each in READING if each in asked.fields})
+        stated = replace(preset(name, taken) if name else taken, **asked.fields)
     except ValueError as error:
         raise ExportError(f"preprocessing: {error}") from error
-    given = bool(asked.preset or asked.fields)
-    pictures = pictures_of(asked, listing, classes)
+    given = bool(asked.preset or asked.fields.keys() - set(READING))
+    pictures = pictures_of(asked, listing, classes, stated)
     if pictures is None:
         return stated, UNPROVEN + (f"; it is taken for {name or 'unit'}" if not given else ""), ""
     count = len(pictures.images)
@@ -51,7 +53,7 @@ def preprocessing(
     if pictures.labels.max() < 0 and pictures.expected.max() < 0:
         return stated, UNPROVEN, ""
     usual = {name: stated} if name else {}
-    verdict = trial(opened.input, pictures, opened.labels, classes=len(classes), usual=usual)
+    verdict = trial(taken, pictures, opened.labels, classes=len(classes), usual=usual)
     return verdict.chosen.input, _proof(verdict.chosen, count, verdict.chosen.name), verdict.table()
 
 
@@ -74,8 +76,8 @@ def _proof(chosen: Tried, count: int, name: str) -> str:
     return f"preprocessing ({name}): {', '.join(parts)} on {count} pictures" if parts else UNPROVEN
 
 
-def pictures_of(asked: Asked, listing: Listing | None, classes: tuple[str, ...]) -> Pictures | None:
-    """Some of the owner's pictures, those with predictions first."""
+def pictures_of(asked: Asked, listing: Listing | None, classes: tuple[str, ...], wanted: ModelInput) -> Pictures | None:
+    """Some of the owner's pictures, those with predictions first, as far as they can be read for `wanted`."""
     folder = asked.images if asked.images is None or asked.images.is_dir() else asked.images.parent
     expected = {} if asked.expect is None else predictions(asked.expect, classes, folder)
     if listing is None and not expected:
@@ -95,4 +97,4 @@ def pictures_of(asked: Asked, listing: Listing | None, classes: tuple[str, ...])
         files = [file.resolve() for file in chosen.files]
         if chosen.labels is not None:
             labels = [column(label, listing.classes, classes) for label in chosen.labels]
-    return sampled(files, labels, expected, broken=BROKEN)
+    return sampled(files, labels, expected, broken=BROKEN, wanted=wanted)

@@ -16,19 +16,20 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 from tqdm import tqdm
 
 from export.adopt.presets import VALUES, changed, cropped
 from export.graphs import ExportError
-from pictures.files import PictureError, opened
-from pictures.fitting import fitted
+from pictures.errors import PictureError
+from pictures.files import opened
 from pictures.model_input import ModelInput
+from pictures.picture import Picture
 
 # pictures that are tried
 TRIED = 200
@@ -53,10 +54,10 @@ Raw = Callable[[NDArray[np.float32]], Labels]
 
 @dataclass(frozen=True)
 class Pictures:
-    """Some of the owner's. images: decoded. labels: positions among the classes, -1 where there is none. expected: the
-    owner's own predictions, or -1."""
+    """Some of the owner's. images: their files. labels: positions among the classes, -1 where there is none. expected:
+    the owner's own predictions, or -1."""
 
-    images: tuple[Image.Image, ...]
+    images: tuple[Picture, ...]
     labels: Labels
     expected: Labels
 
@@ -92,14 +93,20 @@ class Verdict:
 
 
 def sampled(
-    files: Sequence[Path], labels: Sequence[int] | None, expected: Mapping[Path, int], *, broken: float
+    files: Sequence[Path],
+    labels: Sequence[int] | None,
+    expected: Mapping[Path, int],
+    *,
+    broken: float,
+    wanted: ModelInput,
 ) -> Pictures:
-    """The pictures of some files, decoded in parallel; those that cannot be read are left out up to a share.
+    """The pictures of some files, decoded in parallel as for `wanted`; those that cannot be read are left out up to a
+    share.
 
     expected: predictions by file. Raises ExportError.
     """
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        read = list(pool.map(_kept, files))
+        read = list(pool.map(partial(_kept, wanted=wanted), files))
     faults = [each for each in read if isinstance(each, str)]
     if len(faults) > max(broken * len(files), 1):
         raise ExportError(f"{len(faults)} of {len(files)} pictures cannot be read:\n  " + "\n  ".join(faults[:5]))
@@ -156,7 +163,7 @@ def tried(
     """One preprocessing on the pictures, or on the first of them. known: what was answered for the very first."""
     chosen = pictures.images[len(known) : rows]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        pixels = list(pool.map(lambda picture: fitted(picture, model), chosen))
+        pixels = list(pool.map(lambda picture: picture.fitted(model.geometry), chosen))
     labels = np.concatenate([known, *(answer(arithmetic(np.stack(part), model)) for part in _parts(pixels))])
     return Tried(
         name,
@@ -321,8 +328,10 @@ def _parts(pixels: Sequence[NDArray[np.uint8]]) -> Iterable[Sequence[NDArray[np.
     return (pixels[start : start + BATCH] for start in range(0, len(pixels), BATCH))
 
 
-def _kept(file: Path) -> Image.Image | str:
+def _kept(file: Path, *, wanted: ModelInput) -> Picture | str:
     try:
-        return opened(file)
+        picture = opened(file)
+        picture.fitted(wanted.geometry)
+        return picture
     except PictureError as error:
-        return str(error)
+        return f"{file}: {error}"

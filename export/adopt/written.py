@@ -9,6 +9,7 @@ import json
 import math
 import tempfile
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import recipes
@@ -86,6 +87,8 @@ def _model(model: Model) -> str:
         "fit": "crop, stretch or letterbox",
         "resize": "the shorter side, before the centre is cut out; 0: what just covers",
         "fill": "gray level around a letterboxed picture",
+        "background": "gray level under transparent parts, which are refused without it",
+        "megapixels": "the most that a picture may have",
         "interpolation": "of `library`",
         "library": "pillow or opencv: libraries resize differently by one name",
         "colour": "the order that the network takes",
@@ -93,7 +96,7 @@ def _model(model: Model) -> str:
         "type": "float32, float16, float64 or uint8",
     }
     always = ("channels", "fit", "resize", "interpolation", "library", "mean", "std")
-    for key, value in vars(taken).items():
+    for key, value in asdict(taken).items():
         if key != "size" and (key in always or value != getattr(DEFAULTS, key)):
             comment = f"      # {comments[key]}" if key in comments else ""
             lines.append(f"{key} = {_value(value)}{comment}")

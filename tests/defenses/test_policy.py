@@ -5,13 +5,14 @@ from typing import Any
 import pytest
 
 from defenses.noise import PerceptualCode
-from defenses.policy import Input, Perturb, Policy, PolicyError, Response, Route
+from defenses.policy import Perturb, Policy, PolicyError, Response, Route
+from pictures.geometry import Geometry
 from tests.defenses.policies import CALIBRATION, FRESH, GATE, KEYED, PAID_GATE, ROUTE, UNSCALED, routed, section
 
 
 def test_a_routed_policy_is_read_whole() -> None:
     policy = Policy.parse(routed(response={"rule": "top_k", "k": 2}))
-    assert policy.input == Input(channels=1, height=4, width=5)
+    assert policy.input == Geometry(channels=1, height=4, width=5)
     assert policy.input.shape == (1, 4, 5)
     assert policy.route == Route(hash="class-confidence", graph="hash", options={"classes": 10, "bins": 2})
     assert policy.response == Response(rule="top_k", options={"k": 2})

@@ -68,7 +68,7 @@ def build_policy(store: Path, folder: Path, section: dict[str, Any]) -> None:
     name = f"digits-{section['policy']}"
     staged = folder / name
     write_archive(staged, section)
-    for room in ("handlers", "defenses"):
+    for room in ("handlers", "defenses", "pictures"):
         shutil.copytree(CHECKOUT / room, staged / room, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copyfile(CHECKOUT / "handlers/handler.py", staged / "handler.py")
     image = rows(BENIGN)

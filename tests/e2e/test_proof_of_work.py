@@ -90,7 +90,7 @@ def archive(
     key = "TORCHWARDEN_KEY" if action == "proof-of-work" else None
     fields = section(policy=folder.name, gate=gate(action, **work), key_env=key, store=redis)
     write_archive(folder, fields)
-    for room in ("handlers", "defenses"):
+    for room in ("handlers", "defenses", "pictures"):
         shutil.copytree(CHECKOUT / room, folder / room, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copyfile(CHECKOUT / "handlers/handler.py", folder / "handler.py")
     image = rows(BENIGN)

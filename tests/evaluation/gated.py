@@ -112,7 +112,7 @@ def archive(store: Path, policy: str, **changes: Any) -> Path:
         write_gate(graphs / "same.onnx")
     path = store / f"made-up-{policy}.mar"
     with zipfile.ZipFile(path, "w") as packed:
-        for room in ("handlers", "defenses"):
+        for room in ("handlers", "defenses", "pictures"):
             for file in sorted((CHECKOUT / room).rglob("*.py")):
                 packed.write(file, file.relative_to(CHECKOUT))
         for file in graphs.iterdir():

@@ -18,9 +18,12 @@ from defenses.pipeline import EVERY
 from evaluation.oracles import HttpOracle, InProcessOracle, OracleError
 from handlers import wire
 from handlers.errors import NotFinite
+from handlers.forms import Classes
 from tests.conftest import POLICIES, Smoke
 from tests.evaluation.stub import TOKEN, Stub
 from zoo import datasets
+
+CLASSES = Classes(tuple(map(str, range(10))))
 
 
 @cache
@@ -89,7 +92,7 @@ def test_images_are_sent_at_most_so_many_at_a_time() -> None:
     def post(body: bytes, content_type: str) -> tuple[int, bytes]:
         rows = len(body) // (28 * 28 * 4)
         sent.append(rows)
-        return 200, wire.encode_answers(np.zeros(rows, np.int64), None, {})
+        return 200, wire.encode_answers(np.zeros(rows, np.int64), None, {}, classes=CLASSES)
 
     assert HttpOracle(post, rows=16)(some_images()).labels.tolist() == [0] * 40
     assert sent == [16, 16, 8]

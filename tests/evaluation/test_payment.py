@@ -18,6 +18,7 @@ from evaluation import payment
 from evaluation.oracles import HttpOracle, InProcessOracle, OracleError
 from handlers import loading, wire
 from handlers.errors import Rejected
+from handlers.forms import Classes
 from loadtests import locust_run
 from tests.evaluation import gated
 from tests.evaluation.stub import TOKEN, Stub
@@ -25,6 +26,8 @@ from tests.handlers.archives import ENVIRON
 from zoo import datasets
 
 MODEL = "made-up-same"
+
+CLASSES = Classes(tuple(map(str, range(10))))
 
 
 @cache
@@ -158,7 +161,7 @@ def test_a_request_of_which_nothing_is_answered_is_charged_for_all_its_rows() ->
     def answer(body: bytes, kind: str, more: Mapping[str, str] | None = None) -> tuple[int, bytes]:
         sent.append(dict(more or {}))
         if more:
-            return 200, wire.encode_answers(torch.zeros(3).long().numpy(), None, {})
+            return 200, wire.encode_answers(torch.zeros(3).long().numpy(), None, {}, classes=CLASSES)
         return 428, wire.encode_error(Rejected("of whatever code", row=0), challenge)
 
     oracle = HttpOracle(answer, rows=8, solver=lambda asked: payment.Paid("solved", 7))

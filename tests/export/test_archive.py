@@ -50,7 +50,9 @@ def section(smoke: Smoke, table: PolicyTable, name: str = "synthetic") -> dict[s
     """The policy that the archive of this table holds."""
     recipe = recipes.read(RECIPE)
     predictor = Predictor.of(load(smoke.runs / f"smoke/{table.predictor}.safetensors"))
-    return archive.handler_section(recipe.name, name, table, recipe.section("serving", Serving), predictor, smoke.runs)
+    geometry = recipe.section("dataset", datasets.Data).geometry(predictor.shape)
+    serving = recipe.section("serving", Serving)
+    return archive.handler_section(recipe.name, name, table, serving, predictor, geometry, smoke.runs)
 
 
 def unpacked(smoke: Smoke, policy: str, folder: Path) -> Path:
@@ -66,7 +68,7 @@ def test_an_archive_holds_code_graphs_policy_and_a_golden_answer(smoke: Smoke, p
         config = yaml.safe_load(packed.read("model-config.yaml"))
         golden = json.loads(packed.read("golden.json"))
         manifest = json.loads(packed.read("MAR-INF/MANIFEST.json"))
-    for room in ("handlers", "defenses"):
+    for room in ("handlers", "defenses", "pictures"):
         assert {path.relative_to(CHECKOUT).as_posix() for path in (CHECKOUT / room).rglob("*.py")} <= names
     ending = archive.ENDINGS[config["handler"]["backend"]]
     wanted = set(config["handler"]["members"]) | ({"hash"} if policy == "edm" else set())

@@ -85,13 +85,13 @@ def test_a_picture_takes_no_longer_than_four_plain_ones(make: Make) -> None:
 CHILD = """
 import sys
 from pathlib import Path
-from defenses.policy import Input
+from pictures.geometry import Geometry
 from handlers.errors import RequestError
 from handlers.images import read_image
 for line in sys.stdin:
     channels, name = line.split(maxsplit=1)
     try:
-        read_image(Path(name.rstrip()).read_bytes(), Input(int(channels), 28, 28))
+        read_image(Path(name.rstrip()).read_bytes(), Geometry(int(channels), 28, 28))
     except RequestError:
         pass
 print(1024 * int(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0]))

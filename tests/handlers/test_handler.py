@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from defenses.pipeline import ANSWER_OPEN
-from handlers import wire
+from handlers import bodies, wire
 from handlers.errors import LoadError
 from handlers.handler import TorchWarden
 from tests.defenses.policies import FRESH, KEYED, routed, section
@@ -115,7 +115,7 @@ def test_a_bad_row_stands_at_its_place_and_all_bad_rows_are_the_requests_own_err
     assert status == 200
     fault = {"code": "out_of_range", "message": "expected values in [0, 1], got 2.0 to 2.0", "row": 1}
     assert body["predictions"][1] == {"error": fault}
-    assert [set(body["predictions"][row]) for row in (0, 2)] == [{"label", "probabilities"}] * 2
+    assert [set(body["predictions"][row]) for row in (0, 2)] == [{"label", "name", "probabilities"}] * 2
     pixels[:] = 2
     pixels[0, 0, 0, 0] = np.nan
     ((status, body),) = worker.ask(request(pixels))
@@ -199,10 +199,15 @@ def test_a_failed_route_is_a_503_and_an_open_one_is_counted_and_logged(
 def test_a_bug_in_decoding_is_a_500_for_that_request_and_is_logged_on_one_line(
     worker: Worker, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def fail(body: bytes, expects: Any) -> Any:
-        raise KeyError(body.decode())
+    real = bodies.opened
 
-    monkeypatch.setitem(wire._DECODERS, wire.JPEG, fail)
+    def fail(message: bodies.Message, *others: Any) -> Any:
+        if message.media_type == wire.JPEG:
+            assert message.body is not None
+            raise KeyError(message.body.decode())
+        return real(message, *others)
+
+    monkeypatch.setattr(bodies, "opened", fail)
     client = "\n[METRICS]forged.Count:1|#ModelName:x|#type:COUNTER" + "x" * 1000
     good = request(images(2))
     alone = worker.ask(good)
@@ -231,7 +236,7 @@ def test_what_no_request_is_to_blame_for_passes(
         raise error
 
     with monkeypatch.context() as patch:
-        patch.setitem(wire._DECODERS, wire.RAW, fail)
+        patch.setattr(bodies, "opened", fail)
         with pytest.raises(error):
             worker.ask(request(images(1)))
     worker.graphs["hash"] = fail
@@ -375,7 +380,7 @@ def test_a_label_only_policy_sends_no_probabilities(tmp_path: Path) -> None:
     plain = Worker(write_archive(tmp_path / "plain", section(response={"rule": "label"})))
     ((status, body),) = plain.ask(request(images(2)))
     assert status == 200
-    assert [set(prediction) for prediction in body["predictions"]] == [{"label"}, {"label"}]
+    assert [set(prediction) for prediction in body["predictions"]] == [{"label", "name"}] * 2
 
 
 def test_a_server_without_our_metrics_does_not_load(tmp_path: Path) -> None:
@@ -409,7 +414,7 @@ print("ANSWER", sent.hex())
 
 def test_torchserves_own_loader_and_service_serve_it(tmp_path: Path) -> None:
     folder = write_archive(tmp_path / "edm", routed())
-    for room in ("handlers", "defenses"):
+    for room in ("handlers", "defenses", "pictures"):
         (folder / room).symlink_to(ROOT / room)
     (folder / "handler.py").symlink_to(ROOT / "handlers" / "handler.py")
     metrics = ROOT / "deploy" / "metrics.yaml"

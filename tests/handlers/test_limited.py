@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from handlers import audit, wire
+from handlers import audit, bodies, wire
 from handlers.errors import LoadError
 from handlers.store import SqliteStore
 from tests.defenses.policies import section
@@ -110,8 +110,8 @@ def test_a_full_principal_is_refused_before_anyone_looks_at_its_request(
 ) -> None:
     worker = made()
     decoded = []
-    real = wire.decode
-    monkeypatch.setattr(wire, "decode", lambda *args, **more: decoded.append(1) or real(*args, **more))
+    real = bodies.opened
+    monkeypatch.setattr(bodies, "opened", lambda *args, **more: decoded.append(1) or real(*args, **more))
     replies = worker.ask(of("acme", images(16)), of("acme", images(4)), of("acme", images(1)), of("other", images(1)))
     assert [status for status, _ in replies] == [200, 200, 429, 200]
     assert len(decoded) == 3, "even where the limit was reached in the same batch"
@@ -131,14 +131,14 @@ def test_where_all_together_are_full_nobody_is_decoded(made: Make, monkeypatch: 
     worker = made()
     for name, count in (("a", 16), ("b", 14)):
         assert worker.ask(of(name, images(count)))[0][0] == 200
-    monkeypatch.setattr(wire, "decode", None)
+    monkeypatch.setattr(bodies, "opened", None)
     assert worker.ask(of("c", images(1)))[0][0] == 429
     assert worker.context.counts["limited_rows_total"].counted == {"total": 1}
 
 
 def test_a_principal_that_is_none_is_not_decoded(made: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     worker = made()
-    monkeypatch.setattr(wire, "decode", None)
+    monkeypatch.setattr(bodies, "opened", None)
     assert worker.ask(of("a b", images(1)))[0][1]["error"]["code"] == "bad_principal"
 
 

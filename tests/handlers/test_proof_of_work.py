@@ -343,7 +343,7 @@ def test_metrics_count_scores_by_band_and_the_events_of_payment(made: Make) -> N
 def test_a_gate_goes_with_a_route(made: Make) -> None:
     worker = made(**{key: value for key, value in routed().items() if key in ("members", "route")})
     ((_, body),) = worker.ask(request(rows(HIGHEST, BENIGN, LOWEST)))
-    assert [set(each) for each in body["predictions"]] == [{"error"}, {"label", "probabilities"}, {"error"}]
+    assert [set(each) for each in body["predictions"]] == [{"error"}, {"label", "name", "probabilities"}, {"error"}]
 
 
 def test_no_answer_tells_scores_or_secrets(made: Make, caplog: pytest.LogCaptureFixture) -> None:

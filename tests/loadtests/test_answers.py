@@ -7,15 +7,18 @@ import pytest
 
 from handlers import wire
 from handlers.errors import NotFinite, Rejected, RequestError, WorkWanted
+from handlers.forms import Classes
 from handlers.wire import WireError
 from loadtests.answers import check_answer, check_refusal, refused
 
 GOOD = np.array([[0.7, 0.2, 0.1], [0.1, 0.1, 0.8]], np.float32)
 LABELS = np.array([0, 2])
 
+CLASSES = Classes(tuple(map(str, range(10))))
+
 
 def checked(labels: np.ndarray, probabilities: np.ndarray | None, *, rows: int = 2) -> wire.Decoded:
-    body = wire.encode_answers(labels, probabilities, {})
+    body = wire.encode_answers(labels, probabilities, {}, classes=CLASSES)
     return check_answer(body, rows=rows, classes=3, sum_tolerance=1e-3)
 
 
@@ -49,7 +52,7 @@ def test_a_broken_promise_is_named(
 
 
 def test_a_refused_row_of_a_good_request_is_named() -> None:
-    body = wire.encode_answers(LABELS[:1], GOOD[:1], {1: NotFinite("bad", row=1)})
+    body = wire.encode_answers(LABELS[:1], GOOD[:1], {1: NotFinite("bad", row=1)}, classes=CLASSES)
     with pytest.raises(WireError, match="row 1 of a good request was refused: not_finite"):
         check_answer(body, rows=2, classes=3, sum_tolerance=1e-3)
 
@@ -74,14 +77,14 @@ def test_refusals() -> None:
 @pytest.mark.parametrize("kind", [Rejected, WorkWanted])
 def test_a_gate_may_refuse_some_rows_of_a_good_request_and_the_others_are_checked(kind: type[RequestError]) -> None:
     refusal = {1: kind("no", row=1)}
-    body = wire.encode_answers(LABELS[:1], GOOD[:1], refusal)
+    body = wire.encode_answers(LABELS[:1], GOOD[:1], refusal, classes=CLASSES)
     assert check_answer(body, rows=2, classes=3, sum_tolerance=1e-3).labels.tolist() == [0, -1]
-    wrong = wire.encode_answers(LABELS[:1], GOOD[:1] * np.float32(1.1), refusal)
+    wrong = wire.encode_answers(LABELS[:1], GOOD[:1] * np.float32(1.1), refusal, classes=CLASSES)
     with pytest.raises(WireError, match="sum to 1"):
         check_answer(wrong, rows=2, classes=3, sum_tolerance=1e-3)
     with pytest.raises(WireError, match="row 1 of a good request was refused: not_finite"):
         check_answer(
-            wire.encode_answers(LABELS[:1], None, {1: NotFinite("no", row=1)}),
+            wire.encode_answers(LABELS[:1], None, {1: NotFinite("no", row=1)}, classes=CLASSES),
             rows=2,
             classes=3,
             sum_tolerance=1e-3,

@@ -114,9 +114,9 @@ def test_libraries_differ_where_a_picture_shrinks() -> None:
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"size": 0}, "size: expected sides from 1 to 4096, got 0"),
+        ({"size": 0}, "height: expected an integer from 1 to 4096, got 0"),
         ({"channels": 4}, "channels: expected 1 or 3, got 4"),
-        ({"fit": "pad"}, "fit: expected one of crop, stretch, letterbox, got 'pad'"),
+        ({"fit": "pad"}, "fit: expected one of exact, crop, stretch, letterbox, got 'pad'"),
         ({"library": "cv2"}, "library: expected one of pillow, opencv, got 'cv2'"),
         ({"interpolation": "linear"}, "interpolation of pillow: expected one of nearest, .*, got 'linear'"),
         ({"resize": 8}, "resize: expected at least the shorter side that is cut out, got 8"),
@@ -124,7 +124,7 @@ def test_libraries_differ_where_a_picture_shrinks() -> None:
         ({"mean": (0.1, 0.2)}, "mean: expected one value, or one for each of 3 channels"),
         ({"std": (0.0,)}, "std: expected values above 0"),
         ({"scale": 0.0}, "scale: expected a number above 0"),
-        ({"fill": 256}, "fill: expected a gray level from 0 to 255, got 256"),
+        ({"fill": 256}, "fill: expected an integer from 0 to 255, got 256"),
         ({"type": "uint8"}, "type: expected scale 255 without mean and std"),
         ({"layout": "NHW"}, "layout: expected one with channels, images have 3"),
     ],

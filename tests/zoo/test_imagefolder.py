@@ -12,8 +12,8 @@ import pytest
 import torch
 from PIL import ExifTags, Image, PngImagePlugin
 
-from defenses.policy import Input
 from handlers.images import read_image
+from pictures.geometry import Geometry
 from pictures.model_input import ModelInput
 from tests.zoo.writers import some_bytes
 from zoo import maps, stored
@@ -168,10 +168,10 @@ def test_a_few_broken_files_are_named_and_left_out(tmp_path: Path, capsys: pytes
     (tmp_path / "train/a/broken.png").write_bytes(b"\x89PNG damaged")
     spec = f"imagefolder:{tmp_path}"
     assert len(load(spec, "train", size=8, broken=0.1)) == 20
-    assert "broken.png: not a readable picture" in capsys.readouterr().err
+    assert "broken.png: expected a picture (PNG, JPEG" in capsys.readouterr().err
     with pytest.raises(
         DatasetError,
-        match=r"1 of 21 pictures cannot be read, more than the 1.0% that .* allows:\n  .*broken\.png: not a",
+        match=r"1 of 21 pictures cannot be read, more than the 1.0% that .* allows:\n  .*broken\.png: expected a",
     ):
         load(spec, "train", size=8, broken=0.01)
 
@@ -202,7 +202,7 @@ def test_a_picture_is_turned_where_the_server_turns_it(tmp_path: Path) -> None:
     Image.fromarray(picture[:, ::-1]).save(folder / "3.png", pnginfo=texts)
     Image.fromarray(picture[::-1, ::-1]).save(folder / "4.jpg", xmp=xmp)
     found = {row.numpy().tobytes() for row in load(f"imagefolder:{tmp_path}", "train").pixels}
-    served = [read_image(path.read_bytes(), Input(3, 9, 9)) for path in sorted(folder.iterdir())]
+    served = [read_image(path.read_bytes(), Geometry(3, 9, 9)) for path in sorted(folder.iterdir())]
     assert found == {np.ascontiguousarray(each).tobytes() for each in served}
 
 

@@ -15,12 +15,12 @@ from assurance.faults.dear_requests import requests
 from assurance.faults.figures import Outcome
 from assurance.faults.flood import Flood, send
 from assurance.faults.hostile_client import Phase, ratios, spread
-from defenses.policy import Input
 from handlers import wire
+from pictures.geometry import Geometry
 from report.rows.faults import CUT, RIGHT
 
 IMAGES = np.linspace(0, 1, 2 * 28 * 28, dtype=np.float32).reshape(2, 1, 28, 28)
-ACCEPTS = wire.Accepts(Input(1, 28, 28), max_rows=4)
+ACCEPTS = wire.Accepts(Geometry(1, 28, 28), max_rows=4)
 
 
 def outcome(begun: float, ms: float, what: str = RIGHT) -> Outcome:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from assurance.fuzz.case import Subject
-from defenses.policy import Input
 from handlers import wire
+from pictures.geometry import Geometry
 
 # every pixel a multiple of 1/255, as in a file; synthetic, because to read a data set takes seconds at import
 _pixels = np.random.default_rng(0).integers(0, 256, (16, 1, 28, 28)) / np.float32(255)
-GRAY = Subject("digits-edm", wire.Accepts(Input(1, 28, 28), 32), 200_000, _pixels.astype(np.float32))
-RGB = Subject("colours-edm", wire.Accepts(Input(3, 28, 28), 4), 200_000, GRAY.images.repeat(3, 1))
+GRAY = Subject("digits-edm", wire.Accepts(Geometry(1, 28, 28), 32), 200_000, _pixels.astype(np.float32))
+RGB = Subject("colours-edm", wire.Accepts(Geometry(3, 28, 28), 4), 200_000, GRAY.images.repeat(3, 1))

@@ -16,12 +16,15 @@ from assurance.fuzz.judge import CODES, FRONT_END, OURS, judge
 from assurance.fuzz.reference import Row, refused
 from handlers import wire
 from handlers.errors import Internal, Rejected, Undecodable, WorkWanted
+from handlers.forms import Classes
 
 CASE = Case("kind", "idea", "model", b"POST / HTTP/1.1\r\n\r\n", b"body", seen=Seen("image/png", b"body"))
 FREE = replace(CASE, seen=None, refusable=True)
 TORCHSERVE = json.dumps({"code": 400, "type": "BadRequestException", "message": "Invalid HTTP message."}).encode()
 SHOWN = np.array([0.25, 0.75], np.float32)
 ROW = Row(1, SHOWN)
+
+CLASSES = Classes(tuple(map(str, range(10))))
 
 
 def answered(status: int, body: bytes, **more: bytes) -> Reply:
@@ -33,7 +36,7 @@ def answers(*rows: Row) -> Reply:
     bad = {place: Undecodable("expected another", row=place) for place, row in enumerate(rows) if row.code}
     labels = np.array([row.label for row in good])
     shown = np.array([row.probabilities for row in good])
-    return answered(200, wire.encode_answers(labels, shown, bad))
+    return answered(200, wire.encode_answers(labels, shown, bad, classes=CLASSES))
 
 
 def error(kind: type[Undecodable] | type[Rejected] | type[Internal] | type[WorkWanted]) -> Reply:

@@ -7,7 +7,7 @@ import struct
 import pytest
 from PIL import Image
 
-from handlers import exif
+from pictures import exif
 
 ENTRY = (0x0112, 3, 1, 6)
 
