@@ -13,9 +13,9 @@ one becomes `NAME-perturbation`.
     python -m export.graphs RECIPE
 
 writes build/RECIPE/<graph>.onnx and <graph>.ts.pt for every checkpoint of the recipe whose graphs are not there yet
-(export/made.py), and copies the graph of an adopted model. A graph whose TorchScript or ONNX Runtime answers differ from torch's by more than `BOUND` at N = 1, 7 or
-32 (`redirection`: by more than `SLOPE_BOUND` of its largest value), or at all where it is a hash network's, is not
-written.
+(export/made.py), and copies the graph of an adopted model. A graph whose TorchScript or ONNX Runtime answers differ
+from torch's by more than `BOUND` at N = 1, 7 or 32 (`redirection`: by more than `SLOPE_BOUND` of its largest value), or
+at all where it is a hash network's, is not written.
 """
 
 from __future__ import annotations
