@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -83,4 +84,6 @@ def report(rows: list[Any], started: datetime) -> Report:
 
 
 if __name__ == "__main__":
+    # so that a measurement that is terminated ends its program and removes its folder, as it does at Ctrl-C
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     main()
