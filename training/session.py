@@ -262,10 +262,10 @@ class Session:
             **self.facts,
             "fingerprint": self.fingerprint,
             "metrics": dict(metrics),
-            "seconds": round(self.seconds, 1),
             "device": str(self.device),
         }
         checkpoint.save(self.path, networks, architectures, facts)
+        checkpoint.write_seconds(self.path, self.seconds)
         self.resume_path.unlink(missing_ok=True)
         if self.writer is not None:
             self.writer.close()
