@@ -12,10 +12,10 @@ one becomes `NAME-perturbation`.
 
     python -m export.graphs RECIPE
 
-writes build/RECIPE/<graph>.onnx and <graph>.ts.pt for every checkpoint of the recipe, and copies the graph of an
-adopted model. A graph whose TorchScript or ONNX Runtime answers differ from torch's by more than `BOUND` at N = 1, 7 or
-32 (`redirection`: by more than `SLOPE_BOUND` of its largest value), or at all where it is a hash network's, is not
-written.
+writes build/RECIPE/<graph>.onnx and <graph>.ts.pt for every checkpoint of the recipe whose graphs are not there yet
+(export/made.py), and copies the graph of an adopted model. A graph whose TorchScript or ONNX Runtime answers differ
+from torch's by more than `BOUND` at N = 1, 7 or 32 (`redirection`: by more than `SLOPE_BOUND` of its largest value), or
+at all where it is a hash network's, is not written.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ from torch import nn
 from tqdm import tqdm
 
 import recipes
+from export.made import Made
 from export.redirection import Redirection, UnknownLayerError
 from training.checkpoint import Checkpoint, CheckpointError, load
 from zoo.hash_net import HashNet
@@ -48,6 +49,8 @@ from zoo.perturbation import Perturbation
 from zoo.shrink import copier
 
 OPSET = 20
+# of a graph's two files
+SUFFIXES = (".onnx", ".ts.pt")
 BATCHES = (1, 7, 32)
 # largest |difference| of a float network's probability from torch's answer: rounding alone, which differs from one
 # make of CPU to the next, brings an untrained ResNet34 to 1.1e-5
@@ -138,6 +141,11 @@ def predictors(read: Checkpoint) -> int:
     return sum(not isinstance(network, Perturbation) for network in read.networks)
 
 
+def files(read: Checkpoint, folder: Path) -> list[Path]:
+    """Where the graphs of a checkpoint's networks lie."""
+    return [folder / f"{name}{suffix}" for name in graph_names(read) for suffix in SUFFIXES]
+
+
 def export(read: Checkpoint, folder: Path) -> Iterator[Path]:
     """Write both graphs of every network of the checkpoint to `folder`, yielding each path. Raises ExportError."""
     # of a gate's two networks, which are one graph, the first stands for both
@@ -150,7 +158,7 @@ def export(read: Checkpoint, folder: Path) -> Iterator[Path]:
             "facts": json.dumps(dict(read.facts), sort_keys=True),
         }
         model = _served(network, read)
-        onnx_path, script_path = folder / f"{name}.onnx", folder / f"{name}.ts.pt"
+        onnx_path, script_path = (folder / f"{name}{suffix}" for suffix in SUFFIXES)
         to_onnx(model, shape, onnx_path, metadata)
         to_torchscript(model, shape, script_path, metadata)
         yield onnx_path
@@ -346,12 +354,19 @@ def main(arguments: list[str] | None = None) -> None:
         checkpoints, adopted = sorted(folder.glob("*.safetensors")), sorted(folder.glob("*.onnx"))
         if not checkpoints and not adopted:
             raise CheckpointError(f"no checkpoints in {folder}: train first (make train)")
+        graphs = options.build / recipe.name
         for path in adopted:  # checked when it was adopted (export/adopt/)
-            write(options.build / recipe.name / path.name, path.read_bytes())
-            print(options.build / recipe.name / path.name)
+            write(graphs / path.name, path.read_bytes())
+            print(graphs / path.name)
+        made = Made(graphs)
         for path in tqdm(checkpoints, desc="export", unit="checkpoint"):
-            for written in export(load(path), options.build / recipe.name):
+            read = load(path)
+            if made.has(files(read, graphs), read.digest):
+                tqdm.write(f"{path.name}: its graphs are there, made of it already")
+                continue
+            for written in export(read, graphs):
                 tqdm.write(str(written))
+            made.add(files(read, graphs), read.digest)
     except ValueError as error:
         sys.exit(f"export.graphs: {error}")
 

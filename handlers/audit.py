@@ -37,6 +37,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
+from handlers.database import Database
 from handlers.errors import ExpiredSolution, InvalidSolution, RateLimited, SpentSolution
 
 Record = Mapping[str, object]
@@ -68,7 +69,7 @@ class AuditLog:
         for kind in sorted(set(KINDS.values())):
             self._files[kind] = File(beside(path, kind), largest=min(largest, SMALL), kept=kept)
         self._path = path
-        self._counts: sqlite3.Connection | None = None
+        self._counts: Database | None = None
         self._inode = -1
         self._clock = clock
         self._minute = -1
@@ -95,23 +96,26 @@ class AuditLog:
         if minute == self._minute:
             return True
         self._minute = minute
+        gone = "WHERE minute < ? OR minute > ? + 1"  # or of a clock that was set back
+
+        def written(counts: Database) -> bool:
+            repeats = _repeats(counts.rows(f"{_SELECT} {gone}", minute, minute))
+            for kind in set(KINDS.values()):
+                mine = [record for record in repeats if KINDS[str(record["decision"])] == kind]
+                if mine and not self._files[kind].write(mine):
+                    self._minute = -1
+                    return False
+            counts.change(f"DELETE FROM repeats {gone}", minute, minute)
+            return True
+
         try:
-            with self._connected() as counts:
-                counts.execute("BEGIN IMMEDIATE")
-                gone = "WHERE minute < ? OR minute > ? + 1"  # or of a clock that was set back
-                repeats = _repeats(counts.execute(f"{_SELECT} {gone}", [minute, minute]).fetchall())
-                for kind in set(KINDS.values()):
-                    mine = [record for record in repeats if KINDS[str(record["decision"])] == kind]
-                    if mine and not self._files[kind].write(mine):
-                        counts.rollback()
-                        self._minute = -1
-                        return False
-                counts.execute(f"DELETE FROM repeats {gone}", [minute, minute])
+            counts = self._connected()
+            return counts.changed(lambda: written(counts))
         except (OSError, sqlite3.Error) as error:
             _log.error("audit: repeated refusals cannot be counted: %s", type(error).__name__)
         return True
 
-    def _connected(self) -> sqlite3.Connection:
+    def _connected(self) -> Database:
         """The file of the counts that is there now: somebody may have moved an earlier one away."""
         path = beside(self._path, COUNTS)
         if self._counts is None or not path.exists() or path.stat().st_ino != self._inode:
@@ -124,24 +128,31 @@ class AuditLog:
     def _is_first(self, record: Record, minute: int) -> bool:
         """Whether none like this one was written in the minute; otherwise it is counted. Where that cannot be done,
         each has its line."""
-        alike = [record["policy"], record["principal"], record["decision"], minute]
+        alike = record["policy"], record["principal"], record["decision"], minute
         rows = record["rows"] or 0
+
+        def is_first(counts: Database) -> bool:
+            found = counts.change(
+                "UPDATE repeats SET count = count + 1, rows = rows + ?, time = ? "
+                "WHERE policy = ? AND principal = ? AND decision = ? AND minute = ?",
+                *(rows, record["time"], *alike),
+            )
+            if not found:
+                counts.change("INSERT INTO repeats VALUES (?, ?, ?, ?, 0, 0, ?)", *alike, record["time"])
+            return not found
+
         try:
-            with self._connected() as counts:
-                counts.execute("BEGIN IMMEDIATE")
-                found = counts.execute(
-                    "UPDATE repeats SET count = count + 1, rows = rows + ?, time = ? "
-                    "WHERE policy = ? AND principal = ? AND decision = ? AND minute = ?",
-                    [rows, record["time"], *alike],
-                )
-                if found.rowcount:
-                    return False
-                counts.execute("INSERT INTO repeats VALUES (?, ?, ?, ?, 0, 0, ?)", [*alike, record["time"]])
+            counts = self._connected()
+            return counts.changed(lambda: is_first(counts))
         except (OSError, sqlite3.Error) as error:
             _log.error("audit: repeated refusals cannot be counted: %s", type(error).__name__)
         return True
 
 
+_TABLE = (
+    "CREATE TABLE IF NOT EXISTS repeats (policy TEXT, principal TEXT, decision TEXT, minute INTEGER, "
+    "count INTEGER, rows INTEGER, time TEXT, PRIMARY KEY (policy, principal, decision, minute)) WITHOUT ROWID"
+)
 _SELECT = "SELECT policy, principal, decision, count, rows, time FROM repeats"
 
 
@@ -153,18 +164,12 @@ def beside(path: Path, kind: str) -> Path:
 def counted(path: Path) -> list[Record]:
     """The repetitions counted for the log at `path` that have no line yet."""
     with closing(_connected(beside(path, COUNTS))) as counts:
-        return _repeats(counts.execute(_SELECT).fetchall())
+        return _repeats(counts.asked(lambda: counts.rows(_SELECT)))
 
 
-def _connected(path: Path) -> sqlite3.Connection:
-    path.touch(mode=0o600)
-    connection = sqlite3.connect(path, timeout=PATIENCE_S, isolation_level=None, check_same_thread=False)
-    connection.execute("PRAGMA synchronous=OFF")
-    connection.execute(
-        "CREATE TABLE IF NOT EXISTS repeats (policy TEXT, principal TEXT, decision TEXT, minute INTEGER, "
-        "count INTEGER, rows INTEGER, time TEXT, PRIMARY KEY (policy, principal, decision, minute)) WITHOUT ROWID"
-    )
-    return connection
+def _connected(path: Path) -> Database:
+    # no write-ahead log, which is left behind where somebody moves the file
+    return Database(path, _TABLE, patience=PATIENCE_S, log=False)
 
 
 def _repeats(found: Sequence[Sequence[Any]]) -> list[Record]:

@@ -84,7 +84,8 @@ class TorchScriptGraph:
     """A TorchScript file; on CUDA where torch offers it.
 
     A graph with several outputs returns a dict and so names them; one with a single output returns it bare,
-    and that is `probabilities`. gpu: which CUDA device, the first if None.
+    and that is `probabilities`. gpu: which CUDA device, the first if None. What it answers is torch's answer up to
+    rounding (`_in_one_layout`).
     """
 
     suffix: ClassVar[str] = ".ts.pt"
@@ -101,6 +102,8 @@ class TorchScriptGraph:
             warnings.filterwarnings("ignore", r".*torch\.jit\.", DeprecationWarning)
             extra = {"metadata.json": ""}  # filled by the call
             self._module = self._torch.jit.load(path, map_location=self.device, _extra_files=extra).eval()
+            if self.device == "cpu":
+                self._module = _in_one_layout(self._torch, self._module)
         self.metadata: Mapping[str, str] = json.loads(extra["metadata.json"] or "{}")
 
     def __call__(self, images: Images, /, *more: NDArray[np.float32]) -> Outputs:
@@ -111,6 +114,24 @@ class TorchScriptGraph:
         named = answer if isinstance(answer, dict) else {"probabilities": answer}
         return {name: np.asarray(values.cpu()) for name, values in named.items()}
 
+
+def _in_one_layout(torch: Any, module: Any) -> Any:
+    """The module rewritten for oneDNN where that pays, else as it is.
+
+    torch.jit.optimize_for_inference keeps images in oneDNN's own layout from the first convolution on: classifiers then
+    answer up to twice as many rows. An operator that oneDNN does not have (a rounding, a batch norm behind a
+    concatenation) is reached by a conversion out and another one back, which may cost more than is gained: such graphs
+    stay as they are. So do those on CUDA, where there is no oneDNN.
+    """
+    try:
+        rewritten = torch.jit.optimize_for_inference(module)
+    except RuntimeError:  # a module that cannot be frozen
+        return module
+    nodes = rewritten.graph.findAllNodes
+    return rewritten if len(nodes(_INTO_ONEDNN)) == 1 and not nodes("aten::batch_norm") else module
+
+
+_INTO_ONEDNN = "aten::to_mkldnn"
 
 BACKENDS: dict[str, type[Backend]] = {
     "onnxruntime": OnnxGraph,

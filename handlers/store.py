@@ -10,7 +10,8 @@ memory answers at its address.
 
 A store that may have forgotten something begins a new life, and solutions of challenges from an earlier one are
 refused. An empty store is a new life, and so is an SQLite file once the clock was set back by more than GRACE_S, since
-it forgets by the clock. Redis names the history of its memory itself, for its replicas (master_replid), and draws
+it forgets by the clock, and once the machine has started again, since it is not synced to the disk
+(handlers/database.py). Redis names the history of its memory itself, for its replicas (master_replid), and draws
 another name where that history may part from what was answered: when a process starts, since its files may be older
 than its last answers; when a replica is promoted, since the primary answered more than it was sent; and when a primary
 that was made a replica, and took another's memory for its own, is promoted again. That last one is the same process as
@@ -26,16 +27,17 @@ writes. Redis counts a window by its clock, inside the script, so that the machi
 
 from __future__ import annotations
 
+import math
 import secrets
 import sqlite3
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from defenses.limits import SLOTS, full_for, slot
 from defenses.memory import Account, Meter, Spent, StoreError
+from handlers.database import Database, boot
 from handlers.errors import LoadError
 
 STORE, STATE = "TORCHWARDEN_STORE", "TORCHWARDEN_STATE"
@@ -46,9 +48,21 @@ GRACE_S = 60
 # Seconds for Redis to answer, and for the other workers to leave the SQLite file; then the client gets 503.
 TIMEOUT_S = 1.0
 PATIENCE_S = 5.0
+# What has expired is forgotten so often.
+STEP_S = 1.0
 # A Redis that was silent is not asked again for so long, or every row of a batch would wait for it in turn. A refused
 # connection shows at once.
 PAUSE_S = 5.0
+
+_TABLES = (
+    "CREATE TABLE IF NOT EXISTS spent (nonce TEXT PRIMARY KEY, expires REAL) WITHOUT ROWID",
+    "CREATE INDEX IF NOT EXISTS expiry ON spent (expires)",
+    "CREATE TABLE IF NOT EXISTS lives (life TEXT, latest REAL)",
+    "CREATE TABLE IF NOT EXISTS taken (account TEXT, slot INTEGER, rows INTEGER, expires REAL, "
+    "PRIMARY KEY (account, slot)) WITHOUT ROWID",
+    "CREATE INDEX IF NOT EXISTS forgotten ON taken (expires)",
+)
+_COUNT = "INSERT INTO taken VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET rows = rows + excluded.rows"
 
 # INFO's name for the history of what a Redis remembers.
 _MEMORY = "master_replid"
@@ -89,115 +103,115 @@ return {0}
 """
 
 
+Result = TypeVar("Result")
+
+
 class WrongRedisError(StoreError):
     """A Redis answers, and it is of a kind that would let solutions pay twice."""
 
 
 class SqliteStore:
-    """The file at `path`, made with mode 0600 where there is none. Raises StoreError."""
+    """The file at `path`, made with mode 0600 where there is none. Raises StoreError.
 
-    def __init__(self, path: Path, *, clock: Callable[[], float] = time.time) -> None:
+    A transaction for each question, not for each batch: it takes some 50 us, and rows are counted before they are
+    decoded, for which other workers would have to wait. booted: names the time since the machine started.
+    """
+
+    def __init__(self, path: Path, *, clock: Callable[[], float] = time.time, booted: Callable[[], str] = boot) -> None:
         self._clock = clock
-        self._lock = threading.Lock()  # sqlite3 knows one transaction a connection
+        self._boot = booted()
+        self._swept = -math.inf  # when this process last forgot rows
         try:
-            path.touch(mode=0o600)
-            self._connection = sqlite3.connect(path, timeout=PATIENCE_S, check_same_thread=False)
-            # a process that dies loses nothing; only power can, and the file does not outlive the server's run
-            self._connection.execute("PRAGMA synchronous=OFF")
-            with self._connection:
-                self._connection.execute("BEGIN IMMEDIATE")
-                self._connection.execute("CREATE TABLE IF NOT EXISTS spent (nonce TEXT PRIMARY KEY, expires REAL)")
-                self._connection.execute("CREATE INDEX IF NOT EXISTS expiry ON spent (expires)")
-                self._connection.execute("CREATE TABLE IF NOT EXISTS lives (life TEXT, latest REAL)")
-                self._connection.execute(
-                    "CREATE TABLE IF NOT EXISTS taken (account TEXT, slot INTEGER, rows INTEGER, expires REAL, "
-                    "PRIMARY KEY (account, slot)) WITHOUT ROWID"
-                )
-                self._connection.execute("CREATE INDEX IF NOT EXISTS forgotten ON taken (expires)")
-                self._connection.execute(
-                    "INSERT INTO lives SELECT ?, ? WHERE NOT EXISTS (SELECT * FROM lives)",
-                    [secrets.token_hex(8), clock()],
-                )
+            self._file = Database(path, *_TABLES, patience=PATIENCE_S, log=True)
+            self._file.changed(self._begun)
         except (OSError, sqlite3.Error) as error:
             raise StoreError(f"{path} cannot be used as a store: {type(error).__name__}: {error}") from error
 
+    def _begun(self) -> None:
+        """A life where there is none."""
+        began = secrets.token_hex(8), self._clock()
+        self._file.change("INSERT INTO lives SELECT ?, ? WHERE NOT EXISTS (SELECT * FROM lives)", *began)
+
     def life(self) -> str:
         """See defenses.memory.Spent."""
-        try:
-            with self._lock, self._connection:
-                ((life, latest),) = self._connection.execute("SELECT life, latest FROM lives").fetchall()
-                if self._clock() >= latest - GRACE_S:
-                    return str(life)
-                self._connection.execute("BEGIN IMMEDIATE")
-                return self._new_life(self._clock())
-        except sqlite3.Error as error:
-            raise StoreError(f"the SQLite store failed: {type(error).__name__}: {error}") from error
+        read = "SELECT life, latest FROM lives"
+        ((life, latest),) = self._failing(self._file.asked, lambda: self._file.rows(read))
+        if self._clock() < latest - GRACE_S:
+            life = self._failing(self._file.changed, lambda: self._new_life(self._clock()))
+        return self._named(life)
+
+    def _named(self, life: str) -> str:
+        """What clients see of a life: the machine's start ends it too, since what was spent just before may not have
+        reached the disk."""
+        return f"{life}-{self._boot}"
 
     def _new_life(self, now: float) -> str:
         """The life that begins when the clock was set back: what expired by the old one may be forgotten."""
-        life = secrets.token_hex(8)
+        began = secrets.token_hex(8), now
         # not where another worker was first
-        self._connection.execute("UPDATE lives SET life = ?, latest = ? WHERE latest > ?", [life, now, now + GRACE_S])
-        ((life,),) = self._connection.execute("SELECT life FROM lives").fetchall()
+        self._file.change("UPDATE lives SET life = ?, latest = ? WHERE latest > ?", *began, now + GRACE_S)
+        ((life,),) = self._file.rows("SELECT life FROM lives")
         return str(life)
 
     def spend(self, nonce: str, expires: float, life: str) -> bool:
         """See defenses.memory.Spent."""
-        try:
-            with self._lock, self._connection:
-                self._connection.execute("BEGIN IMMEDIATE")
-                now = self._clock()
-                ((latest,),) = self._connection.execute("SELECT latest FROM lives").fetchall()
-                if now < latest - GRACE_S:
-                    self._new_life(now)
-                elif now > latest:
-                    self._connection.execute("UPDATE lives SET latest = ?", [now])
-                self._connection.execute("DELETE FROM spent WHERE expires < ?", [now - GRACE_S])
-                inserted = self._connection.execute(
-                    "INSERT OR IGNORE INTO spent SELECT ?, ? FROM lives WHERE life = ?", [nonce, expires, life]
-                )
-                return inserted.rowcount == 1
-        except sqlite3.Error as error:
-            raise StoreError(f"the SQLite store failed: {type(error).__name__}: {error}") from error
+
+        def spent() -> bool:
+            now = self._clock()
+            ((current, latest),) = self._file.rows("SELECT life, latest FROM lives")
+            if now < latest - GRACE_S:
+                current = self._new_life(now)
+            elif now >= latest + STEP_S:
+                # both at once: what is forgotten had expired by the clock that is remembered
+                self._file.change("UPDATE lives SET latest = ?", now)
+                self._file.change("DELETE FROM spent WHERE expires < ?", now - GRACE_S)
+            if self._named(current) != life:
+                return False
+            return self._file.change("INSERT OR IGNORE INTO spent VALUES (?, ?)", nonce, expires) == 1
+
+        return self._failing(self._file.changed, spent)
 
     def full(self, accounts: Sequence[Account], window: float) -> tuple[str, float] | None:
         """See defenses.memory.Meter."""
-        try:
-            with self._lock:
-                for name, most in accounts:
-                    taken = self._connection.execute("SELECT slot, rows FROM taken WHERE account = ?", [name])
-                    seconds = full_for(dict(taken.fetchall()), 1, most, now=self._clock(), window=window)
-                    if seconds is not None:
-                        return name, seconds
-                return None
-        except sqlite3.Error as error:
-            raise StoreError(f"the SQLite store failed: {type(error).__name__}: {error}") from error
+        return self._failing(self._file.asked, lambda: self._full(accounts, 1, window, self._clock()))
 
     def take(self, accounts: Sequence[Account], rows: int, window: float) -> tuple[str, float] | None:
         """See defenses.memory.Meter."""
+
+        def taken() -> tuple[str, float] | None:
+            now = self._clock()
+            number = slot(now, window)
+            expires = (number + SLOTS + 1) * window / SLOTS
+            if not self._swept <= now < self._swept + STEP_S:
+                self._file.change("DELETE FROM taken WHERE expires < ?", now)
+                self._swept = now
+            full = self._full(accounts, rows, window, now)
+            for name, _ in accounts if full is None else ():
+                self._file.change(_COUNT, name, number, rows, expires)
+            return full
+
+        return self._failing(self._file.changed, taken)
+
+    def _full(self, accounts: Sequence[Account], rows: int, window: float, now: float) -> tuple[str, float] | None:
+        """The first account without room for `rows`, and seconds until it may have some."""
+        for name, most in accounts:
+            taken = dict(self._file.rows("SELECT slot, rows FROM taken WHERE account = ?", name))
+            seconds = full_for(taken, rows, most, now=now, window=window)
+            if seconds is not None:
+                return name, seconds
+        return None
+
+    @staticmethod
+    def _failing(ask: Callable[[Callable[[], Result]], Result], work: Callable[[], Result]) -> Result:
+        """What `ask` gives for `work`. Raises StoreError for whatever SQLite has against it."""
         try:
-            with self._lock, self._connection:
-                self._connection.execute("BEGIN IMMEDIATE")
-                now = self._clock()
-                number = slot(now, window)
-                expires = (number + SLOTS + 1) * window / SLOTS
-                self._connection.execute("DELETE FROM taken WHERE expires < ?", [now])
-                for name, most in accounts:
-                    taken = self._connection.execute("SELECT slot, rows FROM taken WHERE account = ?", [name])
-                    seconds = full_for(dict(taken.fetchall()), rows, most, now=now, window=window)
-                    if seconds is not None:
-                        return name, seconds
-                self._connection.executemany(
-                    "INSERT INTO taken VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET rows = rows + excluded.rows",
-                    [(name, number, rows, expires) for name, _ in accounts],
-                )
-                return None
+            return ask(work)
         except sqlite3.Error as error:
             raise StoreError(f"the SQLite store failed: {type(error).__name__}: {error}") from error
 
     def close(self) -> None:
         """Close the file."""
-        self._connection.close()
+        self._file.close()
 
 
 class RedisStore:

@@ -32,3 +32,7 @@ bench-memory: key ## what a server holds in memory with torch, and without: resu
 bench-attacks: key ## how fast attacks query in process: results/bench-attacks.json
 	$(MAKE) archive RECIPE=mnist POLICIES=undefended
 	$(py) -m bench.attacks mnist --run results
+
+bench-adopted: | $(ready) ## what a model of your own costs, a ResNet-18 at 224 (ONLY='gate meco': parts alone): results/adopted-bench.json
+	$(py) -m bench.adopted $(if $(ONLY),--only $(ONLY))
+	$(MAKE) documents

@@ -24,6 +24,7 @@ from typing import Any
 from report import atomic, older
 from report.build import build
 from report.fields import ResultError as ResultError
+from report.rows.adopted import ProgramRow, ReadingRow
 from report.rows.attack_speeds import AttackSpeedRow
 from report.rows.bench import BenchRow, DefenseCostRow
 from report.rows.clones import AgreementRow, AttackRow
@@ -88,6 +89,8 @@ class Report:
     profiles: tuple[ProfileRow, ...] = ()
     memory: tuple[MemoryRow, ...] = ()
     environments: tuple[EnvironmentRow, ...] = ()
+    adopted_programs: tuple[ProgramRow, ...] = ()
+    adopted_reading: tuple[ReadingRow, ...] = ()
     soak: tuple[SoakRow, ...] = ()
     faults: tuple[FaultRow, ...] = ()
     fuzz: tuple[FuzzRow, ...] = ()

@@ -12,7 +12,7 @@ from pathlib import Path
 from assurance.controls import files
 
 CHECKOUT = Path(__file__).resolve().parents[1]
-RENDERED = {"performance.md", "resilience.md", "serving-memory.md"}
+RENDERED = {"performance.md", "resilience.md", "serving-memory.md", "your-model-costs.md"}
 WRITTEN = (
     "README.md",
     "CONTRIBUTING.md",

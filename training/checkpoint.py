@@ -2,8 +2,12 @@
 
 A checkpoint holds n >= 1 networks (a victim is one, an ensemble several, of any architectures). Tensor names start
 with the network's number; the metadata states how to build each, and holds the resolved settings, seed, commit,
-versions, wall time and metrics. Files are written under a temporary name and renamed, so that a reader never sees half
-a checkpoint. Secrets never enter: a network trained on a keyed task stores neither the key nor its seed.
+versions and metrics. Files are written under a temporary name and renamed, so that a reader never sees half a
+checkpoint. Secrets never enter: a network trained on a keyed task stores neither the key nor its seed.
+
+The same training gives the same bytes, since graphs, archives and calibrations name a checkpoint by its digest. So the
+metadata is one entry, JSON with sorted keys: safetensors writes several in an order that it draws anew at each save.
+What a training took is no function of what went in, and lies next to the checkpoint.
 """
 
 from __future__ import annotations
@@ -28,7 +32,10 @@ from zoo.masked_autoencoder import MaskedAutoencoder
 from zoo.models import build
 from zoo.perturbation import PERTURBATIONS, perturbation
 
-FORMAT = "torchwarden-checkpoint-1"
+FORMAT = "torchwarden-checkpoint-2"
+ENTRY = "torchwarden"  # the one entry of the metadata
+# had an entry for the format and for each part, and wall time among the facts
+OLDER = "torchwarden-checkpoint-1"
 
 
 class CheckpointError(ValueError):
@@ -83,13 +90,13 @@ def save(
     described = [{"name": each.name, "arguments": dict(each.arguments)} for each in architectures]
     metadata = {
         "format": FORMAT,
-        "architectures": json.dumps(described),
-        "facts": json.dumps({"commit": commit(), "torch": torch.__version__, **facts}),
+        "architectures": described,
+        "facts": {"commit": commit(), "torch": torch.__version__, **facts},
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        save_file(tensors, temporary, metadata)
+        save_file(tensors, temporary, {ENTRY: json.dumps(metadata, sort_keys=True)})
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -98,7 +105,7 @@ def save(
 def load(path: Path) -> Checkpoint:
     """Read a checkpoint. Raises CheckpointError."""
     metadata, tensors = _read(path, with_tensors=True)
-    architectures = tuple(Architecture(**each) for each in json.loads(metadata["architectures"]))
+    architectures = tuple(Architecture(**each) for each in metadata["architectures"])
     networks = []
     for number, architecture in enumerate(architectures):
         network = architecture.network()
@@ -108,26 +115,53 @@ def load(path: Path) -> Checkpoint:
         )
         networks.append(network.eval())
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    return Checkpoint(path, digest, tuple(networks), architectures, json.loads(metadata["facts"]))
+    return Checkpoint(path, digest, tuple(networks), architectures, metadata["facts"])
 
 
 def facts(path: Path) -> dict[str, Any]:
     """The facts of a checkpoint, without building its networks. Raises CheckpointError."""
-    facts: dict[str, Any] = json.loads(_read(path, with_tensors=False)[0]["facts"])
+    facts: dict[str, Any] = _read(path, with_tensors=False)[0]["facts"]
     return facts
 
 
-def _read(path: Path, *, with_tensors: bool) -> tuple[dict[str, str], dict[str, torch.Tensor]]:
+def timing_of(path: Path) -> Path:
+    """Where what the training of a checkpoint took is written down."""
+    return path.with_suffix(".timing.json")
+
+
+def write_seconds(path: Path, seconds: float) -> None:
+    """Write down how long the training of the checkpoint at `path` took."""
+    target = timing_of(path)
+    temporary = target.with_name(f".{target.name}.{os.getpid()}")
+    temporary.write_text(json.dumps({"seconds": round(seconds, 1)}) + "\n", "utf-8")
+    temporary.replace(target)
+
+
+def seconds(path: Path) -> float | None:
+    """How long the training of the checkpoint at `path` took, where it was written down."""
+    try:
+        return float(json.loads(timing_of(path).read_text("utf-8"))["seconds"])
+    except FileNotFoundError:
+        return None
+
+
+def _read(path: Path, *, with_tensors: bool) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
     if not path.is_file():
         raise CheckpointError(f"no checkpoint at {path}: train it first (make train)")
     try:
         with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
+            entries = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in (file.keys() if with_tensors else ())}
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path}: damaged ({error}); delete it and train again") from error
+    if entries.get("format") == OLDER:
+        return {name: json.loads(entries[name]) for name in ("architectures", "facts")}, tensors
+    metadata = json.loads(entries.get(ENTRY, "{}"))
     if metadata.get("format") != FORMAT:
-        raise CheckpointError(f"{path}: expected format {FORMAT!r}, got {metadata.get('format')!r}")
+        raise CheckpointError(
+            f"{path}: expected format {FORMAT!r} or {OLDER!r}, "
+            f"got {metadata.get('format') or entries.get('format')!r}; train again with this version"
+        )
     return metadata, tensors
 
 

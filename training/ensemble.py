@@ -1,6 +1,7 @@
 """N networks of one architecture as one module: images (B,C,H,W) to logits (B,N,K).
 
-Two forms with the same answers and gradients. On a CPU the members run one after another. On a GPU, where small
+Two forms with the same answers and gradients. On a CPU the members run one after another; of large images one member's
+layers are held at a time (training/recomputed.py). On a GPU, where small
 networks leave the device idle between kernels, their weights are stacked and one `torch.func.vmap` runs all of
 them in each kernel.
 """
@@ -14,6 +15,8 @@ import torch
 from torch import nn
 from torch.func import functional_call, stack_module_state, vmap
 
+from training.recomputed import answered
+
 
 class Ensemble(nn.Module):
     """The members side by side."""
@@ -23,7 +26,7 @@ class Ensemble(nn.Module):
         self.members = nn.ModuleList(members)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return torch.stack([member(images) for member in self.members], dim=1)
+        return torch.stack([answered(member, images) for member in self.members], dim=1)
 
     def networks(self) -> list[nn.Module]:
         """The members themselves."""

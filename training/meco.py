@@ -27,9 +27,8 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from statistics import mean
 from typing import Any
 
 import torch
@@ -42,14 +41,16 @@ from training.examples import examples, weights
 from training.particles import displacement, worst_case
 from training.session import Optimisation, Session, run
 from training.victim import Split, Victim, accuracy, architecture
-from zoo.augment import Affine
+from zoo.augment import Affine, warped
 from zoo.datasets import Data, load
-from zoo.generator import untrained
-from zoo.images import parts, size_of, unit
+from zoo.generator import LARGEST, untrained
+from zoo.images import convert, parts, sides, size_of
 from zoo.perturbation import PERTURBATIONS, Perturbation, root_mean_square
 
 TABLE = "meco"
 NOISE_SEEDS = 5
+# images judged at once, with all that is made of them
+PART = 128
 SHIFTED = Affine(degrees=10, shift=0.07)
 
 
@@ -185,45 +186,76 @@ def train(
     return inner
 
 
+@dataclass(frozen=True)
+class Kind:
+    """Images of one kind of traffic, made a part at a time: as floats, all of them at 224 x 224 would fill memory.
+
+    images: (N,C,S,S) float32 in [0,1], or uint8. labels: (N,), None where there are none. made: of some of the images,
+    and which they are, those that are shown, in [0,1].
+    """
+
+    images: torch.Tensor
+    labels: torch.Tensor | None = None
+    made: Callable[[torch.Tensor, slice], torch.Tensor] = lambda images, rows: images
+
+    def parts(self, device: torch.device) -> Iterator[tuple[torch.Tensor, slice]]:
+        """What is shown, in order, and which rows these are."""
+        first = 0
+        for part in parts(self.images, most=PART, device=device):
+            rows = slice(first, first + len(part))
+            yield self.made(part, rows).contiguous(memory_format=torch.channels_last), rows
+            first = rows.stop
+
+
 @torch.inference_mode()
-def judge(
-    defended: Defended, images: torch.Tensor, labels: torch.Tensor | None, *, seeds: int = NOISE_SEEDS
-) -> dict[str, float]:
-    """What noise does to `images` (N,C,S,S), over `seeds` seeds: l1 against T(x), the RMS of h and, with labels (N,),
-    accuracy and its least value over the seeds."""
+def judge(defended: Defended, kind: Kind, *, seeds: int = NOISE_SEEDS) -> dict[str, float]:
+    """What noise does to images, over `seeds` seeds: l1 against T(x), the RMS of h and, with labels, accuracy and its
+    least value over the seeds."""
     defended.eval()
     device = next(defended.victim.parameters()).device
-    shifts, sizes, rights = [], [], []
-    for seed in range(seeds):
-        generator = torch.Generator().manual_seed(seed)
-        answers, clean, size = [], [], []
-        for part in parts(images, device=device):
+    generators = [torch.Generator().manual_seed(seed) for seed in range(seeds)]
+    shifts, sizes, rights = (torch.zeros(seeds, dtype=torch.float64) for _ in range(3))
+    for part, rows in kind.parts(device):
+        clean = defended.victim(part).softmax(1)
+        for seed, generator in enumerate(generators):
             noise = torch.randn(len(part), *defended.perturbation.noise_shape, generator=generator).to(device)
             h = defended.perturbation.h(part, noise)
-            answers.append(defended.victim(part + h).softmax(1))
-            clean.append(defended.victim(part).softmax(1))
-            size.append(root_mean_square(h).flatten())
-        served = torch.cat(answers)
-        shifts.append(l1(served, torch.cat(clean)).item())
-        sizes.append(torch.cat(size).mean().item())
-        if labels is not None:
-            rights.append((served.argmax(1) == labels).float().mean().item())
-    found = {"l1": mean(shifts), "rms": mean(sizes)}
-    return {**found, "accuracy": mean(rights), "least_accuracy": min(rights)} if rights else found
+            served = defended.victim(part + h).softmax(1)
+            shifts[seed] += len(part) * l1(served, clean).item()
+            sizes[seed] += root_mean_square(h).sum().item()
+            if kind.labels is not None:
+                rights[seed] += int((served.argmax(1) == kind.labels[rows].to(device)).sum())
+    count = len(kind.images)
+    found = {"l1": (shifts / count).mean().item(), "rms": (sizes / count).mean().item()}
+    if kind.labels is None:
+        return found
+    accuracies = rights / count
+    return {**found, "accuracy": accuracies.mean().item(), "least_accuracy": accuracies.min().item()}
 
 
-def traffic(splits: Split, meco: MeCo, root: Any) -> Mapping[str, tuple[torch.Tensor, torch.Tensor | None]]:
+def traffic(splits: Split, meco: MeCo, root: Any) -> Mapping[str, Kind]:
     """Images of each kind, with labels where they have some: benign, shifted benign, and what thieves send."""
     held, truth = splits.validation_images, splits.validation_labels
     channels, size = held.shape[1], size_of(held)
-    kinds: dict[str, tuple[torch.Tensor, torch.Tensor | None]] = {
-        "benign": (held, truth),
-        "shifted": (SHIFTED(unit(held), generator=torch.Generator().manual_seed(0)).clamp(0, 1), truth),
-        "untrained_generator": (untrained(meco.judged, channels=channels, size=size, seed=0), None),
+    grid = SHIFTED.grid(len(held), generator=torch.Generator().manual_seed(0))
+
+    def shifted(images: torch.Tensor, rows: slice) -> torch.Tensor:
+        return warped(images, grid[rows], SHIFTED.fill).clamp(0, 1)
+
+    def enlarged(images: torch.Tensor, rows: slice) -> torch.Tensor:
+        return convert(images, size=size, channels=None)
+
+    # as `untrained` draws them: what is larger than LARGEST is enlarged
+    drawn = size if max(sides(size)) <= LARGEST else LARGEST
+    kinds = {
+        "benign": Kind(held, truth),
+        "shifted": Kind(held, truth, shifted),
+        "untrained_generator": Kind(untrained(meco.judged, channels=channels, size=drawn, seed=0), None, enlarged),
     }
     if meco.auxiliary is not None:
         auxiliary = load(meco.auxiliary, "train", root=root, size=size, channels=channels).stored
-        kinds["auxiliary"] = (auxiliary[: meco.judged], None)
+        # a copy: the rest of the set is let go
+        kinds["auxiliary"] = Kind(auxiliary[: meco.judged].clone())
     return kinds
 
 
@@ -259,9 +291,8 @@ def main(arguments: argparse.Namespace) -> None:
 
     held, truth = session.move(splits.validation_images), splits.validation_labels.to(session.device)
     metrics: dict[str, float] = {}
-    for kind, (images, labels) in kinds.items():
-        judged = judge(trained, session.move(images), None if labels is None else labels.to(session.device))
-        metrics |= {f"{kind}_{name}": value for name, value in judged.items()}
+    for called, kind in kinds.items():
+        metrics |= {f"{called}_{key}": value for key, value in judge(trained, kind).items()}
     metrics |= {
         "validation_accuracy": metrics.pop("benign_accuracy"),  # as every predictor's: of what is served
         "clean_accuracy": accuracy(trained.victim, held, truth),

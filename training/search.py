@@ -125,7 +125,10 @@ def metrics(path: Path, trained_by: str = "") -> Metrics:
 
 
 def publish(source: Path, target: Path) -> None:
-    """Copy a search's checkpoint to where it is looked for, whole or not at all."""
+    """Copy a search's checkpoint, and what its training took, to where they are looked for, whole or not at all."""
     temporary = target.with_name(f".{target.name}.{os.getpid()}")
     shutil.copyfile(source, temporary)
     temporary.replace(target)
+    took = checkpoint.seconds(source)
+    if took is not None:
+        checkpoint.write_seconds(target, took)

@@ -232,12 +232,14 @@ class Session:
         for epoch in bar:
             self._losses = {}
             network.train()
+            begun = time.monotonic()
             yield epoch
+            spent = time.monotonic() - begun
             means = {name: torch.stack(values).mean().item() for name, values in self._losses.items()}
             if not all(map(math.isfinite, means.values())):
                 raise FloatingPointError(f"{self.name}: losses {means} in epoch {epoch}: try a smaller lr")
             self.seconds = time.monotonic() - started
-            self.log(means, epoch)
+            self.log({**means, "seconds": spent}, epoch)
             bar.set_postfix({name: f"{value:.4f}" for name, value in means.items()})
             self._keep(parts, epoch + 1)
 
@@ -262,10 +264,10 @@ class Session:
             **self.facts,
             "fingerprint": self.fingerprint,
             "metrics": dict(metrics),
-            "seconds": round(self.seconds, 1),
             "device": str(self.device),
         }
         checkpoint.save(self.path, networks, architectures, facts)
+        checkpoint.write_seconds(self.path, self.seconds)
         self.resume_path.unlink(missing_ok=True)
         if self.writer is not None:
             self.writer.close()

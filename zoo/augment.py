@@ -51,7 +51,7 @@ class Affine:
 
     def __call__(self, images: torch.Tensor, *, generator: torch.Generator) -> torch.Tensor:
         """A warped copy of `images` (N,C,H,W), same dtype and device; the CPU `generator` owns the randomness."""
-        return _warped(images, self.grid(len(images), generator=generator), self.fill)
+        return warped(images, self.grid(len(images), generator=generator), self.fill)
 
     def grid(self, rows: int, *, generator: torch.Generator) -> torch.Tensor:
         """(rows,2,3): where each copy's pixels come from, as `affine_grid` counts."""
@@ -138,7 +138,7 @@ class Augmentation:
             # the warp of the part is the part's place in the image after the warp: one sampling, not two
             size, place = self._part(len(images), generator)
             grid = torch.cat([size[:, :, None] * grid[:, :, :2], (size * grid[:, :, 2] + place)[:, :, None]], dim=2)
-        return self.light(_warped(images, grid, self.affine.fill), generator=generator)
+        return self.light(warped(images, grid, self.affine.fill), generator=generator)
 
     def _part(self, rows: int, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
         """(rows,2) width and height of each part, as shares of the side, and (rows,2) its middle in half sides."""
@@ -148,7 +148,8 @@ class Augmentation:
         return size, (1 - size) * (2 * torch.rand(rows, 2, generator=generator) - 1)
 
 
-def _warped(images: torch.Tensor, theta: torch.Tensor, fill: str) -> torch.Tensor:
+def warped(images: torch.Tensor, theta: torch.Tensor, fill: str) -> torch.Tensor:
+    """Copies of images (N,C,H,W), each with its pixels from where its row of `theta` (N,2,3) says (Affine.grid)."""
     grid = F.affine_grid(theta.to(images), list(images.shape), align_corners=False)
     return F.grid_sample(images, grid, padding_mode=fill, align_corners=False)
 

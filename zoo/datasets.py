@@ -299,10 +299,12 @@ def _converted(pixels: torch.Tensor, size: Size | None, channels: int | None) ->
     large = 4 * len(pixels) * channels_ * height * width > LARGE and pixels.shape[1:] != (channels_, height, width)
     if not large:
         return convert(pixels, size=size, channels=channels)
-    whole = torch.empty(len(pixels), channels_, height, width, dtype=torch.uint8)
+    # gray as RGB is one channel, shown three times and held once
+    held = min(channels_, pixels.shape[1])
+    whole = torch.empty(len(pixels), held, height, width, dtype=torch.uint8)
     for part, made in zip(pixels.split(PART_ROWS), whole.split(PART_ROWS), strict=True):
-        made.copy_(torch.round(convert(part, size=size, channels=channels) * 255))
-    return whole
+        made.copy_(torch.round(convert(part, size=size, channels=held) * 255))
+    return whole.expand(-1, channels_, -1, -1)
 
 
 def _stored(

@@ -19,7 +19,7 @@ LUMA = (0.299, 0.587, 0.114)
 
 
 # float32 bytes that are handed to a network at once
-PART = 2**27
+PART = 2**25
 
 Size: TypeAlias = int | Sequence[int]
 """Of images: the side of square ones, or height and width."""
@@ -120,4 +120,4 @@ def convert(pixels: torch.Tensor, *, size: Size | None, channels: int | None) ->
     if channels == 3 and converted.shape[1] == 1:
         converted = converted.repeat(1, 3, 1, 1)
     # the weights of a mean may add up to a little over 1
-    return pixels if converted is pixels else converted.clamp(0, 1)
+    return pixels if converted is pixels else converted.clamp_(0, 1)

@@ -4,14 +4,18 @@
 
 Every exported graph carries the facts of its checkpoint. An ensemble's members were trained together, so they are one
 row, and MISLEADER's, which differ in make and loss, one each besides; a policy's hash network is keyed and has none.
+
+How long a training took is in no graph, which the same training makes the same, but next to the checkpoint.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
-from evaluation.studies.study import Found, Study, StudyError, Task
+from evaluation.studies.study import Found, Option, Study, StudyError, Task
 from report.rows.members import MemberRow
 from report.rows.training import TrainingRow
 
@@ -19,13 +23,14 @@ from report.rows.training import TrainingRow
 OWN = ("edm", "misleader", "meco", "victim")
 
 
-def study(task: Task) -> Iterator[Found]:
+def study(task: Task, *, runs: Path) -> Iterator[Found]:
     """A row for each predictor of the policies, and one for each of its members that has a record."""
     for policy, oracle in task.oracles(predictors(task).values()):
         members = oracle.pipeline.policy.members
         facts = oracle.trained(members[0])
         predictor = task.recipe.tables["policies"][policy]["predictor"]
-        row = training(task.recipe.name, predictor, len(members), facts)
+        took = seconds(runs / task.recipe.name / f"{predictor}.timing.json", facts)
+        row = training(task.recipe.name, predictor, len(members), facts, took)
         yield Found(
             [row, *each(task.recipe.name, predictor, facts)],
             says=line(row),
@@ -49,7 +54,15 @@ def table(facts: Mapping[str, Any]) -> Mapping[str, Any]:
     return own
 
 
-def training(recipe: str, predictor: str, members: int, facts: Mapping[str, Any]) -> TrainingRow:
+def seconds(timing: Path, facts: Mapping[str, Any]) -> float | None:
+    """How long a training took: by the file next to its checkpoint, or by the facts of a graph from before there was
+    one; None where neither says so, as of an archive that came without its checkpoint."""
+    if timing.is_file():
+        return float(json.loads(timing.read_text("utf-8"))["seconds"])
+    return facts.get("seconds")
+
+
+def training(recipe: str, predictor: str, members: int, facts: Mapping[str, Any], seconds: float | None) -> TrainingRow:
     """How all of a checkpoint was trained."""
     own, metrics = table(facts), facts["metrics"]
     epochs = own["optimisation"]["epochs"]
@@ -59,7 +72,7 @@ def training(recipe: str, predictor: str, members: int, facts: Mapping[str, Any]
         members=members,
         lambda_diversity=own.get("lambda_diversity"),
         epochs=epochs,
-        seconds_per_epoch=round(facts["seconds"] / epochs, 1),
+        seconds_per_epoch=None if seconds is None else round(seconds / epochs, 1),
         device=facts["device"],
         validation_accuracy=metrics["validation_accuracy"],
         diversity=metrics.get("diversity"),
@@ -72,7 +85,8 @@ def training(recipe: str, predictor: str, members: int, facts: Mapping[str, Any]
 
 def line(row: TrainingRow) -> str:
     """A row's line on the terminal."""
-    said = f"{row.recipe}/{row.predictor}: {row.epochs} epochs of {row.seconds_per_epoch:.0f} s on {row.device}"
+    took = "" if row.seconds_per_epoch is None else f" of {row.seconds_per_epoch:.0f} s"
+    said = f"{row.recipe}/{row.predictor}: {row.epochs} epochs{took} on {row.device}"
     if row.leak is None:
         return said
     own = ", ".join(f"{each['class']} ({each['share']:.0%})" for each in row.signatures)
@@ -91,4 +105,5 @@ STUDY = Study(
     study,
     policies="policies whose archives are in the store",
     sections=("training", "members"),
+    options=(Option("runs", Path("runs"), "folder of the checkpoints, next to which their wall times are"),),
 )

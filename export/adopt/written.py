@@ -136,12 +136,18 @@ def _networks(model: Model, *, large: bool) -> str:
     members = ", ".join(f'{{ architecture = "{member}", lambda_attacker = 0.01 }}' for _ in range(3))
     step = 0.5 * math.sqrt(math.prod(model.input.shape) / 28**2)
     meco_start = "from_victim = true" if model.architecture else "from_victim = false      # a student, from labels"
+    few = (
+        "judged = 500       # images of each kind that it is reported on\n"
+        "optimisation = { epochs = 2, lr = 1e-4, batch_size = 32 }      # three images a row are held in a step"
+        if large
+        else "optimisation = { epochs = 2, lr = 1e-4 }"
+    )
     meco = f"""[networks.meco]
 rms = 0.1
 filters = 16
 step = {step:.2g}          # of the particles, L2 over an image: it grows with the image's side
 {copy}{meco_start}
-optimisation = {{ epochs = 2, lr = 1e-4 }}"""
+{few}"""
     return f"""[victim]      # not trained: what EDM's and MISLEADER's members are, and how they are fitted
 architecture = "{member}"
 optimisation = {{ epochs = 4, lr = 3e-4, batch_size = 32 }}

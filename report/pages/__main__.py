@@ -15,6 +15,7 @@ from pathlib import Path
 
 from report import atomic
 from report.pages import (
+    adopted,
     edm,
     gate_aware,
     meco,
@@ -40,6 +41,7 @@ PAGES: Mapping[str, Callable[[Path], dict[str, str]]] = {
     "performance": performance.pages,
     "serving-memory": serving_memory.pages,
     "resilience": resilience.pages,
+    "your-model-costs": adopted.pages,
 }
 
 

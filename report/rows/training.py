@@ -12,10 +12,10 @@ from report.fields import fractions
 class TrainingRow:
     """How one checkpoint was trained, as its graphs record.
 
-    predictor: the checkpoint. epochs of `seconds_per_epoch` on `device`, members trained together. diversity,
-    coherence: of an ensemble on auxiliary images it never saw, MISLEADER's on augmented validation images. search: the
-    steps of the search for lambda, if any. leak: how far a label names its member there, I(label; member) / log N.
-    signatures: each member's most frequent class there and its share.
+    predictor: the checkpoint. epochs of `seconds_per_epoch`, if known, on `device`, members trained together.
+    diversity, coherence: of an ensemble on auxiliary images it never saw, MISLEADER's on augmented validation images.
+    search: the steps of the search for lambda, if any. leak: how far a label names its member there,
+    I(label; member) / log N. signatures: each member's most frequent class there and its share.
     """
 
     SCOPE: ClassVar = ("recipe", "predictor")
@@ -25,7 +25,7 @@ class TrainingRow:
     members: int
     lambda_diversity: float | None
     epochs: int
-    seconds_per_epoch: float
+    seconds_per_epoch: float | None
     device: str
     validation_accuracy: float
     diversity: float | None

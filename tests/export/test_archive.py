@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import base64
 import json
 import shutil
@@ -19,12 +20,13 @@ import yaml
 import recipes
 from attacks.oracle import REFUSED
 from evaluation.oracles import InProcessOracle
-from export import archive
+from export import archive, graphs
 from export.archive import PolicyTable, Serving
 from export.graphs import ExportError
 from export.predictor import Predictor
 from tests.conftest import GATED, NOISY, POLICIES, RECIPE, Smoke
 from tests.reached import Reached
+from training import victim
 from training.calibration.stored import CalibrationError, GateTable
 from training.checkpoint import CheckpointError, load
 from zoo import datasets
@@ -97,6 +99,19 @@ def test_the_key_is_not_inside(smoke: Smoke) -> None:
 def test_the_same_inputs_give_the_same_bytes(smoke: Smoke, tmp_path: Path) -> None:
     again = built(smoke, "edm", tmp_path)
     assert again.read_bytes() == smoke.archive("edm").read_bytes()
+
+
+def test_two_trainings_with_one_seed_give_the_same_archive(tmp_path: Path) -> None:
+    recipe = recipes.read(RECIPE)
+    archives = []
+    for folder in (tmp_path / "one", tmp_path / "another" / "further down"):
+        runs, build = folder / "runs", folder / "build"
+        victim.main(argparse.Namespace(recipe=str(RECIPE), runs=runs, data=None, seed=0, network=""))
+        list(graphs.export(load(runs / "smoke/victim.safetensors"), build / "smoke"))
+        table, serving = recipe.family("policies", PolicyTable)["undefended"], recipe.section("serving", Serving)
+        folders = {"runs": runs, "build": build, "store": folder / "model_store"}
+        archives.append(archive.archive(recipe, "undefended", table, serving, **folders, data=None))
+    assert archives[0].read_bytes() == archives[1].read_bytes()
 
 
 def test_an_archive_is_for_its_owner_alone(smoke: Smoke) -> None:

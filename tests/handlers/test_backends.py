@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,10 @@ import pytest
 import torch
 
 from handlers.backends import BACKENDS, OnnxGraph, TorchScriptGraph
+from tests.conftest import Smoke
 from tests.handlers.archives import Linear, Noisy, weights, write_noisy_onnx, write_onnx, write_torchscript
+from training.checkpoint import load
+from zoo.perturbation import Perturbation
 
 ROOT = Path(__file__).resolve().parents[2]
 SHAPE = (1, 4, 5)
@@ -85,6 +89,73 @@ def test_a_torchscript_graph_with_several_outputs_names_them(tmp_path: Path) -> 
     outputs = TorchScriptGraph(path, threads=1, gpu=None)(images)
     assert set(outputs) == {"probabilities", "features"}
     assert outputs["features"].tolist() == [[2.0] * 20] * 2
+
+
+def loaded(path: Path) -> Any:
+    """A TorchScript file as torch runs it by itself."""
+    jit: Any = torch.jit
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # deprecated since torch 2.15
+        return jit.load(path)
+
+
+def convolutions(rounded: bool) -> torch.nn.Module:
+    """Two convolutions, and between them what oneDNN has or something that it has not."""
+
+    class Net(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = torch.nn.Conv2d(1, 16, 3), torch.nn.Conv2d(16, 16, 3)
+
+        def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
+            features = self.first(images)
+            features = self.second(features.mul(16).round() if rounded else features.relu())
+            return {"probabilities": features.relu().mean((2, 3)).softmax(1)}
+
+    torch.manual_seed(3)
+    return Net().eval()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is no oneDNN on CUDA")
+@pytest.mark.parametrize("rounded", [False, True])
+def test_torchscript_stays_in_onednn_s_layout_where_that_pays(rounded: bool, tmp_path: Path) -> None:
+    path, shape = tmp_path / "net.ts.pt", (1, 12, 10)
+    write_torchscript(path, convolutions(rounded), shape)
+    graph = TorchScriptGraph(path, threads=1, gpu=None)
+    assert len(graph._module.graph.findAllNodes("aten::to_mkldnn")) == (not rounded)
+    plain = loaded(path)
+    for rows in (1, 7, 32, 7):
+        images = np.random.default_rng(rows).random((rows, *shape), dtype=np.float32)
+        with torch.inference_mode():
+            expected = plain(torch.from_numpy(images))["probabilities"].numpy()
+        np.testing.assert_allclose(graph(images)["probabilities"], expected, atol=0 if rounded else 2e-6)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is no oneDNN on CUDA")
+def test_exported_graphs_answer_as_torch_does_and_classifiers_stay_in_one_layout(smoke_graphs: Smoke) -> None:
+    folder, converted = smoke_graphs.build / "smoke", {}
+    (perturbation,) = (
+        network
+        for network in load(smoke_graphs.runs / "smoke/meco.safetensors").networks
+        if isinstance(network, Perturbation)
+    )
+    for path in sorted(folder.glob("*.ts.pt")):
+        name = path.name.removesuffix(".ts.pt")
+        noise = [perturbation.noise_shape] if name == "meco-perturbation" else []
+        graph, plain = TorchScriptGraph(path, threads=1, gpu=None), loaded(path)
+        converted[name] = len(graph._module.graph.findAllNodes("aten::to_mkldnn"))
+        for rows in (1, 8, 33):
+            random = np.random.default_rng(rows)
+            given = [random.random((rows, 1, 28, 28), np.float32)]
+            given += [random.standard_normal((rows, *shape), np.float32) for shape in noise]
+            with torch.inference_mode():
+                expected = {key: values.numpy() for key, values in plain(*map(torch.from_numpy, given)).items()}
+            for output, values in graph(*given).items():
+                rounding = 5e-6 * max(1.0, float(np.abs(expected[output]).max())) if converted[name] else 0.0
+                np.testing.assert_allclose(values, expected[output], rtol=0, atol=rounding)
+    one = {name for name, count in converted.items() if count == 1}
+    assert {"victim", "edm-0", "edm-1", "edm-2", "meco"} <= one
+    assert {converted[name] for name in ("hash", "meco-perturbation", "surrogate")} == {0}, "these are slower for it"
 
 
 def test_the_session_has_the_stated_threads_and_does_not_spin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

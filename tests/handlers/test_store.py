@@ -505,8 +505,8 @@ def test_sqlite_reads_the_clock_when_it_has_the_lock_and_not_before(tmp_path: Pa
             clock.now += 30.0  # while it waits
             asked.result(5)
         thread.join()
-    assert store._connection.execute("SELECT slot FROM taken").fetchone() == (slot(1030.0, 60.0),)
-    assert store._connection.execute("SELECT latest FROM lives").fetchone() == (1060.0,)
+    assert store._file.rows("SELECT slot FROM taken") == [(slot(1030.0, 60.0),)]
+    assert store._file.rows("SELECT latest FROM lives") == [(1060.0,)]
     store.close()
 
 
@@ -587,7 +587,7 @@ def test_sqlite_forgets_rows_of_windows_gone_by_and_of_a_clock_set_back(tmp_path
     assert store.take([Account("own", 5)], 5, 60.0) is None
     clock.now += 1200
     assert store.take([Account("own", 5)], 5, 60.0) is None
-    assert store._connection.execute("SELECT COUNT(*) FROM taken").fetchone() == (1,)
+    assert store._file.rows("SELECT COUNT(*) FROM taken") == [(1,)]
     store.close()
 
 

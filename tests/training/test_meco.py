@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from tests.reached import Reached
 from training import meco, victim
 from training.checkpoint import CheckpointError, load
-from training.meco import Defended, MeCo, judge, l1, objective, spread_loss, train
+from training.meco import Defended, Kind, MeCo, judge, l1, objective, spread_loss, train
 from training.particles import FLOOR
 from training.session import Optimisation, Session
 from training.victim import Split, Victim, architecture, split
@@ -280,7 +280,7 @@ def test_every_ablation_trains(
     shares = moved(started, ended)
     assert any(name.startswith("perturbation.") for name in shares) == learns
     reached("the least share that a weight moves by", min(shares.values()), above=1e-4)
-    judged = judge(ended, splits.validation_images, splits.validation_labels)
+    judged = judge(ended, Kind(splits.validation_images, splits.validation_labels))
     assert 0 < judged["rms"] <= settings.rms + 1e-6
     assert learns or judged["rms"] == pytest.approx(settings.rms, rel=0.01)
 
@@ -288,7 +288,7 @@ def test_every_ablation_trains(
 def test_the_pair_is_judged_over_seeds_of_its_noise(splits: Split) -> None:
     defended = before(splits, MeCo(perturbation="gaussian", rms=0.3))
     images, labels = splits.validation_images[:40], splits.validation_labels[:40]
-    judged = judge(defended, images, labels, seeds=3)
+    judged = judge(defended, Kind(images, labels), seeds=3)
     shifts, rights = [], []
     with torch.inference_mode():
         for seed in range(3):
@@ -305,7 +305,7 @@ def test_the_pair_is_judged_over_seeds_of_its_noise(splits: Split) -> None:
         "least_accuracy": min(rights),
     }
     assert judged == pytest.approx(expected, abs=1e-5)
-    assert set(judge(defended, images, None, seeds=1)) == {"l1", "rms"}
+    assert set(judge(defended, Kind(images), seeds=1)) == {"l1", "rms"}
 
 
 def test_a_checkpoint_holds_both_networks_and_what_noise_does(trained: Path, reached: Reached) -> None:
@@ -334,7 +334,8 @@ def test_a_checkpoint_holds_both_networks_and_what_noise_does(trained: Path, rea
     reached("largest l1", max(metrics[f"{kind}_l1"] for kind in KINDS), below=1.0)
     reached("least rms", min(metrics[f"{kind}_rms"] for kind in KINDS), above=0.01)
     held = split(datasets.load("digits", "train"))
-    again = judge(Defended(read.networks[0], read.networks[1]).eval(), held.validation_images, held.validation_labels)
+    whole = Defended(read.networks[0], read.networks[1]).eval()
+    again = judge(whole, Kind(held.validation_images, held.validation_labels))
     assert metrics["validation_accuracy"] == again["accuracy"]
     assert metrics["benign_l1"] == pytest.approx(again["l1"], rel=1e-3)
 

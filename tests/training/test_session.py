@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 from torch.nn import functional as F
 
@@ -41,6 +43,8 @@ def test_a_resumed_run_ends_where_an_unbroken_one_does(tmp_path: Path) -> None:
     assert not (tmp_path / "broken/synthetic/victim.safetensors").exists()
     resumed = train(tmp_path / "broken").state_dict()
     assert all(torch.equal(value, resumed[name]) for name, value in whole.items())
+    files = [tmp_path / folder / "synthetic/victim.safetensors" for folder in ("whole", "broken")]
+    assert files[0].read_bytes() == files[1].read_bytes(), "the file too: others name it by its digest"
     assert [path.name for path in (tmp_path / "broken/synthetic").glob("*resume*")] == []
 
 
@@ -73,10 +77,55 @@ def test_a_checkpoint_says_how_it_was_made(tmp_path: Path) -> None:
     assert read.facts["settings"]["optimisation"]["epochs"] == 4
     assert read.facts["seed"] == 7
     assert read.facts["metrics"] == {"validation_accuracy": 1.0}
-    assert {"commit", "torch", "seconds", "device"} <= set(read.facts)
+    assert {"commit", "torch", "device"} <= set(read.facts)
+    took = checkpoint.seconds(read.path)
+    assert took is not None
+    assert 0 < took < 600, "next to the checkpoint: it is no function of what went in"
     images = torch.rand(2, 1, 28, 28)
     network.eval()
     assert torch.equal(read.networks[0](images), network(images))
+
+
+def test_the_same_checkpoint_is_the_same_bytes_whenever_it_is_saved(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    network = PLAN.network()
+    digests, path = set(), tmp_path / "victim.safetensors"
+    for turn in range(12):  # safetensors draws an order for the entries of the metadata at each save
+        facts = {"seed": 7, "classes": ["a", "b"], "settings": {"victim": {"lr": 1e-3}}}
+        checkpoint.save(path, [network], [PLAN], facts if turn % 2 else dict(reversed(facts.items())))
+        digests.add(checkpoint.load(path).digest)
+    assert len(digests) == 1
+
+
+def test_a_checkpoint_of_the_first_format_is_still_read(tmp_path: Path) -> None:
+    network = PLAN.network()
+    path = tmp_path / "victim.safetensors"
+    entries = {
+        "format": "torchwarden-checkpoint-1",
+        "architectures": json.dumps([{"name": PLAN.name, "arguments": dict(PLAN.arguments)}]),
+        "facts": json.dumps({"seed": 7, "seconds": 12.5, "metrics": {"validation_accuracy": 0.5}}),
+    }
+    save_file({f"0.{name}": value for name, value in network.state_dict().items()}, path, entries)
+    read = checkpoint.load(path)
+    assert read.architectures == (PLAN,)
+    assert read.facts == checkpoint.facts(path) == json.loads(entries["facts"])
+    images = torch.rand(2, 1, 28, 28)
+    assert torch.equal(read.networks[0](images), network.eval()(images))
+
+
+@pytest.mark.parametrize(
+    ("entries", "got"),
+    [
+        ({"format": "torchwarden-checkpoint-0"}, "torchwarden-checkpoint-0"),
+        ({"torchwarden": '{"format": "torchwarden-checkpoint-9"}'}, "torchwarden-checkpoint-9"),
+        (None, "None"),
+    ],
+)
+def test_another_format_is_named(tmp_path: Path, entries: dict[str, str] | None, got: str) -> None:
+    path = tmp_path / "victim.safetensors"
+    save_file({"weight": torch.zeros(1)}, path, entries)
+    with pytest.raises(CheckpointError, match=f"expected format .*checkpoint-2.*checkpoint-1', got '?{got}"):
+        checkpoint.facts(path)
 
 
 def test_a_checkpoint_that_cannot_be_read_says_what_to_do(tmp_path: Path) -> None:

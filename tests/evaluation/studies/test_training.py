@@ -38,7 +38,6 @@ def misleader(**changes: Any) -> dict[str, Any]:
             "diversity": 0.9,
             "members": [MEMBER, {**MEMBER, "architecture": "lenet5-half", "lambda_attacker": 0.001}],
         },
-        "seconds": 120.0,
         "device": "cpu",
     }
     return {**plain, **changes}
@@ -46,7 +45,7 @@ def misleader(**changes: Any) -> dict[str, Any]:
 
 def test_misleader_s_checkpoint_is_a_row_and_one_of_each_member() -> None:
     facts = misleader(search=[{"step": "short", "kept": [True, False]}])
-    row = training.training("mnist", "misleader", 2, facts)
+    row = training.training("mnist", "misleader", 2, facts, 120.0)
     assert (row.epochs, row.seconds_per_epoch, row.lambda_diversity) == (6, 20.0, 0.1)
     assert (row.validation_accuracy, row.diversity, row.coherence) == (0.97, 0.9, None)
     assert row.search == ({"step": "short", "kept": [True, False]},)
@@ -61,8 +60,9 @@ def test_misleader_s_checkpoint_is_a_row_and_one_of_each_member() -> None:
 
 def test_what_was_not_searched_or_reported_is_absent() -> None:
     facts = misleader(metrics={"validation_accuracy": 0.97})
-    row = training.training("mnist", "misleader", 2, facts)
-    assert (row.diversity, row.coherence, row.search) == (None, None, ())
+    row = training.training("mnist", "misleader", 2, facts, None)
+    assert (row.diversity, row.coherence, row.search, row.seconds_per_epoch) == (None, None, (), None)
+    assert training.line(row) == "mnist/misleader: 6 epochs on cpu"
     assert training.each("mnist", "misleader", facts) == []
 
 
@@ -71,20 +71,30 @@ def test_what_members_give_away_is_said() -> None:
         metrics={"validation_accuracy": 0.97, "leak": 0.5, "signatures": [{"class": 3, "share": 0.78}]},
         settings={"edm": {"optimisation": {"epochs": 6}}},
     )
-    row = training.training("mnist", "edm", 2, facts)
+    row = training.training("mnist", "edm", 2, facts, 120.0)
     assert (row.leak, row.signatures) == (0.5, ({"class": 3, "share": 0.78},))
     assert "off the task the members mostly answer 3 (78%): a label reveals 50% of its member" in training.line(row)
 
 
 def test_the_program(smoke: Smoke, tmp_path: Path) -> None:
-    report = study("training", "--policies", "undefended", "edm", "label", run=tmp_path, store=smoke.store)
+    words = ("--policies", "undefended", "edm", "label", "--runs", str(smoke.runs))
+    report = study("training", *words, run=tmp_path, store=smoke.store)
     rows = {row.predictor: row for row in report.training}
     assert {name: (row.members, row.epochs) for name, row in rows.items()} == {"victim": (1, 8), "edm": (3, 8)}
+    assert all(row.seconds_per_epoch for row in rows.values()), "which training wrote next to the checkpoints"
     assert rows["edm"].coherence is not None
     assert rows["victim"].coherence is None
     assert report.members == ()
     assert report.run.settings["trained.edm"]["auxiliary"] == "china"
     assert "auxiliary" not in report.run.settings["trained.victim"]
+
+
+def test_wall_time_is_read_next_to_the_checkpoint_or_in_an_older_graph(tmp_path: Path) -> None:
+    timing = tmp_path / "victim.timing.json"
+    assert training.seconds(timing, {}) is None
+    assert training.seconds(timing, {"seconds": 12.5}) == 12.5
+    timing.write_text('{"seconds": 3.5}')
+    assert training.seconds(timing, {"seconds": 12.5}) == 3.5
 
 
 def test_a_policy_that_the_recipe_has_not_is_an_error(tmp_path: Path) -> None:

@@ -1,0 +1,89 @@
+"""What an adopted model of real size costs (bench/adopted/__init__.py): results/adopted-bench.json.
+
+    python -m bench.adopted
+    python -m bench.adopted --only gate meco --folder build/adopted
+
+Every part that is done is written at once, and replaces its own rows alone: a run that was interrupted goes on with
+`--only`. Without `--folder` all that is made is removed at the end; with it what is there is used again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from bench.adopted import adopting, gating, perturbing, reading, serving
+from bench.adopted.programs import ProgramError
+from bench.adopted.workplace import Workplace, room_for
+from evaluation.oracles import OracleError
+from report.rows.adopted import ProgramRow, ReadingRow
+from report.schema import Report, ResultError, merge, run_info
+
+PARTS: Mapping[str, Callable[[Workplace], Iterator[Any]]] = {
+    "adopt": adopting.measure,
+    "serving": serving.measure,
+    "reading": reading.measure,
+    "gate": gating.measure,
+    "meco": perturbing.measure,
+}
+# of 20,000 photographs and their map, and what else is made
+DISK = 8 * 10**9
+SEED = 0
+
+
+def main() -> None:
+    """Run the command line; a mistake of the user's is a message and exit code 1."""
+    parser = argparse.ArgumentParser(prog="python -m bench.adopted", description=__doc__.splitlines()[0])
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS), metavar="PART", help=", ".join(PARTS))
+    parser.add_argument("--folder", type=Path, default=None, help="where all is made, and kept (a temporary one)")
+    parser.add_argument("--output", type=Path, default=Path("results/adopted-bench.json"), metavar="FILE")
+    options = parser.parse_args()
+    try:
+        if options.folder is not None:
+            options.folder.mkdir(parents=True, exist_ok=True)
+            measure(options.folder.resolve(), options.only, options.output)
+        else:
+            with tempfile.TemporaryDirectory(prefix="adopted-") as folder:
+                measure(Path(folder).resolve(), options.only, options.output)
+    except (ProgramError, OracleError, ResultError, ValueError, OSError) as error:
+        sys.exit(f"bench.adopted: {error}")
+    print(options.output)
+
+
+def measure(folder: Path, parts: list[str], output: Path) -> None:
+    """The parts, each merged into the results as soon as it is done. Raises ProgramError, OracleError, ResultError."""
+    room_for(folder, DISK)
+    place = Workplace(folder, SEED)
+    os.environ.update(place.environment())
+    for name in parts:
+        started = datetime.now(timezone.utc)
+        print(f"{name}:", flush=True)
+        rows = list(PARTS[name](place))
+        for row in rows:
+            print(f"  {row}", flush=True)
+        merge(output, report(rows, started))
+        print(f"  {(datetime.now(timezone.utc) - started).total_seconds():.0f} s", flush=True)
+
+
+def report(rows: list[Any], started: datetime) -> Report:
+    """The rows by section."""
+    sections: dict[str, list[Any]] = {"adopted_programs": [], "adopted_reading": [], "defense_costs": []}
+    for row in rows:
+        kind = {ProgramRow: "adopted_programs", ReadingRow: "adopted_reading"}.get(type(row), "defense_costs")
+        sections[kind].append(row)
+    return Report(
+        run_info(seed=SEED, started=started, settings={}), **{name: tuple(each) for name, each in sections.items()}
+    )
+
+
+if __name__ == "__main__":
+    # so that a measurement that is terminated ends its program and removes its folder, as it does at Ctrl-C
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    main()
