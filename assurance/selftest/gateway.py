@@ -225,7 +225,7 @@ def only_inference(gateway: Gateway, subject: Subject) -> Iterator[Finding]:
         ("POST", f"/explanations/{model}", 404),
         ("POST", f"/predictions/{model}/../../models", 404),
         ("GET", f"/predictions/{model}", 405),
-        ("PUT", f"/predictions/{model}", 405),
+        ("DELETE", f"/predictions/{model}", 405),
     ):
         reply = gateway.ask(subject.service, method, path)
         yield judged(WAY, GATEWAY, f"{method} {path}", str(expected), shown(reply), ok=reply.status == expected)
