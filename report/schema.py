@@ -24,7 +24,7 @@ from typing import Any
 from report import atomic, older
 from report.build import build
 from report.fields import ResultError as ResultError
-from report.rows.adopted import ProgramRow, ReadingRow
+from report.rows.adopted import PictureRow, ProgramRow, ReadingRow
 from report.rows.attack_speeds import AttackSpeedRow
 from report.rows.bench import BenchRow, DefenseCostRow
 from report.rows.clones import AgreementRow, AttackRow
@@ -92,6 +92,7 @@ class Report:
     environments: tuple[EnvironmentRow, ...] = ()
     adopted_programs: tuple[ProgramRow, ...] = ()
     adopted_reading: tuple[ReadingRow, ...] = ()
+    adopted_pictures: tuple[PictureRow, ...] = ()
     owners: tuple[OwnerRow, ...] = ()
     soak: tuple[SoakRow, ...] = ()
     faults: tuple[FaultRow, ...] = ()

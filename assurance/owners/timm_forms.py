@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import timm
+import timm.data
 import torch
 from PIL import Image
 from safetensors.torch import save_file
-from timm.data import create_transform, resolve_data_config
 from torch import nn
 
 from assurance.owners import photographs
@@ -25,6 +25,8 @@ from assurance.owners.brought import Brought, Form
 from bench.adopted import owner
 from bench.adopted.photographs import CLASSES
 
+# which is in no type of timm's
+timm_data: Any = timm.data
 NETWORKS = ("resnet18", "mobilenetv3_small_100")
 PHOTOGRAPHS = 200
 SIDE = 224
@@ -62,7 +64,7 @@ def _owned(folder: Path, name: str) -> tuple[Any, Path, dict[Path, str]]:
     files = owner.make(folder.parent / f"{name}-weights", images, seed=0, name=name)
     network: Any = timm.create_model(name, num_classes=4).eval()
     network.load_state_dict(torch.load(files.weights, weights_only=True))
-    transform = create_transform(**resolve_data_config({}, model=network), is_training=False)
+    transform = timm_data.create_transform(**timm_data.resolve_data_config({}, model=network), is_training=False)
     names = sorted(path.name for path in images.iterdir())
     labels = {}
     with torch.inference_mode():

@@ -20,19 +20,28 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from bench.adopted import adopting, gating, perturbing, reading, serving
+from bench.adopted import adopting, gating, perturbing, picturing, reading, serving
 from bench.adopted.programs import ProgramError
 from bench.adopted.workplace import Workplace, room_for
+from bench.closedloop import ClientError
 from evaluation.oracles import OracleError
-from report.rows.adopted import ProgramRow, ReadingRow
+from loadtests.own_server import ServerError
+from report.rows.adopted import PictureRow, ProgramRow, ReadingRow
 from report.schema import Report, ResultError, merge, run_info
 
 PARTS: Mapping[str, Callable[[Workplace], Iterator[Any]]] = {
     "adopt": adopting.measure,
     "serving": serving.measure,
+    "pictures": picturing.measure,
     "reading": reading.measure,
     "gate": gating.measure,
     "meco": perturbing.measure,
+}
+# where a row stands in the results; others are costs of defenses
+SECTIONS: Mapping[type, str] = {
+    ProgramRow: "adopted_programs",
+    ReadingRow: "adopted_reading",
+    PictureRow: "adopted_pictures",
 }
 # of 20,000 photographs and their map, and what else is made
 DISK = 8 * 10**9
@@ -49,7 +58,7 @@ def main() -> None:
     try:
         with tempfile.TemporaryDirectory(prefix="adopted-", dir=options.folder) as folder:
             measure(Path(folder).resolve(), options.only, options.output)
-    except (ProgramError, OracleError, ResultError, ValueError, OSError) as error:
+    except (ProgramError, OracleError, ServerError, ClientError, ResultError, ValueError, OSError) as error:
         sys.exit(f"bench.adopted: {error}")
     print(options.output)
 
@@ -78,10 +87,9 @@ def measure(folder: Path, parts: list[str], output: Path) -> None:
 
 def report(rows: list[Any], started: datetime, settings: Mapping[str, Any]) -> Report:
     """The rows by section."""
-    sections: dict[str, list[Any]] = {"adopted_programs": [], "adopted_reading": [], "defense_costs": []}
+    sections: dict[str, list[Any]] = {name: [] for name in (*SECTIONS.values(), "defense_costs")}
     for row in rows:
-        kind = {ProgramRow: "adopted_programs", ReadingRow: "adopted_reading"}.get(type(row), "defense_costs")
-        sections[kind].append(row)
+        sections[SECTIONS.get(type(row), "defense_costs")].append(row)
     return Report(
         run_info(seed=SEED, started=started, settings=settings),
         **{name: tuple(each) for name, each in sections.items()},
