@@ -33,6 +33,7 @@ import recipes
 from attacks import registry
 from attacks.names import FORMS, GATE_AWARE, LABELS, in_form
 from attacks.transfer import TransferSet
+from deploy import direct
 from evaluation import matrix, payment, tables
 from evaluation.matrix import Plan, Victim
 from evaluation.oracles import HttpOracle
@@ -222,7 +223,7 @@ def _still_true(transfer: TransferSet, server: Target, model: str, *, plan: Plan
     A new key, archive or a service that answers at random make this false.
     """
     rows = min(plan.theft.how.rows, most)
-    with requests.Session() as session:
+    with direct.session() as session:
 
         def post(body: bytes, content_type: str, more: Mapping[str, str] | None = None) -> tuple[int, bytes]:
             headers = {**server.authorization, "Content-Type": content_type, **(more or {})}
