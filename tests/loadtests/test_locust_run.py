@@ -63,6 +63,8 @@ def test_an_attacker_a_second_look_and_a_report(stub: Stub, smoke: Smoke, tmp_pa
     assert done.returncode == 0, done.stderr
     rows = read(tmp_path / "report.json").attacks
     assert [(row.policy, row.labels, row.queries) for row in rows] == [("edm", "soft", 300), ("edm", "hard", 300)]
+    assert {row.path for row in rows} == {"http"}
+    assert "smoke-edm: 300 queries in" in done.stdout
     (stolen,) = (tmp_path / "transfer").glob("knockoff-*/transfer.npz")
     assert TransferSet.load(stolen).charged == 300
     impact = read(tmp_path / "report.json").felt
