@@ -21,10 +21,9 @@ from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 
-import requests
-
 from assurance.owners import packages, timm_forms
 from assurance.owners.brought import Brought, Form
+from deploy import direct
 from evaluation.oracles import CHECKOUT
 from handlers.key import make_key
 from loadtests.own_server import Instance, ServerError
@@ -124,8 +123,7 @@ def asked(server: Instance, model: str, brought: Brought) -> dict[Path, str]:
     """The served label of each picture, sent as the file that it is. Raises ProgramError."""
     target = server.target
     found = {}
-    with requests.Session() as session:
-        session.trust_env = False
+    with direct.session() as session:
         session.headers.update(target.authorization)
         for file in brought.expected:
             answer = session.post(f"{target.inference}{target.path(model)}", data=file.read_bytes(), timeout=60)

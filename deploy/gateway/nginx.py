@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 import requests
 
-from deploy import shutdown
+from deploy import direct, shutdown
 from deploy.errors import DeployError, NotReadyError, RefusedError
 from deploy.gateway.folder import GatewayFolder, GatewayRecord
 from deploy.instance import process
@@ -91,8 +91,7 @@ def wait(master: subprocess.Popen[bytes], record: GatewayRecord, folder: Gateway
 
 def answers(url: str) -> bool:
     """Whether something answers there, whatever the answer."""
-    with requests.Session() as session:
-        session.trust_env = False
+    with direct.session() as session:
         try:
             session.get(url, timeout=2)
         except requests.RequestException:
