@@ -13,6 +13,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
+import onnx
 import timm
 import timm.data
 import torch
@@ -76,7 +77,7 @@ def _owned(folder: Path, name: str) -> tuple[Any, Path, dict[Path, str]]:
 
 def _exported(module: nn.Module, like: torch.Tensor, path: Path, *, free: bool = True) -> None:
     program = torch.onnx.export(
-        module,
+        module.eval(),
         (like,),
         opset_version=OPSET,
         dynamo=True,
@@ -162,6 +163,9 @@ def _quantised(network: Any, path: Path) -> tuple[str, ...]:
 
     whole = path.with_name("whole.onnx")
     _softmax(network, whole)
+    graph = onnx.load(whole)
+    del graph.graph.value_info[:]  # the quantiser infers them again, and takes those that are there for its own
+    onnx.save(graph, whole)
     quantize_dynamic(str(whole), str(path), weight_type=QuantType.QUInt8)
     return ()
 
