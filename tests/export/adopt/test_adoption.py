@@ -18,7 +18,7 @@ from torch import nn
 
 import recipes
 from export.adopt import __main__ as program
-from export.adopt import sources
+from export.adopt import adoption, sources
 from export.adopt.adoption import Adopted, adopted, remade
 from export.adopt.asked import Asked
 from export.adopt.preprocessing import UNPROVEN
@@ -186,6 +186,19 @@ def test_answers_that_depend_on_neighbours_are_refused(
     ):
         adopted(Asked(saved(made(), tmp_path / "mine.onnx")))
     assert adopted(Asked(saved(normed(0), tmp_path / "good.onnx"))).model.gives == "logits"
+
+
+def test_they_are_refused_before_hundreds_of_pictures_are_asked_about(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def asked(*arguments: object) -> None:
+        raise AssertionError("its preprocessing was looked for")
+
+    monkeypatch.setattr(adoption, "preprocessing", asked)
+    with pytest.raises(ExportError, match="depend on the images beside it"):
+        adopted(Asked(saved(quantised(), tmp_path / "mine.onnx")))
+    with pytest.raises(AssertionError, match="was looked for"):
+        adopted(Asked(saved(normed(0), tmp_path / "good.onnx")))
 
 
 def test_answers_that_are_drawn_are_refused(tmp_path: Path) -> None:
