@@ -39,6 +39,7 @@ from evaluation.clones import Cell, Exam, Score
 from evaluation.oracles import InProcessOracle, OracleError
 from evaluation.tables import Evaluation
 from evaluation.thefts import Snapshot, Theft
+from evaluation.truth import test_images
 from handlers.errors import LoadError
 from report.rows.clones import IN_PROCESS, AttackRow
 from report.schema import Report, ResultError, merge, run_info
@@ -156,7 +157,7 @@ def main() -> None:
     options = _options()
     try:
         recipe = recipes.read(options.recipe)
-        test = recipe.section("dataset", datasets.Data).load("test", options.data)
+        test = test_images(recipe, options.data, options.store)
         job = Job(recipe, test, options.run, options.store, options.data)
         run(job, tables.evaluations(recipe, options.only))
     except MISTAKES as error:

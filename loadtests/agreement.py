@@ -32,10 +32,10 @@ from attacks.transfer import TransferSet
 from evaluation import matrix, tables
 from evaluation.matrix import Evaluated, Plan
 from evaluation.thefts import FITTED
+from evaluation.truth import test_images
 from loadtests import attack, target
 from report.rows.clones import AgreementRow, AttackRow
 from report.schema import Report, merge, run_info
-from zoo import datasets
 
 LEAST = 0.02
 
@@ -54,7 +54,7 @@ def main() -> None:
     options = _options()
     try:
         recipe = recipes.read(options.recipe)
-        test = recipe.section("dataset", datasets.Data).load("test", options.data)
+        test = test_images(recipe, options.data, options.store)
         job = matrix.Job(recipe, test, options.run, options.store, options.data)
         asked = tables.evaluations(recipe, options.only)
         over = _over_http(job, options.instance, options.run_folder, clients=options.clients)

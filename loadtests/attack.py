@@ -38,13 +38,13 @@ from evaluation import matrix, payment, tables, thefts
 from evaluation.matrix import Plan, Victim
 from evaluation.oracles import HttpOracle
 from evaluation.tables import Evaluation
+from evaluation.truth import test_images
 from loadtests import locust_run, target
 from loadtests.locust_run import TrafficError
 from loadtests.target import Target, TargetError
 from report.rows.clones import HTTP
 from report.rows.impact import FeltRow
 from report.schema import Report, merge, run_info
-from zoo import datasets
 
 BENIGN_USERS = 2
 # forms that ask the same however many clients share an attack; the others draw again for each exchange
@@ -88,7 +88,7 @@ def main() -> None:
     try:
         recipe = recipes.read(options.recipe)
         server = target.read(options.instance, run_folder=options.run_folder)
-        test = recipe.section("dataset", datasets.Data).load("test", options.data)
+        test = test_images(recipe, options.data, options.store)
         run(
             Job(
                 work=matrix.Job(recipe, test, options.run, options.store, options.data),

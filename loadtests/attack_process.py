@@ -151,11 +151,12 @@ def main() -> None:
 
 def _attack(options: argparse.Namespace, channel: Channel) -> None:
     recipe = recipes.read(options.recipe)
-    test = recipe.section("dataset", datasets.Data).load("test", options.data)
+    section = recipe.section("dataset", datasets.Data)
+    test = section.load("test", options.data)
     channels, size = test.stored.shape[1], size_of(test.stored)
     budgets = tuple(sorted(options.budgets))
     config = dataclasses.replace(tables.parameters(recipe, options.attack), budget=budgets[-1])
-    service, cloning = Service(channels, size, len(test.classes)), tables.cloning(recipe)
+    service, cloning = Service(channels, size, len(test.classes or section.classes)), tables.cloning(recipe)
     thief = registry.attack(options.attack).prepare(
         config, service, cloning=cloning, seed=options.seed, root=options.data
     )

@@ -49,9 +49,12 @@ def truncated_png(row: Row, limit: int) -> Request:
     return Request(picture[: len(picture) // 2], wire.PNG)
 
 
-def wrong_size(row: Row, limit: int) -> Request:
-    """A picture with one line of pixels too many."""
-    return Request(wire.encode_rows(np.concatenate([row, row[:, :, :1]], axis=2), wire.PNG), wire.PNG)
+def two_frames(row: Row, limit: int) -> Request:
+    """A picture that says it is the first of two."""
+    picture = wire.encode_rows(row, wire.PNG)
+    frames = b"acTL" + (2).to_bytes(4, "big") + bytes(4)
+    chunk = (8).to_bytes(4, "big") + frames + zlib.crc32(frames).to_bytes(4, "big")
+    return Request(picture[:33] + chunk + picture[33:], wire.PNG)
 
 
 def wrong_shape(row: Row, limit: int) -> Request:
@@ -137,7 +140,7 @@ def describe_header(row: Row, limit: int) -> Request:
 
 CASES = (
     Case("truncated-png", truncated_png, (400,), "undecodable"),
-    Case("wrong-size-png", wrong_size, (400,), "wrong_shape"),
+    Case("two-frames-png", two_frames, (400,), "unsupported_image"),
     Case("wrong-shape", wrong_shape, (400,), "wrong_shape"),
     Case("nan", not_a_number, (400,), "not_finite"),
     Case("out-of-range", out_of_range, (400,), "out_of_range"),

@@ -19,7 +19,7 @@ from typing import Any
 import recipes
 from evaluation.matrix import Job
 from evaluation.oracles import InProcessOracle
-from zoo import datasets
+from evaluation.truth import test_images
 from zoo.datasets import Images
 
 
@@ -40,7 +40,7 @@ class Task:
     @cached_property
     def test(self) -> Images:
         """The recipe's test split, loaded when it is first asked for. Raises RecipeError and DatasetError."""
-        return self.recipe.section("dataset", datasets.Data).load("test", self.data)
+        return test_images(self.recipe, self.data, self.store)
 
     @property
     def job(self) -> Job:

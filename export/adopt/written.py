@@ -24,6 +24,8 @@ from recipes.rules import rules
 LARGE = 64
 SMALL_COPY = 64
 HASH_COPY = 28
+# the smallest side that conv3 takes (zoo/conv3.py)
+CONV3_LEAST = 14
 # stands in where no images were given: crops of a photograph that scikit-learn carries along
 STAND_IN = "china"
 DEFAULTS = ModelInput(1)
@@ -119,7 +121,8 @@ def _dataset(asked: Asked) -> str:
 
 def _networks(model: Model, *, large: bool) -> str:
     gray = model.input.channels == 1
-    member = model.architecture or ("timm:resnet18" if large else "conv3" if gray else "resnet18-8x")
+    tiny = _is_tiny(model)
+    member = model.architecture or ("timm:resnet18" if large else "conv3" if gray and not tiny else "resnet18-8x")
     started = (
         "from_victim = true      # each member starts as your model, with a fresh last layer\n"
         if model.architecture
@@ -128,6 +131,8 @@ def _networks(model: Model, *, large: bool) -> str:
     copy = (
         f"size = {SMALL_COPY}          # of the copy that it looks at: its cost does not grow with the image\n"
         if large
+        else f"size = {HASH_COPY}\n"
+        if tiny
         else ""
     )
     patch = "patch = 8\n" if large else ""
@@ -216,12 +221,17 @@ perturb = {{ noise = "fresh" }}
 max_rows = {max(1, min(256, 2**24 // (4 * model.input.channels * model.input.height * model.input.width)))}"""
 
 
+def _is_tiny(model: Model) -> bool:
+    """Whether images are smaller than the smallest that conv3 takes: it looks at a larger copy then."""
+    return min(model.input.height, model.input.width) < CONV3_LEAST
+
+
 def _attacks(model: Model, *, large: bool) -> str:
     gray = model.input.channels == 1
-    clone = "conv3" if gray or large else "resnet18-8x"
+    clone = "conv3" if gray or large or _is_tiny(model) else "resnet18-8x"
     options = (
         "{ width = 1, shrunk = 32 }"
-        if large or model.input.height != model.input.width
+        if large or _is_tiny(model) or model.input.height != model.input.width
         else ("{ width = 1 }" if clone == "conv3" else "{}")
     )
     return f"""[attacks.knockoff]      # images of anything, none twice

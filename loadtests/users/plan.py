@@ -15,10 +15,10 @@ from typing import Any
 import recipes
 from attacks.thief import Parameters
 from evaluation import tables
+from evaluation.truth import test_images
 from loadtests import target
 from loadtests.tally import LoadTest, Tally
 from loadtests.target import Target
-from zoo import datasets
 from zoo.datasets import Images
 
 
@@ -79,6 +79,7 @@ def add_options(parser: Any) -> None:
     parser.add_argument("--instance", default="default", help="the running instance (default)")
     parser.add_argument("--run-folder", default="run", help="holds the instances (run)")
     parser.add_argument("--data", default="", help="folder of the data sets, searched first")
+    parser.add_argument("--store", default="model_store", help="folder of archives (model_store)")
     parser.add_argument("--working-folder", default=".", help="where relative paths begin (where Locust runs)")
     parser.add_argument("--summary", default="", help="file for counts, latencies and verdict (JSON)")
     parser.add_argument("--attack", default="", help="what attackers do: a table [attacks.NAME] (the recipe's first)")
@@ -114,7 +115,7 @@ def make(options: argparse.Namespace, *, thieves: bool) -> Plan:
         recipe=recipe,
         target=server,
         models=models,
-        images=recipe.section("dataset", datasets.Data).load("test", data),
+        images=test_images(recipe, data, Path(options.store)),
         limits=thresholds,
         tally=Tally(thresholds, started=time.time()),
         data=data,
