@@ -40,7 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         given = settings.read(ROOT / "config.properties")
         listen = _private(options.listen or ports.read_gateway(given)["grpc_front"].address)
-        health = options.health or [ports.read_gateway(given)["health"].url]
+        health = [ports.read_gateway(given)["health"].url] if options.health is None else options.health
         to = options.to or _instance(options)
         asyncio.run(serve(listen, to, health, most=number(given, "max_request_size")))
     except DeployError as error:
@@ -112,7 +112,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--health",
-        nargs="+",
+        nargs="*",
         metavar="URL",
         help="of python -m deploy.health; default: config.properties' health_address",
     )

@@ -26,7 +26,7 @@ class Asked(NamedTuple):
 
 
 def asked(request: Any) -> Asked:
-    """What to ask over HTTP. Raises `Refused` for what cannot be written there; what is wrong is the handler's to say."""
+    """What to ask over HTTP. Raises `Refused` for what cannot be written there; the handler judges the rest."""
     tensors = _tensors(request)
     inputs = [
         {
@@ -95,6 +95,6 @@ def _packed(datatype: str, contents: Any) -> bytes:
 
 
 def _plain(parameters: Any) -> dict[str, Any]:
-    return {
-        name: getattr(value, value.WhichOneof("parameter_choice") or "bool_param") for name, value in parameters.items()
-    }
+    """Parameters as JSON has them."""
+    kinds = {name: value.WhichOneof("parameter_choice") for name, value in parameters.items()}
+    return {name: getattr(parameters[name], kind) for name, kind in kinds.items() if kind}

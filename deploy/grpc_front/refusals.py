@@ -27,6 +27,7 @@ CODES = {
     # TorchServe's, where Java has no memory left for a body
     507: StatusCode.RESOURCE_EXHAUSTED,
 }
+UNKNOWN_MODEL = "no such model is served"
 # TorchServe says 400 to a token that is missing, wrong or out of date
 NO_TOKEN = "InvalidKeyException"
 
@@ -55,13 +56,18 @@ def refusal(reply: Reply) -> Refused:
     message, kind = _said(reply.body)
     if kind == NO_TOKEN:
         code = StatusCode.UNAUTHENTICATED
+    if code == StatusCode.NOT_FOUND:  # whoever was asked speaks of paths, or repeats the name
+        message = UNKNOWN_MODEL
     metadata = {name: reply.headers[name] for name in (CHALLENGE, RETRY) if name in reply.headers}
     return Refused(code, message or f"expected an answer, got status {reply.status}", metadata)
 
 
 def _said(body: bytes) -> tuple[str, str]:
-    """The message, and the kind of a TorchServe's own: {"error": text} of the protocol, {"error": {"code", "message"}} of
-    the gateway, {"code", "type", "message"} of TorchServe."""
+    """The message, and the kind where it is TorchServe's.
+
+    {"error": text} is the protocol's, {"error": {"code", "message"}} the gateway's, {"code", "type", "message"}
+    TorchServe's.
+    """
     try:
         found: Any = json.loads(body)
     except ValueError:

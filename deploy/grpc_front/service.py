@@ -14,7 +14,7 @@ from grpc import StatusCode
 from deploy.archive import NAME
 from deploy.grpc_front import inference
 from deploy.grpc_front.messages import SERVICE, message, methods
-from deploy.grpc_front.refusals import Refused, Reply, refusal
+from deploy.grpc_front.refusals import UNKNOWN_MODEL, Refused, Reply, refusal
 from deploy.grpc_front.upstream import Upstream
 
 # of what a client sends beside its message, this goes on: metadata -> header
@@ -83,7 +83,7 @@ def handler(service: Service) -> grpc.GenericRpcHandler:
 
 
 def _guarded(method: Method) -> Method:
-    """A method whose failures are statuses. grpc would show and log what an error of ours says, clients' texts in it."""
+    """A method whose failures are statuses. grpc would show and log an error of ours with what a client sent in it."""
 
     async def answer(request: Any, context: Any) -> Any:
         try:
@@ -100,7 +100,7 @@ def _guarded(method: Method) -> Method:
 def _path(name: str, version: str) -> str:
     """A model's path. Raises `Refused` for what can be no model's name."""
     if not NAME.fullmatch(name) or not (version == "" or NAME.fullmatch(version)):
-        raise Refused(StatusCode.NOT_FOUND, "no such model is served")
+        raise Refused(StatusCode.NOT_FOUND, UNKNOWN_MODEL)
     return f"/v2/models/{name}" + (f"/versions/{version}" if version else "")
 
 

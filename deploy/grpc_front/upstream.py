@@ -26,9 +26,10 @@ class Upstream:
         self._to = "http://localhost" if unix else to
         self._health = health
         # A connection that is kept may be closed by the other side just as it is used again, and a POST is sent once.
-        kept = {"force_close": True, "limit": 0}
-        connector: aiohttp.BaseConnector = (
-            aiohttp.UnixConnector(to.removeprefix(UNIX), **kept) if unix else aiohttp.TCPConnector(**kept)
+        connector = (
+            aiohttp.UnixConnector(to.removeprefix(UNIX), force_close=True, limit=0)
+            if unix
+            else aiohttp.TCPConnector(force_close=True, limit=0)
         )
         # How long an answer may take is the client's matter, and that of whoever is asked.
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS)
@@ -56,8 +57,8 @@ class Upstream:
             raise Refused(StatusCode.UNAVAILABLE, LOST) from error
 
     async def look(self, path: str) -> Reply:
-        """What health says: that of the first server where it is so, as a request finds its way to one that answers; else
-        that of the last. Raises `Refused` where nobody says anything."""
+        """What health says: of the first server where it is so, since a request finds its way to one that answers; else
+        of the last. Raises `Refused` where nobody says anything."""
         last = None
         for server in self._health:
             try:
