@@ -167,8 +167,6 @@ def _archive(path: Path, manifest: Any, config: Any, golden: Any) -> Archive:
     if not (isinstance(principal, str) and HEADER.fullmatch(principal)):
         raise ValueError(f"{CONFIG}: handler.principal_header: expected a header's name, got {principal!r}")
     gate = handler.get("gate")
-    input_ = _field(handler, "input", dict, f"{CONFIG}: handler")
-    channels, height, width = (_positive(input_, side, f"{CONFIG}: handler.input") for side in SIDES)
     return Archive(
         path=path.absolute(),
         name=path.stem,
@@ -184,7 +182,7 @@ def _archive(path: Path, manifest: Any, config: Any, golden: Any) -> Archive:
         suspects=None if gate is None else float(_field(gate, "false_positive_rate", float, f"{CONFIG}: gate")),
         queue=_positive(config, "jobQueueSize", CONFIG) if "jobQueueSize" in config else None,
         response_seconds=_positive({"responseTimeout": RESPONSE_SECONDS} | config, "responseTimeout", CONFIG),
-        shape=(channels, height, width),
+        shape=_shape(_field(handler, "input", dict, f"{CONFIG}: handler")),
         classes=tuple(map(str, _field(handler, "class_names", list, f"{CONFIG}: handler"))),
         probabilities=rule != LABEL,
     )
@@ -202,6 +200,11 @@ def _positive(table: Any, key: str, where: str) -> int:
     if value < 1:
         raise ValueError(f"{where}: {key}: expected at least 1, got {value}")
     return value
+
+
+def _shape(input_: Any) -> tuple[int, int, int]:
+    channels, height, width = (_positive(input_, side, f"{CONFIG}: handler.input") for side in SIDES)
+    return channels, height, width
 
 
 def _rows(accepted: list[Any]) -> tuple[tuple[float, ...], ...]:
