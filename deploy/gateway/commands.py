@@ -31,7 +31,7 @@ from deploy.gateway import certificates, client_keys, configuration, nginx, serv
 from deploy.gateway.configuration import Limits
 from deploy.gateway.folder import GatewayFolder, GatewayRecord, put, workers_user
 from deploy.gateway.servers import Upstream
-from deploy.instance import Instance
+from deploy.instance import Instance, process
 
 ROOT = Path(__file__).absolute().parents[2]
 # How long answers close their connection before the door shuts, so that clients in touch have left by themselves.
@@ -263,10 +263,13 @@ def describe(folder: GatewayFolder) -> tuple[str | None, bool]:
         return None, True
     if record.process() is None:
         return f"gateway {record.url} has ended; see {folder.logs}", False
-    fine = nginx.answers(record.status)
+    fine = nginx.answers(record.status) and all(process(*each) for each in record.helpers)
     before = ", ".join(record.upstreams)
     where = record.url + (f", gRPC {record.grpc}" if record.grpc else "")
-    return f"gateway {where}, pid {record.pid}, before {before}{'' if fine else ', does not answer'}", fine
+    return (
+        f"gateway {where}, pid {record.pid}, before {before}{'' if fine else ', does not answer in all its parts'}",
+        fine,
+    )
 
 
 def _health(given: Mapping[str, str]) -> bool:

@@ -39,7 +39,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         given = settings.read(ROOT / "config.properties")
-        listen = _private(options.listen or ports.read_gateway(given)["grpc_front"].address)
+        listen = private(options.listen or ports.read_gateway(given)["grpc_front"].address)
         health = [ports.read_gateway(given)["health"].url] if options.health is None else options.health
         to = options.to or _instance(options)
         asyncio.run(serve(listen, to, health, most=number(given, "max_request_size")))
@@ -86,7 +86,7 @@ def _instance(options: argparse.Namespace) -> str:
     return record.inference
 
 
-def _private(listen: str) -> str:
+def private(listen: str) -> str:
     """An address that only this machine reaches. Raises `RefusedError`."""
     if listen.startswith(UNIX):
         return listen

@@ -38,6 +38,7 @@ from tests.e2e.conftest import CHECKOUT, run
 from tests.e2e.fronted import Gateway, authorization, build_policy, fronting, serving
 from tests.e2e.test_proof_of_work import archive, image, solved
 from tests.handlers.test_proof_of_work import BENIGN, rows
+from tests.pages import blocks
 from zoo import datasets
 
 pytestmark = pytest.mark.server
@@ -567,6 +568,41 @@ def test_a_gateway_drains_its_calls_before_it_stops(served: Served) -> None:
         with pytest.raises(triton.InferenceServerException) as caught:
             client.mirror()
         assert failed(caught.value).code == CODES.UNAVAILABLE
+
+
+def test_the_documented_client_is_answered(served: Served, digits: np.ndarray, tmp_path: Path) -> None:
+    (program,) = (body for language, body in blocks("docs/protocols.md") if language == "python")
+    Image.fromarray(np.round(digits[0, 0] * 255).astype(np.uint8)).save(tmp_path / "image.png")
+    facts = served.gateway.facts
+    for written, here in (
+        ("127.0.0.1:8444", facts["grpc"].removeprefix("https://")),
+        ("secrets/gateway.crt", facts["certificate"]),
+        ("acme:KEY", ":".join(served.gateway.add("reader"))),
+        ("digits-edm", UNDEFENDED),
+    ):
+        assert program.count(written) == 1
+        program = program.replace(written, here)
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True, timeout=60
+    )
+    label = over_http(served, UNDEFENDED, digits[:1])[0]["label"]
+    assert done.stdout.split() == [str(label), str(label)]
+
+
+def test_a_part_that_has_ended_is_noticed(served: Served) -> None:
+    with fronting(served.gateway.runs, served.gateway.secrets, "ended", "grpc", grpc=True) as gateway:
+        place = ("--instance", "ended", "--run-folder", served.gateway.runs)
+        assert run("deploy.gateway", "status", *place).returncode == 0
+        front = psutil.Process(gateway.facts["helpers"][-1][0])
+        assert "deploy.grpc_front" in front.cmdline()
+        front.kill()
+        front.wait(10)
+        client = Served(gateway, served.server, served.front, served.logs).client(gateway.add("late"))
+        with pytest.raises(triton.InferenceServerException) as caught:
+            client.mirror()
+        found = failed(caught.value)
+        assert (found.code, found.metadata["retry-after"]) == (CODES.UNAVAILABLE, "1")
+        assert run("deploy.gateway", "status", *place).returncode == 1
 
 
 def test_without_grpc_there_is_none(served: Served, tmp_path: Path) -> None:

@@ -8,16 +8,21 @@ import pytest
 
 from deploy.errors import RefusedError
 from deploy.gateway import nginx
-from deploy.grpc_front.__main__ import main
+from deploy.grpc_front.__main__ import main, private
 from deploy.server import main as server
 
 
 @pytest.mark.parametrize(
     "listen", ["0.0.0.0:8085", "192.0.2.1:8085", "example.org:1", "8085", "127.0.0.1:x", "[::]:80"]
 )
-def test_it_listens_on_this_machine_alone(listen: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--run-folder", str(tmp_path), "--listen", listen, "--to", "http://127.0.0.1:9"]) == 2
-    assert "it has no TLS and checks no key" in capsys.readouterr().err
+def test_it_listens_on_this_machine_alone(listen: str) -> None:
+    with pytest.raises(RefusedError, match="it has no TLS and checks no key"):
+        private(listen)
+
+
+@pytest.mark.parametrize("listen", ["127.0.0.1:8085", "[::1]:8085", "unix:/run/front"])
+def test_addresses_of_this_machine_are_taken(listen: str) -> None:
+    assert private(listen) == listen
 
 
 def test_an_instance_that_does_not_run_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
