@@ -92,7 +92,7 @@ def private(listen: str) -> str:
         return listen
     host, _, port = listen.rpartition(":")
     try:
-        fine = port.isdecimal() and ipaddress.ip_address(host).is_loopback
+        fine = port.isdecimal() and ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
         fine = False
     if not fine:
