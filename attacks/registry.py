@@ -63,7 +63,8 @@ class Attack:
     learns: whether what it asks, or what it keeps of the answers, depends on them. If so, a thief that reads
     probabilities and one that reads labels alone end with different results, and each is a separate attack.
     ends_with_clone: whether it trains its clone while it queries. readings: what it can make use of, "soft" or "hard"
-    labels.
+    labels. once: the parameter that names a data set whose images are all that it asks, each once; "" where it makes
+    more.
     """
 
     parameters: type[Any]
@@ -71,6 +72,7 @@ class Attack:
     learns: bool = False
     ends_with_clone: bool = False
     readings: tuple[str, ...] = LABELS
+    once: str = ""
 
 
 class Wrap(Protocol):
@@ -94,9 +96,11 @@ MOST_COPIES = 64
 
 
 ATTACKS = {
-    "knockoff": Attack(knockoff.Knockoff, knockoff.prepare),
-    "knockoff-adaptive": Attack(knockoff_adaptive.KnockoffAdaptive, knockoff_adaptive.prepare, learns=True),
-    "in-distribution": Attack(in_distribution.InDistribution, in_distribution.prepare),
+    "knockoff": Attack(knockoff.Knockoff, knockoff.prepare, once="surrogate"),
+    "knockoff-adaptive": Attack(
+        knockoff_adaptive.KnockoffAdaptive, knockoff_adaptive.prepare, learns=True, once="surrogate"
+    ),
+    "in-distribution": Attack(in_distribution.InDistribution, in_distribution.prepare, once="dataset"),
     "near": Attack(near.Near, near.prepare),
     "augmented-seeds": Attack(augmented_seeds.AugmentedSeeds, augmented_seeds.prepare),
     "mixed": Attack(mixed.Mixed, mixed.prepare),

@@ -16,7 +16,7 @@ from typing import Any
 
 import requests
 
-from deploy import serverlog
+from deploy import direct, serverlog
 from deploy.archive import Archive
 from deploy.errors import NotReadyError
 from deploy.instance import Instance, Record
@@ -58,9 +58,7 @@ class Server:
     def __init__(self, record: Record, *, seconds: float = ANSWER_SECONDS) -> None:
         self._record = record
         self._seconds = seconds
-        self._session = requests.Session()
-        # A proxy from the environment would be asked for 127.0.0.1 as well.
-        self._session.trust_env = False
+        self._session = direct.session()
 
     def __enter__(self) -> Server:
         return self

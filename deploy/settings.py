@@ -27,6 +27,7 @@ LAUNCHERS = frozenset(
         "gateway_principal_bytes",
         "gateway_principal_share",
         "gateway_health",
+        "gateway_origins",
     )
 )
 

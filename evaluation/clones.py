@@ -27,7 +27,7 @@ from attacks.oracle import Oracle
 from attacks.transfer import TransferSet
 from evaluation import pool
 from report.atomic import replacing, write_json
-from report.rows.clones import AttackRow
+from report.rows.clones import AttackRow, spent
 from zoo.augment import Variation
 from zoo.datasets import Images
 
@@ -85,7 +85,7 @@ class Cell:
     def __str__(self) -> str:
         thief = in_form(self.attack, self.adaptive)
         return (
-            f"{self.policy} {thief} {self.budget} queries, {self.labels} labels, {self.recipe_name}, seed {self.seed}"
+            f"{self.policy} {thief}, budget {self.budget}, {self.labels} labels, {self.recipe_name}, seed {self.seed}"
         )
 
     @property
@@ -232,8 +232,8 @@ def finish(
     for done, ((path, cell), score) in enumerate(pool.spread(_train_job, order, workers=workers), start=1):
         write_json(path, dataclasses.asdict(score))
         say(
-            f"[{done}/{len(missing)}] {cell}: clone accuracy {score.clone_accuracy:.3f}, "
-            f"held-out {score.held_out:.3f} ({score.seconds:.1f} s)"
+            f"[{done}/{len(missing)}] {cell}: {spent(score.queries, cell.budget)}, "
+            f"clone accuracy {score.clone_accuracy:.3f}, held-out {score.held_out:.3f} ({score.seconds:.1f} s)"
         )
     for path, cell in zip(paths, cells, strict=True):
         yield cell, Score(**json.loads(path.read_text("utf-8")))

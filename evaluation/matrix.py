@@ -40,7 +40,7 @@ from evaluation.oracles import InProcessOracle, OracleError
 from evaluation.tables import Evaluation
 from evaluation.thefts import Snapshot, Theft
 from handlers.errors import LoadError
-from report.rows.clones import AttackRow
+from report.rows.clones import IN_PROCESS, AttackRow
 from report.schema import Report, ResultError, merge, run_info
 from zoo import datasets
 from zoo.images import size_of
@@ -173,7 +173,7 @@ def run(job: Job, asked: Mapping[str, Evaluation]) -> Evaluated:
     victims = {policy: Victim.evaluate(job, policy) for policy in tqdm(names, desc="exams", unit="policy")}
     planned = tuple(plan for each in matrix for plan in plans(job, each, victims))
     folders = thefts.finish([plan.theft for plan in planned], job.folder / "transfer", say=tqdm.write)
-    found = tuple(rows(job, planned, folders))
+    found = tuple(dataclasses.replace(row, path=IN_PROCESS) for row in rows(job, planned, folders))
     attacks = dict.fromkeys(name for each in matrix for name in each.attacks)
     settings = {
         "dataset": job.recipe.tables["dataset"],

@@ -33,9 +33,12 @@ from attacks.label_only import labels_only
 from attacks.oracle import Ledger, Oracle
 from attacks.service import Service
 from attacks.thief import Thief, steal
+from attacks.transfer import TransferSet
 from evaluation import pool
 from evaluation.oracles import InProcessOracle
 from report.atomic import replacing
+from report.rows.clones import spent
+from zoo import datasets
 
 # of [clone], what an attacker who learns between queries uses
 FITTED = ("architecture", "options", "start", "batch_size")
@@ -206,12 +209,36 @@ def finish(
     known = len(folders) - len(missing)
     if known:
         say(f"{known} of {len(folders)} attacks were carried out by an earlier run")
+    for line in dict.fromkeys(filter(None, map(short_of_images, missing.values()))):
+        say(line)
     # the largest first, so that the cores finish together
     order = sorted(missing.values(), key=lambda theft: -max(theft.budgets))
     jobs = [(theft, folders[theft.name]) for theft in order]
-    for done, ((theft, _), _) in enumerate(pool.spread(_in_process, jobs, workers=workers), start=1):
-        say(f"[{done}/{len(missing)}] {theft}: {max(theft.budgets)} queries")
+    for done, ((theft, made), _) in enumerate(pool.spread(_in_process, jobs, workers=workers), start=1):
+        say(f"[{done}/{len(missing)}] {theft}: {queries_made(made, max(theft.budgets))}")
     return folders
+
+
+def queries_made(folder: Path, budget: int) -> str:
+    """How many queries the attack in `folder` made, of how many if not all of its budget."""
+    return spent(TransferSet.load(folder / "transfer.npz").charged, budget)
+
+
+def short_of_images(theft: Theft) -> str | None:
+    """A warning where an attack's data set holds fewer images than its budget, in no form that asks some again.
+
+    Its clones at larger budgets are then those of the images that there are: poor for want of images, which a reader
+    could take for a good defense.
+    """
+    once = registry.attack(theft.attack).once
+    if not once or theft.form is not None:
+        return None
+    name, service = getattr(theft.how, once), theft.service
+    images = datasets.load(name, "train", root=theft.root, size=service.size, channels=service.channels)
+    count, budget = len(images.stored), max(theft.budgets)
+    if count >= budget:
+        return None
+    return f"warning: {theft.attack}: {once} {name!r} has {count} images, the budget is {budget} queries"
 
 
 def _in_process(job: tuple[Theft, Path]) -> None:

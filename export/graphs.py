@@ -15,7 +15,8 @@ one becomes `NAME-perturbation`.
 writes build/RECIPE/<graph>.onnx and <graph>.ts.pt for every checkpoint of the recipe whose graphs are not there yet
 (export/made.py), and copies the graph of an adopted model. A graph whose TorchScript or ONNX Runtime answers differ
 from torch's by more than `BOUND` at N = 1, 7 or 32 (`redirection`: by more than `SLOPE_BOUND` of its largest value), or
-at all where it is a hash network's, is not written.
+at all where it is a hash network's, is not written. An ONNX graph of which the last bits of a row depend on the rows
+next to it is named.
 """
 
 from __future__ import annotations
@@ -64,6 +65,10 @@ SLOPE_BOUND = 1e-3
 REDIRECTION = "redirection"
 MANGLED = re.compile(rb"___torch_mangle_\d+")
 WRITTEN_BY_TORCH = ("version", ".data/serialization_id")
+
+# operators whose kernels take 16 values at a time and the rest in another way, so that a value's last bit depends on
+# where in the batch it stands, unless rows are multiples of 16 wide
+BY_SIXTEENS = {"Acos", "Asin", "Atan", "Cos", "Log", "Mish", "Sin", "Softplus"}
 
 # a graph's inputs, images (N,C,H,W) float32 in [0,1] the first, -> outputs by name, (N,columns) float32
 Answer = Callable[..., Mapping[str, np.ndarray]]
@@ -236,6 +241,27 @@ def on_onnxruntime(graph: Path | bytes) -> Answer:
     return lambda *given: dict(zip(names, session.run(names, dict(zip(takes, given, strict=True))), strict=True))
 
 
+def batch_dependent(path: Path) -> str:
+    """By what the last bits of a row's answer depend on the rows next to it, on ONNX Runtime's CPU kernels.
+
+    Operators of BY_SIXTEENS that the graph holds, else "rounding" where it shows in answers to random inputs, else "".
+    """
+    held = sorted({node.op_type for node in onnx.load(path).graph.node} & BY_SIXTEENS)
+    if held:
+        return ", ".join(held)
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    random = np.random.default_rng(0)
+    given = {
+        each.name: random.random((max(BATCHES), *each.shape[1:]), dtype=np.float32) for each in session.get_inputs()
+    }
+    together = session.run(None, given)
+    for row in range(max(BATCHES)):
+        alone = session.run(None, {name: values[row : row + 1] for name, values in given.items()})
+        if not all(np.array_equal(one[0], all_[row]) for one, all_ in zip(alone, together, strict=True)):
+            return "rounding"
+    return ""
+
+
 def to_torchscript(model: nn.Module, shape: tuple[int, ...], path: Path, metadata: Mapping[str, str]) -> None:
     """Write `model` as a traced TorchScript file, checked against torch, or raise ExportError and write nothing."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -342,6 +368,14 @@ def write(path: Path, data: bytes) -> None:
     temporary.replace(path)
 
 
+def _say(written: Path) -> None:
+    """Name a graph that was written, and what is peculiar about it."""
+    tqdm.write(str(written))
+    by = batch_dependent(written) if written.suffix == ".onnx" else ""
+    if by:
+        tqdm.write(f"{written}: the last bits of a row depend on the rows next to it ({by})")
+
+
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m export.graphs", description="checkpoints to graphs")
     parser.add_argument("recipe", help="a recipe's name, or the path of its .toml file")
@@ -357,7 +391,7 @@ def main(arguments: list[str] | None = None) -> None:
         graphs = options.build / recipe.name
         for path in adopted:  # checked when it was adopted (export/adopt/)
             write(graphs / path.name, path.read_bytes())
-            print(graphs / path.name)
+            _say(graphs / path.name)
         made = Made(graphs)
         for path in tqdm(checkpoints, desc="export", unit="checkpoint"):
             read = load(path)
@@ -365,7 +399,7 @@ def main(arguments: list[str] | None = None) -> None:
                 tqdm.write(f"{path.name}: its graphs are there, made of it already")
                 continue
             for written in export(read, graphs):
-                tqdm.write(str(written))
+                _say(written)
             made.add(files(read, graphs), read.digest)
     except ValueError as error:
         sys.exit(f"export.graphs: {error}")

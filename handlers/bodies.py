@@ -84,14 +84,16 @@ def form_of(message: Message) -> Form:
     """The form of the answer, as far as it shows before the body is read."""
     if oip.asked(message.headers, message.body if isinstance(message.body, bytes | bytearray) else b""):
         return oip.Inference(message.model)
-    return STOCK if TORCHSERVE in message.headers.get("accept", "").lower() else PREDICTIONS
+    accept = message.headers.get("accept", "")
+    return STOCK if len(accept) >= len(TORCHSERVE) and TORCHSERVE in accept.lower() else PREDICTIONS
 
 
 def opened(message: Message, form: Form, expects: Expects) -> Rows | Unread:
     """A request's rows, counted, numbers read and pictures judged by their headers. Raises RequestError for a request
     at fault as a whole: UnsupportedContent, TooManyRows, NoRows, and Undecodable or WrongShape where rows cannot be
     separated; the fault of a row stands at its place."""
-    if message.headers.get("content-encoding", "").strip().lower() not in ("", "identity"):
+    encoding = message.headers.get("content-encoding")
+    if encoding and encoding.strip().lower() != "identity":
         raise UnsupportedContent("expected no Content-Encoding; send the body as it is, not compressed")
     if message.body is None and message.parts:
         return _parts(message, form, expects)
@@ -118,7 +120,10 @@ def opened(message: Message, form: Form, expects: Expects) -> Rows | Unread:
 
 def read(opened_: Sequence[Rows | Unread], expects: Geometry, each: Each = map) -> list[Rows]:
     """The rows of requests, all their pictures decoded by `each`."""
-    pictures = [entry for rows in opened_ if isinstance(rows, Unread) for entry in rows.entries if _waits(entry)]
+    unread = [rows for rows in opened_ if isinstance(rows, Unread)]
+    if not unread:
+        return list(opened_)  # type: ignore[arg-type]
+    pictures = [entry for rows in unread for entry in rows.entries if _waits(entry)]
     pixels = iter(each(partial(_pixels, expects=expects), pictures))  # type: ignore[arg-type]
     return [
         Rows.gathered(

@@ -220,10 +220,10 @@ def _message(context: Any, index: int, row: Mapping[str, Any]) -> bodies.Message
         name.lower(): value for name, value in context.get_all_request_header(index).items() if isinstance(value, str)
     }
     body = row.get("body")
-    parts = (
-        {} if body is not None else {name: part for name, part in row.items() if isinstance(part, bytes | bytearray)}
-    )
-    return bodies.Message(headers, body, parts, context.model_name)
+    if body is not None:
+        return bodies.Message(headers, body, model=context.model_name)
+    parts = {name: part for name, part in row.items() if isinstance(part, bytes | bytearray)}
+    return bodies.Message(headers, None, parts, context.model_name)
 
 
 def _send(context: Any, index: int, reply: batch.Reply) -> bytes:

@@ -40,6 +40,9 @@ OUTPUTS = {"probabilities": "FP32", "label": "INT64", "name": "BYTES"}
 # where a JSON text of this protocol says that it is one
 HEAD = 4096
 SPACE = 64
+_LENGTH = LENGTH.lower()
+# how a JSON text of an object begins, white space before it included
+_TEXT = frozenset(b"{ \t\n\r")
 
 
 @dataclass(frozen=True)
@@ -101,9 +104,11 @@ class Asked(NamedTuple):
 
 def asked(headers: Mapping[str, str], body: Body) -> bool:
     """Whether a request is one of the protocol: its path is not among what a handler is told."""
-    if LENGTH.lower() in headers:
+    if _LENGTH in headers:
         return True
-    head = bytes(body[:HEAD]) if bytes(body[:SPACE]).lstrip()[:1] == b"{" else b""
+    if not body or body[0] not in _TEXT or bytes(body[:SPACE]).lstrip()[:1] != b"{":
+        return False
+    head = bytes(body[:HEAD])
     inputs, instances = head.find(b'"inputs"'), head.find(b'"instances"')
     return inputs >= 0 and (instances < 0 or inputs < instances)
 
@@ -133,7 +138,7 @@ def read(body: Body, headers: Mapping[str, str], form: Inference, expects: Expec
 
 
 def _halves(body: Body, headers: Mapping[str, str]) -> tuple[Body, memoryview]:
-    length = headers.get(LENGTH.lower())
+    length = headers.get(_LENGTH)
     if length is None:
         return body, memoryview(b"")
     if not length.isdecimal() or int(length) > len(body):

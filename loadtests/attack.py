@@ -33,13 +33,15 @@ import recipes
 from attacks import registry
 from attacks.names import FORMS, GATE_AWARE, LABELS, in_form
 from attacks.transfer import TransferSet
-from evaluation import matrix, payment, tables
+from deploy import direct
+from evaluation import matrix, payment, tables, thefts
 from evaluation.matrix import Plan, Victim
 from evaluation.oracles import HttpOracle
 from evaluation.tables import Evaluation
 from loadtests import locust_run, target
 from loadtests.locust_run import TrafficError
 from loadtests.target import Target, TargetError
+from report.rows.clones import HTTP
 from report.rows.impact import FeltRow
 from report.schema import Report, merge, run_info
 from zoo import datasets
@@ -117,12 +119,14 @@ def run(job: Job) -> None:
         job.server.path(job.model(policy))
     victims = {policy: Victim.evaluate(job.work, policy) for policy in job.policies}
     plans = [plan for name in job.attacks for plan in _plans(job, name, victims)]
+    for line in dict.fromkeys(filter(None, (thefts.short_of_images(plan.theft) for plan in plans))):
+        _say(line)
     folders: dict[str, Path] = {}
     impacts: list[FeltRow] = []
     for plan in plans:
         folders[plan.theft.name] = steal(job, plan)
         impacts += impact(job, plan)
-    rows = tuple(matrix.rows(job.work, plans, folders))
+    rows = tuple(dataclasses.replace(row, path=HTTP) for row in matrix.rows(job.work, plans, folders))
     settings = {
         "dataset": recipe.tables["dataset"],
         "classes": len(job.work.test.classes),
@@ -187,7 +191,8 @@ def steal(job: Job, plan: Plan) -> Path:
         },
         summary=job.summary(plan),
     )
-    _say(f"{model}: done in {result['seconds']:.1f} s next to {BENIGN_USERS} benign users")
+    made = thefts.queries_made(folder, max(theft.budgets))
+    _say(f"{model}: {made} in {result['seconds']:.1f} s next to {BENIGN_USERS} benign users")
     return folder
 
 
@@ -222,7 +227,7 @@ def _still_true(transfer: TransferSet, server: Target, model: str, *, plan: Plan
     A new key, archive or a service that answers at random make this false.
     """
     rows = min(plan.theft.how.rows, most)
-    with requests.Session() as session:
+    with direct.session() as session:
 
         def post(body: bytes, content_type: str, more: Mapping[str, str] | None = None) -> tuple[int, bytes]:
             headers = {**server.authorization, "Content-Type": content_type, **(more or {})}

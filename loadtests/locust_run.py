@@ -2,6 +2,10 @@
 
 A child, because Locust patches the standard library of the process it runs in, and training or measuring in it
 would stall its users.
+
+It obeys no settings of the machine: Locust would read LOCUST_* variables, ~/.locust.conf, and locust.conf and
+pyproject.toml of the folder that it runs in. So it has no such variables, and an empty folder for both. Relative paths
+on its command line begin where its parent runs (`--working-folder`).
 """
 
 from __future__ import annotations
@@ -10,7 +14,9 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -34,14 +40,9 @@ def run(
     summary.unlink(missing_ok=True)
     summary.parent.mkdir(parents=True, exist_ok=True)
     log = summary.with_suffix(".log")
-    with log.open("wb") as output:
-        done = subprocess.run(
-            command(users, {**options, "summary": summary}, seconds=seconds),
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            env=environment(),
-            check=False,
-        )
+    words = command(users, {**options, "summary": summary}, seconds=seconds)
+    with log.open("wb") as output, undisturbed() as where:
+        done = subprocess.run(words, stdout=output, stderr=subprocess.STDOUT, check=False, **where)
     if not summary.exists():
         lines = log.read_text("utf-8", "replace").strip().splitlines()
         raise TrafficError(f"locust ended with {done.returncode} before its run began; {log}: {''.join(lines[-1:])}")
@@ -71,9 +72,18 @@ def headless(locustfile: str, *, users: int, stop_timeout_s: int) -> list[str]:
         *(sys.executable, "-m", "locust", "--locustfile", str(CHECKOUT / locustfile)),
         *("--headless", "--only-summary", "--stop-timeout", str(stop_timeout_s)),
         *("--users", str(users), "--spawn-rate", str(users)),
+        *("--working-folder", str(Path.cwd())),
     ]
 
 
+@contextmanager
+def undisturbed() -> Iterator[dict[str, Any]]:
+    """How subprocess starts Locust where nobody's settings are read: its environment and its working folder."""
+    with tempfile.TemporaryDirectory(prefix="locust-") as empty:
+        yield {"env": {**environment(), "HOME": empty}, "cwd": empty}
+
+
 def environment() -> dict[str, str]:
-    """Ours, in which a child process finds the checkout's modules wherever it runs."""
-    return {**os.environ, "PYTHONPATH": os.pathsep.join([str(CHECKOUT), os.environ.get("PYTHONPATH", "")])}
+    """Ours without settings of Locust, in which a child process finds the checkout's modules wherever it runs."""
+    ours = {name: value for name, value in os.environ.items() if not name.startswith("LOCUST_")}
+    return {**ours, "PYTHONPATH": os.pathsep.join([str(CHECKOUT), os.environ.get("PYTHONPATH", "")])}

@@ -19,6 +19,7 @@ import psutil
 import requests
 import yaml
 
+from deploy import direct
 from evaluation.oracles import CHECKOUT
 from loadtests import target
 from loadtests.target import Target
@@ -115,7 +116,9 @@ class Instance:
         """Have so many workers of a model; returns the seconds until all were ready. Raises ServerError."""
         url, headers = self._management(model)
         begun = time.perf_counter()
-        requests.put(f"{url}?min_worker={workers}&max_worker={workers}", headers=headers, timeout=10).raise_for_status()
+        wanted = f"min_worker={workers}&max_worker={workers}"
+        with direct.session() as session:
+            session.put(f"{url}?{wanted}", headers=headers, timeout=10).raise_for_status()
         while [worker["status"] for worker in self._described(model)["workers"]] != ["READY"] * workers:
             if time.perf_counter() - begun > seconds:
                 raise ServerError(f"{model}: expected {workers} workers to be ready within {seconds:g} s")
@@ -124,7 +127,8 @@ class Instance:
 
     def metrics(self) -> list[Series]:
         """All that it says of itself to Prometheus."""
-        return series(requests.get(f"{self.facts['metrics']}/metrics", timeout=10).text)
+        with direct.session() as session:
+            return series(session.get(f"{self.facts['metrics']}/metrics", timeout=10).text)
 
     def metric(self, name: str, **labels: str) -> float:
         """The sum of a metric's series that carry these labels."""
@@ -143,7 +147,8 @@ class Instance:
 
     def _described(self, model: str) -> dict[str, Any]:
         url, headers = self._management(model)
-        answer = requests.get(url, headers=headers, timeout=10)
+        with direct.session() as session:
+            answer = session.get(url, headers=headers, timeout=10)
         answer.raise_for_status()
         described: dict[str, Any] = answer.json()[0]
         return described

@@ -25,5 +25,9 @@ soak: key ## MINUTES (15) at 80 % of saturation, a fifth of it an attack: result
 	$(py) -m loadtests.soak $(spec) --policies $(studied.soak) --minutes $(MINUTES)
 	$(MAKE) documents
 
+owners: | $(ready) ## models in every form of owners', packages of PyPI among them, adopted, served, compared: results/owners.json
+	$(py) -m assurance.owners $(if $(ONLY),--only $(ONLY))
+	$(MAKE) documents
+
 controls: | $(ready) ## take out each control of the threat model: its test must fail; results/controls.json
 	$(py) -m assurance.controls --output results/controls.json

@@ -26,7 +26,7 @@ def fitted(picture: Image.Image, wanted: Geometry) -> Bytes:
     """The picture, an "L" or "RGB" image, as (C,H,W) uint8 of the wanted shape."""
     coloured = picture.convert("L" if wanted.channels == 1 else "RGB")
     if wanted.fit != "exact" and (coloured.size != (wanted.width, wanted.height) or wanted.resize):
-        coloured = {"crop": _cropped, "stretch": _resized, "letterbox": _letterboxed}[wanted.fit](coloured, wanted)
+        coloured = {"crop": _cropped, "stretch": _cropped, "letterbox": _letterboxed}[wanted.fit](coloured, wanted)
     pixels = np.asarray(coloured)
     return pixels[np.newaxis].copy() if wanted.channels == 1 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
@@ -37,6 +37,9 @@ def resized_to(size: tuple[int, int], wanted: Geometry) -> tuple[int, int]:
     if wanted.fit == "letterbox":
         factor = min(wanted.width / width, wanted.height / height)
         return max(1, round(height * factor)), max(1, round(width * factor))
+    if wanted.fit == "stretch" and wanted.resize:
+        factor = wanted.resize / min(wanted.height, wanted.width)
+        return round(wanted.height * factor), round(wanted.width * factor)
     if wanted.fit != "crop":
         return wanted.height, wanted.width
     if wanted.resize:  # as torchvision's Resize rounds
@@ -47,7 +50,7 @@ def resized_to(size: tuple[int, int], wanted: Geometry) -> tuple[int, int]:
 
 
 def _cropped(picture: Image.Image, wanted: Geometry) -> Image.Image:
-    """The centre, after the shorter side was resized: as torchvision's Resize and CenterCrop round."""
+    """The centre of the resized picture: as torchvision's CenterCrop rounds."""
     picture = _resized(picture, wanted)
     left, top = round((picture.width - wanted.width) / 2), round((picture.height - wanted.height) / 2)
     return picture.crop((left, top, left + wanted.width, top + wanted.height))

@@ -23,12 +23,16 @@ ENDINGS = (
 )
 # those whose first four bytes are no little-endian float32 in [0, 1]: as one, they are negative or above 1
 NO_NUMBER = frozenset((PNG, JPEG, WEBP))
+# the first byte of each: most bodies that are no pictures are told apart by it
+_FIRST = frozenset(b"\x89\xffGIMRBP")
 # whole numbers of BMP's second header, of the versions there are
 _BMP_HEADERS = (12, 40, 52, 56, 64, 108, 124)
 
 
 def format_of(data: Body) -> str | None:
     """The format; None for what is none that is read."""
+    if not data or data[0] not in _FIRST:
+        return None
     for signature, name in SIGNATURES.items():
         if data.startswith(signature):
             return name

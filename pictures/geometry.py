@@ -10,6 +10,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 
 FITS = ("exact", "crop", "stretch", "letterbox")
+# those that may be followed by cutting out the centre
+RESIZED = ("crop", "stretch")
 # modes by the library whose resize they are
 INTERPOLATIONS = {
     "pillow": ("nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"),
@@ -26,7 +28,8 @@ class Geometry:
     channels: 1 (gray) or 3 (RGB). height, width: in pixels.
     fit: "exact" refuses pictures of another size; "crop" resizes the shorter side to `resize` pixels, to what just
         covers the size where that is 0, and cuts out the centre; "stretch" resizes to the size whatever the
-        proportions; "letterbox" resizes the whole picture into the size, centred on `fill`, a gray level from 0 to 255.
+        proportions, or where `resize` is not 0 to so many pixels on the shorter side of that shape, and cuts out the
+        centre; "letterbox" resizes the whole picture into the size, centred on `fill`, a gray level from 0 to 255.
     interpolation: a mode of `library`, "pillow" (as torchvision and timm have it on pictures; antialiased) or "opencv"
         (which is not, but for "area"; tf.image.resize's bilinear is opencv's "linear").
     background: the gray level that a picture with transparent parts is laid on; None: such a picture is refused.
@@ -61,9 +64,9 @@ class Geometry:
             yield from choice(f"interpolation of {self.library}", self.interpolation, INTERPOLATIONS[self.library])
         if type(self.resize) is not int:
             yield f"resize: expected a whole number of pixels, got {self.resize!r}"
-        elif self.fit == "crop" and self.resize and self.resize < min(sides.values()):
+        elif self.fit in RESIZED and self.resize and self.resize < min(sides.values()):
             yield f"resize: expected at least the shorter side that is cut out, got {self.resize}"
-        elif self.fit != "crop" and self.resize:
+        elif self.fit not in RESIZED and self.resize:
             yield f"resize: expected 0, a picture that fits by {self.fit!r} has no shorter side, got {self.resize}"
         yield from _whole("fill", self.fill, 0, 255)
         if self.background is not None:

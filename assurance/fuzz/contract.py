@@ -24,6 +24,7 @@ from schemathesis.specs.openapi import checks
 
 from assurance.fuzz.case import Subject
 from assurance.fuzz.door import DEADLINE, Door
+from deploy import direct
 from handlers import wire
 
 API = Path(__file__).resolve().parents[2] / "docs" / "api" / "openapi.yaml"
@@ -80,8 +81,7 @@ class Contract:
         findings: dict[str, str],
     ) -> None:
         url = f"{'https' if self.door.context else 'http'}://{self.door.host}:{self.door.port}"
-        session = requests.Session()
-        session.trust_env = False
+        session = direct.session()
 
         @seed(number)
         @settings(

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-import requests
 
+from deploy import direct
 from handlers import wire
 from loadtests.target import TargetError
 
@@ -48,8 +48,7 @@ class Workers:
         return wire.read_description(json.loads(facts) if isinstance(facts, str) else facts)
 
     def _get(self, path: str) -> Any:
-        with requests.Session() as session:
-            session.trust_env = False
+        with direct.session() as session:
             answer = session.get(
                 f"{self.management}/{path}", headers={"Authorization": f"Bearer {self.token}"}, timeout=30
             )

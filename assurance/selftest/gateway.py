@@ -28,6 +28,7 @@ import requests
 
 from assurance.selftest.checks import GATEWAY, Subject, absent, judged, shown
 from assurance.selftest.service import SECONDS, Reply, Service, ServiceError
+from deploy import direct
 from handlers import wire
 from report.rows.selftest import Finding
 
@@ -96,8 +97,7 @@ class Gateway:
     @property
     def session(self) -> requests.Session:
         """A client with the key, that trusts the certificate."""
-        made = requests.Session()
-        made.trust_env = False
+        made = direct.session()
         made.verify = self.cafile or True
         made.auth = (self.user, self.key)
         return made
@@ -168,7 +168,8 @@ def transport(gateway: Gateway, subject: Subject) -> Iterator[Finding]:
         )
     host, port = gateway.address
     try:
-        plain = requests.get(f"http://{host}:{port}/", timeout=SECONDS)
+        with direct.session() as client:
+            plain = client.get(f"http://{host}:{port}/", timeout=SECONDS)
         got, ok = f"{plain.status_code}", plain.status_code >= 400
     except requests.ConnectionError:
         got, ok = "connection cut", True
@@ -225,7 +226,7 @@ def only_inference(gateway: Gateway, subject: Subject) -> Iterator[Finding]:
         ("POST", f"/explanations/{model}", 404),
         ("POST", f"/predictions/{model}/../../models", 404),
         ("GET", f"/predictions/{model}", 405),
-        ("PUT", f"/predictions/{model}", 405),
+        ("DELETE", f"/predictions/{model}", 405),
     ):
         reply = gateway.ask(subject.service, method, path)
         yield judged(WAY, GATEWAY, f"{method} {path}", str(expected), shown(reply), ok=reply.status == expected)

@@ -25,6 +25,7 @@ import requests
 import yaml
 from numpy.typing import NDArray
 
+from deploy import direct
 from handlers import wire
 from handlers.audit import AUDIT, KINDS, beside, digest
 from handlers.errors import KeyMissing, KeyUnusable, RateLimited
@@ -101,9 +102,7 @@ class Service:
         self.audited: list[dict[str, Any]] = []
         self.run = secrets.token_hex(4)
         self._secrets = self._known_secrets()
-        self._session = requests.Session()
-        # a proxy from the environment would be asked for 127.0.0.1 as well
-        self._session.trust_env = False
+        self._session = direct.session()
 
     def _expected(self) -> list[dict[str, Any]]:
         try:

@@ -44,20 +44,20 @@ class Owner:
     classes: Path
 
 
-def make(folder: Path, photographs: Path, *, seed: int) -> Owner:
-    """The network's files in `folder`, fitted to labelled photographs."""
+def make(folder: Path, photographs: Path, *, seed: int, name: str = NAME) -> Owner:
+    """The files of a timm network in `folder`, fitted to labelled photographs."""
     files = sorted(photographs.glob("*/*.jpg"))
     names = sorted({file.parent.name for file in files})
     labels = torch.tensor([names.index(file.parent.name) for file in files])
     torch.manual_seed(seed)
-    network: Any = timm.create_model(NAME, num_classes=len(names)).eval()  # its methods are in no type of torch's
+    network: Any = timm.create_model(name, num_classes=len(names)).eval()  # its methods are in no type of torch's
     with torch.inference_mode():
         features = torch.cat(
             [_features(network, _pixels(files[first : first + 16])) for first in range(0, len(files), 16)]
         )
     _fit(network.get_classifier(), features, labels, len(names))
     folder.mkdir(parents=True, exist_ok=True)
-    owner = Owner(folder / "resnet18.pth", folder / "resnet18.onnx", folder / "expect.csv", folder / "classes.txt")
+    owner = Owner(folder / f"{name}.pth", folder / f"{name}.onnx", folder / "expect.csv", folder / "classes.txt")
     torch.save(network.state_dict(), owner.weights)
     rows = torch.export.Dim("rows", min=1)
     program = torch.onnx.export(

@@ -31,22 +31,24 @@ from zoo.datasets import Data
 from zoo.maps import was_read
 from zoo.stored import PIXELS, VARIABLE
 
-WHOLE, COPIES = "reading-whole", "reading"
 ROUNDS = 5
-# of each measurement, by tier: steps on small copies are short
-STEPS = {WHOLE: 3, COPIES: 16}
+# programs by their tier (bench/adopted/recipe.py); the second's network is small, since it is to read all
+PROGRAMS = {"reading-whole": "read whole", "reading": "read small copies"}
+# steps of each measurement, by tier: those on small copies, of the size that the recipe's own small tier has, are short
+STEPS = {"reading-whole": 3, "reading-copies": 16}
 
 
 def measure(place: Workplace) -> Iterator[ProgramRow | ReadingRow]:
-    """A row of the program and one of a step, for each of the two networks."""
-    for tier, about in {WHOLE: "read whole", COPIES: "read small copies"}.items():
-        spec = place.victim(place.large, tier)
+    """A row for each program, and one for each network's steps."""
+    for tier, about in PROGRAMS.items():
+        spec = f"{place.large}@{tier}"
         ran = place.run("training.victim", spec, "--runs", place.runs / "trained")
         board = place.runs / "trained" / f"{place.large.stem}-{tier}" / "tensorboard" / "victim"
         yield ProgramRow(
             about, "training.victim", READ, (ran.seconds,), {"victim": epoch_seconds(board)}, dict(ran.peak_mb)
         )
-        yield steps(spec, STEPS[tier], rounds=ROUNDS)
+    for tier, count in STEPS.items():
+        yield steps(f"{place.large}@{tier}", count, rounds=ROUNDS)
 
 
 def steps(spec: str, count: int, *, rounds: int) -> ReadingRow:

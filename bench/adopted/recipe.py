@@ -18,6 +18,9 @@ networks.edm = { held_out = 100 }
 networks.same = { fit = { epochs = 1 }, auxiliary_fit = { epochs = 1 } }
 
 [tiers.reading]
+victim = { options = { shrunk = 32 }, optimisation = { epochs = 1 } }
+
+[tiers.reading-copies]
 victim = { options = { shrunk = 64 }, optimisation = { epochs = 1 } }
 
 [tiers.reading-whole]
@@ -29,7 +32,7 @@ networks.same = { fit = { epochs = EPOCHS }, auxiliary_fit = { epochs = EPOCHS }
 
 [tiers.meco]
 dataset = { rows = 96 }
-networks.meco = { optimisation = { epochs = 1, batch_size = 32 } }
+networks.meco = { judged = 100, optimisation = { epochs = 1, batch_size = 32 } }
 """
 EPOCHS = 3
 

@@ -27,8 +27,8 @@ from zoo.images import unit
 
 POLICIES = (UNDEFENDED, "same-observe", "edm")
 BATCHES = (1, 8)
-ROUNDS = 9
-SECONDS = 1.0
+ROUNDS = 7
+SECONDS = 0.5
 IMAGES = 64
 
 

@@ -14,6 +14,7 @@ Exit codes: 0 done; 1 it did not; 2 refused, nothing was changed.
 from __future__ import annotations
 
 import argparse
+import re
 import signal
 import socket
 import sys
@@ -36,6 +37,8 @@ from deploy.instance import Instance, process
 ROOT = Path(__file__).absolute().parents[2]
 # How long answers close their connection before the door shuts, so that clients in touch have left by themselves.
 QUIET_SECONDS = 2.0
+# of a web page, as browsers state it
+ORIGIN = re.compile(r"https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?")
 # Requests that began before a renewal was announced have sent their bodies by then, unless they are slow.
 SETTLE_SECONDS = 0.5
 # As many as nginx may have under way.
@@ -279,6 +282,16 @@ def _health(given: Mapping[str, str]) -> bool:
     return choice == "open"
 
 
+def _origins(given: Mapping[str, str]) -> list[str]:
+    origins = given.get("gateway_origins", "").split()
+    for origin in origins:
+        if not ORIGIN.fullmatch(origin):
+            raise RefusedError(
+                f"config.properties: gateway_origins: expected https://HOST[:PORT], nothing behind it, got {origin!r}"
+            )
+    return origins
+
+
 def _certificate(door: Door, host: str) -> tuple[Path, Path]:
     """The certificate and its key; where none is named and none is there, one is made."""
     if (door.certificate is None) != (door.certificate_key is None):
@@ -311,6 +324,7 @@ def _write(
         certificate=Path(record.certificate),
         certificate_key=Path(record.certificate_key),
         user=None if user is None else user.pw_name,
+        origins=_origins(given),
     )
 
 

@@ -14,11 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deploy.errors import RefusedError
+from deploy.gateway import refusals
 from deploy.gateway.folder import put
 from deploy.gateway.servers import Upstream
 
 TEMPLATES = Path(__file__).absolute().parents[1] / "nginx"
-ANSWERS = "answers.conf"
+ANSWERS, ENTRANCE = "answers.conf", "entrance.conf"
 # What nginx would read another meaning into.
 SAFE = re.compile(r"[A-Za-z0-9_./+@:=,-]+")
 PLACE = re.compile(r"@([A-Z_]+)@")
@@ -121,11 +122,12 @@ def write(
     certificate: Path,
     certificate_key: Path,
     user: str | None,
+    origins: Sequence[str] = (),
 ) -> Path:
     """Write nginx's settings to the file `to` of the gateway's folder, and what they include; returns its path.
 
     listen, status, health, grpc: HOST:PORT; no `health`, no `grpc`: those do not exist. user: of nginx's workers, where
-    its master is root.
+    its master is root. origins: SCHEME://HOST[:PORT] of web pages that may ask.
     """
     for path in (folder, certificate, certificate_key):
         if not SAFE.fullmatch(str(path)):
@@ -143,37 +145,40 @@ def write(
         )
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     files = 2 * MOST_CONNECTIONS if most == resource.RLIM_INFINITY else min(most, 2 * MOST_CONNECTIONS)
+    places = common | {
+        "FRONT": f"        listen unix:{folder}/{FRONT_ASKS};" if grpc else "",
+        "GRPC": _grpc(grpc, common, limits, upstreams) if grpc else "",
+        "USER": "" if user is None else f"user {user};",
+        "FILES": str(files),
+        "CONNECTIONS": str(files // 2),
+        "PATIENCE": str(patience(upstreams)),
+        "SHARES": _lines(_shares(names)),
+        "OTHERS": _lines(f"{name} {names[(place + 1) % len(names)]};" for place, name in enumerate(names)),
+        "UPSTREAMS": "".join(blocks),
+        "PRINCIPALS": _lines(f"proxy_set_header {header} $principal;" for header in headers),
+        "HEALTH": _filled("health.conf.in", common | {"BURST": str(limits.burst)}) if health else "",
+        "LISTEN": listen,
+        "STATUS": status,
+        "CERTIFICATE": str(certificate),
+        "CERTIFICATE_KEY": str(certificate_key),
+        "RATE": str(limits.rate),
+        "BURST": str(limits.burst),
+        "ADDRESS": str(limits.address),
+        "PRINCIPAL": str(limits.principal),
+        "PRINCIPAL_LARGE": str(limits.principal_large),
+        "PRINCIPAL_RATE": str(limits.principal_rate),
+        "PRINCIPAL_MIDDLE_RATE": str(limits.principal_middle_rate),
+        "PRINCIPAL_LARGE_RATE": str(limits.principal_large_rate),
+        "MAX_BODY": str(limits.body),
+        "ORIGINS": _lines(f'"{origin}" $http_origin;' for origin in origins),
+        "REFUSED": refusals.verdicts(),
+    }
+    # what the gateway answers itself has places too
     text = _filled(
-        "nginx.conf.in",
-        common
-        | {
-            "FRONT": f"        listen unix:{folder}/{FRONT_ASKS};" if grpc else "",
-            "GRPC": _grpc(grpc, common, limits, upstreams) if grpc else "",
-            "USER": "" if user is None else f"user {user};",
-            "FILES": str(files),
-            "CONNECTIONS": str(files // 2),
-            "PATIENCE": str(patience(upstreams)),
-            "SHARES": _lines(_shares(names)),
-            "OTHERS": _lines(f"{name} {names[(place + 1) % len(names)]};" for place, name in enumerate(names)),
-            "UPSTREAMS": "".join(blocks),
-            "PRINCIPALS": _lines(f"proxy_set_header {header} $principal;" for header in headers),
-            "HEALTH": _filled("health.conf.in", common | {"BURST": str(limits.burst)}) if health else "",
-            "LISTEN": listen,
-            "STATUS": status,
-            "CERTIFICATE": str(certificate),
-            "CERTIFICATE_KEY": str(certificate_key),
-            "RATE": str(limits.rate),
-            "BURST": str(limits.burst),
-            "ADDRESS": str(limits.address),
-            "PRINCIPAL": str(limits.principal),
-            "PRINCIPAL_LARGE": str(limits.principal_large),
-            "PRINCIPAL_RATE": str(limits.principal_rate),
-            "PRINCIPAL_MIDDLE_RATE": str(limits.principal_middle_rate),
-            "PRINCIPAL_LARGE_RATE": str(limits.principal_large_rate),
-            "MAX_BODY": str(limits.body),
-        },
+        "nginx.conf.in", places | {"ERRORS": PLACE.sub(lambda place: places[place[1]], refusals.locations())}
     )
     put(folder / ANSWERS, (TEMPLATES / ANSWERS).read_text())
+    put(folder / ENTRANCE, _filled(ENTRANCE, common))
     return put(folder / to, text)
 
 

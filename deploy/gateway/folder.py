@@ -1,7 +1,7 @@
 """The gateway's folder, run/<instance>.gateway/: what nginx reads, what it writes, and what shows that it runs.
 
     gateway.json        where it listens and what runs; what `stop` and clients read (0600)
-    nginx.conf          with answers.conf, made by deploy/gateway/configuration.py
+    nginx.conf          with answers.conf and entrance.conf, made by deploy/gateway/configuration.py
     keys                a copy of the clients' hashed keys, for nginx's workers alone
     token/, tokens/     TorchServe's tokens (deploy/gateway/servers.py)
     closing, renewing   there while it drains, and while a token is renewed

@@ -16,7 +16,7 @@ from pathlib import Path
 import psutil
 import requests
 
-from deploy import shutdown
+from deploy import direct, shutdown
 from deploy.errors import DeployError, NotReadyError, RefusedError
 from deploy.gateway.configuration import FRONT_ASKS, FRONT_LISTENS
 from deploy.gateway.folder import GatewayFolder, GatewayRecord
@@ -122,8 +122,7 @@ def wait(master: subprocess.Popen[bytes], record: GatewayRecord, folder: Gateway
 
 def answers(url: str) -> bool:
     """Whether something answers there, whatever the answer."""
-    with requests.Session() as session:
-        session.trust_env = False
+    with direct.session() as session:
         try:
             session.get(url, timeout=2)
         except requests.RequestException:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import requests
 
-from deploy import archive, settings
+from deploy import archive, direct, settings
 from deploy.errors import DeployError, RefusedError
 from deploy.gateway.folder import GatewayFolder
 from deploy.instance import Instance
@@ -51,8 +51,7 @@ class Upstream:
     def renew(self) -> None:
         """Have TorchServe make another inference token; the old one is refused from then on. Raises `DeployError`."""
         key = self._keys()["API"]["key"]
-        with requests.Session() as session:
-            session.trust_env = False
+        with direct.session() as session:
             try:
                 answer = session.get(
                     f"{self.management}/token?type=inference",

@@ -254,7 +254,7 @@ def decided(
 def flags(each: Tried) -> str:
     """The command line that states a preprocessing."""
     words = [f"--preset {each.name.split(',')[0]}", f"--fit {each.input.fit}"]
-    if each.input.fit == "crop":
+    if each.input.fit == "crop" or each.input.resize:
         words.append(f"--resize {each.input.resize}")
     return f"`{' '.join(words)}`"
 
@@ -306,6 +306,7 @@ def _fits(model: ModelInput) -> Mapping[str, dict[str, Any]]:
         "crop": {"fit": "crop", "resize": 0},
         f"resize {resized['resize']} and crop": resized,
         "stretch": {"fit": "stretch", "resize": 0},
+        f"stretch to {resized['resize']} and crop": {"fit": "stretch", "resize": resized["resize"]},
         "letterbox": {"fit": "letterbox", "resize": 0, "fill": 0},
     }
 

@@ -235,8 +235,8 @@ def _locust(job: Job, name: str, options: dict[str, object], *, users: int, seco
     words = locust_run.headless("loadtests/soak/locustfile.py", users=users, stop_timeout_s=STOP_TIMEOUT_S)
     words += [word for key, value in given.items() if value is not None for word in (f"--{key}", str(value))]
     log = notes.with_suffix(".log")
-    with log.open("wb") as output:
-        process = subprocess.Popen(words, stdout=output, stderr=subprocess.STDOUT, env=locust_run.environment())
+    with log.open("wb") as output, locust_run.undisturbed() as where:
+        process = subprocess.Popen(words, stdout=output, stderr=subprocess.STDOUT, **where)
         try:
             code = process.wait(seconds + GRACE_S)
         except subprocess.TimeoutExpired:

@@ -6,6 +6,7 @@ Made once from the command line, before the first user starts; users find it as 
 from __future__ import annotations
 
 import argparse
+import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,6 +79,7 @@ def add_options(parser: Any) -> None:
     parser.add_argument("--instance", default="default", help="the running instance (default)")
     parser.add_argument("--run-folder", default="run", help="holds the instances (run)")
     parser.add_argument("--data", default="", help="folder of the data sets, searched first")
+    parser.add_argument("--working-folder", default=".", help="where relative paths begin (where Locust runs)")
     parser.add_argument("--summary", default="", help="file for counts, latencies and verdict (JSON)")
     parser.add_argument("--attack", default="", help="what attackers do: a table [attacks.NAME] (the recipe's first)")
     parser.add_argument("--adaptive", default="", help="an adaptive form of the attack (none)")
@@ -96,7 +98,11 @@ def limits(recipe: recipes.Recipe) -> LoadTest:
 
 
 def make(options: argparse.Namespace, *, thieves: bool) -> Plan:
-    """The plan of a command line; `thieves`: with attackers. Raises RecipeError, TargetError, DatasetError."""
+    """The plan of a command line; `thieves`: with attackers. Raises RecipeError, TargetError, DatasetError.
+
+    The process works in the options' working folder from here on: Locust has read its settings.
+    """
+    os.chdir(options.working_folder)
     recipe = recipes.read(options.recipe)
     thresholds = limits(recipe)
     data = Path(options.data) if options.data else None

@@ -41,7 +41,7 @@ def curves(cells: Mapping[str, Sequence[Cell]], *, chance: float | None, victim:
 def _curve(axis: Any, line: Sequence[Cell], number: int, name: str) -> None:
     if not line:
         return
-    budgets = [cell.budget for cell in line]
+    budgets = [cell.queries if cell.short else cell.budget for cell in line]
     colour, marker = COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
     axis.plot(budgets, [cell.accuracy for cell in line], color=colour, marker=marker, label=name)
     axis.fill_between(

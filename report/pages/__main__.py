@@ -20,6 +20,7 @@ from report.pages import (
     gate_aware,
     meco,
     misleader,
+    owners,
     performance,
     resilience,
     same,
@@ -42,6 +43,7 @@ PAGES: Mapping[str, Callable[[Path], dict[str, str]]] = {
     "serving-memory": serving_memory.pages,
     "resilience": resilience.pages,
     "your-model-costs": adopted.pages,
+    "your-model-forms": owners.pages,
 }
 
 

@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import mean
+from statistics import mean, median
 
 from report.format import ratios
 from report.pages import page
-from report.rows.adopted import ProgramRow
+from report.rows.adopted import PictureRow, ProgramRow
 from report.schema import Report, read
 
 # goals: seconds of an adoption, of the gate's epoch; times the victim's answer; megabytes; times computing
@@ -22,6 +22,9 @@ ADOPTION_S, EPOCH_S = 60.0, 60.0
 TIMES = {"same-observe": 1.15, "edm": 1.10}
 RESIDENT_MB = 3000.0
 READING = 1.2
+# milliseconds of a core, of a photograph of 12 megapixels; times the classifier's own size
+DECODING_MS = 25.0
+PICTURE = 1.25
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,7 @@ def render(report: Report) -> str:
         programs=report.adopted_programs,
         costs=report.defense_costs,
         reading=report.adopted_reading,
+        pictures=report.adopted_pictures,
         epochs=epochs,
         ratios=ratios,
     )
@@ -84,6 +88,20 @@ def goals(report: Report) -> Iterator[Goal]:
             slowest = max(row.epoch_seconds, key=lambda network: max(row.epoch_seconds[network]))
             what = f"an epoch of the gate over {row.photographs:,} photographs (slowest network: {slowest})"
             yield Goal(what, EPOCH_S, max(row.epoch_seconds[slowest]), "s", 1)
+
+    served = [picture for picture in report.adopted_pictures if picture.rate_rounds]
+    for picture in served[:-1]:
+        what = f"a photograph ({picture.picture}) answered by TorchServe, against the same already in the model's size"
+        yield Goal(what, PICTURE, median(times(picture, served[-1])), "times its time", 3)
+    for picture in report.adopted_pictures:
+        if not picture.rate_rounds:
+            what = f"a photograph ({picture.picture}) from its file to pixels"
+            yield Goal(what, DECODING_MS, picture.decoding_ms, "ms of a core", 1)
+
+
+def times(picture: PictureRow, fitting: PictureRow) -> tuple[float, ...]:
+    """The time of a picture over that of one in the model's size, round by round."""
+    return tuple(b / a for a, b in zip(picture.rate_rounds, fitting.rate_rounds, strict=True))
 
 
 def epochs(row: ProgramRow) -> str:

@@ -74,3 +74,30 @@ class ReadingRow:
     def times(self) -> float:
         """The median of the rounds' ratios."""
         return median(self.times_rounds)
+
+
+@dataclass(frozen=True)
+class PictureRow:
+    """A photograph on its way to 224 x 224.
+
+    picture: format, width and height. length: bytes of its file. decoding_ms_rounds: of one core, from the file to
+    pixels. clients: that ask at once; rate_rounds: pictures answered a second over HTTP, in rounds in which all
+    pictures take turns; empty: it was not served.
+    """
+
+    SCOPE: ClassVar = ("picture",)
+
+    picture: str
+    length: int
+    decoding_ms_rounds: tuple[float, ...]
+    clients: int
+    rate_rounds: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if not self.decoding_ms_rounds:
+            raise ResultError("decoding_ms_rounds: expected at least one round, got none")
+
+    @property
+    def decoding_ms(self) -> float:
+        """The median round's."""
+        return median(self.decoding_ms_rounds)

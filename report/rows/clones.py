@@ -10,6 +10,14 @@ from report.fields import ResultError, fractions
 
 # the readings of the answers that a clone is trained on: probabilities, or the label alone
 LABELS = ("soft", "hard")
+# how an attacker's queries reached the policy; results from before this was written down do not say
+HTTP, IN_PROCESS = "http", "in process"
+PATHS = ("", HTTP, IN_PROCESS)
+
+
+def spent(queries: int, budget: int) -> str:
+    """What an attacker asked, in words that say so where it was less than it might have."""
+    return f"{queries} of {budget} queries" if queries < budget else f"{queries} queries"
 
 
 @dataclass(frozen=True)
@@ -20,7 +28,8 @@ class AttackRow:
     seed: of the clone's training; the run's seed is the attacker's.
     adaptive: the adaptive form of the attack, None for the plain one. held_out: its agreement with the attacker's own
     held-out answers, by which the attacker chooses a recipe. agreement: with the served labels on the test set.
-    victim_accuracy: of the policy as served. rejected: charged rows without an answer. seconds: of training.
+    victim_accuracy: of the policy as served. queries: charged, fewer than the budget where the attack had no more
+    images. rejected: charged rows without an answer. seconds: of training. path: one of PATHS.
     """
 
     SCOPE: ClassVar = ("recipe", "policy", "attack", "adaptive")
@@ -42,11 +51,14 @@ class AttackRow:
     rejected: int
     pow_hashes: int
     seconds: float
+    path: str = ""
 
     def __post_init__(self) -> None:
         fractions(self, "clone_accuracy", "agreement", "held_out", "no_query_accuracy", "victim_accuracy")
         if self.labels not in LABELS:
             raise ResultError(f"labels: expected 'soft' or 'hard', got {self.labels!r}")
+        if self.path not in PATHS:
+            raise ResultError(f"path: expected one of {', '.join(map(repr, PATHS))}, got {self.path!r}")
 
 
 @dataclass(frozen=True)

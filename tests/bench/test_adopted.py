@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 import recipes
+from bench.adopted import __main__ as command
 from bench.adopted import adopting, owner, photographs, programs, reading
 from bench.adopted.__main__ import report
 from bench.adopted.epochs import epoch_seconds
@@ -20,6 +21,8 @@ from bench.adopted.recipe import tiers
 from bench.adopted.workplace import Workplace, room_for
 from recipes.check import check
 from report.rows.adopted import ProgramRow, ReadingRow
+from report.rows.bench import DefenseCostRow
+from report.schema import read
 from training.black_box import black_box
 from zoo.datasets import load
 from zoo.stored import VARIABLE
@@ -103,17 +106,39 @@ def test_the_owner_s_network_is_adopted_in_both_forms(
     assert answers[0].shape == answers[1].shape == (3, 4)
     recipe = tiers(place.folder / "adopt-weights.toml")
     assert check(str(recipe)) == []
-    for tier in ("serving", "reading", "reading-whole", "gate", "meco"):
+    for tier in ("serving", "reading", "reading-whole", "reading-copies", "gate", "meco"):
         assert recipes.read(f"{recipe}@{tier}").name == f"adopt-weights-{tier}"
 
 
 def test_rows_go_to_their_sections() -> None:
     program = ProgramRow("gate", "training.same", 1, (1.0,), {}, {})
-    read = ReadingRow("x", 1, 1, 1, (1.0,), (1.0,), 1.0)
-    found = report([program, read], datetime.now(timezone.utc))
-    assert (found.adopted_programs, found.adopted_reading, found.defense_costs) == ((program,), (read,), ())
+    steps = ReadingRow("x", 1, 1, 1, (1.0,), (1.0,), 1.0)
+    found = report([program, steps], datetime.now(timezone.utc), {"load before gate": 0.1})
+    assert found.run.settings == {"load before gate": 0.1}
+    assert (found.adopted_programs, found.adopted_reading, found.defense_costs) == ((program,), (steps,), ())
 
 
 def test_too_small_a_disk_is_said_before_anything_is_made(tmp_path: Path) -> None:
     with pytest.raises(ProgramError, match=r"1000000 GB of disk are needed .*, [\d.]+ are free"):
         room_for(tmp_path, 10**15)
+
+
+def test_rows_of_a_part_replace_their_like_and_stand_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def cost(defense: str, ms: float) -> DefenseCostRow:
+        return DefenseCostRow("r", 1, defense, "served", 1, ms, (ms,), (1.0,), None)
+
+    def program(what: str) -> ProgramRow:
+        return ProgramRow(what, "training.x", 1, (1.0,), {}, {})
+
+    output = tmp_path / "results.json"
+    monkeypatch.setenv(VARIABLE, "")
+    monkeypatch.setenv("TORCHWARDEN_KEY_FILE", "")
+    for ms in (2.0, 3.0):
+        rows = [program("edm"), cost("same-observe", ms), cost("edm", ms)]
+        monkeypatch.setattr(command, "PARTS", {"serving": lambda place, rows=rows: iter(rows)})
+        monkeypatch.setattr(command, "DISK", 1)
+        command.measure(tmp_path, ["serving"], output)
+    found = read(output)
+    assert [(row.defense, row.ms) for row in found.defense_costs] == [("same-observe", 3.0), ("edm", 3.0)]
+    assert [row.what for row in found.adopted_programs] == ["edm"]
+    assert "load before serving" in found.run.settings

@@ -558,7 +558,7 @@ def test_new_settings_fail_no_call(served: Served) -> None:
     assert load.answered > 20
 
 
-def test_a_gateway_drains_its_calls_before_it_stops(served: Served) -> None:
+def test_a_gateway_drains_its_calls_before_it_stops(served: Served, digits: np.ndarray) -> None:
     runs, secrets = served.gateway.runs, served.gateway.secrets
     login = served.gateway.add("leaving")
     with fronting(runs, secrets, "second", "grpc", grpc=True) as gateway:
@@ -568,11 +568,12 @@ def test_a_gateway_drains_its_calls_before_it_stops(served: Served) -> None:
         with ThreadPoolExecutor(2) as pool:
             slow = pool.submit(client.mirror, 3.0)
             time.sleep(0.5)
-            stopping = pool.submit(gateway.command, "stop", "--quiet", "1")
-            time.sleep(0.7)
+            stopping = pool.submit(gateway.command, "stop", "--quiet", "2")
+            time.sleep(1)
             with pytest.raises(triton.InferenceServerException) as caught:
                 client.triton.is_server_ready(headers=client.sent)
             assert failed(caught.value).code == CODES.UNAVAILABLE, "it takes leave"
+            assert set(client.images(LABEL, digits)) == {"label", "name"}, "and answers what still comes"
             assert slow.result()["asked"]
             stopping.result()
         assert not any(process(*each) for each in ((facts["pid"], facts["started"]), *facts["helpers"]))

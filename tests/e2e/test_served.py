@@ -16,6 +16,7 @@ from evaluation.oracles import HttpOracle, InProcessOracle
 from handlers import wire
 from tests.conftest import POLICIES, RECIPE
 from tests.e2e.conftest import Served, run
+from tests.exact import assert_same, exact
 from zoo import datasets
 
 pytestmark = pytest.mark.server
@@ -52,7 +53,8 @@ def test_both_oracles_give_equal_answers(served: Served, policy: str) -> None:
     else:
         assert http.probabilities is not None
         assert process.probabilities is not None
-        np.testing.assert_allclose(http.probabilities, process.probabilities, atol=1e-5)
+        same = exact(served.smoke.archive(policy), images.numpy())
+        assert_same(http.probabilities, process.probabilities, exact=same)
 
 
 @pytest.mark.parametrize("policy", ["averaged", "edm"])
@@ -63,11 +65,12 @@ def test_no_answer_of_an_ensemble_depends_on_the_rows_next_to_it(served: Served,
     together, shuffled = ask(images).probabilities, ask(images[order]).probabilities
     assert together is not None
     assert shuffled is not None
-    np.testing.assert_allclose(shuffled, together[order], atol=1e-6)
+    same = exact(served.smoke.archive(policy), images.numpy())
+    assert_same(shuffled, together[order], exact=same)
     for row in range(0, len(images), 4):
         alone = ask(images[row : row + 1]).probabilities
         assert alone is not None
-        np.testing.assert_allclose(alone[0], together[row], atol=1e-6)
+        assert_same(alone[0], together[row], exact=same)
     assert len(together.argmax(1).unique()) > 3, "equal answers would say nothing"
 
 

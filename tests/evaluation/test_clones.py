@@ -112,7 +112,7 @@ def test_a_finished_cell_is_not_trained_again(cell: Cell, tmp_path: Path) -> Non
     first = list(clones.finish(planned, tmp_path / "cells", say=said.append, workers=1))
     assert [each for each, _ in first] == planned
     assert len(said) == 2
-    assert said[0].startswith("[1/2] edm knockoff 60 queries, soft labels, adamw, seed 0: clone accuracy ")
+    assert said[0].startswith("[1/2] edm knockoff, budget 60, soft labels, adamw, seed 0: 60 queries, ")
     assert first[0][1].clone_accuracy == clones.train(cell).clone_accuracy
 
     # a file that only a reader of files could know
@@ -151,7 +151,7 @@ def test_a_row_reports_how_often_its_own_attacker_was_refused(cell: Cell, tmp_pa
 
 def test_a_cell_on_varied_images_is_trained_as_long_as_its_budget_says(cell: Cell) -> None:
     varied = dataclasses.replace(cell, labels="hard", variation=Writing(0.3), budget=800)
-    assert str(varied) == "edm knockoff 800 queries, hard labels, adamw, augmented, seed 0"
+    assert str(varied) == "edm knockoff, budget 800, hard labels, adamw, augmented, seed 0"
     shorter = dataclasses.replace(varied, budget=80)
     assert varied.key != shorter.key
     counting = victims.Counting()

@@ -74,6 +74,10 @@ def test_policies_of_one_victim_are_asked_the_same_images(folder: Path) -> None:
     assert torch.equal(first.labels, second.labels)
 
 
+def test_rows_say_that_no_server_was_asked(folder: Path) -> None:
+    assert {row.path for row in read(folder / "report.json").attacks} == {"in process"}
+
+
 def test_what_is_done_is_not_done_again(folder: Path, smoke: Smoke) -> None:
     made = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if "exam" not in path.name and path.is_file()}
     rows = read(folder / "report.json").attacks

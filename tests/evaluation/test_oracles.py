@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import shutil
 import zipfile
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ from handlers.errors import NotFinite
 from handlers.forms import Classes
 from tests.conftest import POLICIES, Smoke
 from tests.evaluation.stub import TOKEN, Stub
+from tests.exact import assert_same, exact
 from zoo import datasets
 
 CLASSES = Classes(tuple(map(str, range(10))))
@@ -60,8 +62,28 @@ def test_both_oracles_give_equal_answers(smoke: Smoke, stub: Stub, policy: str, 
         assert inside.probabilities is not None
         assert outside.probabilities is not None
         assert inside.probabilities.shape == (len(some_images()), 10)
-        # not bit for bit: a row's last bits may depend on how many rows the runtime was given at once
-        assert torch.allclose(inside.probabilities, outside.probabilities, rtol=0, atol=1e-6)
+        same = exact(smoke.archive(policy), some_images().numpy())
+        assert_same(outside.probabilities, inside.probabilities, exact=same)
+
+
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="the kernels that were looked at are x86's")
+@pytest.mark.parametrize("policy", ["undefended", "edm", "averaged"])
+def test_the_runtime_is_exact_where_this_was_seen(smoke: Smoke, policy: str) -> None:
+    """Otherwise every comparison bit for bit would quietly become one up to rounding."""
+    assert exact(smoke.archive(policy), some_images().numpy())
+
+
+@pytest.mark.parametrize("policy", ["undefended", "edm", "averaged"])
+def test_no_row_s_bits_depend_on_the_rows_next_to_it(smoke: Smoke, policy: str) -> None:
+    images, same = some_images(), exact(smoke.archive(policy), some_images().numpy())
+    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
+    with InProcessOracle(smoke.archive(policy)) as oracle:
+        together, shuffled = oracle(images).probabilities, oracle(images[order]).probabilities
+        alone = [oracle(images[row : row + 1]).probabilities for row in range(len(images))]
+    assert together is not None
+    assert shuffled is not None
+    assert_same(shuffled, together[order], exact=same)
+    assert_same(torch.cat([each for each in alone if each is not None]), together, exact=same)
 
 
 def test_a_refused_row_is_refused_and_its_neighbours_are_not(smoke: Smoke) -> None:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from attacks import registry
 from attacks.clone import Clone, Cloning
+from attacks.in_distribution import InDistribution
 from attacks.knockoff import Knockoff, KnockoffThief
 from attacks.oracle import Answers, Ledger
 from attacks.script import Script, ScriptedThief
@@ -108,6 +112,55 @@ def theft(smoke: Smoke, tmp_path: Path) -> Theft:
         exam=tmp_path / "exam.npz",
         root=None,
     )
+
+
+def test_a_data_set_that_holds_fewer_images_than_the_budget_is_warned_of(theft: Theft) -> None:
+    count = len(datasets.load("flower", "train", size=28, channels=1).stored)
+    much = dataclasses.replace(theft, how=Knockoff("flower", budget=count + 1), budgets=(30, count + 1))
+    warning = f"warning: knockoff: surrogate 'flower' has {count} images, the budget is {count + 1} queries"
+    assert thefts.short_of_images(much) == warning
+    assert thefts.short_of_images(dataclasses.replace(much, form="repeats-2")) is None, "asks each image twice"
+    assert thefts.short_of_images(dataclasses.replace(much, budgets=(30, count))) is None
+    whole = dataclasses.replace(much, attack="in-distribution", how=InDistribution("digits", budget=10**6))
+    assert "in-distribution: dataset 'digits' has" in (thefts.short_of_images(whole) or "")
+
+
+def test_what_was_asked_is_said_where_images_ran_out(theft: Theft, tmp_path: Path) -> None:
+    """Sixty images and two budgets, from the archive to the terminal."""
+    images = tmp_path / "images"
+    for number in range(60):
+        folder = images / "train" / f"class-{number % 2}"
+        folder.mkdir(parents=True, exist_ok=True)
+        pixels = np.random.default_rng(number).integers(0, 256, (28, 28), np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number}.png")
+    (images / "test").symlink_to(images / "train")
+    name = f"imagefolder:{images}"
+    short = dataclasses.replace(theft, how=Knockoff(name, budget=4000, rows=32), budgets=(30, 4000))
+    said: list[str] = []
+    folders = thefts.finish([short], tmp_path / "transfer", say=said.append, workers=1)
+    assert said == [
+        f"warning: knockoff: surrogate '{name}' has 60 images, the budget is 4000 queries",
+        "[1/1] smoke-undefended: knockoff, seed 0: 60 of 4000 queries",
+    ]
+    plan = clones.plan(
+        folders[short.name] / "transfer.npz",
+        short.exam,
+        dataclasses.replace(CLONING, recipes=("sgd",)),
+        policy="undefended",
+        attack="knockoff",
+        adaptive=None,
+        classes=10,
+        budgets=(30, 4000),
+        seeds=(0,),
+        labels=("soft",),
+    )
+    said.clear()
+    asked = [score.queries for _, score in clones.finish(list(plan), tmp_path / "cells", say=said.append, workers=1)]
+    assert asked == [30, 60]
+    assert [re.findall(r"budget (\d+), .*: (.* queries),", line) for line in said] == [
+        [("4000", "60 of 4000 queries")],
+        [("30", "30 queries")],
+    ]
 
 
 @pytest.mark.parametrize(

@@ -15,9 +15,9 @@ import torch
 from torch import nn
 
 from export import graphs
-from tests.conftest import Smoke
+from tests.conftest import RECIPE, Smoke
 from tests.reached import Reached
-from training.checkpoint import Architecture, load
+from training.checkpoint import Architecture, load, save
 from zoo.models import ARCHITECTURES
 from zoo.perturbation import PERTURBATIONS, Perturbation
 
@@ -292,3 +292,35 @@ def test_every_architecture_exports(name: str, tmp_path: Path) -> None:
     graphs.to_onnx(model, shape, tmp_path / "net.onnx", {"graph": "net"})
     graphs.to_torchscript(model, shape, tmp_path / "net.ts.pt", {"graph": "net"})
     assert {path.name for path in tmp_path.iterdir()} == {"net.onnx", "net.ts.pt"}
+
+
+def rowwise(path: Path, operator: str) -> Path:
+    """A graph of one operator that works on every value for itself."""
+    put = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["rows", 10]) for name in ("images", "out")]
+    graph = onnx.helper.make_graph([onnx.helper.make_node(operator, ["images"], ["out"])], "g", put[:1], put[1:])
+    proto = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", graphs.OPSET)], ir_version=10)
+    onnx.save(proto, path)
+    return path
+
+
+def test_graphs_whose_rows_depend_on_their_neighbours_are_named(tmp_path: Path) -> None:
+    for operator in graphs.BY_SIXTEENS:
+        assert graphs.batch_dependent(rowwise(tmp_path / "g.onnx", operator)) == operator
+    assert graphs.batch_dependent(rowwise(tmp_path / "g.onnx", "Relu")) == ""
+
+
+def test_export_names_them(smoke_runs: Smoke, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A redirection's last bits depend on its batch by no operator of the list, on some processors: it shows."""
+    (tmp_path / "runs/smoke").mkdir(parents=True)
+    plan = load(smoke_runs.runs / "smoke/victim.safetensors").architectures[0]
+    torch.manual_seed(7)
+    path = tmp_path / "runs/smoke/surrogate.safetensors"
+    save(path, [plan.network()], [plan], {"classes": 10, "graph": "redirection"})
+    victim = tmp_path / "runs/smoke/victim.safetensors"
+    victim.write_bytes((smoke_runs.runs / "smoke/victim.safetensors").read_bytes())
+    graphs.main([str(RECIPE), "--runs", str(tmp_path / "runs"), "--build", str(tmp_path / "build")])
+    said = capsys.readouterr().out
+    named = {name: graphs.batch_dependent(tmp_path / f"build/smoke/{name}.onnx") for name in ("surrogate", "victim")}
+    for name, by in named.items():
+        line = f"{name}.onnx: the last bits of a row depend on the rows next to it ({by})"
+        assert (line in said) == bool(by)

@@ -63,6 +63,8 @@ def test_an_attacker_a_second_look_and_a_report(stub: Stub, smoke: Smoke, tmp_pa
     assert done.returncode == 0, done.stderr
     rows = read(tmp_path / "report.json").attacks
     assert [(row.policy, row.labels, row.queries) for row in rows] == [("edm", "soft", 300), ("edm", "hard", 300)]
+    assert {row.path for row in rows} == {"http"}
+    assert "smoke-edm: 300 queries in" in done.stdout
     (stolen,) = (tmp_path / "transfer").glob("knockoff-*/transfer.npz")
     assert TransferSet.load(stolen).charged == 300
     impact = read(tmp_path / "report.json").felt
@@ -103,6 +105,52 @@ def test_an_attacker_that_is_over_a_limit_waits_for_retry_after_and_gets_all_its
     assert not stub.turned_away, "each client is a principal of its own"
     (row,) = read(tmp_path / "report.json").attacks
     assert (row.queries, row.rejected) == (300, 0)
+
+
+def test_settings_of_the_user_s_shell_and_home_change_nothing(stub: Stub, smoke: Smoke, tmp_path: Path) -> None:
+    """Locust's settings in every place where it reads them, a proxy that nobody listens at, and relative paths."""
+    home, here = tmp_path / "home", tmp_path / "here"
+    home.mkdir()
+    here.mkdir()
+    for path in (home / ".locust.conf", here / "locust.conf"):
+        path.write_text("tags = checkout\nprocesses = 2\ncsv = stray\n")
+    (here / "pyproject.toml").write_text('[tool.locust]\nexclude-tags = ["benign"]\ncsv = "stray"\n')
+    (here / "run").symlink_to(stub.run_folder)
+    (here / "store").symlink_to(smoke.store)
+    hostile = {
+        "HOME": str(home),
+        "LOCUST_MODE_MASTER": "1",
+        "LOCUST_TAGS": "checkout",
+        "LOCUST_CSV": "stray",
+        **dict.fromkeys(("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"), "http://127.0.0.1:9"),
+        "no_proxy": "",
+        "PYTHONPATH": str(ROOT),
+    }
+
+    def run(name: str, *words: str) -> str:
+        done = subprocess.run(
+            [sys.executable, "-m", f"loadtests.{name}", str(RECIPE), "--run", "report", "--run-folder", "run", *words],
+            capture_output=True,
+            text=True,
+            cwd=here,
+            env={**os.environ, "OMP_NUM_THREADS": "1", **hostile},
+            timeout=120,
+            check=False,
+        )
+        log = "".join(path.read_text() for path in here.rglob("*.log"))
+        assert done.returncode == 0, done.stderr + log
+        return done.stdout
+
+    run("load", "--policies", "undefended", "--seconds", "3")
+    words = ("--policies", "edm", "--store", "store", "--quiet", "1", "--labels", "hard")
+    run("attack", *words)
+    assert "not stolen again" in run("attack", *words), (
+        "the look at an earlier run's answers goes straight to the server"
+    )
+    report = read(here / "report/report.json")
+    assert {row.policy for row in report.bench} == {"undefended"}
+    assert [row.queries for row in report.attacks] == [300]
+    assert not list(tmp_path.rglob("stray*"))
 
 
 def test_a_wrong_answer_ends_the_run_and_is_named(stub: Stub, tmp_path: Path) -> None:

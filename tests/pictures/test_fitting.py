@@ -63,7 +63,7 @@ def test_resize_and_crop_are_torchvision_s(size: tuple[int, int]) -> None:
     picture = photograph(*size)
     transform = v2.Compose([v2.Resize(256), v2.CenterCrop(224), v2.PILToTensor()])
     expected = transform(picture)
-    found = fitted(picture, ModelInput(224, resize=256))
+    found = fitted(picture, ModelInput(224, resize=256).geometry)
     assert torch.equal(torch.from_numpy(found), expected)
 
 
@@ -71,18 +71,20 @@ def test_what_just_covers_is_cut_out_of_the_centre() -> None:
     wide = np.zeros((20, 40, 3), np.uint8)
     wide[:, 10:30] = 255
     # a filter reaches a little beyond what is cut out, as torchvision's does
-    assert fitted(Image.fromarray(wide), ModelInput(10))[:, :, 1:-1].min() > 250
-    assert fitted(photograph(40, 20), ModelInput((30, 10))).shape == (3, 30, 10)
+    assert fitted(Image.fromarray(wide), ModelInput(10).geometry)[:, :, 1:-1].min() > 250
+    assert fitted(photograph(40, 20), ModelInput((30, 10)).geometry).shape == (3, 30, 10)
 
 
 def test_stretching_takes_all_of_a_picture() -> None:
     picture = photograph(40, 20)
     expected = np.asarray(picture.resize((12, 12), Image.Resampling.BILINEAR)).transpose(2, 0, 1)
-    np.testing.assert_array_equal(fitted(picture, ModelInput(12, fit="stretch")), expected)
+    np.testing.assert_array_equal(fitted(picture, ModelInput(12, fit="stretch").geometry), expected)
 
 
 def test_a_letterbox_is_filled_around() -> None:
-    found = fitted(Image.fromarray(np.full((10, 40, 3), 200, np.uint8)), ModelInput((20, 20), fit="letterbox", fill=7))
+    found = fitted(
+        Image.fromarray(np.full((10, 40, 3), 200, np.uint8)), ModelInput((20, 20), fit="letterbox", fill=7).geometry
+    )
     assert found.shape == (3, 20, 20)
     assert (found[:, 8:12] > 190).all()
     assert (found[:, :6] == 7).all()
@@ -91,8 +93,8 @@ def test_a_letterbox_is_filled_around() -> None:
 
 def test_gray_is_pillow_s_and_gray_pictures_become_rgb() -> None:
     picture = photograph(12, 12)
-    np.testing.assert_array_equal(fitted(picture, ModelInput(12, 1))[0], np.asarray(picture.convert("L")))
-    gray = fitted(picture.convert("L"), ModelInput(12))
+    np.testing.assert_array_equal(fitted(picture, ModelInput(12, 1).geometry)[0], np.asarray(picture.convert("L")))
+    gray = fitted(picture.convert("L"), ModelInput(12).geometry)
     assert gray.shape == (3, 12, 12)
     np.testing.assert_array_equal(gray[0], gray[2])
 
@@ -100,14 +102,14 @@ def test_gray_is_pillow_s_and_gray_pictures_become_rgb() -> None:
 def test_a_picture_of_the_size_is_left_as_it_is() -> None:
     picture = photograph(12, 12)
     for library, mode in (("pillow", "lanczos"), ("opencv", "linear")):
-        found = fitted(picture, ModelInput(12, library=library, interpolation=mode))
+        found = fitted(picture, ModelInput(12, library=library, interpolation=mode).geometry)
         np.testing.assert_array_equal(found, np.asarray(picture).transpose(2, 0, 1))
 
 
 def test_libraries_differ_where_a_picture_shrinks() -> None:
     picture = photograph(200, 200)
-    one = fitted(picture, ModelInput(24)).astype(int)
-    other = fitted(picture, ModelInput(24, library="opencv", interpolation="linear")).astype(int)
+    one = fitted(picture, ModelInput(24).geometry).astype(int)
+    other = fitted(picture, ModelInput(24, library="opencv", interpolation="linear").geometry).astype(int)
     assert np.abs(one - other).max() > 8
 
 
@@ -120,7 +122,7 @@ def test_libraries_differ_where_a_picture_shrinks() -> None:
         ({"library": "cv2"}, "library: expected one of pillow, opencv, got 'cv2'"),
         ({"interpolation": "linear"}, "interpolation of pillow: expected one of nearest, .*, got 'linear'"),
         ({"resize": 8}, "resize: expected at least the shorter side that is cut out, got 8"),
-        ({"resize": 256, "fit": "stretch"}, "resize: expected 0, a picture that fits by 'stretch'"),
+        ({"resize": 256, "fit": "letterbox"}, "resize: expected 0, a picture that fits by 'letterbox'"),
         ({"mean": (0.1, 0.2)}, "mean: expected one value, or one for each of 3 channels"),
         ({"std": (0.0,)}, "std: expected values above 0"),
         ({"scale": 0.0}, "scale: expected a number above 0"),
@@ -140,3 +142,12 @@ def test_slopes_and_offsets_are_the_formula_s() -> None:
     expected = (pixel * 255 - [103.939, 116.779, 123.68]) / [1, 2, 4]
     np.testing.assert_allclose(pixel * model.slopes() + model.offsets(), expected)
     assert ModelInput(8, 3, mean=(0.5,), std=(0.5,)).offsets() == [-1.0] * 3
+
+
+def test_a_picture_may_be_stretched_and_its_centre_cut_out() -> None:
+    """As many owners have it: resize((256, 256)), then the middle 224."""
+    picture = photograph(90, 60)
+    squeezed = picture.resize((40, 40), Image.Resampling.LANCZOS).crop((4, 4, 36, 36))
+    wanted = ModelInput(32, fit="stretch", resize=40, interpolation="lanczos").geometry
+    np.testing.assert_array_equal(fitted(picture, wanted), np.asarray(squeezed).transpose(2, 0, 1))
+    assert fitted(picture, ModelInput((20, 40), fit="stretch", resize=25).geometry).shape == (3, 20, 40)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from report import html as program
-from report.headline import headline
+from report.headline import cells, headline, who
 from report.rows.bench import DefenseCostRow
 from report.rows.gradients import GradientRow
 from report.rows.noise import DenoisingRow, NoiseRow
@@ -249,3 +249,36 @@ def test_without_a_report_the_program_says_what_to_run(tmp_path: Path, monkeypat
     monkeypatch.setattr(sys, "argv", ["report", str(tmp_path)])
     with pytest.raises(SystemExit, match=r"report\.json: no such file; run `make attack` first"):
         program.main()
+
+
+@pytest.mark.parametrize(
+    ("paths", "sentence"),
+    [
+        (["http", "http"], "Each policy was queried over HTTP, and clones"),
+        (
+            ["in process", "in process"],
+            "Each policy&#39;s own code was queried in process, without a server, and clones",
+        ),
+        (["http", "in process"], "over HTTP or, their own code, in process (`path` in the rows of clones below), and"),
+        (["", "http"], "Each policy was queried, and clones"),
+    ],
+)
+def test_the_headline_says_by_which_path(paths: list[str], sentence: str) -> None:
+    rows = tuple(attack_row(seed=seed, path=path) for seed, path in enumerate(paths))
+    assert sentence in program.render(synthetic.report(attacks=rows), title="digits")
+
+
+def test_a_budget_that_was_not_reached_is_marked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = (attack_row(budget=1000, queries=60), attack_row(queries=60), attack_row(attack="dfme"))
+    page = program.render(synthetic.report(attacks=rows), title="digits")
+    assert "Budgets that were not reached" in page
+    assert "undefended, knockoff: 60 of 1000 queries; undefended, knockoff: 60 of 4000 queries." in page
+    knockoff, dfme = sorted(cells(rows[1:]), key=lambda cell: cell.queries)
+    assert (who(knockoff), who(dfme)) == ("knockoff, soft, 60 of 4\u202f000", "dfme, soft, 4\u202f000")
+    write(tmp_path / "report.json", synthetic.report(attacks=rows))
+    monkeypatch.setattr(sys, "argv", ["report.html", str(tmp_path)])
+    program.main()
+    assert "budget not reached: undefended, knockoff: 60 of 4000 queries" in capsys.readouterr().out
+    assert "Budgets that were not reached" not in program.render(synthetic.report(attacks=rows[2:]), title="digits")

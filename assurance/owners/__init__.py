@@ -1,0 +1,1 @@
+"""Classifiers as their owners have them, adopted, served, and held against their owners' own pipelines."""
