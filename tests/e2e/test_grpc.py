@@ -637,6 +637,19 @@ def test_without_grpc_there_is_none(served: Served, tmp_path: Path) -> None:
     assert f"gRPC {served.gateway.facts['grpc']}" in status.stdout
 
 
+def test_one_command_starts_and_stops_all_of_it(served: Served, tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    tiny.build(store, "mirror", handler=MIRROR)
+    with serving(tmp_path, "whole", store, "--gateway", "--grpc", "--secrets", tmp_path / "secrets") as server:
+        gateway = Gateway(tmp_path, tmp_path / "secrets", "whole")
+        client = Served(gateway, server, served.front, served.logs).client(gateway.add("acme"))
+        assert client.mirror()["headers"]
+        facts = gateway.facts
+        assert len(facts["helpers"]) == 2
+        assert run("deploy.server", "status", "--instance", "whole", "--run-folder", tmp_path).returncode == 0
+    assert not any(process(*each) for each in ((facts["pid"], facts["started"]), *facts["helpers"]))
+
+
 def test_only_the_gateway_reaches_the_sockets_and_no_log_holds_a_secret(served: Served, acme: Client) -> None:
     sockets = served.gateway.folder.resolve() / "grpc"
     assert sockets.stat().st_mode & 0o007 == 0
