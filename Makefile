@@ -54,7 +54,7 @@ endef
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-19s %s\n", $$1, $$2}' Makefile make/*.mk
-	@echo "  variables: RECIPE=$(RECIPE) TIER=$(TIER) POLICIES='$(POLICIES)' INSTANCE=$(INSTANCE) PORTS='--port-offset 100' GPU=1 GATEWAY=1 NAME=client"
+	@echo "  variables: RECIPE=$(RECIPE) TIER=$(TIER) POLICIES='$(POLICIES)' INSTANCE=$(INSTANCE) PORTS='--port-offset 100' GPU=1 GATEWAY=1 GRPC=1 NAME=client"
 
 setup: $(ready) ## .venv with the locked packages (GPU=1: onnxruntime-gpu)
 
@@ -109,8 +109,8 @@ calibrate: $$(foreach policy,$$(calibrated),$$(nets.$$(policy))) ## thresholds o
 
 archive: $$(archives) ## model_store/RECIPE-POLICY.mar for POLICIES
 
-serve: $$(archives) key ## start TorchServe in the background; returns when every model answers right (GATEWAY=1: behind nginx)
-	$(py) -m deploy.server start --instance $(INSTANCE) --models $(models) $(PORTS) $(if $(GATEWAY),--gateway)
+serve: $$(archives) key ## start TorchServe in the background; returns when every model answers right (GATEWAY=1: behind nginx; GRPC=1: with gRPC)
+	$(py) -m deploy.server start --instance $(INSTANCE) --models $(models) $(PORTS) $(if $(GATEWAY),--gateway) $(if $(GRPC),--grpc)
 
 client: | $(ready) ## a key for the gateway's client NAME, shown once
 	$(py) -m deploy.gateway add $(NAME) --instance $(INSTANCE)

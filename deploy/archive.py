@@ -27,6 +27,9 @@ HEADER = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,63}")
 MANIFEST, CONFIG, GOLDEN = "MAR-INF/MANIFEST.json", "model-config.yaml", "golden.json"
 # the header of a policy that names no other
 PRINCIPAL = "Torchwarden-Principal"
+SIDES = ("channels", "height", "width")
+# the response rule that shows no probabilities
+LABEL = "label"
 # what TorchServe gives a worker for a batch where an archive names no responseTimeout
 RESPONSE_SECONDS = 120
 
@@ -41,7 +44,8 @@ class Archive:
     holds one image's float32 little-endian bytes, and a right answer to it
     matches a row of `accepted`. `principal_header` is the header that names the client; `members` is how many
     graphs may answer, and `suspects` the share of benign images that the gate acts upon (None: no gate). `queue`
-    requests may wait (None: as many as in config.properties), and a batch may take `response_seconds`.
+    requests may wait (None: as many as in config.properties), and a batch may take `response_seconds`. An image is of
+    `shape` (C,H,W), `classes` are the classes' names, and answers have `probabilities` or not.
     """
 
     path: Path
@@ -58,6 +62,9 @@ class Archive:
     suspects: float | None = None
     queue: int | None = None
     response_seconds: int = RESPONSE_SECONDS
+    shape: tuple[int, int, int] = (1, 1, 1)
+    classes: tuple[str, ...] = ()
+    probabilities: bool = True
 
 
 def select(store: Path, names: Sequence[str] | None = None) -> list[Archive]:
@@ -125,6 +132,8 @@ def recall(path: Path) -> list[Archive]:
                 "path": Path(kept["path"]),
                 "image": base64.b64decode(kept["image"]),
                 "accepted": tuple(tuple(row) for row in kept["accepted"]),
+                "shape": tuple(kept["shape"]),
+                "classes": tuple(kept["classes"]),
             }
         )
         for kept in json.loads(path.read_text(encoding="utf-8"))
@@ -173,6 +182,9 @@ def _archive(path: Path, manifest: Any, config: Any, golden: Any) -> Archive:
         suspects=None if gate is None else float(_field(gate, "false_positive_rate", float, f"{CONFIG}: gate")),
         queue=_positive(config, "jobQueueSize", CONFIG) if "jobQueueSize" in config else None,
         response_seconds=_positive({"responseTimeout": RESPONSE_SECONDS} | config, "responseTimeout", CONFIG),
+        shape=_shape(_field(handler, "input", dict, f"{CONFIG}: handler")),
+        classes=tuple(map(str, _field(handler, "class_names", list, f"{CONFIG}: handler"))),
+        probabilities=rule != LABEL,
     )
 
 
@@ -188,6 +200,11 @@ def _positive(table: Any, key: str, where: str) -> int:
     if value < 1:
         raise ValueError(f"{where}: {key}: expected at least 1, got {value}")
     return value
+
+
+def _shape(input_: Any) -> tuple[int, int, int]:
+    channels, height, width = (_positive(input_, side, f"{CONFIG}: handler.input") for side in SIDES)
+    return channels, height, width
 
 
 def _rows(accepted: list[Any]) -> tuple[tuple[float, ...], ...]:

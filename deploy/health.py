@@ -9,6 +9,8 @@
     /v1/models/NAME                         the model ready; 404 where no such model ought to be served
     /v2/models/NAME/ready  /v2/models/NAME/versions/VERSION/ready
     /v1/models  /v2                         the models' names; the server's metadata (always 200)
+    /v2/models/NAME  /v2/models/NAME/versions/VERSION
+                                            what the model takes and gives; 404 where it ought not to be served
     /metrics                                gauges in Prometheus' text format (always 200)
 
 An answer gives names and yes or no, never why: that is what `python -m deploy.server status` prints. Strangers may
@@ -33,6 +35,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from deploy import ports, settings
+from deploy.archive import Archive
 from deploy.errors import DeployError, RefusedError
 from deploy.instance import Instance
 from deploy.watch import OUTCOMES, Timing, Watch
@@ -43,7 +46,7 @@ CONNECTIONS = 32
 # for the whole of a request's head to arrive, and for the answer to leave
 SECONDS = 3.0
 LONGEST_HEAD = 8192
-MODEL = re.compile(r"/v1/models/([^/]+)|/v2/models/([^/]+)(?:/versions/([^/]+))?/ready")
+MODEL = re.compile(r"/v1/models/([^/]+)|/v2/models/([^/]+)(?:/versions/([^/]+))?(/ready)?")
 # metric -> its labels, and what it means
 METRICS = {
     "torchwarden_live": ((), "Whether Java runs and every model answers."),
@@ -114,18 +117,41 @@ def answer(watch: Watch, path: str) -> tuple[int, dict[str, Any] | str]:
     if path == "/v1/models":
         return HTTPStatus.OK, {"models": sorted(watch.versions())}
     if path == "/v2":
-        return HTTPStatus.OK, {"name": "torchwarden", "version": VERSION, "extensions": []}
+        return HTTPStatus.OK, {"name": "torchwarden", "version": VERSION, "extensions": ["binary_tensor_data"]}
     if path == "/metrics":
         return HTTPStatus.OK, metrics(watch)
     asked = MODEL.fullmatch(path)
     if asked is None:
         return HTTPStatus.NOT_FOUND, {"error": "no such path"}
     name, version = asked[1] or asked[2], asked[3]
-    known = watch.versions()
-    if name not in known or version not in (None, known[name]):
+    known = {served.name: served for served, _, _ in watch.seen()}
+    if name not in known or version not in (None, known[name].version):
         return HTTPStatus.NOT_FOUND, {"error": "no such model is served"}
+    if asked[2] and not asked[4]:
+        return HTTPStatus.OK, metadata(known[name])
     ready = watch.ready(name)
     return _yes(ready), {"name": name, "ready": ready}
+
+
+def metadata(served: Archive) -> dict[str, Any]:
+    """What a model takes and gives, as the Open Inference Protocol has it; handlers/oip.py reads and writes it. The
+    platform is this product's: what runs its graphs is nobody's business."""
+    outputs = [tensor("label", "INT64", -1), tensor("name", "BYTES", -1)]
+    if served.probabilities:
+        outputs.insert(0, tensor("probabilities", "FP32", -1, len(served.classes)))
+    return {
+        "name": served.name,
+        "versions": [served.version],
+        "platform": "torchwarden",
+        "inputs": [tensor("images", "FP32", -1, *served.shape), tensor("image", "BYTES", -1)],
+        "outputs": outputs,
+        "parameters": {"classes": list(served.classes)},
+    }
+
+
+def tensor(name: str, datatype: str, *shape: int) -> dict[str, Any]:
+    """A tensor as metadata has it; -1: any number."""
+    return {"name": name, "datatype": datatype, "shape": list(shape)}
 
 
 def metrics(watch: Watch) -> str:

@@ -17,7 +17,15 @@ GRPC = {
     "grpc_management": ("grpc_management_address", "grpc_management_port"),
 }
 # The gateway's and what belongs to it.
-GATEWAY = {"gateway": "gateway_address", "gateway_status": "gateway_status_address", "health": "health_address"}
+GATEWAY = {
+    "gateway": "gateway_address",
+    "gateway_grpc": "gateway_grpc_address",
+    "gateway_status": "gateway_status_address",
+    "health": "health_address",
+    "grpc_front": "grpc_front_address",
+}
+# those with TLS
+TLS = ("gateway", "gateway_grpc")
 
 
 @dataclass(frozen=True)
@@ -34,7 +42,7 @@ class Endpoint:
 
     @property
     def url(self) -> str:
-        """What a client dials: http://host:port, https://host:port for the gateway, or host:port for gRPC."""
+        """What a client dials: http://host:port, https://host:port for the gateway's, or host:port for gRPC."""
         return self.address if self.name in GRPC else f"{_scheme(self.name)}://{self.address}"
 
     @property
@@ -119,7 +127,7 @@ def wait_free(endpoints: Iterable[Endpoint], *, seconds: float) -> list[Endpoint
 
 
 def _scheme(name: str) -> str:
-    return "https" if name == "gateway" else "http"
+    return "https" if name in TLS else "http"
 
 
 def _bound(host: str, port: int) -> socket.socket:

@@ -26,7 +26,7 @@ from deploy.archive import Archive
 from deploy.errors import DeployError, RefusedError
 from deploy.gateway import commands as gateway
 from deploy.gateway import nginx
-from deploy.gateway.folder import GatewayFolder
+from deploy.gateway.folder import GatewayFolder, GatewayRecord
 from deploy.instance import MADE_BY, Instance, Record
 
 ROOT = Path(__file__).absolute().parent.parent
@@ -61,6 +61,8 @@ def start(instance: Instance, options: argparse.Namespace) -> int:
 
     A gateway that has outlived the instance learns the new one's address and token; --gateway starts one.
     """
+    if options.grpc and not options.gateway:
+        raise RefusedError("--grpc: expected --gateway too; without one, start `python -m deploy.grpc_front`")
     with instance.starting():
         plan = _plan(instance, options, log="file")
         with instance.console.open("wb") as console:
@@ -88,7 +90,7 @@ def start(instance: Instance, options: argparse.Namespace) -> int:
         print(f"{record.inference}/predictions/{model}")
     print(f"tokens: {record.key_file}")
     if door is not None:
-        print(f"gateway: {door}/predictions/NAME")
+        print(f"gateway: {door.url}/predictions/NAME" + (f", gRPC: {door.grpc}" if door.grpc else ""))
     return 0
 
 
@@ -132,13 +134,13 @@ def status(instance: Instance, options: argparse.Namespace) -> int:
     return 0 if fine else 1
 
 
-def _front(instance: Instance, options: argparse.Namespace) -> str | None:
-    """The URL of the gateway before the instance, if there is one now."""
+def _front(instance: Instance, options: argparse.Namespace) -> GatewayRecord | None:
+    """The record of the gateway before the instance, if there is one now."""
     folder = GatewayFolder(options.run_folder, instance.name)
     running = folder.running()
     if running is not None:
         gateway.renew_settings(options.run_folder, folder, running)
-        return running.url
+        return running
     if not options.gateway:
         return None
     return gateway.open_(
@@ -151,8 +153,9 @@ def _front(instance: Instance, options: argparse.Namespace) -> str | None:
             options.certificate_key,
             options.port_offset,
             options.free_ports,
+            options.grpc,
         )
-    ).url
+    )
 
 
 def _plan(instance: Instance, options: argparse.Namespace, *, log: str) -> Plan:

@@ -18,8 +18,10 @@ LAUNCHERS = frozenset(
     (
         "vmargs",
         "gateway_address",
+        "gateway_grpc_address",
         "gateway_status_address",
         "health_address",
+        "grpc_front_address",
         "gateway_rate",
         "gateway_principal_rate",
         "gateway_principal_bytes",

@@ -32,6 +32,7 @@ LONG = (
     "tests/e2e/test_selftest.py",
     "tests/e2e/test_keyed_noise.py",
     "tests/e2e/test_gateway.py",
+    "tests/e2e/test_grpc.py",
     "tests/export/test_graphs.py",
     "tests/loadtests/test_locust_run.py",
     "tests/bench/test_bench.py",

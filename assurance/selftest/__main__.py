@@ -66,6 +66,7 @@ UNSEEN = {
     "audit-flood": "it would push out what the log holds, if it could",
     "constant-time": "a request's time says little of a comparison",
     "token-rotation": "it would renew the tokens of a service at work",
+    "gateway-grpc": "it asks over HTTP",
     "gateway-drain": "it would stop a gateway at work",
     "alerts": "Prometheus is not asked",
     "readiness": "python -m deploy.health reports it",

@@ -32,7 +32,7 @@ from deploy.gateway import certificates, client_keys, configuration, nginx, serv
 from deploy.gateway.configuration import Limits
 from deploy.gateway.folder import GatewayFolder, GatewayRecord, put, workers_user
 from deploy.gateway.servers import Upstream
-from deploy.instance import Instance
+from deploy.instance import Instance, process
 
 ROOT = Path(__file__).absolute().parents[2]
 # How long answers close their connection before the door shuts, so that clients in touch have left by themselves.
@@ -57,6 +57,7 @@ class Door:
     certificate_key: Path | None
     port_offset: int = 0
     free_ports: bool = False
+    grpc: bool = False
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -82,9 +83,12 @@ def start(options: argparse.Namespace) -> int:
         options.certificate_key,
         options.port_offset,
         options.free_ports,
+        options.grpc,
     )
     record = open_(door)
     print(f"{record.url}/predictions/NAME, certificate: {record.certificate}")
+    if record.grpc is not None:
+        print(f"gRPC: {record.grpc.removeprefix('https://')}")
     if not client_keys.read(Path(record.secrets) / client_keys.FILE):
         print(f"no client has a key yet: python -m deploy.gateway add NAME --instance {options.instance}")
     return 0
@@ -183,13 +187,19 @@ def open_(door: Door) -> GatewayRecord:
         nginx.end_helpers(GatewayFolder(door.root, door.name))
         given = settings.read(ROOT / "config.properties")
         nginx.program()
+        if door.grpc:
+            nginx.check_front()
         upstreams = servers.find(door.root, door.upstreams, given)
-        named = ports.read_gateway(given).values()
-        public, status_, health = ports.chosen(named, offset=door.port_offset, any_=door.free_ports)
+        named = ports.read_gateway(given)
+        wanted = ["gateway", "gateway_status", "health", *(["gateway_grpc"] if door.grpc else [])]
+        public, status_, health, *grpc = ports.chosen(
+            [named[name] for name in wanted], offset=door.port_offset, any_=door.free_ports
+        )
         certificate, key = _certificate(door, public.host)
         keys = client_keys.read(door.secrets / client_keys.FILE)
         folder = GatewayFolder.make(door.root, door.name)
-        probed = [upstream.given for upstream in upstreams if upstream.management] if _health(given) else []
+        asked = _health(given) or door.grpc
+        probed = [upstream.given for upstream in upstreams if upstream.management] if asked else []
         # One instance's is as in config.properties; those of more are between them and nginx alone.
         probes = [health, *ports.free([health] * len(probed))][: len(probed)]
         record = GatewayRecord(
@@ -205,6 +215,7 @@ def open_(door: Door) -> GatewayRecord:
             pid=0,
             started=0.0,
             helpers=[],
+            grpc=grpc[0].url if grpc else None,
         )
         settings_ = _write(folder, record, upstreams, given)
         nginx.check(folder, settings_)
@@ -216,11 +227,15 @@ def open_(door: Door) -> GatewayRecord:
         try:
             for name, probe in zip(probed, probes, strict=True):
                 helpers.append(nginx.run_health(door.root, name, probe.address, folder))
+            if record.grpc is not None:
+                helpers.append(nginx.run_front(folder, record.health))
             master = nginx.run(folder)
             created = psutil.Process(master.pid).create_time()
             record = replace(record, pid=master.pid, started=created, helpers=helpers)
             folder.announce(record)
             nginx.wait(master, record, folder)
+            if record.grpc is not None:
+                nginx.admit(folder)
         except BaseException:
             nginx.end(master, helpers)
             folder.clear()
@@ -251,9 +266,13 @@ def describe(folder: GatewayFolder) -> tuple[str | None, bool]:
         return None, True
     if record.process() is None:
         return f"gateway {record.url} has ended; see {folder.logs}", False
-    fine = nginx.answers(record.status)
+    fine = nginx.answers(record.status) and all(process(*each) for each in record.helpers)
     before = ", ".join(record.upstreams)
-    return f"gateway {record.url}, pid {record.pid}, before {before}{'' if fine else ', does not answer'}", fine
+    where = record.url + (f", gRPC {record.grpc}" if record.grpc else "")
+    return (
+        f"gateway {where}, pid {record.pid}, before {before}{'' if fine else ', does not answer in all its parts'}",
+        fine,
+    )
 
 
 def _health(given: Mapping[str, str]) -> bool:
@@ -300,7 +319,8 @@ def _write(
         limits=Limits.of(given, upstreams),
         listen=record.url.removeprefix("https://"),
         status=record.status.removeprefix("http://").removesuffix("/status"),
-        health=[url.removeprefix("http://") for url in record.health],
+        health=[url.removeprefix("http://") for url in record.health] if _health(given) else [],
+        grpc=None if record.grpc is None else record.grpc.removeprefix("https://"),
         certificate=Path(record.certificate),
         certificate_key=Path(record.certificate_key),
         user=None if user is None else user.pw_name,
@@ -337,6 +357,7 @@ def add_start_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--secrets", type=Path, default=Path("secrets"), metavar="FOLDER", help="default: secrets")
     command.add_argument("--certificate", type=Path, metavar="PEM", help="with its chain; default: made, self-signed")
     command.add_argument("--certificate-key", type=Path, metavar="PEM", help="its private key, mode 600")
+    command.add_argument("--grpc", action="store_true", help="also the Open Inference Protocol over gRPC")
 
 
 def _parser() -> argparse.ArgumentParser:

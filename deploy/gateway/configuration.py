@@ -29,6 +29,10 @@ PATIENCE = 2
 MOST_CONNECTIONS = 4096
 # bytes, of the longest body that is not large
 MIDDLE = 1_000_000
+# bytes that gRPC puts before a message
+FRAME = 5
+# in the gateway's folder: where the gRPC front asks nginx, and where nginx calls the front
+FRONT_ASKS, FRONT_LISTENS = "grpc/http", "grpc/front"
 UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 
 
@@ -114,6 +118,7 @@ def write(
     listen: str,
     status: str,
     health: Sequence[str],
+    grpc: str | None,
     certificate: Path,
     certificate_key: Path,
     user: str | None,
@@ -121,8 +126,8 @@ def write(
 ) -> Path:
     """Write nginx's settings to the file `to` of the gateway's folder, and what they include; returns its path.
 
-    listen, status, health: HOST:PORT; no `health`: those paths do not exist. user: of nginx's workers, where its master
-    is root. origins: SCHEME://HOST[:PORT] of web pages that may ask.
+    listen, status, health, grpc: HOST:PORT; no `health`, no `grpc`: those do not exist. user: of nginx's workers, where
+    its master is root. origins: SCHEME://HOST[:PORT] of web pages that may ask.
     """
     for path in (folder, certificate, certificate_key):
         if not SAFE.fullmatch(str(path)):
@@ -141,6 +146,8 @@ def write(
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     files = 2 * MOST_CONNECTIONS if most == resource.RLIM_INFINITY else min(most, 2 * MOST_CONNECTIONS)
     places = common | {
+        "FRONT": f"        listen unix:{folder}/{FRONT_ASKS};" if grpc else "",
+        "GRPC": _grpc(grpc, common, limits, upstreams) if grpc else "",
         "USER": "" if user is None else f"user {user};",
         "FILES": str(files),
         "CONNECTIONS": str(files // 2),
@@ -173,6 +180,22 @@ def write(
     put(folder / ANSWERS, (TEMPLATES / ANSWERS).read_text())
     put(folder / ENTRANCE, _filled(ENTRANCE, common))
     return put(folder / to, text)
+
+
+def _grpc(listen: str, common: Mapping[str, str], limits: Limits, upstreams: Sequence[Upstream]) -> str:
+    """The server for gRPC. Twice as many calls as there may be large bodies: each may be one, most are none."""
+    places = {
+        "GRPC_LISTEN": listen,
+        "GRPC_BODY": str(limits.body + FRAME),
+        "GRPC_CALLS": str(2 * len(upstreams) * limits.large),
+        "GRPC_PRINCIPAL": str(2 * limits.principal_large),
+        "MAX_BODY": str(limits.body),
+        "PATIENCE": str(patience(upstreams)),
+        "RATE": str(limits.rate),
+        "BURST": str(limits.burst),
+        "ADDRESS": str(limits.address),
+    }
+    return _filled("grpc.conf.in", {**common, **places})
 
 
 def _shares(names: Sequence[str]) -> list[str]:

@@ -6,6 +6,7 @@
     token/, tokens/     TorchServe's tokens (deploy/gateway/servers.py)
     closing, renewing   there while it drains, and while a token is renewed
     wait/socket         where requests wait for a new token
+    grpc/front, http    sockets of deploy.grpc_front, and of nginx for it
     logs/, temp/        access.log (JSON lines) and error.log; bodies on their way
 
 It stands next to the instance's folder, not in it, because that one is recreated at each start of TorchServe, and
@@ -35,7 +36,8 @@ LEFT = "logs"
 @dataclass(frozen=True)
 class GatewayRecord:
     """gateway.json. `url` is https://HOST:PORT, `status` and `health` http://...; `pid` and `started` name nginx's
-    master, `helpers` the processes of deploy.health. patience: seconds that an answer under way may take."""
+    master, `helpers` the processes of deploy.health and deploy.grpc_front. patience: seconds that an answer under way
+    may take. `grpc` is https://HOST:PORT, None where the gateway has no gRPC."""
 
     instance: str
     url: str
@@ -49,6 +51,7 @@ class GatewayRecord:
     pid: int
     started: float
     helpers: list[tuple[int, float]]
+    grpc: str | None = None
 
     def process(self) -> psutil.Process | None:
         """nginx's master, or None where it has ended."""
@@ -69,6 +72,7 @@ class GatewayFolder:
         self.closing = self.path / "closing"
         self.renewing = self.path / "renewing"
         self.wait = self.path / "wait"
+        self.grpc = self.path / "grpc"
         self.temp = self.path / "temp"
         self.logs = self.path / LEFT
         self.access_log = self.logs / "access.log"
@@ -87,13 +91,14 @@ class GatewayFolder:
             folder = cls(root, name)
         folder.path.mkdir(exist_ok=True)
         folder.clear()
-        for inner in (folder.path, folder.token, folder.tokens, folder.wait, folder.temp, folder.logs):
+        private = (folder.token, folder.tokens, folder.wait, folder.grpc)
+        for inner in (folder.path, *private, folder.temp, folder.logs):
             inner.mkdir(exist_ok=True)
             # root's: the workers' user comes through and sees no names
             inner.chmod(0o711 if user is not None else 0o700)
-        for private in (folder.token, folder.tokens, folder.wait):
-            private.chmod(0o710 if user is not None else 0o700)
-            folder.give(private, group_only=True)
+        for inner in private:
+            inner.chmod(0o710 if user is not None else 0o700)
+            folder.give(inner, group_only=True)
         return folder
 
     def give(self, path: Path, *, group_only: bool = False) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
 import shutil
 import signal
@@ -17,6 +18,7 @@ import requests
 
 from deploy import direct, shutdown
 from deploy.errors import DeployError, NotReadyError, RefusedError
+from deploy.gateway.configuration import FRONT_ASKS, FRONT_LISTENS
 from deploy.gateway.folder import GatewayFolder, GatewayRecord
 from deploy.instance import process
 
@@ -27,6 +29,8 @@ START_SECONDS = 15.0
 END_SECONDS = 5.0
 POLL_SECONDS = 0.05
 KEPT_LOGS = 5
+# an image that serves without it has none of these
+FRONT_NEEDS = ("grpc", "google.protobuf", "aiohttp")
 
 
 def program() -> str:
@@ -60,10 +64,35 @@ def run(folder: GatewayFolder) -> subprocess.Popen[bytes]:
 
 def run_health(root: Path, name: str, address: str, folder: GatewayFolder) -> tuple[int, float]:
     """Start deploy.health for an instance: its pid and when it was created."""
-    command = [sys.executable, "-m", "deploy.health", "--instance", name, "--run-folder", str(root.absolute())]
-    with (folder.logs / "health.log").open("ab") as log:
+    instance = ("--instance", name, "--run-folder", str(root.absolute()))
+    return _helper("deploy.health", folder.logs / "health.log", *instance, "--listen", address)
+
+
+def check_front() -> None:
+    """Raises `RefusedError` where the front could not run."""
+    missing = [name for name in FRONT_NEEDS if importlib.util.find_spec(name) is None]
+    if missing:
+        raise RefusedError(f"--grpc: not installed: {', '.join(missing)}; see the extra `grpc` in pyproject.toml")
+
+
+def run_front(folder: GatewayFolder, health: Sequence[str]) -> tuple[int, float]:
+    """Start deploy.grpc_front for nginx: its pid and when it was created. health: URLs."""
+    listen, to = (f"unix:{folder.path / name}" for name in (FRONT_LISTENS, FRONT_ASKS))
+    options = ("--listen", listen, "--to", to, "--health", *health)
+    return _helper("deploy.grpc_front", folder.logs / "grpc.log", *options)
+
+
+def admit(folder: GatewayFolder) -> None:
+    """Let nginx's workers call the front."""
+    front = folder.path / FRONT_LISTENS
+    front.chmod(0o660)
+    folder.give(front)
+
+
+def _helper(module: str, log_file: Path, *options: str) -> tuple[int, float]:
+    with log_file.open("ab") as log:
         started = subprocess.Popen(
-            [*command, "--listen", address],
+            [sys.executable, "-m", module, *options],
             cwd=ROOT,
             env={"PATH": os.environ.get("PATH", "")},
             stdin=subprocess.DEVNULL,
@@ -75,9 +104,10 @@ def run_health(root: Path, name: str, address: str, folder: GatewayFolder) -> tu
 
 
 def wait(master: subprocess.Popen[bytes], record: GatewayRecord, folder: GatewayFolder) -> None:
-    """Return when nginx and the health endpoints answer. Raises `NotReadyError`."""
+    """Return when nginx and the health endpoints answer, and gRPC's front listens. Raises `NotReadyError`."""
     deadline = time.monotonic() + START_SECONDS
-    wanted = [record.status, *(f"{each}/" for each in record.health)]
+    front = [] if record.grpc is None else [folder.path / FRONT_LISTENS]
+    wanted = [record.status, *(f"{each}/" for each in record.health), *map(str, front)]
     while wanted:
         ended = master.poll() is not None or any(process(*each) is None for each in record.helpers)
         if ended or time.monotonic() > deadline:
@@ -86,7 +116,8 @@ def wait(master: subprocess.Popen[bytes], record: GatewayRecord, folder: Gateway
                 f"{'because a process has ended' if ended else f'in {START_SECONDS:g} s'}; see {folder.logs}"
             )
         time.sleep(POLL_SECONDS)
-        wanted = [url for url in wanted if not answers(url)]
+        front = [socket for socket in front if not socket.exists()]
+        wanted = [url for url in wanted if url.startswith("http") and not answers(url)] + [*map(str, front)]
 
 
 def answers(url: str) -> bool:

@@ -28,6 +28,8 @@ def test_reads_what_the_launcher_needs(tmp_path: Path) -> None:
         accepted=((0.25, 0.75),),
         queue=50,
         response_seconds=10,
+        shape=(1, 2, 2),
+        classes=("dark", "bright"),
     )
 
 
@@ -128,7 +130,12 @@ def test_the_budget_warns_above_the_cores(tmp_path: Path) -> None:
     assert "warning: more threads than cores" in archive.budget(served, 3)
 
 
-HANDLER = {"threads": 1, "response": {"rule": "soft"}}
+HANDLER = {
+    "threads": 1,
+    "response": {"rule": "soft"},
+    "input": {"channels": 3, "height": 4, "width": 5},
+    "class_names": ["a", "b"],
+}
 
 
 def test_reads_what_probes_and_alerts_need(tmp_path: Path) -> None:
@@ -137,8 +144,27 @@ def test_reads_what_probes_and_alerts_need(tmp_path: Path) -> None:
     assert (read.version, read.principal_header, read.members, read.suspects) == ("1.0", "X-Client", 2, 0.01)
     archive.remember(tmp_path / "expected.json", [read])
     assert archive.recall(tmp_path / "expected.json") == [read]
+    assert (read.shape, read.classes, read.probabilities) == ((3, 4, 5), ("a", "b"), True)
     plain = archive.read(tiny.build(tmp_path, "b"))
     assert (plain.principal_header, plain.members, plain.suspects) == ("Torchwarden-Principal", 1, None)
+
+
+def test_a_policy_that_shows_labels_alone_has_no_probabilities(tmp_path: Path) -> None:
+    section = HANDLER | {"response": {"rule": "label"}}
+    assert not archive.read(tiny.build(tmp_path, "a", config={"handler": section})).probabilities
+
+
+@pytest.mark.parametrize(
+    ("section", "message"),
+    [
+        ({"input": None}, "handler: input: expected dict, got None"),
+        ({"input": {"channels": 1, "height": 0}}, "handler.input: height: expected at least 1, got 0"),
+        ({"class_names": "ab"}, "handler: class_names: expected list, got 'ab'"),
+    ],
+)
+def test_what_models_take_and_give_must_be_there(tmp_path: Path, section: dict[str, object], message: str) -> None:
+    with pytest.raises(RefusedError, match=message):
+        archive.read(tiny.build(tmp_path, "a", config={"handler": HANDLER | section}))
 
 
 @pytest.mark.parametrize("header", ["", "a b", "a:b", "x\r\ny", 7, "1a"])

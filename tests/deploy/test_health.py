@@ -134,6 +134,7 @@ def face(tmp_path: Path) -> Iterator[Face]:
         ("/metrics", 200),
         ("/v1/models/a", 404),
         ("/v2/models/a/ready", 404),
+        ("/v2/models/a", 404),
         ("/nowhere", 404),
         ("/v2/health/ready?verbose=1", 503),
     ],
@@ -289,6 +290,34 @@ def test_a_server_that_answers_right_is_live_and_ready(served: Health) -> None:
     assert requests.get(f"{served.address}/v1/models/plain", timeout=5).json() == {"name": "plain", "ready": True}
     for question in ("live", "ready"):
         assert served.once(question).stdout == f"{question}: yes\n"
+
+
+@pytest.mark.server
+def test_what_a_model_takes_and_gives(served: Health) -> None:
+    for path in ("/v2/models/plain", "/v2/models/plain/versions/1.0"):
+        assert requests.get(served.address + path, timeout=5).json() == {
+            "name": "plain",
+            "versions": ["1.0"],
+            "platform": "torchwarden",
+            "inputs": [
+                {"name": "images", "datatype": "FP32", "shape": [-1, 1, 2, 2]},
+                {"name": "image", "datatype": "BYTES", "shape": [-1]},
+            ],
+            "outputs": [
+                {"name": "probabilities", "datatype": "FP32", "shape": [-1, 2]},
+                {"name": "label", "datatype": "INT64", "shape": [-1]},
+                {"name": "name", "datatype": "BYTES", "shape": [-1]},
+            ],
+            "parameters": {"classes": ["dark", "bright"]},
+        }
+    for path in ("/v2/models/nobody", "/v2/models/plain/versions/2.0", "/v2/models/plain/versions"):
+        assert served.status(path) == 404
+    assert requests.get(f"{served.address}/v2", timeout=5).json()["extensions"] == ["binary_tensor_data"]
+
+
+def test_a_model_whose_answers_are_labels_has_no_probabilities() -> None:
+    outputs = health.metadata(replace(SERVED, probabilities=False, classes=("a", "b")))["outputs"]
+    assert [output["name"] for output in outputs] == ["label", "name"]
 
 
 @pytest.mark.server

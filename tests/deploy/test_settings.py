@@ -50,9 +50,9 @@ def test_everything_listens_on_loopback() -> None:
     endpoints = ports.read(COMMITTED)
     assert len(endpoints) == 5
     ours = ports.read_gateway(COMMITTED)
-    assert len(ours) == 3
+    assert len(ours) == 5
     assert {endpoint.host for endpoint in (*endpoints, *ours.values())} == {"127.0.0.1"}
-    assert len({endpoint.port for endpoint in (*endpoints, *ours.values())}) == 8
+    assert len({endpoint.port for endpoint in (*endpoints, *ours.values())}) == 10
 
 
 @pytest.mark.parametrize("url", ["", "x.war", "http://127.0.0.1/x.mar", "https://host/x", "file:///etc/passwd"])

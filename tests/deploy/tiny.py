@@ -69,7 +69,14 @@ def build(
         "maxBatchDelay": 1,
         "responseTimeout": 10,
         "startupTimeout": 60,
-        "handler": {"threads": 1, "response": {"rule": "soft"}, "key_env": key_env, "failure": failure},
+        "handler": {
+            "threads": 1,
+            "response": {"rule": "soft"},
+            "key_env": key_env,
+            "failure": failure,
+            "input": {"channels": 1, "height": 2, "width": 2},
+            "class_names": ["dark", "bright"],
+        },
     }
     manifest = {
         "createdOn": "01/01/1980 00:00:00",

@@ -171,10 +171,12 @@ def serving(runs: Path, name: str, store: Path, *more: str | Path) -> Iterator[d
 
 
 @contextlib.contextmanager
-def fronting(runs: Path, secrets: Path, name: str, *upstreams: str) -> Iterator[Gateway]:
+def fronting(runs: Path, secrets: Path, name: str, *upstreams: str, grpc: bool = False) -> Iterator[Gateway]:
     """A gateway of its own before instances that run; stopped at the end."""
     place = ("--instance", name, "--run-folder", runs)
-    started = run(*("deploy.gateway", "start", *place, "--secrets", secrets, "--free-ports", "--upstreams", *upstreams))
+    more = ["--grpc"] if grpc else []
+    named = ("--upstreams", *upstreams)
+    started = run("deploy.gateway", "start", *place, "--secrets", secrets, "--free-ports", *more, *named)
     try:
         assert started.returncode == 0, started.stderr
         yield Gateway(runs, secrets, name)

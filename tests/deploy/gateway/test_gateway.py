@@ -163,13 +163,15 @@ def test_a_setting_that_is_none_is_refused(change: dict[str, str], message: str)
         Limits.of(COMMITTED | change, [upstream()])
 
 
-def write(folder: GatewayFolder, certificate: tuple[Path, Path], count: int, health: int) -> Path:
+def write(
+    folder: GatewayFolder, certificate: tuple[Path, Path], count: int, health: int, *, grpc: bool = False
+) -> Path:
     upstreams = [
         upstream(f"peer{number}", address=f"127.0.0.1:{18080 + number}", principal_headers=(f"P-{number}", "P-1"))
         for number in range(1, count + 1)
     ]
     user = workers_user()
-    listen, status, *probes = ports.free([ports.Endpoint("health", "127.0.0.1", 1)] * (2 + health))
+    listen, status, calls, *probes = ports.free([ports.Endpoint("health", "127.0.0.1", 1)] * (3 + health))
     return configuration.write(
         folder.path,
         to="nginx.conf",
@@ -178,25 +180,30 @@ def write(folder: GatewayFolder, certificate: tuple[Path, Path], count: int, hea
         listen=listen.address,
         status=status.address,
         health=[probe.address for probe in probes],
+        grpc=calls.address if grpc else None,
         certificate=certificate[0],
         certificate_key=certificate[1],
         user=None if user is None else user.pw_name,
     )
 
 
-@pytest.mark.parametrize(("count", "health"), [(1, 0), (1, 1), (2, 2), (3, 1)])
+@pytest.mark.parametrize(("count", "health", "grpc"), [(1, 0, False), (1, 1, True), (2, 2, False), (3, 1, True)])
 def test_nginx_takes_the_filled_templates(
-    folder: GatewayFolder, certificate: tuple[Path, Path], count: int, health: int
+    folder: GatewayFolder, certificate: tuple[Path, Path], count: int, health: int, grpc: bool
 ) -> None:
-    path = write(folder, certificate, count, health)
+    path = write(folder, certificate, count, health, grpc=grpc)
     nginx.check(folder, path)
     text = path.read_text()
     assert re.search(r"@[A-Z_]+@", text) is None
     assert text.count("max_conns=") == 2 * count
     sent = re.findall(r"^        proxy_set_header (\S+)", text, re.MULTILINE)
-    fixed = ["Host", "Connection", "Content-Type", "Torchwarden-Solution", "Authorization"]
+    fixed = ["Host", "Connection", "Content-Type", "Accept", "Inference-Header-Content-Length"]
+    fixed += ["Torchwarden-Solution", "Authorization"]
     assert sent == fixed + [f"P-{number}" for number in range(1, count + 1)]
     assert ("/v2/health" in text) is bool(health)
+    assert ("ssl http2;" in text) is grpc
+    assert (f"listen unix:{folder.path}/grpc/http;" in text) is grpc
+    assert ("limit_conn grpc " in text) is grpc
     shares = re.findall(r"([0-9.]+)% peer", text)
     assert shares == {1: [], 2: ["50.00"], 3: ["33.33", "33.33"]}[count]
 
