@@ -40,6 +40,10 @@ OUTPUTS = {"probabilities": "FP32", "label": "INT64", "name": "BYTES"}
 # where a JSON text of this protocol says that it is one
 HEAD = 4096
 SPACE = 64
+# numbers of a shape: a product of a million of them would take minutes
+SIDES = 4
+# of the client's own name for a request, which its answer repeats: answers have bounds too
+LONGEST_ID = 1024
 
 
 @dataclass(frozen=True)
@@ -122,8 +126,8 @@ def read(body: Body, headers: Mapping[str, str], form: Inference, expects: Expec
     if not isinstance(inputs, list) or len(inputs) != 1 or not isinstance(inputs[0], dict):
         raise Undecodable("expected one input, `images` or `image`")
     kind, shape = inputs[0].get("datatype"), inputs[0].get("shape")
-    if not isinstance(shape, list) or not shape or not all(type(side) is int and side >= 0 for side in shape):
-        raise Undecodable("expected an input's shape, a list of whole numbers")
+    if not isinstance(shape, list) or not 1 <= len(shape) <= SIDES or not all(map(_is_side, shape)):
+        raise Undecodable(f"expected an input's shape, a list of 1 to {SIDES} whole numbers")
     values = _values(inputs[0], tail)
     if kind == "BYTES":
         return Asked(_files(values, shape, expects), form)
@@ -132,13 +136,18 @@ def read(body: Body, headers: Mapping[str, str], form: Inference, expects: Expec
     return Asked(_images(values, kind, shape, expects, form), form)
 
 
+def _is_side(side: Any) -> bool:
+    return type(side) is int and side >= 0
+
+
 def _halves(body: Body, headers: Mapping[str, str]) -> tuple[Body, memoryview]:
-    length = headers.get(LENGTH.lower())
-    if length is None:
+    stated = headers.get(LENGTH.lower())
+    if stated is None:
         return body, memoryview(b"")
-    if not length.isdecimal() or int(length) > len(body):
+    length = numbers.whole(stated)
+    if length is None or length > len(body):
         raise Undecodable(f"expected a {LENGTH} of at most the body's {len(body)} bytes")
-    return body[: int(length)], memoryview(body)[int(length) :]
+    return body[:length], memoryview(body)[length:]
 
 
 def _wanted(request: Any, form: Inference) -> Inference:
@@ -146,15 +155,15 @@ def _wanted(request: Any, form: Inference) -> Inference:
     if not isinstance(request, dict):
         raise Undecodable('expected {"inputs": [...]}')
     identifier = request.get("id")
-    if identifier is not None and not isinstance(identifier, str):
-        raise Undecodable("expected a text as id")
+    if identifier is not None and not (isinstance(identifier, str) and len(identifier) <= LONGEST_ID):
+        raise Undecodable(f"expected a text of at most {LONGEST_ID} characters as id")
     binary = _parameters(request).get("binary_data_output") is True
     form = replace(form, id=identifier, binary=binary)
     outputs = request.get("outputs")
     if not outputs:
         return form
     if not isinstance(outputs, list) or not all(
-        isinstance(each, dict) and each.get("name") in OUTPUTS for each in outputs
+        isinstance(each, dict) and each.get("name") in tuple(OUTPUTS) for each in outputs
     ):
         raise Undecodable(f"expected outputs of {', '.join(OUTPUTS)}")
     if any("classification" in _parameters(each) for each in outputs):
