@@ -82,7 +82,7 @@ def full(campaign: Campaign, options: argparse.Namespace) -> int:
     started = datetime.now(timezone.utc)
     section = campaign.run(options.cases, options.seed)
     if options.contract:
-        contract = Contract(campaign.door, options.cafile)
+        contract = Contract(campaign.door, options.cafile, campaign.direct)
         section["contract"] = contract.run(campaign.subjects, options.contract, options.seed)
     settings = {"policies": list(options.policies), "cases": options.cases, "contract": options.contract}
     if options.output:
