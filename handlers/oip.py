@@ -258,6 +258,27 @@ def _flat(values: list[Any], size: int) -> list[int | float]:
     return level
 
 
+def outputs(body: Body, headers: Mapping[str, str]) -> dict[str, NDArray[Any]]:
+    """Client's side of `Inference.answers`: the tensors by name. Raises ValueError, TypeError, LookupError."""
+    length = int(headers.get(LENGTH.lower(), len(body)))
+    found, tail = {}, memoryview(body)[length:]
+    for output in orjson.loads(body[:length])["outputs"]:
+        kind, shape = output["datatype"], output["shape"]
+        if "data" in output:
+            values: NDArray[Any] = np.array(output["data"], {"FP32": np.float32, "INT64": np.int64, "BYTES": str}[kind])
+        else:
+            size = output["parameters"]["binary_data_size"]
+            packed, tail = tail[:size], tail[size:]
+            if kind == "BYTES":
+                values = np.array([each.decode() for each in _cut(packed, math.prod(shape))])
+            else:
+                values = np.frombuffer(packed, "<f4" if kind == "FP32" else "<i8")
+        found[output["name"]] = values.reshape(shape)
+    if len(tail):
+        raise ValueError("bytes behind the tensors")
+    return found
+
+
 def _packed(values: NDArray[Any], kind: str) -> bytes:
     if kind == "BYTES":
         return b"".join(struct.pack("<I", len(each)) + each for each in (name.encode() for name in values.tolist()))
