@@ -37,10 +37,11 @@ _ORDERS = {b"II": "<", b"MM": ">"}
 
 
 class Stated(NamedTuple):
-    """How many values an entry has, and the first of them where they stand in it."""
+    """How many values an entry has, and the first of them, or their place where they do not stand inside the entry."""
 
     values: int
     number: int
+    inside: bool = True
 
 
 NONE = Stated(0, 0)
@@ -69,7 +70,9 @@ def tiff(data: Body) -> Essence:
         if tag in PIXELS:
             if tag in stated or kind not in _FORMATS or (tag in SIDES and values != 1):
                 raise broken()
-            stated[tag] = Stated(values, struct.unpack_from(order + _FORMATS[kind], data, place + 8)[0])
+            inside = values * struct.calcsize(_FORMATS[kind]) <= 4
+            first = struct.unpack_from(order + (_FORMATS[kind] if inside else "I"), data, place + 8)[0]
+            stated[tag] = Stated(values, first, inside)
             kept.append(bytes(data[place : place + 12]))
     _check_tiles(stated)
     several = struct.unpack_from(f"{order}I", data, end)[0] != 0
@@ -82,8 +85,8 @@ def tiff(data: Body) -> Essence:
 
 
 def _bits(data: Body, order: str, stated: Stated) -> int:
-    """Of a sample: the number itself for one or two of them, or the first of those that it is the place of."""
-    if stated.values <= 2:
+    """Of the first sample."""
+    if stated.inside:
         return stated.number
     place = stated.number
     return int(struct.unpack_from(f"{order}H", data, place)[0]) if place + 2 <= len(data) else 0

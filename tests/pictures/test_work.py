@@ -100,6 +100,9 @@ def test_samples_of_more_than_8_bits_count_twice(make: Callable[[], bytes]) -> N
     assert picture.work(ANY) == 2 * picture.pixels == 4000
     for form in ("PNG", "TIFF", "GIF", "BMP", "WEBP", "JPEG"):
         assert Picture(saved(Image.new("RGB", (40, 50)), form)).work(ANY) == 2000
+    noise = np.random.default_rng(0).integers(0, 256, (200, 200, 3), np.uint8)
+    late = saved(Image.fromarray(noise), "TIFF", compression="tiff_lzw")  # what it states stands behind 64 KiB
+    assert Picture(late).work(ANY) == 40_000
 
 
 def test_scans_count_from_the_usual_number_on() -> None:
