@@ -42,7 +42,7 @@ PARTS = "multipart/form-data"
 FORM = "application/x-www-form-urlencoded"
 # of an object that holds a picture: ours and TensorFlow's, TorchServe's, and those of KServe's examples
 FILES = ("b64", "data", "image_bytes", "image", "body")
-# how many pictures of the largest size one request may have
+# how many pictures of the largest size one request may have: what it may cost is bounded by it (Picture.work)
 LARGEST = 4
 # of one multipart part: its header lines, the longest file name among them; its boundary comes on top
 PART_HEADERS = 1024
@@ -155,11 +155,11 @@ def _within(files: Iterable[Body | RequestError], expects: Geometry) -> list[Ent
     room = LARGEST * expects.most_pixels
     for file in files:
         try:
-            picture = open_image(file) if isinstance(file, bytes | bytearray | memoryview) else file
+            picture = open_image(file, expects) if isinstance(file, bytes | bytearray | memoryview) else file
         except RequestError as error:
             picture = error
-        if isinstance(picture, Picture) and expects.fit != "exact" and picture.pixels <= expects.most_pixels:
-            room -= picture.pixels
+        if isinstance(picture, Picture) and expects.fit != "exact":
+            room -= picture.work(expects)
             if room < 0:
                 most = f"{LARGEST * expects.megapixels:g}"
                 picture = TooManyPixels(f"expected pictures of {most} megapixels together; send fewer in a request")
@@ -180,12 +180,12 @@ def _parts(message: Message, form: Form, expects: Expects) -> Unread:
 def _check_names(message: Message) -> None:
     """TorchServe keeps the last of all parts of one name: what is gone shows in the length of what was sent. Raises
     Undecodable."""
-    length = message.headers.get("content-length", "")
+    length = numbers.whole(message.headers.get("content-length", ""))
     boundary = len(message.headers.get("content-type", ""))
-    if not length.isdecimal():
+    if length is None:
         return
     kept = sum(len(name) + len(part) + boundary + PART_HEADERS for name, part in message.parts.items())
-    if int(length) > kept + boundary:
+    if length > kept + boundary:
         raise Undecodable("expected each part under a name of its own (file1, file2, ...), got several under one")
 
 

@@ -43,10 +43,12 @@ def check_pillow(found: str) -> None:
 check_pillow(PIL.__version__)
 
 
-def open_image(data: Body) -> Picture:
-    """The file, judged by its header. Raises Undecodable, UnsupportedImage."""
+def open_image(data: Body, expects: Geometry) -> Picture:
+    """The file, judged by its header. Raises Undecodable, UnsupportedImage, WrongShape, TooManyPixels."""
     try:
-        return Picture(data)
+        picture = Picture(data)
+        picture.check(expects)
+        return picture
     except PictureError as error:
         raise FAULTS[type(error)](str(error)) from error
 
@@ -54,7 +56,7 @@ def open_image(data: Body) -> Picture:
 def read_image(data: Body | Picture, expects: Geometry) -> NDArray[np.float32]:
     """The file's pixels (C,H,W) float32 in [0, 1], byte / 255. Raises Undecodable, UnsupportedImage, WrongShape,
     TooManyPixels."""
-    picture = data if isinstance(data, Picture) else open_image(data)
+    picture = data if isinstance(data, Picture) else open_image(data, expects)
     try:
         pixels = picture.fitted(expects).astype(np.float32)
     except PictureError as error:

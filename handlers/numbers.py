@@ -18,6 +18,8 @@ from pictures.geometry import Geometry
 # of a float32, read as an integer: numbers from 0 to 1 are in order, and whatever is no such number is above them
 _ONE = 0x3F80_0000
 _MINUS_ZERO = 0x8000_0000
+# of a length in a header
+DIGITS = 18
 
 
 def raw(body: Body | memoryview, expects: Expects, form: Form = PREDICTIONS) -> Rows:
@@ -96,6 +98,11 @@ def _lengths(instance: Any) -> tuple[int, ...]:
         lengths.append(len(instance))
         instance = instance[0] if instance else None
     return tuple(lengths)
+
+
+def whole(text: str) -> int | None:
+    """A length as a header states it; None for what is none, as thousands of digits are to Python."""
+    return int(text) if len(text) <= DIGITS and text.isascii() and text.isdecimal() else None
 
 
 def times(shape: tuple[int, ...]) -> str:

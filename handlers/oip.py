@@ -43,6 +43,10 @@ SPACE = 64
 _LENGTH = LENGTH.lower()
 # how a JSON text of an object begins, white space before it included
 _TEXT = frozenset(b"{ \t\n\r")
+# numbers of a shape: a product of a million of them would take minutes
+SIDES = 4
+# of the client's own name for a request, which its answer repeats: answers have bounds too
+LONGEST_ID = 1024
 
 
 @dataclass(frozen=True)
@@ -127,8 +131,8 @@ def read(body: Body, headers: Mapping[str, str], form: Inference, expects: Expec
     if not isinstance(inputs, list) or len(inputs) != 1 or not isinstance(inputs[0], dict):
         raise Undecodable("expected one input, `images` or `image`")
     kind, shape = inputs[0].get("datatype"), inputs[0].get("shape")
-    if not isinstance(shape, list) or not shape or not all(type(side) is int and side >= 0 for side in shape):
-        raise Undecodable("expected an input's shape, a list of whole numbers")
+    if not isinstance(shape, list) or not 1 <= len(shape) <= SIDES or not all(map(_is_side, shape)):
+        raise Undecodable(f"expected an input's shape, a list of 1 to {SIDES} whole numbers")
     values = _values(inputs[0], tail)
     if kind == "BYTES":
         return Asked(_files(values, shape, expects), form)
@@ -137,13 +141,18 @@ def read(body: Body, headers: Mapping[str, str], form: Inference, expects: Expec
     return Asked(_images(values, kind, shape, expects, form), form)
 
 
+def _is_side(side: Any) -> bool:
+    return type(side) is int and side >= 0
+
+
 def _halves(body: Body, headers: Mapping[str, str]) -> tuple[Body, memoryview]:
-    length = headers.get(_LENGTH)
-    if length is None:
+    stated = headers.get(_LENGTH)
+    if stated is None:
         return body, memoryview(b"")
-    if not length.isdecimal() or int(length) > len(body):
+    length = numbers.whole(stated)
+    if length is None or length > len(body):
         raise Undecodable(f"expected a {LENGTH} of at most the body's {len(body)} bytes")
-    return body[: int(length)], memoryview(body)[int(length) :]
+    return body[:length], memoryview(body)[length:]
 
 
 def _wanted(request: Any, form: Inference) -> Inference:
@@ -151,15 +160,15 @@ def _wanted(request: Any, form: Inference) -> Inference:
     if not isinstance(request, dict):
         raise Undecodable('expected {"inputs": [...]}')
     identifier = request.get("id")
-    if identifier is not None and not isinstance(identifier, str):
-        raise Undecodable("expected a text as id")
+    if identifier is not None and not (isinstance(identifier, str) and len(identifier) <= LONGEST_ID):
+        raise Undecodable(f"expected a text of at most {LONGEST_ID} characters as id")
     binary = _parameters(request).get("binary_data_output") is True
     form = replace(form, id=identifier, binary=binary)
     outputs = request.get("outputs")
     if not outputs:
         return form
     if not isinstance(outputs, list) or not all(
-        isinstance(each, dict) and each.get("name") in OUTPUTS for each in outputs
+        isinstance(each, dict) and each.get("name") in tuple(OUTPUTS) for each in outputs
     ):
         raise Undecodable(f"expected outputs of {', '.join(OUTPUTS)}")
     if any("classification" in _parameters(each) for each in outputs):
@@ -252,6 +261,27 @@ def _flat(values: list[Any], size: int) -> list[int | float]:
     if not set(map(type, level)) <= {int, float}:
         raise Undecodable("expected numbers")
     return level
+
+
+def outputs(body: Body, headers: Mapping[str, str]) -> dict[str, NDArray[Any]]:
+    """Client's side of `Inference.answers`: the tensors by name. Raises ValueError, TypeError, LookupError."""
+    length = int(headers.get(LENGTH.lower(), len(body)))
+    found, tail = {}, memoryview(body)[length:]
+    for output in orjson.loads(body[:length])["outputs"]:
+        kind, shape = output["datatype"], output["shape"]
+        if "data" in output:
+            values: NDArray[Any] = np.array(output["data"], {"FP32": np.float32, "INT64": np.int64, "BYTES": str}[kind])
+        else:
+            size = output["parameters"]["binary_data_size"]
+            packed, tail = tail[:size], tail[size:]
+            if kind == "BYTES":
+                values = np.array([each.decode() for each in _cut(packed, math.prod(shape))])
+            else:
+                values = np.frombuffer(packed, "<f4" if kind == "FP32" else "<i8")
+        found[output["name"]] = values.reshape(shape)
+    if len(tail):
+        raise ValueError("bytes behind the tensors")
+    return found
 
 
 def _packed(values: NDArray[Any], kind: str) -> bytes:

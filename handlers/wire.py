@@ -6,7 +6,7 @@ asks for (handlers/forms.py, handlers/oip.py). What solves a challenge comes in 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, NamedTuple
 
@@ -15,7 +15,7 @@ import orjson
 from numpy.typing import NDArray
 
 from defenses.policy import Policy
-from handlers import bodies
+from handlers import bodies, oip
 from handlers.bodies import RAW, Message
 from handlers.errors import RequestError
 from handlers.forms import JSON, PREDICTIONS, Answered, Challenge, Classes
@@ -36,12 +36,17 @@ __all__ = [
     "Accepts",
     "Decoded",
     "Fault",
+    "Message",
     "Rows",
     "WireError",
     "decode",
     "decode_answers",
     "decode_challenge",
     "decode_error",
+    "decode_inference",
+    "decode_inference_error",
+    "decode_message",
+    "decode_stock",
     "describe",
     "encode_answers",
     "encode_error",
@@ -68,7 +73,11 @@ class WireError(ValueError):
 def decode(body: Body, content_type: str, *, expects: Expects) -> Rows:
     """One request's rows, as the server reads them. Raises RequestError for a request at fault as a whole; the fault of
     a row stands in `errors`."""
-    message = Message({"content-type": content_type}, body)
+    return decode_message(Message({"content-type": content_type}, body), expects=expects)
+
+
+def decode_message(message: Message, *, expects: Expects) -> Rows:
+    """The same of a request with other headers, or in parts."""
     opened = bodies.opened(message, bodies.form_of(message), expects)
     return bodies.read([opened], expects.input)[0]
 
@@ -182,6 +191,45 @@ def decode_error(body: Body) -> Fault:
         return _read_fault(orjson.loads(body))
     except (ValueError, TypeError, LookupError) as error:
         raise WireError(f'expected {{"error": {{...}}}}, got {bytes(body[:200])!a}') from error
+
+
+def decode_stock(body: Body, names: Sequence[str]) -> Decoded:
+    """The content of a 200 in TorchServe's own form, by the model's class names; 0 for what it does not show. Raises
+    WireError."""
+    try:
+        answer = orjson.loads(body)
+        rows = answer if isinstance(answer, list) else [answer]
+        errors = {row: _read_fault(each) for row, each in enumerate(rows) if isinstance(each.get("error"), dict)}
+        shown = np.zeros((len(rows), len(names)), np.float32)
+        for row, each in enumerate(rows):
+            if row in errors:
+                shown[row] = np.nan
+                continue
+            for name, probability in each.items():
+                shown[row, names.index(name)] = probability
+        labels = [-1 if row in errors else names.index(next(iter(each))) for row, each in enumerate(rows)]
+        return Decoded(np.array(labels, np.int64), shown, errors)
+    except (ValueError, TypeError, LookupError, AttributeError, StopIteration) as error:
+        raise WireError(f"expected classes by name, got {bytes(body[:200])!a}") from error
+
+
+def decode_inference(body: Body, headers: Mapping[str, str]) -> dict[str, NDArray[Any]]:
+    """The outputs of a 200 of the Open Inference Protocol, by name. headers: by their lower-case names. Raises
+    WireError."""
+    try:
+        return oip.outputs(body, headers)
+    except (ValueError, TypeError, LookupError, AttributeError) as error:
+        raise WireError(f'expected {{"outputs": [...]}}, got {bytes(body[:200])!a}') from error
+
+
+def decode_inference_error(body: Body) -> Fault:
+    """The content of an answer of the Open Inference Protocol that is not a 200. Raises WireError."""
+    try:
+        text = orjson.loads(body)["error"]
+        message, _, code = text.removesuffix(")").rpartition(" (")
+        return Fault(code, message, None)
+    except (ValueError, TypeError, LookupError, AttributeError) as error:
+        raise WireError(f'expected {{"error": "text (code)"}}, got {bytes(body[:200])!a}') from error
 
 
 def decode_challenge(body: Body) -> dict[str, Any] | None:

@@ -51,9 +51,15 @@ def resized_to(size: tuple[int, int], wanted: Geometry) -> tuple[int, int]:
 
 def _cropped(picture: Image.Image, wanted: Geometry) -> Image.Image:
     """The centre of the resized picture: as torchvision's CenterCrop rounds."""
-    picture = _resized(picture, wanted)
-    left, top = round((picture.width - wanted.width) / 2), round((picture.height - wanted.height) / 2)
-    return picture.crop((left, top, left + wanted.width, top + wanted.height))
+    height, width = resized_to((picture.height, picture.width), wanted)
+    left, top = round((width - wanted.width) / 2), round((height - wanted.height) / 2)
+    if wanted.library == "pillow" or picture.size == (width, height):
+        whole = _resized(picture, wanted)
+        return whole.crop((left, top, left + wanted.width, top + wanted.height))
+    rows, columns = slice(max(top, 0), top + wanted.height), slice(max(left, 0), left + wanted.width)
+    inner = resampled(np.asarray(picture), (height, width), wanted.interpolation, rows, columns)
+    left, top = min(left, 0), min(top, 0)  # below 0 where less is left than is cut out
+    return Image.fromarray(inner).crop((left, top, left + wanted.width, top + wanted.height))
 
 
 def _letterboxed(picture: Image.Image, wanted: Geometry) -> Image.Image:

@@ -24,14 +24,15 @@ DEPTH = 16
 
 
 class Essence(NamedTuple):
-    """What Pillow is to see of a file, its format, the EXIF orientation, whether the file has several pictures, and in
-    how many scans its picture is stored."""
+    """What Pillow is to see of a file, its format, the EXIF orientation, whether the file has several pictures, in how
+    many scans its picture is stored, and whether samples have more than 8 bits."""
 
     data: Body
     format: str
     orientation: int = 1
     several: bool = False
     scans: int = 1
+    deep: bool = False
 
 
 class Kept:

@@ -90,8 +90,16 @@ class Picture:
         """How many the file states; more than any limit where Pillow does not open it."""
         return 2**62 if self.size is None else self.size[0] * self.size[1]
 
-    def fitted(self, wanted: Geometry) -> NDArray[np.uint8]:
-        """The pixels (C,H,W). Raises PictureError."""
+    def work(self, wanted: Geometry) -> int:
+        """What `fitted` costs, in pixels of 8 bits that are gone over once: the file's, where a JPEG of more than SCANS
+        scans and samples of more bits count that much more; or those that they are resized to, where these are more."""
+        assert self.size is not None  # `check` refuses the others
+        height, width = resized_to(self.size, wanted)
+        often = max(ceil(self._file.scans / SCANS), 2 if self._file.deep else 1)
+        return max(often * self.pixels, height * width)
+
+    def check(self, wanted: Geometry) -> None:
+        """What the header alone refuses. Raises PictureError."""
         if self.size is None or self.pixels > wanted.most_pixels or wanted.fit == "exact":
             self._check_size(wanted)
         if self._file.scans * self.pixels > max(SCANNED, SCANS * wanted.most_pixels):
@@ -99,6 +107,10 @@ class Picture:
                 "expected a JPEG file of few scans for its size, got more; save it again, not progressive"
             )
         self._check_resized(wanted)
+
+    def fitted(self, wanted: Geometry) -> NDArray[np.uint8]:
+        """The pixels (C,H,W). Raises PictureError."""
+        self.check(wanted)
         key = (self._scale(wanted), wanted.background)
         if self._kept is not None and self._kept[0] == key:
             return fitted(self._kept[1], wanted)

@@ -15,6 +15,7 @@ from pictures.parts import FREE, STEP, Essence, Kept, broken, most, room, too_ma
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 # where width and height stand in the header: signature 8, chunk length and name 8
 SIZE_AT = 16
+DEPTH_AT = 24
 _CHUNK = struct.Struct(">I4s")
 _SIZE = struct.Struct(">II")
 _ONCE = frozenset((b"IHDR", b"PLTE", b"tRNS"))
@@ -61,4 +62,5 @@ def png(data: Body) -> Essence:
         place = after
     # a claim of one frame is of one more, where that is not the picture itself; two claims are none
     several = len(claims) == 1 and (1 < claims[0] <= 0x80000000 or (claims[0] == 1 and not framed))
-    return Essence(kept.until(end), PNG, exif.orientation(bytes(data[metadata])), several)
+    deep = data[DEPTH_AT : DEPTH_AT + 1] == b"\x10"
+    return Essence(kept.until(end), PNG, exif.orientation(bytes(data[metadata])), several, deep=deep)

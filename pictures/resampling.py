@@ -18,21 +18,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 A = -0.75
+ALL = slice(None)
 
 Taps = tuple[NDArray[np.int64], NDArray[np.float32]]
 """For each output pixel the source pixels it looks at, and their weights, (target, taps) both."""
 
 
-def resampled(pixels: NDArray[np.uint8], size: tuple[int, int], mode: str) -> NDArray[np.uint8]:
-    """Pixels (H,W) or (H,W,C) uint8 at another size (height, width). mode: one of those above."""
+def resampled(
+    pixels: NDArray[np.uint8], size: tuple[int, int], mode: str, rows: slice = ALL, columns: slice = ALL
+) -> NDArray[np.uint8]:
+    """Pixels (H,W) or (H,W,C) uint8 at another size (height, width). mode: one of those above. rows, columns: of the
+    result, where not all of it is wanted: what is cut off a long strip would be most of the work."""
     height, width = size
     grows = height > pixels.shape[0] or width > pixels.shape[1]
     kernel = "area-growing" if mode == "area" and grows else mode
+    down, across = taps(pixels.shape[0], height, kernel), taps(pixels.shape[1], width, kernel)
+    down, across = (down[0][rows], down[1][rows]), (across[0][columns], across[1][columns])
     if kernel == "nearest":
-        (rows, _), (columns, _) = taps(pixels.shape[0], height, kernel), taps(pixels.shape[1], width, kernel)
-        return np.ascontiguousarray(pixels[rows[:, 0]][:, columns[:, 0]])
-    once = _along(pixels.astype(np.float32), taps(pixels.shape[0], height, kernel))
-    twice = _along(once.swapaxes(0, 1), taps(pixels.shape[1], width, kernel)).swapaxes(0, 1)
+        return np.ascontiguousarray(pixels[down[0][:, 0]][:, across[0][:, 0]])
+    once = _along(pixels.astype(np.float32), down)
+    twice = _along(once.swapaxes(0, 1), across).swapaxes(0, 1)
     return np.ascontiguousarray(np.clip(np.rint(twice), 0, 255).astype(np.uint8))
 
 

@@ -22,7 +22,8 @@ __all__ = ["BASELINES", "GATED", "LIMITED", "NOISY", "POLICIES", "RECIPE", "Smok
 TIERS = ("unit", "server", "drill")
 # files whose tests ask one server, that of tests/e2e/conftest.py: one process runs them all
 TOGETHER = {
-    f"tests/e2e/test_{name}.py": "served" for name in ("served", "campaign", "contract", "fuzz", "secrets", "lean")
+    f"tests/e2e/test_{name}.py": "served"
+    for name in ("served", "campaign", "contract", "fuzz", "secrets", "lean", "client")
 }
 # What takes longest starts first, so that no process is left alone with it at the end.
 LONG = (

@@ -76,6 +76,7 @@ LONG_FOLDERS = {
     "zoo": "a data set's format or a network in each file, all of them in datasets.py and models.py",
     "training": "a kind of network in each file, named as its table; what they share next to them",
     "deploy": "a step of starting, watching or stopping a server in each file",
+    "assurance/fuzz": "a kind of hostile request in each file, all of them in kinds.py; what sends and judges them",
     "assurance/faults": "a fault in each file, all of them in plan.py, and what all of them use",
     "recipes": "a recipe in each file, and what reads them",
     "report/rows": "the rows of one kind of result in each file, all of them in schema.py",

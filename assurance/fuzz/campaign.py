@@ -59,7 +59,7 @@ class Campaign:
         """Send one case and judge how it ends."""
         reply = self._ask(case)
         try:
-            return judge(case, reply, lambda: self._expected(case))
+            return judge(case, reply, lambda: self._expected(case), self._subject(case).names)
         except ReferenceFailedError as error:
             return Verdict(label(reply), f"an honest request next to it failed: {error}")
 
@@ -163,8 +163,10 @@ class Campaign:
 
     def _expected(self, case: Case) -> Any:
         assert case.seen is not None
-        subject = next(subject for subject in self.subjects if subject.model == case.model)
-        return expected(self.door, subject, case.seen)
+        return expected(self.door, self._subject(case), case.seen)
+
+    def _subject(self, case: Case) -> Subject:
+        return next(subject for subject in self.subjects if subject.model == case.model)
 
 
 def _nested(counter: Counter[tuple[str, str]]) -> dict[str, dict[str, int]]:

@@ -27,20 +27,33 @@ Header = tuple[bytes, bytes]
 
 
 class Seen(NamedTuple):
-    """What the handler is given, whatever became of it on the way: it must answer as its decoder says."""
+    """What the handler is given, whatever became of it on the way: it must answer as its decoder says.
+
+    headers: other ones that mean something, in small letters. parts: of a form, by their names, in place of the body.
+    """
 
     content_type: str
     body: bytes
+    headers: tuple[tuple[str, str], ...] = ()
+    parts: tuple[tuple[str, bytes], ...] = ()
+
+    @property
+    def message(self) -> wire.Message:
+        """As the handler has it."""
+        headers = {"content-type": self.content_type, **dict(self.headers)}
+        return wire.Message(headers, None if self.parts else self.body, dict(self.parts))
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A model that is asked. images: honest rows (n,C,H,W) in 8-bit steps. most_bytes: of a body that is read."""
+    """A model that is asked. images: honest rows (n,C,H,W) in 8-bit steps. most_bytes: of a body that is read. names:
+    of its classes."""
 
     model: str
     accepts: wire.Accepts
     most_bytes: int
     images: NDArray[np.float32] = field(repr=False)
+    names: tuple[str, ...] = tuple(map(str, range(10)))
 
 
 @dataclass(frozen=True)
@@ -117,7 +130,9 @@ def save(case: Case, file: Path, **notes: Any) -> None:
     """Write the case, with `notes` on what was wrong, under a temporary name that is then changed."""
     seen = None
     if case.seen is not None:
-        seen = [case.seen.content_type, None if case.seen.body == case.body else _text(case.seen.body)]
+        own = None if case.seen.body == case.body else _text(case.seen.body)
+        parts = [[name, _text(part)] for name, part in case.seen.parts]
+        seen = [case.seen.content_type, own, list(map(list, case.seen.headers)), parts]
     content = {
         **{name: getattr(case, name) for name in _PLAIN},
         "head": _text(case.head),
@@ -139,7 +154,7 @@ def load(file: Path) -> Case:
             pieces=tuple(content["pieces"]),
             head=_bytes(content["head"]),
             body=body,
-            seen=None if seen is None else Seen(seen[0], body if seen[1] is None else _bytes(seen[1])),
+            seen=None if seen is None else _seen(body, *seen),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(
@@ -148,6 +163,16 @@ def load(file: Path) -> Case:
 
 
 _PLAIN = ("kind", "idea", "model", "refusable", "complete", "also", "pieces", "pause", "half")
+
+
+def _seen(body: bytes, content_type: str, own: str | None, headers: Any = (), parts: Any = ()) -> Seen:
+    """What was saved of it; files of before have no headers and parts."""
+    return Seen(
+        content_type,
+        body if own is None else _bytes(own),
+        tuple((name, value) for name, value in headers),
+        tuple((name, _bytes(part)) for name, part in parts),
+    )
 
 
 def _text(data: bytes) -> str:

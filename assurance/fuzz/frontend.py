@@ -9,12 +9,16 @@ from __future__ import annotations
 from assurance.fuzz.case import Case
 from assurance.fuzz.judge import Verdict
 
-GATEWAY = "the gateway: it passes on POST /predictions/NAME alone, with the four content types and a plain length"
+GATEWAY = "the gateway: it passes on the paths of the API alone, with a plain length, and answers these with 400"
 # ending, or idea: who mends it
 KNOWN = {
     # a target without a slash
     "500 ArrayIndexOutOfBoundsException": GATEWAY,
-    # forms that are broken; TorchServe reads them before it asks us, who would refuse them with 415
+    # Forms that are broken, which TorchServe takes apart before it asks us. ErrorDataDecoderException: a part without a
+    # name or with an empty one, with a Content-Transfer-Encoding other than 7bit, 8bit and binary, with a charset that
+    # is none, or a `filename*` that cannot be read; a form within a form that is none; a field with a broken %.
+    # ArrayIndexOutOfBoundsException: `name` without a value, a part multipart/mixed without a boundary.
+    # StringIndexOutOfBoundsException: an empty boundary
     "500 ErrorDataDecoderException": GATEWAY,
     "500 IllegalArgumentException": GATEWAY,
     "500 StringIndexOutOfBoundsException": GATEWAY,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from assurance.fuzz.case import Case
@@ -47,8 +47,9 @@ def label(reply: Reply) -> str:
     return f"{reply.status} {_code(reply)[0]}"
 
 
-def judge(case: Case, reply: Reply, expected: Callable[[], list[Row]]) -> Verdict:
-    """The verdict on one case. expected: asks for the responses that the rows must get, where `case.seen` is set."""
+def judge(case: Case, reply: Reply, expected: Callable[[], list[Row]], names: Sequence[str] = ()) -> Verdict:
+    """The verdict on one case. expected: asks for the responses that the rows must get, where `case.seen` is set.
+    names: of the model's classes."""
     said = label(reply)
     if reply.how == SILENT:
         return Verdict(said, None if not case.complete else "no answer within the deadline", FRONT_END)
@@ -74,7 +75,7 @@ def judge(case: Case, reply: Reply, expected: Callable[[], list[Row]]) -> Verdic
         return Verdict(said)
     whose = FRONT_END if case.idea == "two-at-once" else OURS  # it was asked something else too
     try:
-        return Verdict(said, agrees(reply, expected()), whose)
+        return Verdict(said, agrees(reply, expected(), case.seen, names), whose)
     except wire.WireError as error:
         return Verdict(said, f"not what the contract says: {error}", whose)
 
@@ -95,4 +96,6 @@ def _code(reply: Reply) -> tuple[str, bool]:
         return "other", False
     if isinstance(content.get("error"), dict):
         return str(content["error"].get("code")), True
+    if isinstance(content.get("error"), str):  # of the Open Inference Protocol
+        return wire.decode_inference_error(reply.body).code, True
     return str(content.get("type", "")), "predictions" in content

@@ -5,10 +5,30 @@ from __future__ import annotations
 from collections.abc import Sequence
 from random import Random
 
-from assurance.fuzz import documents, messages, metadata, pictures, rows
+from assurance.fuzz import (
+    documents,
+    envelopes,
+    formats,
+    inference,
+    messages,
+    metadata,
+    multipart,
+    pictures,
+    rows,
+)
 from assurance.fuzz.case import Case, Subject
 
-IDEAS = (*pictures.IDEAS, *metadata.IDEAS, *documents.IDEAS, *rows.IDEAS, *messages.IDEAS)
+IDEAS = (
+    *pictures.IDEAS,
+    *formats.IDEAS,
+    *metadata.IDEAS,
+    *documents.IDEAS,
+    *rows.IDEAS,
+    *inference.IDEAS,
+    *envelopes.IDEAS,
+    *multipart.IDEAS,
+    *messages.IDEAS,
+)
 # in every so many cases, one of the rare ones
 RARELY = 400
 

@@ -27,8 +27,8 @@ def _body(rng: Random, subject: Subject) -> bytes:
     return row.tobytes()
 
 
-def _seen(body: bytes) -> Seen:
-    return Seen(wire.RAW, body)
+def _seen(body: bytes, *headers: tuple[str, str]) -> Seen:
+    return Seen(wire.RAW, body, headers)
 
 
 def _length(body: bytes) -> Header:
@@ -58,9 +58,8 @@ def _around(rng: Random, subject: Subject, idea: str, *added: Header) -> Case:
     headers = usual(wire.RAW, len(body))
     for header in added:
         headers.insert(rng.randint(1, len(headers)), header)
-    return Case(
-        KIND, idea, subject.model, head(headers, path(subject)), body, seen=_seen(body), refusable=True, also=_ALSO
-    )
+    seen = _seen(body, *((name.decode("latin-1").lower(), value.decode("latin-1").strip()) for name, value in added))
+    return Case(KIND, idea, subject.model, head(headers, path(subject)), body, seen=seen, refusable=True, also=_ALSO)
 
 
 # what our handler may say besides of a header with junk in it
@@ -117,7 +116,7 @@ def own_headers(rng: Random, subject: Subject) -> Case:
         *(b"Content-Encoding", b"Forwarded", b"ts_request_sequence_id"),
     )
     count = rng.choice([1, 1, 3])
-    return _around(rng, subject, "own-headers", *((rng.choice(names), rng.choice(junk)) for _ in range(count)))
+    return _around(rng, subject, "own-headers", *((name, rng.choice(junk)) for name in rng.sample(names, count)))
 
 
 def strange_headers(rng: Random, subject: Subject) -> Case:
@@ -401,7 +400,7 @@ def targets(rng: Random, subject: Subject) -> Case:
 
 
 def content_types(rng: Random, subject: Subject) -> Case:
-    """Content types that are none of the four, with parameters, or with two of them."""
+    """Content types that are none that we name, with parameters, or with two of them: the first bytes decide."""
     body = _body(rng, subject)
     content_type = rng.choice(
         [
@@ -437,7 +436,7 @@ def content_types(rng: Random, subject: Subject) -> Case:
 
 
 def forms(rng: Random, subject: Subject) -> Case:
-    """Multipart and urlencoded bodies, whole and broken: to us they are an unknown content type."""
+    """Multipart bodies of rows, and urlencoded ones, whole and broken: no pictures stand in them."""
     row = _body(rng, subject)
     name = rng.choice([b"body", b"data", b"content-type", b"describe", b"\xff", b"a" * 2_000, b""])
     part = b'--x\r\nContent-Disposition: form-data; name="%s"; filename="a"\r\nContent-Type: %s\r\n\r\n%s\r\n'
@@ -486,14 +485,13 @@ def forms(rng: Random, subject: Subject) -> Case:
 
 
 def encoded(rng: Random, subject: Subject) -> Case:
-    """A body that a Content-Encoding says is packed, and that is, or is not, or is a bomb. Nobody unpacks it."""
+    """A body that a Content-Encoding says is packed, and that is, or is not, or is a bomb: refused, never unpacked."""
     row = _body(rng, subject)
     body = rng.choice([row, gzip.compress(row, mtime=0), zlib.compress(row), BOMB])
-    headers = [
-        *usual(wire.RAW, len(body)),
-        (b"Content-Encoding", rng.choice([b"gzip", b"deflate", b"br", b"identity", b"gzip, gzip", b"x"])),
-    ]
-    return Case(KIND, "encoded", subject.model, head(headers, path(subject)), body, seen=_seen(body), refusable=True)
+    coding = rng.choice([b"gzip", b"deflate", b"br", b"identity", b"gzip, gzip", b"x", b"Identity", b""])
+    headers = [*usual(wire.RAW, len(body)), (b"Content-Encoding", coding)]
+    seen = _seen(body, ("content-encoding", coding.decode()))
+    return Case(KIND, "encoded", subject.model, head(headers, path(subject)), body, seen=seen, refusable=True)
 
 
 def tokens(rng: Random, subject: Subject) -> Case:

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from random import Random
 from typing import NamedTuple
 
+from assurance.fuzz import inference, multipart
 from assurance.fuzz.case import Case, Subject, posted
 from assurance.fuzz.door import ANSWERED, Door
-from assurance.fuzz.reference import Row, agrees, asked
+from assurance.fuzz.reference import Row, agrees, asked, expected
 from handlers import wire
 
 # images of each subject whose answers are known
@@ -25,6 +26,7 @@ class Honest(NamedTuple):
 
     case: Case
     rows: list[Row]
+    names: tuple[str, ...] = ()
 
 
 def known(door: Door, subjects: Sequence[Subject]) -> list[Honest]:
@@ -43,7 +45,12 @@ def known(door: Door, subjects: Sequence[Subject]) -> list[Honest]:
             one = images[row : row + 1]
             for content_type in (wire.RAW, wire.JSON, wire.PNG):
                 body = wire.encode_rows(one, content_type)
-                found.append(Honest(posted("neighbours", content_type, subject, content_type, body), [answer]))
+                case = posted("neighbours", content_type, subject, content_type, body)
+                assert case.seen is not None
+                rows = [answer] if content_type != wire.PNG else expected(door, subject, case.seen)  # may be resized
+                found.append(Honest(case, rows))
+            cases = (inference.honest(one, subject), multipart.honest(one, subject))
+            found += [Honest(case, expected(door, subject, case.seen), subject.names) for case in cases if case.seen]
         few = posted("neighbours", "rows", subject, wire.RAW, wire.encode_rows(images[:3], wire.RAW))
         found.append(Honest(few, answers[:3]))
     return found
@@ -83,6 +90,6 @@ class Neighbour(threading.Thread):
         if reply.how != ANSWERED:
             return reply.how
         try:
-            return agrees(reply, request.rows)
+            return agrees(reply, request.rows, request.case.seen, request.names)
         except wire.WireError as error:
             return f"status {reply.status}: {error}"

@@ -65,7 +65,7 @@ def posted_files(idea: str, rng: Random, subject: Subject, *files: bytes) -> Cas
     if len(files) > 1 or draw < 0.15:
         rows = [{"b64": base64.b64encode(file).decode()} for file in files]
         return posted(KIND, idea, subject, wire.JSON, orjson.dumps({"instances": rows}))
-    content_type = wire.JPEG if files[0][:2] == b"\xff\xd8" else wire.PNG
+    content_type = wire.JPEG if files[0][:2] == b"\xff\xd8" else wire.PNG  # the first bytes decide
     if draw > 0.95:
         content_type = wire.PNG if content_type == wire.JPEG else wire.JPEG
     return posted(KIND, idea, subject, content_type, files[0])

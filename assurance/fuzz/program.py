@@ -67,7 +67,10 @@ def prepared(options: argparse.Namespace) -> Campaign:
     for model in models:
         served.path(model)
     images = honest_images(recipe, options.data)
-    subjects = [Subject(model, workers.accepts(model), served.max_request_size, images) for model in models]
+    subjects = [
+        Subject(model, workers.accepts(model), served.max_request_size, images, workers.names(model))
+        for model in models
+    ]
     for subject in subjects:
         if subject.images.shape[1:] != subject.accepts.input.shape:
             raise target.TargetError(
@@ -82,7 +85,7 @@ def full(campaign: Campaign, options: argparse.Namespace) -> int:
     started = datetime.now(timezone.utc)
     section = campaign.run(options.cases, options.seed)
     if options.contract:
-        contract = Contract(campaign.door, options.cafile)
+        contract = Contract(campaign.door, options.cafile, campaign.direct)
         section["contract"] = contract.run(campaign.subjects, options.contract, options.seed)
     settings = {"policies": list(options.policies), "cases": options.cases, "contract": options.contract}
     if options.output:

@@ -44,8 +44,15 @@ class Workers:
 
     def accepts(self, model: str) -> wire.Accepts:
         """What the model says of its input."""
+        return wire.read_description(self._description(model))
+
+    def names(self, model: str) -> tuple[str, ...]:
+        """Of the model's classes."""
+        return tuple(self._description(model)["class_names"])
+
+    def _description(self, model: str) -> Any:
         facts = self._get(f"models/{model}?customized=true")[0]["customizedMetadata"]
-        return wire.read_description(json.loads(facts) if isinstance(facts, str) else facts)
+        return json.loads(facts) if isinstance(facts, str) else facts
 
     def _get(self, path: str) -> Any:
         with direct.session() as session:

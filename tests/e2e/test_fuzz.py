@@ -29,7 +29,7 @@ CORPUS = CHECKOUT / "tests" / "assurance" / "fuzz" / "corpus"
 
 def options(served: Served, folder: Path, *words: str) -> argparse.Namespace:
     fixed = [str(RECIPE), "--instance", "e2e", "--run-folder", str(served.run_folder), "--kept", str(folder / "kept")]
-    return program.parse([*fixed, "--policies", "edm", "label", *words])
+    return program.parse([*fixed, "--policies", "edm", "label", "fitted", *words])
 
 
 @pytest.fixture(scope="module")
@@ -37,11 +37,14 @@ def campaign(served: Served, tmp_path_factory: pytest.TempPathFactory) -> Campai
     return program.prepared(options(served, tmp_path_factory.mktemp("fuzz")))
 
 
-def test_a_round_of_every_idea_on_two_models(campaign: Campaign, tmp_path: Path) -> None:
-    section = campaign.run(2 * len(kinds.IDEAS), seed=8, quiet=True)
+def test_a_round_of_every_idea_on_three_models(campaign: Campaign, tmp_path: Path) -> None:
+    section = campaign.run(3 * len(kinds.IDEAS), seed=8, quiet=True)
     assert program.broken(section) == []
-    assert sum(sum(endings.values()) for endings in section["kinds"].values()) == 2 * len(kinds.IDEAS)
-    assert set(section["kinds"]) == {"pictures", "documents", "rows", "messages"}
+    assert sum(sum(endings.values()) for endings in section["kinds"].values()) == 3 * len(kinds.IDEAS)
+    kinds_met = {"pictures", "documents", "rows", "inference", "envelopes", "multipart", "messages"}
+    assert set(section["kinds"]) == kinds_met
+    for kind in kinds_met:
+        assert section["kinds"][kind]["200"] > 0, f"{kind}: refusing everything would pass too"
     assert section["kinds"]["pictures"]["200"] > 5, "refusing everything would pass too"
     assert section["kinds"]["pictures"]["400 undecodable"] > 5
     assert section["neighbours"]["asked"] > 20

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import struct
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -184,6 +185,33 @@ def test_parts_of_one_name_are_missed_by_their_length() -> None:
     assert len(read(asked({"a": large, "b": large}, 2 * (len(large) + around) + end)).images) == 2
 
 
+def test_a_length_of_thousands_of_digits_is_no_fault_of_ours() -> None:
+    headers = {"content-type": "multipart/form-data; boundary=abc", "content-length": "0" * 4500 + "99"}
+    assert len(read(Message(headers, None, {"a": PNG})).images) == 1
+
+
+def test_a_shape_of_a_million_sides_takes_no_time() -> None:
+    """Its product, a number of megabits, took minutes."""
+    large = Accepts(Geometry(3, 512, 512, fit="crop"), 32)
+    message = sent(document(inputs("BYTES", [2**62] * 200_000, [TEXT])))
+    started = time.process_time()
+    with pytest.raises(Undecodable, match="1 to 4 whole numbers"):
+        read(message, large)
+    assert time.process_time() - started < 1
+
+
+def test_pictures_of_one_request_are_bounded_by_what_they_cost() -> None:
+    """A few pixels that are resized to many are many; one that is refused takes no room of the others."""
+    strip = write_image(np.zeros((3, 1, 24), np.float32), "PNG")  # 8 x 192 pixels, of which 8 x 8 are seen
+    rows = read(parts(*[strip] * 7), FITTED)
+    assert sorted(rows.errors) == [5, 6]
+    assert rows.errors[5].code == "too_many_pixels"
+    too_long = write_image(np.zeros((3, 1, 1900), np.float32), "PNG")
+    rows = read(parts(too_long, *[strip] * 5), FITTED)
+    assert sorted(rows.errors) == [0]
+    assert "times as long as it is wide" in rows.errors[0].message
+
+
 def test_pictures_of_one_request_are_bounded_together() -> None:
     """Each is small enough, and a hundred of them would take a worker's time."""
     picture = write_image(np.zeros((3, 40, 40), np.float32), "PNG")
@@ -344,7 +372,28 @@ BAD_INFERENCES = {
         Undecodable,
         "ask for `label` and `name`",
     ),
-    "an id of numbers": (sent(document(inputs("FP32", [1, *SHAPE], [0], id=7))), Undecodable, "a text as id"),
+    "an id of numbers": (sent(document(inputs("FP32", [1, *SHAPE], [0], id=7))), Undecodable, "a text of at most 1024"),
+    "a long id": (
+        sent(document(inputs("FP32", [1, *SHAPE], [0], id="x" * 1025))),
+        Undecodable,
+        "a text of at most 1024",
+    ),
+    "an output that is a list": (
+        sent(document(inputs("FP32", [1, *SHAPE], [0], outputs=[{"name": []}]))),
+        Undecodable,
+        "outputs of prob",
+    ),
+    "a shape of many sides": (sent(document(inputs("BYTES", [1] * 5, [TEXT]))), Undecodable, "a list of 1 to 4 whole"),
+    "a header of thousands of digits": (
+        sent(b'{"inputs": []}', inference_header_content_length="0" * 4500 + "7"),
+        Undecodable,
+        "at most the body's",
+    ),
+    "a header of other digits": (
+        sent(b'{"inputs": []}', inference_header_content_length="\u0663"),
+        Undecodable,
+        "at most the body's",
+    ),
 }
 
 

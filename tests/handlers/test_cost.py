@@ -13,7 +13,7 @@ from random import Random
 import orjson
 import pytest
 
-from assurance.fuzz import metadata, pictures
+from assurance.fuzz import formats, metadata, pictures
 from assurance.fuzz.case import Make, Subject
 from assurance.fuzz.pngs import saved
 from handlers.errors import RequestError
@@ -26,7 +26,7 @@ FLOOR = 0.1e-3  # seconds: what a busy machine takes now and then
 MOST_MEMORY = 2.0
 FLOOR_MEMORY = 2**18
 CASES = 4
-IDEAS = tuple(dict.fromkeys((*pictures.IDEAS, *metadata.IDEAS)))
+IDEAS = tuple(dict.fromkeys((*pictures.IDEAS, *metadata.IDEAS, *formats.IDEAS)))
 CHECKOUT = Path(__file__).resolve().parents[2]
 
 
@@ -73,7 +73,7 @@ def ratio(file: bytes, subject: Subject, repeats: int) -> float:
 
 
 @pytest.mark.alone
-@pytest.mark.parametrize("make", IDEAS, ids=lambda make: make.__name__)
+@pytest.mark.parametrize("make", IDEAS, ids=lambda make: f"{make.__module__.rpartition('.')[2]}-{make.__name__}")
 def test_a_picture_takes_no_longer_than_four_plain_ones(make: Make) -> None:
     for subject in (GRAY, RGB):
         for file in files(make, subject):
@@ -113,7 +113,7 @@ def test_pictures_take_no_more_memory_than_two_plain_ones(tmp_path: Path) -> Non
         for subject in (GRAY, RGB):
             for number, file in enumerate(files(make, subject)):
                 for which, content in ((own, file), (other, as_long(file, subject))):
-                    path = tmp_path / f"{make.__name__}-{subject.model}-{number}-{which is own}"
+                    path = tmp_path / f"{make.__module__}-{make.__name__}-{subject.model}-{number}-{which is own}"
                     path.write_bytes(content)
                     which.append(f"{subject.accepts.input.channels} {path}\n")
     nothing = peak([])

@@ -27,6 +27,9 @@ def test_a_round_has_every_idea_and_the_next_round_another_model() -> None:
         "pictures",
         "documents",
         "rows",
+        "inference",
+        "envelopes",
+        "multipart",
         "messages",
     }
     rare = kinds.case(kinds.RARELY - 1, 0, (GRAY,))

@@ -13,16 +13,27 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from assurance.fuzz import documents, kinds, metadata, pictures, rows
+from assurance.fuzz import (
+    documents,
+    envelopes,
+    formats,
+    inference,
+    kinds,
+    metadata,
+    multipart,
+    pictures,
+    rows,
+)
 from assurance.fuzz.case import Case, Make, Subject, load
 from assurance.fuzz.judge import CODES
 from assurance.fuzz.reference import refused
 from handlers import wire
 from handlers.errors import RequestError
-from tests.assurance.fuzz.subjects import GRAY, RGB
+from tests.assurance.fuzz.subjects import FITTED, GRAY, RGB
 
 CORPUS = Path(__file__).parent / "corpus"
-IDEAS = tuple(dict.fromkeys((*pictures.IDEAS, *metadata.IDEAS, *documents.IDEAS, *rows.IDEAS)))
+PLAIN = (pictures, metadata, documents, rows, formats, inference, envelopes)
+IDEAS = tuple(dict.fromkeys((*(make for kind in PLAIN for make in kind.IDEAS), multipart.intact, multipart.many)))
 # generous on a busy machine: what was found here took ten seconds and more
 SECONDS = 5.0
 
@@ -33,7 +44,7 @@ def outcome(case: Case, subject: Subject) -> list[str]:
     started = time.perf_counter()
     fault: RequestError | None = None
     try:
-        decoded = wire.decode(case.seen.body, case.seen.content_type, expects=subject.accepts)
+        decoded = wire.decode_message(case.seen.message, expects=subject.accepts)
     except RequestError as error:
         fault = error
     assert time.perf_counter() - started < SECONDS
@@ -55,7 +66,7 @@ def outcome(case: Case, subject: Subject) -> list[str]:
 def test_every_idea_ends_in_rows_or_in_a_documented_code(make: Make) -> None:
     met = set()
     for number in range(6):
-        for subject in (GRAY, RGB):
+        for subject in (GRAY, RGB, FITTED):
             case = make(Random(f"{make.__name__}/{number}"), subject)
             met |= {refused(code) for code in outcome(case, subject)}
     assert {row.code for row in met} <= {"", *CODES}
@@ -64,8 +75,9 @@ def test_every_idea_ends_in_rows_or_in_a_documented_code(make: Make) -> None:
 @settings(max_examples=100, deadline=None)
 @given(place=st.integers(0, 10**6), seed=st.integers(0, 10**6))
 def test_any_case_of_any_seed_ends_so(place: int, seed: int) -> None:
-    case = kinds.case(place, seed, (GRAY, RGB))
-    subject = GRAY if case.model == GRAY.model else RGB
+    subjects = {subject.model: subject for subject in (GRAY, RGB, FITTED)}
+    case = kinds.case(place, seed, tuple(subjects.values()))
+    subject = subjects[case.model]
     if case.seen is not None and case.idea != "huge":
         assert set(outcome(case, subject)) <= {"", *CODES}
 

@@ -14,9 +14,10 @@ from assurance.fuzz.case import Case, Seen
 from assurance.fuzz.door import ANSWERED, CUT, GARBLED, SILENT, Reply
 from assurance.fuzz.judge import CODES, FRONT_END, OURS, judge
 from assurance.fuzz.reference import Row, refused
-from handlers import wire
-from handlers.errors import Internal, Rejected, Undecodable, WorkWanted
-from handlers.forms import Classes
+from handlers import forms, wire
+from handlers.errors import Internal, Rejected, Undecodable, WorkWanted, WrongShape
+from handlers.forms import STOCK, Answered, Classes, Form
+from handlers.oip import Inference
 
 CASE = Case("kind", "idea", "model", b"POST / HTTP/1.1\r\n\r\n", b"body", seen=Seen("image/png", b"body"))
 FREE = replace(CASE, seen=None, refusable=True)
@@ -98,6 +99,79 @@ FAULTS: list[tuple[Case, Reply, list[Row], str, str]] = [
     ),
     (replace(CASE, idea="two-at-once"), answered(200, b"{}"), [ROW], "not what the contract says", FRONT_END),
 ]
+
+
+NAMES = CLASSES.names
+MANY = np.linspace(0, 0.2, 10, dtype=np.float32)
+FULL = Row(9, MANY)
+STOCK_CASE = replace(CASE, seen=Seen("image/png", b"body", (("accept", forms.TORCHSERVE),)))
+INFERENCE = replace(CASE, seen=Seen(wire.JSON, b'{"inputs": []}'))
+BAD = refused("wrong_shape")
+
+
+def encoded(form: Form, *rows: Row) -> Reply:
+    good = [row for row in rows if not row.code]
+    faults = {place: WrongShape("another", row=place) for place, row in enumerate(rows) if row.code}
+    labels = np.array([row.label for row in good])
+    shown = None if good[0].probabilities is None else np.array([row.probabilities for row in good])
+    foremost = next(iter(faults.values()), None)
+    made = form.answers(Answered(labels, shown, faults, foremost), CLASSES)
+    return Reply(ANSWERED, made.status, {name.lower(): value for name, value in made.headers.items()}, made.body)
+
+
+V2, BINARY = Inference("m"), Inference("m", binary=True)
+SOME = Inference("m", outputs=(("label", True), ("name", True)))
+HIDDEN = Row(9, None)
+
+
+@pytest.mark.parametrize(
+    ("case", "reply", "rows", "label"),
+    [
+        (STOCK_CASE, encoded(STOCK, FULL), [FULL], "200"),
+        (STOCK_CASE, encoded(STOCK, FULL, BAD, FULL), [FULL, BAD, FULL], "200"),
+        (STOCK_CASE, encoded(STOCK, HIDDEN), [HIDDEN], "200"),
+        (STOCK_CASE, error(Undecodable), [refused("undecodable")], "400 undecodable"),
+        *((INFERENCE, encoded(form, FULL, FULL), [FULL, FULL], "200") for form in (V2, BINARY, SOME)),
+        (INFERENCE, encoded(V2, HIDDEN), [HIDDEN], "200"),
+        (INFERENCE, encoded(V2, FULL, BAD), [FULL, BAD], "400 wrong_shape"),
+    ],
+)
+def test_every_form_of_an_answer_is_read(case: Case, reply: Reply, rows: list[Row], label: str) -> None:
+    verdict = judge(case, reply, lambda: rows, NAMES)
+    assert (verdict.label, verdict.complaint) == (label, None)
+
+
+OTHER = Row(9, MANY + np.float32(1e-5))
+
+
+@pytest.mark.parametrize(
+    ("case", "reply", "rows", "words"),
+    [
+        (STOCK_CASE, encoded(STOCK, FULL), [OTHER], "row 0: expected 200 label 9"),
+        (STOCK_CASE, encoded(STOCK, FULL), [Row(8, MANY)], "row 0: expected 200 label 8"),
+        (STOCK_CASE, encoded(STOCK, FULL, BAD), [FULL, FULL], "row 1: expected 200 label 9"),
+        (STOCK_CASE, encoded(STOCK, FULL), [FULL, FULL], "expected 2 rows, got 1"),
+        (STOCK_CASE, answers(FULL), [FULL], "not what the contract says"),
+        (INFERENCE, encoded(V2, FULL), [OTHER], "expected probabilities"),
+        (INFERENCE, encoded(BINARY, FULL), [OTHER], "expected probabilities"),
+        (INFERENCE, encoded(V2, FULL), [HIDDEN], "expected probabilities"),
+        (INFERENCE, encoded(SOME, FULL), [Row(8, MANY)], "expected labels [8], got [9]"),
+        (INFERENCE, encoded(V2, FULL), [BAD], "expected wrong_shape, got outputs"),
+        (INFERENCE, encoded(V2, FULL, BAD), [FULL, FULL], "expected outputs, got 400 wrong_shape"),
+        (
+            INFERENCE,
+            encoded(V2, FULL, BAD),
+            [FULL, refused("undecodable")],
+            "expected undecodable, got 400 wrong_shape",
+        ),
+        (INFERENCE, answers(FULL), [FULL], "not what the contract says"),
+        (INFERENCE, answered(400, b'{"error": "without a code"}'), [BAD], "not documented"),
+    ],
+)
+def test_every_form_of_an_answer_can_be_wrong(case: Case, reply: Reply, rows: list[Row], words: str) -> None:
+    verdict = judge(case, reply, lambda: rows, NAMES)
+    assert verdict.complaint is not None
+    assert words in verdict.complaint
 
 
 @pytest.mark.parametrize(("case", "reply", "rows", "words", "whose"), FAULTS)
