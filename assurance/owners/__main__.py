@@ -89,7 +89,12 @@ def together(forms: Sequence[Form], folder: Path, output: Path) -> None:
                 )
         finally:
             server.stop()
-    merge(output, Report(run_info(seed=SEED, started=started, settings={}), owners=tuple(rows)))
+    merge(
+        output,
+        Report(
+            run_info(seed=SEED, started=started, settings={"load": round(os.getloadavg()[0], 1)}), owners=tuple(rows)
+        ),
+    )
 
 
 def adopted(form: Form, brought: Brought, place: Path) -> tuple[float, str]:

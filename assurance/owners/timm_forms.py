@@ -28,7 +28,6 @@ from bench.adopted.photographs import CLASSES
 
 # which is in no type of timm's
 timm_data: Any = timm.data
-NETWORKS = ("resnet18", "mobilenetv3_small_100")
 PHOTOGRAPHS = 200
 SIDE = 224
 OPSET = 18
@@ -184,6 +183,13 @@ WRITE: dict[str, tuple[str, Callable[[Any, Path], tuple[str, ...]]]] = {
     "ONNX bytes, channels last": ("bytes.onnx", _bytes),
     "ONNX dynamic int8": ("dynamic.onnx", _quantised),
 }
+NETWORKS = {
+    "resnet18": tuple(WRITE),
+    "mobilenetv3_small_100": (
+        *("state dict", "TorchScript", "ONNX logits, batch of one", "ONNX logits, free batch"),
+        *("ONNX softmax, normalisation outside", "ONNX float16", "ONNX bytes, channels last"),
+    ),
+}
 REFUSED = {"ONNX dynamic int8": "its answers to an image depend on the images beside it"}
 
 
@@ -197,10 +203,10 @@ def _bring(folder: Path, *, network: str, form: str) -> Brought:
 
 
 def forms() -> list[Form]:
-    """Each network in each form."""
+    """Each network in its forms."""
     source = f"timm {timm.__version__}"
     return [
         Form(f"{name}: {form}", source, partial(_bring, network=name, form=form), REFUSED.get(form, ""))
-        for name in NETWORKS
-        for form in WRITE
+        for name, its in NETWORKS.items()
+        for form in its
     ]

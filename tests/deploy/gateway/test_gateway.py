@@ -19,7 +19,7 @@ import pytest
 
 from deploy import ports, settings
 from deploy.errors import DeployError, RefusedError
-from deploy.gateway import certificates, client_keys, configuration, nginx, servers
+from deploy.gateway import certificates, client_keys, configuration, nginx, refusals, servers
 from deploy.gateway.commands import main
 from deploy.gateway.configuration import Limits
 from deploy.gateway.folder import GatewayFolder, enterable, workers_user
@@ -216,16 +216,20 @@ def test_nginx_says_what_is_wrong_with_settings(folder: GatewayFolder, certifica
 
 
 def test_the_errors_have_the_services_body() -> None:
-    text = (ROOT / "deploy/nginx/nginx.conf.in").read_text()
-    returned = re.findall(r"return (\d{3}) '(\{.*\})'", text)
-    assert len(returned) == 18
-    for status, body in returned:
-        error = json.loads(body)["error"]
+    """Or on the paths of the Open Inference Protocol its own, a text with the same code."""
+    assert '{"error"' not in (ROOT / "deploy/nginx/nginx.conf.in").read_text()
+    text = refusals.locations() + refusals.verdicts()
+    returned = re.findall(r"return (\d{3}) '(\{.*?\})';", text)
+    assert len(returned) == 2 * (len(refusals.REFUSALS) + len(refusals.VERDICTS))
+    errors = [(status, json.loads(body)["error"]) for status, body in returned]
+    texts = {(status, error) for status, error in errors if isinstance(error, str)}
+    objects = [(status, error) for status, error in errors if isinstance(error, dict)]
+    for status, error in objects:
         assert list(error) == ["code", "message", "row"]
         assert error["row"] is None
-        assert 400 <= int(status) < 600
-    statuses = {status for status, _ in returned}
-    assert statuses == {"400", "401", "404", "405", "411", "413", "414", "429", "431", "500", "503", "504"}
+        assert (status, f"{error['message']} ({error['code']})") in texts
+    statuses = {status for status, _ in objects}
+    assert statuses == {"400", "401", "404", "405", "411", "413", "414", "415", "429", "431", "500", "503", "504"}
 
 
 def test_a_path_that_nginx_would_misread_is_refused(folder: GatewayFolder, certificate: tuple[Path, Path]) -> None:
