@@ -19,7 +19,7 @@ import pytest
 
 from deploy import ports, settings
 from deploy.errors import DeployError, RefusedError
-from deploy.gateway import certificates, client_keys, configuration, nginx, servers
+from deploy.gateway import certificates, client_keys, configuration, nginx, refusals, servers
 from deploy.gateway.commands import main
 from deploy.gateway.configuration import Limits
 from deploy.gateway.folder import GatewayFolder, enterable, workers_user
@@ -194,7 +194,8 @@ def test_nginx_takes_the_filled_templates(
     assert re.search(r"@[A-Z_]+@", text) is None
     assert text.count("max_conns=") == 2 * count
     sent = re.findall(r"^        proxy_set_header (\S+)", text, re.MULTILINE)
-    fixed = ["Host", "Connection", "Content-Type", "Torchwarden-Solution", "Authorization"]
+    fixed = ["Host", "Connection", "Content-Type", "Accept", "Inference-Header-Content-Length", "Torchwarden-Solution"]
+    fixed += ["Torchwarden-Refusals", "Authorization"]
     assert sent == fixed + [f"P-{number}" for number in range(1, count + 1)]
     assert ("/v2/health" in text) is bool(health)
     shares = re.findall(r"([0-9.]+)% peer", text)
@@ -209,16 +210,19 @@ def test_nginx_says_what_is_wrong_with_settings(folder: GatewayFolder, certifica
 
 
 def test_the_errors_have_the_services_body() -> None:
-    text = (ROOT / "deploy/nginx/nginx.conf.in").read_text()
-    returned = re.findall(r"return (\d{3}) '(\{.*\})'", text)
-    assert len(returned) == 18
+    text = refusals.locations() + refusals.verdicts()
+    returned = re.findall(r"return (\d{3}) '(\{.*?\})';", text)
+    assert len(returned) == 2 * (len(refusals.REFUSALS) + len(refusals.VERDICTS))
     for status, body in returned:
         error = json.loads(body)["error"]
-        assert list(error) == ["code", "message", "row"]
-        assert error["row"] is None
+        if isinstance(error, dict):
+            assert list(error) == ["code", "message", "row"]
+            assert error["row"] is None
+        else:
+            assert re.fullmatch(r".+ \([a-z_$]+\)", error)
         assert 400 <= int(status) < 600
     statuses = {status for status, _ in returned}
-    assert statuses == {"400", "401", "404", "405", "411", "413", "414", "429", "431", "500", "503", "504"}
+    assert statuses == {"400", "401", "404", "405", "411", "413", "414", "415", "429", "431", "500", "503", "504"}
 
 
 def test_a_path_that_nginx_would_misread_is_refused(folder: GatewayFolder, certificate: tuple[Path, Path]) -> None:
