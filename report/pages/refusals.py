@@ -7,6 +7,7 @@ Every number on the page comes from the results file; its sentences hold whateve
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 
@@ -44,11 +45,12 @@ def render(report: Report) -> str:
         holds=opened <= CONNECTIONS,
         rate=ratios(kept.rate_rounds, closed.rate_rounds),
         refused_rate=ratios(kept.rate_rounds, answered.rate_rounds),
-        work=ratios(work(closed), work(kept)),
+        carrying=ratios(work(closed, ("nginx", "java")), work(kept, ("nginx", "java"))),
+        work=ratios(work(closed, PROCESSES), work(kept, PROCESSES)),
         processes={name: ratios(closed.cpu_ms_rounds[name], kept.cpu_ms_rounds[name]) for name in PROCESSES},
     )
 
 
-def work(row: RefusalRow) -> tuple[float, ...]:
-    """CPU milliseconds a request, of nginx, Java and the worker together, round by round."""
-    return tuple(sum(each) for each in zip(*(row.cpu_ms_rounds[name] for name in PROCESSES), strict=True))
+def work(row: RefusalRow, processes: Sequence[str]) -> tuple[float, ...]:
+    """CPU milliseconds a request, of these processes together, round by round."""
+    return tuple(sum(each) for each in zip(*(row.cpu_ms_rounds[name] for name in processes), strict=True))

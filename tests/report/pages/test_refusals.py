@@ -31,7 +31,8 @@ def test_ratios_are_taken_inside_rounds() -> None:
     check(text)
     first, second, third = answer(text)
     assert "measured 0.0020. Behind a gateway that does not ask, 0.500." in first
-    assert "spends 1.50 times the CPU (1.50 to 1.50)" in second
+    assert "nginx and Java together spend 2.00 times the CPU on a request (2.00 to 2.00)" in second
+    assert "1.50 times (1.50 to 1.50)" in second
     # 1.5, 1.25, 1.1 and 1.2, 1.11, 1
     assert "1.25 times (1.10 to 1.50)" in third
     assert "1.11 times (1.00 to 1.20)" in third
