@@ -11,7 +11,9 @@ from __future__ import annotations
 import contextlib
 import selectors
 import socket
-from collections.abc import Iterator, Sequence
+import ssl
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from time import perf_counter, process_time
 from urllib.parse import urlsplit
@@ -22,20 +24,23 @@ from numpy.typing import NDArray
 from loadtests.target import Target
 
 ANSWER_S = 30.0
+OK = (200,)
 END_OF_HEAD = b"\r\n\r\n"
 
 
 class ClientError(RuntimeError):
-    """A request that was not answered, or not with 200."""
+    """A request that was not answered, or with another status than was expected."""
 
 
 @dataclass(frozen=True, eq=False)
 class Driven:
-    """What a drive saw: latencies (n,) float64 in ms, in order of arrival; its length; the client's own CPU seconds."""
+    """What a drive saw: latencies (n,) float64 in ms, in order of arrival; its length; the client's own CPU seconds;
+    how many answers had which status."""
 
     latencies_ms: NDArray[np.float64]
     seconds: float
     cpu_seconds: float
+    statuses: Mapping[int, int]
 
 
 def request(server: Target, model: str, body: bytes, content_type: str, **headers: str) -> bytes:
@@ -50,10 +55,20 @@ def request(server: Target, model: str, body: bytes, content_type: str, **header
     return "\r\n".join([*head, "", ""]).encode() + body
 
 
-def drive(server: Target, requests: Sequence[bytes], *, clients: int, seconds: float) -> Driven:
-    """Send `requests` round-robin from `clients` connections for so long. Raises ClientError."""
+def drive(
+    server: Target,
+    requests: Sequence[bytes],
+    *,
+    clients: int,
+    seconds: float,
+    trust: ssl.SSLContext | None = None,
+    expected: Collection[int] = OK,
+) -> Driven:
+    """Send `requests` round-robin from `clients` connections for so long; answers have an `expected` status. trust: of
+    connections over TLS. Raises ClientError."""
     latencies: list[float] = []
-    with _connections(server, clients) as ready:
+    statuses: Counter[int] = Counter()
+    with _connections(server, clients, trust) as ready:
         cpu, begun = process_time(), perf_counter()
         sent: dict[socket.socket, float] = {}
         turn = 0
@@ -64,12 +79,13 @@ def drive(server: Target, requests: Sequence[bytes], *, clients: int, seconds: f
             if not answerable:
                 raise ClientError(f"no answer from {server.inference} for {ANSWER_S:g} s; see the instance's log")
             for key, _ in answerable:
-                _receive(key.data)
+                status, _ = _receive(key.data, expected)
                 now = perf_counter()
+                statuses[status] += 1
                 latencies.append(1000 * (now - sent.pop(key.data)))
                 if now - begun < seconds:
                     turn = _send(key.data, requests, turn, sent)
-        return Driven(np.array(latencies), perf_counter() - begun, process_time() - cpu)
+        return Driven(np.array(latencies), perf_counter() - begun, process_time() - cpu, statuses)
 
 
 def ask(server: Target, message: bytes) -> bytes:
@@ -77,11 +93,11 @@ def ask(server: Target, message: bytes) -> bytes:
     with _connections(server, 1) as ready:
         (key,) = ready.get_map().values()
         key.data.sendall(message)
-        return _receive(key.data)
+        return _receive(key.data, OK)[1]
 
 
 @contextlib.contextmanager
-def _connections(server: Target, clients: int) -> Iterator[selectors.BaseSelector]:
+def _connections(server: Target, clients: int, trust: ssl.SSLContext | None = None) -> Iterator[selectors.BaseSelector]:
     where = urlsplit(server.inference)
     assert where.hostname is not None
     with contextlib.ExitStack() as opened:
@@ -89,6 +105,8 @@ def _connections(server: Target, clients: int) -> Iterator[selectors.BaseSelecto
         for _ in range(clients):
             connection = opened.enter_context(socket.create_connection((where.hostname, where.port), ANSWER_S))
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if trust is not None:
+                connection = opened.enter_context(trust.wrap_socket(connection, server_hostname=where.hostname))
             ready.register(connection, selectors.EVENT_READ, data=connection)
         yield ready
 
@@ -99,8 +117,8 @@ def _send(connection: socket.socket, requests: Sequence[bytes], turn: int, sent:
     return turn + 1
 
 
-def _receive(connection: socket.socket) -> bytes:
-    """One whole answer's body."""
+def _receive(connection: socket.socket, expected: Collection[int]) -> tuple[int, bytes]:
+    """One whole answer's status, which is as expected, and its body."""
     data = connection.recv(65536)
     while (end := data.find(END_OF_HEAD)) < 0:
         data += _more(connection)
@@ -108,9 +126,10 @@ def _receive(connection: socket.socket) -> bytes:
     length = int(head.partition(b"content-length:")[2].partition(b"\r\n")[0])
     while len(data) < end + len(END_OF_HEAD) + length:
         data += _more(connection)
-    if not head.startswith(b"http/1.1 200 "):
-        raise ClientError(f"expected status 200, got {data[:300]!a}")
-    return data[end + len(END_OF_HEAD) :]
+    status = int(head.partition(b" ")[2].partition(b" ")[0])
+    if status not in expected:
+        raise ClientError(f"expected status {' or '.join(map(str, expected))}, got {data[:300]!a}")
+    return status, data[end + len(END_OF_HEAD) :]
 
 
 def _more(connection: socket.socket) -> bytes:

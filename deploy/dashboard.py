@@ -76,7 +76,7 @@ ROWS: dict[str, tuple[Panel, ...]] = {
         Panel(
             "Answers by status",
             "reqps",
-            "Of TorchServe as a whole, management and health included. 4xx are also refusals by gate and limits.",
+            "Of TorchServe as a whole, management and health included. Refusals behind the gateway are 2xx here.",
             (
                 ('sum(rate(Requests2XX{instance=~"$instance"}[$__rate_interval]))', "2xx"),
                 ('sum(rate(Requests4XX{instance=~"$instance"}[$__rate_interval]))', "4xx"),

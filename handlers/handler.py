@@ -32,6 +32,7 @@ from handlers.errors import (
 from handlers.forms import Classes, Encoded, Form
 from handlers.loading import load, open_audit_log, open_limiter, open_toll
 from handlers.metrics import Metrics
+from handlers.refusal import ASKED, redirected
 from handlers.request import Request
 from handlers.rows import Rows
 
@@ -227,13 +228,13 @@ def _message(context: Any, index: int, row: Mapping[str, Any]) -> bodies.Message
 
 
 def _send(context: Any, index: int, reply: batch.Reply) -> bytes:
-    """Set the headers and status of a body."""
-    context.set_response_content_type(index, reply.encoded.content_type)
-    context.set_response_header(index, "Cache-Control", "no-store")
+    """Set the headers and status of a body. TorchServe adds a `Cache-Control` of its own in place of any of ours."""
+    encoded = redirected(reply.encoded, context.get_request_header(index, ASKED))
+    context.set_response_content_type(index, encoded.content_type)
     context.set_response_header(index, wire.ANSWER, reply.codes[0] if reply.codes and reply.status != 200 else "ok")
-    for name, value in reply.encoded.headers.items():
+    for name, value in encoded.headers.items():
         context.set_response_header(index, name, value)
     if reply.retry_after:
         context.set_response_header(index, "Retry-After", str(reply.retry_after))
-    context.set_response_status(code=int(reply.status), phrase=HTTPStatus(reply.status).phrase, idx=index)
-    return reply.body
+    context.set_response_status(code=int(encoded.status), phrase=HTTPStatus(encoded.status).phrase, idx=index)
+    return encoded.body

@@ -29,6 +29,11 @@ bench-memory: key ## what a server holds in memory with torch, and without: resu
 	  --lean build/serving/bin/python --torch build/serving-torch/bin/python
 	$(MAKE) documents
 
+bench-refusals: key ## what a refused request costs behind the gateway: results/refusals.json
+	$(MAKE) archive RECIPE=digits POLICIES=undefended
+	$(py) -m bench.refusals digits-undefended
+	$(MAKE) documents
+
 bench-attacks: key ## how fast attacks query in process: results/bench-attacks.json
 	$(MAKE) archive RECIPE=mnist POLICIES=undefended
 	$(py) -m bench.attacks mnist --run results

@@ -48,6 +48,7 @@ from report.rows.noise import DenoisingRow, NoiseRow
 from report.rows.owners import OwnerRow
 from report.rows.policies import PolicyRow
 from report.rows.profile import ProfileRow
+from report.rows.refusals import RefusalRow
 from report.rows.routing import CoherenceRow, HashCostRow, InvarianceRow, RoutingRow
 from report.rows.run import RunInfo
 from report.rows.selftest import Finding
@@ -94,6 +95,7 @@ class Report:
     adopted_reading: tuple[ReadingRow, ...] = ()
     adopted_pictures: tuple[PictureRow, ...] = ()
     owners: tuple[OwnerRow, ...] = ()
+    refusals: tuple[RefusalRow, ...] = ()
     soak: tuple[SoakRow, ...] = ()
     faults: tuple[FaultRow, ...] = ()
     fuzz: tuple[FuzzRow, ...] = ()

@@ -172,6 +172,7 @@ def write(
         "MAX_BODY": str(limits.body),
         "ORIGINS": _lines(f'"{origin}" $http_origin;' for origin in origins),
         "REFUSED": refusals.verdicts(),
+        "HANDLERS": refusals.handlers(),
     }
     # what the gateway answers itself has places too
     text = _filled(

@@ -2,6 +2,8 @@
 
 {"error": {"code", "message", "row"}}      as the handler writes it
 {"error": "message (code)"}                to the paths of the Open Inference Protocol, whose errors are texts
+
+And the places where the handler's own refusals get their status: see `handlers`.
 """
 
 from __future__ import annotations
@@ -73,6 +75,21 @@ VERDICTS = {
     "internal": (500, "this request could not be handled"),
     "unanswered": (503, "this request cannot be answered now; try again later"),
 }
+
+
+# statuses of the handler that it leaves to the gateway (handlers/refusal.py)
+HANDLERS = (400, 403, 413, 415, 428, 429)
+
+
+def handlers() -> str:
+    """The text for the place @HANDLERS@: a location for each status, which `return` takes as a number only."""
+    return "\n".join(
+        f"        location @refusal_{status} {{ set $retry_after $upstream_http_retry_after; "
+        "set $refused_request $upstream_http_x_request_id; "
+        "set $refused_challenge $upstream_http_torchwarden_challenge; "
+        f"return {status} $upstream_http_torchwarden_refusal; }}"
+        for status in HANDLERS
+    )
 
 
 def locations() -> str:

@@ -48,6 +48,11 @@ class Frank:
             os._exit(3)
         if "answer" in asked:
             context.set_response_header(index, "Torchwarden-Answer", asked["answer"])
+        if "redirect" in asked:
+            headers = {**asked["headers"], "X-Accel-Redirect": f"@refusal_{asked['redirect']}"}
+            for name, value in {**headers, "Torchwarden-Refusal": asked["said"]}.items():
+                context.set_response_header(index, name, value)
+            return ""
         if "status" in asked:
             context.set_response_status(asked["status"], "stated", index)
             return json.dumps({"error": {"code": asked.get("answer"), "message": "stated", "row": 0}})

@@ -37,7 +37,7 @@ SMALL = QUEUE // 2
 # and for one client
 OWN = QUEUE // 2
 # what the gateway sends
-HEADERS = {"host", "content-type", "content-length", "authorization", "torchwarden-principal"}
+HEADERS = {"host", "content-type", "content-length", "authorization", "torchwarden-principal", "torchwarden-refusals"}
 # what TorchServe adds for a handler
 TORCHSERVES = {"explain": "False", "url_path": "", "body": {"content-type": RAW}}
 
@@ -115,6 +115,8 @@ def test_no_header_of_a_client_gets_through(served: Served) -> None:
         ("X-Forwarded-For", "127.0.0.1"),
         ("Connection", "keep-alive, Torchwarden-Principal"),
         ("X-Odd", "x" * 4000),
+        ("X-Accel-Redirect", "@refusal_403"),
+        ("Torchwarden-Refusals", "forged"),
     ]
     body = tiny.pixels(0.25)
     kept = [authorization(served.acme), ("Content-Type", RAW), ("Content-Length", str(len(body)))]
@@ -124,6 +126,7 @@ def test_no_header_of_a_client_gets_through(served: Served) -> None:
     assert {name: reached.pop(name) for name in TORCHSERVES} == TORCHSERVES
     assert set(reached) == HEADERS
     assert reached["torchwarden-principal"] == "acme"
+    assert reached["torchwarden-refusals"] == "redirect"
     assert received["bytes"] == len(body)
     assert "globex" not in json.dumps(received)
 
@@ -288,6 +291,80 @@ def test_a_handlers_own_answers_pass(served: Served) -> None:
     # where TorchServe has answers of the same status, the handler's come through by their code
     assert error(served.ask({"status": 503, "answer": "store_failed"}), 503) == "store_failed"
     assert error(served.ask({"status": 500, "answer": "internal"}), 500) == "internal"
+
+
+@pytest.mark.parametrize(
+    ("path", "content_type", "body", "status"),
+    [
+        ("predictions/digits-limited", RAW, b"abc", 400),
+        ("predictions/digits-limited", RAW, rows(*[BENIGN] * 5).tobytes(), 413),
+        ("predictions/digits-limited", "text/plain", b"no picture", 415),
+        ("v2/models/digits-limited/infer", "application/json", b"[]", 400),
+    ],
+)
+def test_the_handlers_refusals_are_what_torchserve_says_and_cost_no_connection(
+    served: Served, path: str, content_type: str, body: bytes, status: int
+) -> None:
+    image, name = rows(BENIGN).tobytes(), f"refusing-{status}-{path.count('/')}"
+    auth = served.gateway.add(name)
+    model = "digits-limited"
+    with served.gateway.session(auth) as session:
+        answered = session.post(f"{served.gateway.url}/predictions/{model}", data=image, timeout=30)
+        assert answered.status_code == 200
+        before = upstream_connections(served)
+        headers = {"Content-Type": content_type}
+        answers = [session.post(f"{served.gateway.url}/{path}", data=body, headers=headers, timeout=30) for _ in "ab"]
+        assert upstream_connections(served) == before
+    direct = {"Authorization": f"Bearer {served.token}", "Torchwarden-Principal": f"{name}-direct", **headers}
+    plain = requests.post(f"{served.server['inference']}/predictions/{model}", body, headers=direct, timeout=30)
+    assert (plain.status_code, plain.headers["Connection"]) == (status, "close")
+    for answer in answers:
+        assert answer.status_code == status
+        if path.startswith("predictions"):
+            assert answer.content == plain.content
+        assert answer.headers["Content-Type"] == "application/json"
+        assert answer.headers["X-Request-Id"]
+        inner = {"X-Accel-Redirect", "Torchwarden-Refusal", "Torchwarden-Answer", "Torchwarden-Challenge"}
+        assert not inner & set(answer.headers)
+    assert answers[0].headers["X-Request-Id"] != answers[1].headers["X-Request-Id"]
+    line = served.gateway.lines()[-1]
+    assert (line["status"], line["upstream_status"]) == (status, "200")
+
+
+def upstream_connections(served: Served) -> set[int]:
+    """The ports from which nginx's workers are connected with TorchServe."""
+    port = int(served.server["inference"].rpartition(":")[2])
+    workers = psutil.Process(served.gateway.facts["pid"]).children()
+    found = [each for worker in workers for each in worker.net_connections() if each.raddr and each.raddr.port == port]
+    ports = {each.laddr.port for each in found if each.status == psutil.CONN_ESTABLISHED}
+    assert ports, "a connection is kept"
+    return ports
+
+
+@pytest.mark.parametrize("status", [400, 403, 413, 415, 428, 429])
+def test_a_refusal_brings_its_body_and_its_headers(served: Served, status: int) -> None:
+    said = {
+        "error": {"code": "stated", "message": 'it\'s "$uri" {1; \\u00e9} # x', "row": 0},
+        "challenge": {"a": "x" * 6000},
+    }
+    headers = {"Retry-After": "7", "Torchwarden-Challenge": "Y" * 3000}
+    answer = served.ask({"redirect": status, "said": json.dumps(said), "headers": headers})
+    assert (answer.status_code, answer.json()) == (status, said)
+    assert {name: answer.headers[name] for name in headers} == headers
+    assert answer.headers["X-Request-Id"]
+
+
+def test_caches_are_forbidden_by_torchserve_in_its_words_and_by_the_gateway_in_ours(served: Served) -> None:
+    headers = {"Authorization": f"Bearer {served.token}", "Content-Type": RAW}
+    auth, torchserves = served.gateway.add("caching"), "no-cache; no-store, must-revalidate, private"
+    # nginx takes the upstream's along where it is sent to another place
+    for path, body, ours in (
+        ("digits-limited", b"abc", f"{torchserves}, no-store"),
+        ("frank", tiny.pixels(0.75), "no-store"),
+    ):
+        direct = requests.post(f"{served.server['inference']}/predictions/{path}", body, headers=headers, timeout=10)
+        assert direct.headers["Cache-Control"] == torchserves
+        assert served.gateway.ask(auth, path, body).headers["Cache-Control"] == ours
 
 
 def test_torchserves_own_errors_become_ours(served: Served) -> None:

@@ -56,6 +56,9 @@ class Context:
     def get_all_request_header(self, index: int) -> dict[str, Any]:
         return self.requests[index]
 
+    def get_request_header(self, index: int, key: str) -> Any:
+        return self.requests[index].get(key)
+
     def get_request_id(self, index: int) -> str:
         return f"request-{index}"
 

@@ -197,8 +197,8 @@ def test_nginx_takes_the_filled_templates(
     assert re.search(r"@[A-Z_]+@", text) is None
     assert text.count("max_conns=") == 2 * count
     sent = re.findall(r"^        proxy_set_header (\S+)", text, re.MULTILINE)
-    fixed = ["Host", "Connection", "Content-Type", "Accept", "Inference-Header-Content-Length"]
-    fixed += ["Torchwarden-Solution", "Authorization"]
+    fixed = ["Host", "Connection", "Content-Type", "Accept", "Inference-Header-Content-Length", "Torchwarden-Solution"]
+    fixed += ["Torchwarden-Refusals", "Authorization"]
     assert sent == fixed + [f"P-{number}" for number in range(1, count + 1)]
     assert ("/v2/health" in text) is bool(health)
     assert ("ssl http2;" in text) is grpc
