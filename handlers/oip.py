@@ -125,7 +125,8 @@ def read(body: Body, headers: Mapping[str, str], form: Inference, expects: Expec
     try:
         request = orjson.loads(text)
     except orjson.JSONDecodeError as error:
-        raise Undecodable("expected JSON text") from error
+        stated = f" in the first {len(text)} bytes, as {LENGTH} says" if _LENGTH in headers else ""
+        raise Undecodable(f"expected JSON text{stated}") from error
     form = _wanted(request, form)
     inputs = request.get("inputs")
     if not isinstance(inputs, list) or len(inputs) != 1 or not isinstance(inputs[0], dict):
@@ -288,3 +289,46 @@ def _packed(values: NDArray[Any], kind: str) -> bytes:
     if kind == "BYTES":
         return b"".join(struct.pack("<I", len(each)) + each for each in (name.encode() for name in values.tolist()))
     return np.ascontiguousarray(values, "<f4" if kind == "FP32" else "<i8").tobytes()
+
+
+def encode_rows(images: NDArray[np.float32]) -> tuple[bytes, dict[str, str]]:
+    """The body that asks for `images` (n,C,H,W) in [0, 1], binary, and the header that it needs: client's side."""
+    tensor = np.ascontiguousarray(images, "<f4").tobytes()
+    given = {"name": "images", "datatype": "FP32", "shape": list(images.shape)}
+    text = orjson.dumps({"inputs": [{**given, "parameters": {"binary_data_size": len(tensor)}}]})
+    return text + tensor, {LENGTH: str(len(text))}
+
+
+def decode_answers(body: Body) -> tuple[NDArray[np.int64], NDArray[np.float32] | None]:
+    """Labels (n,) and probabilities (n,K), or None, of an answer whose outputs stand in its JSON text: client's side.
+    Raises ValueError."""
+    try:
+        outputs = {each["name"]: each for each in orjson.loads(body)["outputs"]}
+        labels = np.array(outputs["label"]["data"], np.int64)
+        shown = outputs.get("probabilities")
+        if shown is None:
+            return labels, None
+        return labels, np.array(shown["data"], np.float32).reshape(shown["shape"])
+    except (TypeError, LookupError) as error:
+        raise ValueError(f'expected {{"outputs": [...]}}, got {bytes(body[:200])!a}') from error
+
+
+def code_of(body: Body) -> str:
+    """The code of an error, which stands behind its text; "" where there is none: client's side."""
+    try:
+        text = orjson.loads(body)["error"]
+    except (ValueError, TypeError, LookupError):
+        return ""
+    return text.rpartition(" (")[2].removesuffix(")") if isinstance(text, str) else ""
+
+
+def decode_challenge(headers: Mapping[str, str]) -> dict[str, Any] | None:
+    """The challenge that comes with an error, None where there is none: client's side."""
+    sent = headers.get(CHALLENGE)
+    if not sent:
+        return None
+    try:
+        challenge = orjson.loads(base64.b64decode(sent, validate=True))
+    except ValueError:
+        return None
+    return challenge if isinstance(challenge, dict) else None

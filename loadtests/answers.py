@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import numpy as np
 
-from handlers import wire
+from handlers import oip, wire
 from handlers.errors import Rejected, WorkWanted
 
 # what a gate says of a row in place of an answer
 GATE = (Rejected.code, WorkWanted.code)
 
 
-def check_answer(body: bytes, *, rows: int, classes: int, sum_tolerance: float) -> wire.Decoded:
-    """The decoded body of a 200, proven to answer `rows` good rows of a `classes`-way classifier.
+def check_answer(body: bytes, *, rows: int, classes: int, sum_tolerance: float, protocol: bool = False) -> wire.Decoded:
+    """The decoded body of a 200, proven to answer `rows` good rows of a `classes`-way classifier. protocol: it is the
+    Open Inference Protocol's.
 
     Raises WireError, saying which promise is broken: a row each, no row at fault (a gate may refuse some), labels in
     range; where probabilities are returned, `classes` of them in [0, 1] that sum to 1 within `sum_tolerance`, the
     label's a largest one.
     """
-    decoded = wire.decode_answers(body)
+    decoded = tensors(body) if protocol else wire.decode_answers(body)
     labels, probabilities, errors = decoded
     if len(labels) != rows:
         raise wire.WireError(f"{len(labels)} answers for {rows} rows")
@@ -43,11 +44,19 @@ def check_answer(body: bytes, *, rows: int, classes: int, sum_tolerance: float) 
     return decoded
 
 
-def refused(status: int, body: bytes) -> bool:
-    """Whether an answer that is not a 200 is a gate's refusal."""
+def tensors(body: bytes) -> wire.Decoded:
+    """An answer of the Open Inference Protocol, which has no errors of rows. Raises WireError."""
+    try:
+        return wire.Decoded(*oip.decode_answers(body), {})
+    except ValueError as error:
+        raise wire.WireError(str(error)) from error
+
+
+def refused(status: int, body: bytes, *, protocol: bool = False) -> bool:
+    """Whether an answer that is not a 200 is a gate's refusal. protocol: as above."""
     if status not in (Rejected.status, WorkWanted.status):
         return False
-    return wire.decode_error(body).code in GATE
+    return (oip.code_of(body) if protocol else wire.decode_error(body).code) in GATE
 
 
 def check_refusal(status: int, body: bytes, *, statuses: tuple[int, ...], code: str | None) -> None:

@@ -40,6 +40,11 @@ class Target:
             )
         return f"/predictions/{model}"
 
+    def inference_path(self, model: str) -> str:
+        """URL path of a model in the Open Inference Protocol. Raises TargetError as `path` does."""
+        self.path(model)
+        return f"/v2/models/{model}/infer"
+
     @property
     def authorization(self) -> dict[str, str]:
         """The header without which TorchServe answers 400."""

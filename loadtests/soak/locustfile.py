@@ -179,7 +179,7 @@ class SoakUser(ServiceUser):
         kind = Kind(due.role, model, content_type, 1)
         sent = run.now
         at = sent if due.at is None else due.at
-        status, answer, _ = self.send(kind, body, headers, _any, Verdict())
+        status, answer, *_ = self.send(kind, body, headers, _any, Verdict())
         answered = run.now
         challenge = wire.decode_challenge(answer)
         what, code, hashes = self._became(status, answer), _code(status, answer), 0
@@ -208,7 +208,7 @@ class SoakUser(ServiceUser):
         if paid is None:
             return
         sent = run.now
-        status, answer, _ = self.send(kind, body, {**headers, wire.SOLUTION: paid.solution}, _any, Verdict())
+        status, answer, *_ = self.send(kind, body, {**headers, wire.SOLUTION: paid.solution}, _any, Verdict())
         repeated = Record(
             at=round(sent, 4),
             role=due.role,

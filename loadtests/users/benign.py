@@ -13,10 +13,10 @@ import torch
 from locust import task
 
 from attacks import metrics
-from handlers import wire
+from handlers import oip, wire
 from loadtests import answers
 from loadtests.tally import Kind
-from loadtests.users.service import ServiceUser, Verdict
+from loadtests.users.service import PROTOCOL, ServiceUser, Verdict
 
 SEVERAL = 8
 UNAVAILABLE = 503  # TorchServe, when its queue is full
@@ -54,35 +54,44 @@ class BenignUser(ServiceUser):
         """Two images as JSON."""
         self._classify(2, wire.JSON)
 
+    @task(1)
+    def tensors(self) -> None:
+        """Three images by the Open Inference Protocol."""
+        self._classify(3, PROTOCOL)
+
     def _classify(self, rows: int, content_type: str) -> None:
         images = self.plan.images
         assert images.labels is not None, "a recipe's data set is labelled"
         chosen = torch.tensor(self.random.choices(range(len(images)), k=rows))
         truth = images.labels[chosen]
 
+        pixels = images.pixels[chosen].numpy()
+        protocol = content_type == PROTOCOL
+        body, more = oip.encode_rows(pixels) if protocol else (wire.encode_rows(pixels, content_type), {})
         verdict = Verdict()
 
         def judge(status: int, body: bytes) -> None:
-            if answers.refused(status, body):
+            if answers.refused(status, body, protocol=protocol):
                 # its right, on some share of benign rows; how many stands in the accuracy
                 verdict.rejected, verdict.right = True, 0
                 return
             if status != 200:
                 verdict.rejected = 400 <= status < 500 or status == UNAVAILABLE
                 raise wire.WireError(f"status {status}, expected 200; body {body[:120]!a}")
-            verdict.rejected = bool(wire.decode_answers(body).errors)
             answer = answers.check_answer(
                 body,
                 rows=rows,
                 classes=len(images.classes),
                 sum_tolerance=self.plan.limits.sum_tolerance,
+                protocol=protocol,
             )
+            verdict.rejected = bool(answer.errors)
             verdict.right = round(metrics.accuracy(torch.from_numpy(answer.labels), truth) * rows)
 
         self.ask(
             Kind("benign", self.model, content_type, rows),
-            wire.encode_rows(images.pixels[chosen].numpy(), content_type),
-            self.headers(content_type, self.principal),
+            body,
+            {**self.headers(wire.RAW if protocol else content_type, self.principal), **more},
             judge,
             verdict,
         )

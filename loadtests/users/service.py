@@ -15,10 +15,13 @@ from locust.runners import WorkerRunner
 
 from evaluation import payment
 from evaluation.payment import Challenge, Paid
-from handlers import wire
+from handlers import oip, wire
 from handlers.wire import WireError
 from loadtests.tally import Kind
 from loadtests.users.plan import Plan
+
+PROTOCOL = "open-inference"
+"""What a request of the Open Inference Protocol is called, in place of a content type."""
 
 OVER = "torchwarden_over"
 """A worker's message to its master: the run is over, and why if something went wrong."""
@@ -37,12 +40,13 @@ class Verdict:
 
 
 class Sent(NamedTuple):
-    """The outcome of a request: its status, 0 where no answer came at all, its body, and the seconds after which the
-    service wants to be asked again."""
+    """The outcome of a request: its status, 0 where no answer came at all, its body, the seconds after which the
+    service wants to be asked again, and the challenge that it asks to solve."""
 
     status: int
     body: bytes
     wait: int
+    challenge: Challenge | None = None
 
 
 def end(runner: Any, why: str | None = None) -> None:
@@ -82,12 +86,7 @@ class ServiceUser(FastHttpUser):
         and send it again, and let `judge` see the answer to that. verdict: what `judge` fills in, if it does."""
         verdict = verdict or Verdict()
 
-        def unless_asked(status: int, answer: bytes) -> None:
-            if not self.affordable(wire.decode_challenge(answer)):
-                judge(status, answer)
-
-        answer = self.send(kind, body, headers, unless_asked, verdict).body
-        challenge = wire.decode_challenge(answer)
+        challenge = self.send(kind, body, headers, judge, verdict, unless_asked=True).challenge
         paid = None if challenge is None else self.pay(challenge)
         if paid is not None:
             verdict.hashes = paid.attempts
@@ -104,10 +103,22 @@ class ServiceUser(FastHttpUser):
         paid: Paid | None = gevent.get_hub().threadpool.apply(payment.solve, (challenge,))
         return paid
 
-    def send(self, kind: Kind, body: bytes, headers: Mapping[str, str], judge: Judge, verdict: Verdict) -> Sent:
-        """Send one request and count it, as a failure if `judge` raises."""
+    def send(
+        self,
+        kind: Kind,
+        body: bytes,
+        headers: Mapping[str, str],
+        judge: Judge,
+        verdict: Verdict,
+        *,
+        unless_asked: bool = False,
+    ) -> Sent:
+        """Send one request and count it, as a failure if `judge` raises. unless_asked: an answer with a challenge that
+        the user would solve is not judged."""
+        protocol = kind.what == PROTOCOL
+        path = self.plan.target.inference_path if protocol else self.plan.target.path
         with self.client.post(
-            self.plan.target.path(kind.model),
+            path(kind.model),
             data=body,
             headers=dict(headers),
             name=f"{kind.role} {kind.model} {kind.what} x{kind.rows}",
@@ -115,11 +126,14 @@ class ServiceUser(FastHttpUser):
             catch_response=True,
         ) as response:
             status, content = int(response.status_code), bytes(response.content or b"")
-            wait = int((response.headers or {}).get("Retry-After", 0))
+            answered = response.headers or {}
+            wait = int(answered.get("Retry-After", 0))
+            challenge = oip.decode_challenge(answered) if protocol else wire.decode_challenge(content)
             try:
-                judge(status, content)
+                if not (unless_asked and self.affordable(challenge)):
+                    judge(status, content)
             except WireError as error:
                 response.failure(str(error))
             else:
                 response.success()
-        return Sent(status, content, wait)
+        return Sent(status, content, wait, challenge)

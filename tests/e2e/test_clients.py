@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 import requests
+import tritonclient.http as triton
 from PIL import Image
 
 from tests.conftest import Smoke
@@ -215,7 +216,7 @@ def test_files_of_one_name_are_refused_with_the_way_out(door: Door, photo: Path)
 @pytest.mark.parametrize("encoding", ["gzip", "br", "deflate"])
 def test_a_compressed_body_is_415_and_says_why(encoding: str, door: Door, photo: Path) -> None:
     headers = {"Content-Encoding": encoding}
-    answer = door.send("POST", f"/predictions/{MODEL}", data=photo.read_bytes(), headers=headers)
+    answer = door.send("POST", f"/predictions/{MODEL}", data=photo.read_bytes(), headers=dict(headers))
     assert answer.status_code == 415, answer.text
     assert answer.json()["error"]["message"].startswith("expected no Content-Encoding")
 
@@ -235,7 +236,7 @@ def test_a_camera_s_largest_photograph_is_answered_and_a_larger_one_refused(door
 
 def test_torchserves_own_form_of_answer(door: Door, photo: Path, expected: int) -> None:
     headers = {"Accept": "application/vnd.torchserve+json"}
-    answer = door.send("PUT", f"/predictions/{MODEL}", data=photo.read_bytes(), headers=headers)
+    answer = door.send("PUT", f"/predictions/{MODEL}", data=photo.read_bytes(), headers=dict(headers))
     assert answer.status_code == 200, answer.text
     named = answer.json()
     assert len(named) == 5
@@ -310,3 +311,33 @@ def test_no_picture_is_no_5xx(door: Door) -> None:
     for data in (b"", b"\xff\xd8\xff", b"GIF89a", b"RIFF\0\0\0\0WEBP", b"II*\0\x08\0\0\0", b"BM" + bytes(60)):
         answer = door.send("POST", f"/predictions/{MODEL}", data=data)
         assert 400 <= answer.status_code < 500, answer.text
+
+
+def test_tritons_http_client(running: Running, photo: Path, expected: int) -> None:
+    """At the gateway, with a client's key: all that it asks of a server."""
+    where = running.gateway.url.removeprefix("https://")
+    trust = {"ssl": True, "ssl_options": {"ca_certs": running.gateway.verify}, "insecure": False}
+    headers = running.gateway.headers  # a copy for each call: the client writes a length into what it is given
+    with triton.InferenceServerClient(where, network_timeout=30, **trust) as client:
+        assert client.is_server_live()
+        assert client.is_server_ready()
+        assert client.is_model_ready(MODEL)
+        assert client.get_server_metadata()["extensions"] == ["binary_tensor_data"]
+        metadata = client.get_model_metadata(MODEL, headers=dict(headers))
+        assert [each["name"] for each in metadata["inputs"]] == ["images", "image"]
+        picture = triton.InferInput("image", [1], "BYTES")
+        picture.set_data_from_numpy(np.array([photo.read_bytes()], object))
+        for outputs in (None, [triton.InferRequestedOutput("label"), triton.InferRequestedOutput("name")]):
+            answer = client.infer(MODEL, [picture], outputs=outputs, headers=dict(headers))
+            assert answer.as_numpy("label").tolist() == [expected]
+            assert answer.as_numpy("name").tolist() == [str(expected).encode()]
+        pixels = datasets.load("digits", "test").pixels[:2].numpy()
+        for binary in (True, False):
+            images = triton.InferInput("images", list(pixels.shape), "FP32")
+            images.set_data_from_numpy(pixels, binary_data=binary)
+            probabilities = client.infer(MODEL, [images], headers=dict(headers)).as_numpy("probabilities")
+            assert probabilities.shape == (2, 10)
+        wrong = triton.InferInput("images", [1, 3], "FP32")
+        wrong.set_data_from_numpy(np.zeros((1, 3), np.float32))
+        with pytest.raises(triton.InferenceServerException, match=r"expected FP32 .*got another shape"):
+            client.infer(MODEL, [wrong], headers=dict(headers))

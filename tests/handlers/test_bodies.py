@@ -453,3 +453,25 @@ def test_one_row_at_fault_is_the_requests_error_in_the_protocol() -> None:
     assert encoded.status == 400
     assert orjson.loads(encoded.body) == {"error": "row 1: expected finite values (not_finite)"}
     assert orjson.loads(base64.b64decode(encoded.headers["Torchwarden-Challenge"])) == {"signature": "x"}
+
+
+def test_both_sides_of_the_protocol_understand_each_other() -> None:
+    body, headers = oip.encode_rows(np.stack([image(1), image(2)]))
+    rows = read(Message({name.lower(): value for name, value in headers.items()}, body, model="m"))
+    np.testing.assert_array_equal(rows.images, np.stack([image(1), image(2)]))
+    for shown in (SHOWN, None):
+        labels, probabilities = oip.decode_answers(oip.Inference("m").answers(Answered(LABELS, shown), CLASSES).body)
+        np.testing.assert_array_equal(labels, LABELS)
+        assert (probabilities is None) is (shown is None)
+        np.testing.assert_array_equal(SHOWN if probabilities is None else probabilities, SHOWN)
+    refused = oip.Inference("m").error(FAULT[1], {"signature": "x"})
+    assert oip.code_of(refused.body) == "not_finite"
+    assert oip.decode_challenge(refused.headers) == {"signature": "x"}
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b"{}", b'{"outputs": 1}', b'{"outputs": [{"name": "label"}]}', b"\n"])
+def test_another_servers_answer_is_none_of_the_protocol(body: bytes) -> None:
+    with pytest.raises(ValueError, match=r"expected|unexpected|input|char|label"):
+        oip.decode_answers(body)
+    assert oip.code_of(body) == ""
+    assert oip.decode_challenge({"Torchwarden-Challenge": body.decode()}) is None
