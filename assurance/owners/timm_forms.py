@@ -28,7 +28,7 @@ from bench.adopted.photographs import CLASSES
 
 # which is in no type of timm's
 timm_data: Any = timm.data
-PHOTOGRAPHS = 200
+PHOTOGRAPHS = 120
 SIDE = 224
 OPSET = 18
 ROWS = torch.export.Dim("rows", min=1)
@@ -60,7 +60,7 @@ class _Bytes(nn.Module):
 @cache
 def _owned(folder: Path, name: str) -> tuple[Any, Path, dict[Path, str]]:
     """The network, its photographs, and the owner's own label of each."""
-    images = photographs.labelled(folder.parent / "photographs", PHOTOGRAPHS, seed=3)
+    images = photographs.labelled(folder.parent / "timm-photographs", PHOTOGRAPHS, seed=3)
     files = owner.make(folder.parent / f"{name}-weights", images, seed=0, name=name)
     network: Any = timm.create_model(name, num_classes=4).eval()
     network.load_state_dict(torch.load(files.weights, weights_only=True))
