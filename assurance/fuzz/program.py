@@ -163,7 +163,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--run-folder", type=Path, default=Path("run"), metavar="FOLDER", help="default: run")
     parser.add_argument("--policies", nargs="+", required=True, metavar="NAME", help="served, and not random")
     parser.add_argument("--cases", type=int, default=10_000, metavar="N", help="default: 10000")
-    parser.add_argument("--contract", type=int, default=50, metavar="N", help="schemathesis' cases a model, mode and path")
+    parser.add_argument("--contract", type=int, default=50, metavar="N", help="schemathesis' cases a model, mode, path")
     parser.add_argument("--seed", type=int, default=0, metavar="N")
     parser.add_argument("--output", type=Path, metavar="FILE", help="results, such as results/fuzz.json")
     parser.add_argument("--kept", type=Path, default=Path("reports/fuzz"), metavar="FOLDER", help="of failing cases")
