@@ -21,7 +21,7 @@ import torch
 import handlers
 from attacks.oracle import REFUSED, Answers, joined
 from evaluation.payment import Credit, Solver, on_credit, price
-from handlers import batch, loading, wire
+from handlers import batch, bodies, loading, wire
 from handlers.backends import BACKENDS
 from handlers.errors import RequestError, WorkWanted
 from handlers.forms import Classes
@@ -143,13 +143,20 @@ class InProcessOracle:
 
     def post(self, body: bytes, content_type: str, headers: Mapping[str, str] | None = None) -> tuple[int, bytes]:
         """Status and body of one request, as the handler answers it without TorchServe around it."""
-        try:
-            rows = wire.decode(body, content_type, expects=self.pipeline.policy)
-        except RequestError as error:
-            rows = wire.Rows.refused(error, self.pipeline.policy.input)
-        rows = batch.admitted(rows, (headers or {}).get(wire.SOLUTION), self._till)
-        reply = batch.replies([rows], batch.ask(self.pipeline, [rows]), Classes.of(self.pipeline.policy), self._till)[0]
+        reply = self.reply(body, {**(headers or {}), "Content-Type": content_type})
         return int(reply.status), reply.body
+
+    def reply(self, body: bytes, headers: Mapping[str, str]) -> batch.Reply:
+        """The same with all that its headers ask for."""
+        policy = self.pipeline.policy
+        message = bodies.Message({name.lower(): value for name, value in headers.items()}, body, model=policy.policy)
+        form = bodies.form_of(message)
+        try:
+            rows = bodies.read([bodies.opened(message, form, policy)], policy.input)[0]
+        except RequestError as error:
+            rows = wire.Rows.refused(error, policy.input, form)
+        rows = batch.admitted(rows, headers.get(wire.SOLUTION), self._till)
+        return batch.replies([rows], batch.ask(self.pipeline, [rows]), Classes.of(policy), self._till)[0]
 
     def close(self) -> None:
         """Remove the unpacked files."""

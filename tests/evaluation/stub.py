@@ -84,13 +84,18 @@ class Stub:
                     self._reply(429, wire.encode_error(RateLimited("enough", limit="principal", seconds=1)), wait=1)
                     return
                 stub.queries += 1
-                oracle = stub.oracles[self.path.removeprefix("/predictions/")]
-                more = {name: self.headers[name] for name in (wire.SOLUTION,) if name in self.headers}
-                status, answer = oracle.post(body, self.headers["Content-Type"], more)
-                self._reply(status, lying(answer) if stub.lie and status == 200 else answer)
+                protocol = self.path.startswith("/v2/")
+                model = self.path.split("/")[3] if protocol else self.path.removeprefix("/predictions/")
+                reply = stub.oracles[model].reply(body, dict(self.headers.items()))
+                lie = stub.lie and reply.status == 200 and not protocol
+                self._reply(int(reply.status), lying(reply.body) if lie else reply.body, more=reply.encoded.headers)
 
-            def _reply(self, status: int, body: bytes, *, close: bool = False, wait: int = 0) -> None:
+            def _reply(
+                self, status: int, body: bytes, *, close: bool = False, wait: int = 0, more: Mapping[str, str] = {}
+            ) -> None:
                 self.send_response(status)
+                for name, value in more.items():
+                    self.send_header(name, value)
                 if wait:
                     self.send_header("Retry-After", str(wait))
                 if close:

@@ -231,7 +231,7 @@ def test_make_takes_a_path_as_programs_do(tmp_path: Path) -> None:
 
 
 def test_make_refuses_a_policy_that_the_recipe_has_not() -> None:
-    assert "recipe digits has no policy nonsense; it has: undefended edm" in commands(
+    assert "recipe digits has no policy nonsense; it has: undefended fitted edm" in commands(
         "archive", "POLICIES=nonsense edm"
     )
 
