@@ -172,7 +172,7 @@ BROKEN: dict[str, tuple[dict[str, Change], set[str]]] = {
             "defenses/routing.py": without(
                 "return self.table[self.hash(outputs)]", "return np.zeros_like(self.table[self.hash(outputs)])"
             ),
-            "handlers/wire.py": without("if rows > expects.max_rows:", "if rows < 0:"),
+            "handlers/rows.py": without("if rows > expects.max_rows:", "if rows < 0:"),
             "handler.py": without('== "True" and not message.body and not message.parts:', '== "True":'),
             "handlers/metrics.py": without(
                 "self._add(self._errors, Counter(codes))", "self._add(self._errors, Counter())"
