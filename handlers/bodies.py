@@ -238,12 +238,7 @@ def _file(instance: Any) -> Body | RequestError | None:
         if not isinstance(value, dict) or len(value) != 1 or next(iter(value)) not in FILES:
             break
         value = next(iter(value.values()))
-    if not isinstance(instance, dict) or not isinstance(value, str):
-        return None
-    try:
-        return from_base64(value)
-    except RequestError as error:
-        return error
+    return _decoded(value) if isinstance(instance, dict) and isinstance(value, str) else None
 
 
 def from_base64(text: str) -> bytes:

@@ -303,12 +303,8 @@ def decode_answers(body: Body) -> tuple[NDArray[np.int64], NDArray[np.float32] |
     """Labels (n,) and probabilities (n,K), or None, of an answer whose outputs stand in its JSON text: client's side.
     Raises ValueError."""
     try:
-        outputs = {each["name"]: each for each in orjson.loads(body)["outputs"]}
-        labels = np.array(outputs["label"]["data"], np.int64)
-        shown = outputs.get("probabilities")
-        if shown is None:
-            return labels, None
-        return labels, np.array(shown["data"], np.float32).reshape(shown["shape"])
+        tensors = outputs(body, {})
+        return tensors["label"], tensors.get("probabilities")
     except (TypeError, LookupError) as error:
         raise ValueError(f'expected {{"outputs": [...]}}, got {bytes(body[:200])!a}') from error
 

@@ -59,6 +59,9 @@ JPEG = "image/jpeg"
 # what a description names: others are recognised as well (handlers/bodies.py)
 CONTENT_TYPES = (PNG, JPEG, "image/webp", "image/bmp", "image/tiff", "image/gif", RAW, JSON, bodies.PARTS)
 
+# of a geometry that takes pictures of one size
+EXACT = ("channels", "height", "width", "fit")
+
 SOLUTION = "Torchwarden-Solution"
 # set by a gateway, where a policy names no other
 PRINCIPAL = Policy.principal_header
@@ -106,7 +109,7 @@ def describe(policy: Policy) -> dict[str, object]:
         "recipe": policy.recipe,
         "policy": policy.policy,
         "backend": policy.backend,
-        "input": {name: value for name, value in asdict(policy.input).items() if name in _shown(policy.input)},
+        "input": _shown(policy.input),
         "class_names": list(policy.class_names),
         "response": {"rule": policy.response.rule, **policy.response.options},
         "gate": None if policy.gate is None else policy.gate.action,
@@ -116,10 +119,10 @@ def describe(policy: Policy) -> dict[str, object]:
     }
 
 
-def _shown(geometry: Geometry) -> set[str]:
+def _shown(geometry: Geometry) -> dict[str, object]:
     """The fields of a geometry that mean anything: a picture of one exact size is not fitted."""
-    exact = {"channels", "height", "width", "fit"}
-    return exact if geometry.fit == "exact" else set(asdict(geometry))
+    fields = asdict(geometry)
+    return {name: fields[name] for name in EXACT} if geometry.fit == "exact" else fields
 
 
 def read_description(facts: Mapping[str, Any]) -> Accepts:

@@ -26,7 +26,7 @@ def fitted(picture: Image.Image, wanted: Geometry) -> Bytes:
     """The picture, an "L" or "RGB" image, as (C,H,W) uint8 of the wanted shape."""
     coloured = picture.convert("L" if wanted.channels == 1 else "RGB")
     if wanted.fit != "exact" and (coloured.size != (wanted.width, wanted.height) or wanted.resize):
-        coloured = {"crop": _cropped, "stretch": _cropped, "letterbox": _letterboxed}[wanted.fit](coloured, wanted)
+        coloured = (_letterboxed if wanted.fit == "letterbox" else _cropped)(coloured, wanted)
     pixels = np.asarray(coloured)
     return pixels[np.newaxis].copy() if wanted.channels == 1 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
 

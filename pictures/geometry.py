@@ -7,7 +7,7 @@ takes pictures of one size alone, as networks do that were trained on a set of s
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 FITS = ("exact", "crop", "stretch", "letterbox")
 # those that may be followed by cutting out the centre
@@ -83,10 +83,6 @@ class Geometry:
     def most_pixels(self) -> int:
         """Of a picture that is decoded."""
         return self.height * self.width if self.fit == "exact" else int(self.megapixels * 1_000_000)
-
-    def stated(self) -> dict[str, object]:
-        """Every field by name, as a policy holds them."""
-        return asdict(self)
 
 
 def choice(name: str, value: object, known: Sequence[str]) -> Iterator[str]:

@@ -100,8 +100,13 @@ class Picture:
 
     def check(self, wanted: Geometry) -> None:
         """What the header alone refuses. Raises PictureError."""
-        if self.size is None or self.pixels > wanted.most_pixels or wanted.fit == "exact":
-            self._check_size(wanted)
+        if wanted.fit == "exact":
+            if self.size != (wanted.height, wanted.width):
+                got = "far more" if self.size is None else f"{self.size[1]} x {self.size[0]}"
+                raise OtherSize(f"expected {wanted.width} x {wanted.height} pixels, got {got}")
+        elif self.pixels > wanted.most_pixels:
+            got = "far more" if self.size is None else f"{self.pixels / 1e6:.1f}"
+            raise TooLarge(f"expected a picture of at most {wanted.megapixels:g} megapixels, got {got}")
         if self._file.scans * self.pixels > max(SCANNED, SCANS * wanted.most_pixels):
             raise Unsupported(
                 "expected a JPEG file of few scans for its size, got more; save it again, not progressive"
@@ -119,15 +124,6 @@ class Picture:
         if image.width * image.height <= KEPT:
             self._kept = key, image
         return fitted(image, wanted)
-
-    def _check_size(self, wanted: Geometry) -> None:
-        if wanted.fit == "exact":
-            if self.size != (wanted.height, wanted.width):
-                got = "far more" if self.size is None else f"{self.size[1]} x {self.size[0]}"
-                raise OtherSize(f"expected {wanted.width} x {wanted.height} pixels, got {got}")
-        else:
-            got = "far more" if self.size is None else f"{self.pixels / 1e6:.1f}"
-            raise TooLarge(f"expected a picture of at most {wanted.megapixels:g} megapixels, got {got}")
 
     def _check_resized(self, wanted: Geometry) -> None:
         """A long strip whose shorter side is resized is far larger then."""
@@ -155,7 +151,7 @@ class Picture:
         return Image.open(BytesIO(self._file.data), formats=[self._file.format])
 
     def _upright(self, scale: int, background: int | None) -> Image.Image:
-        """ "L" or "RGB"."""
+        """The picture, "L" or "RGB"."""
         image, self._unread = self._unread or self._opened(), None
         with image:
             if scale > 1:

@@ -20,7 +20,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
@@ -196,5 +196,5 @@ def _parallel(pool: ThreadPoolExecutor, work: Any, jobs: Sequence[Any], called: 
 
 def _key(listing: Listing, wanted: ModelInput, split: str, share: float, broken: float) -> str:
     files = [(str(file), (status := file.stat()).st_size, status.st_mtime_ns) for file in listing.files]
-    facts = [FORMAT, files, listing.labels, listing.classes, wanted.geometry.stated(), split, share, broken]
+    facts = [FORMAT, files, listing.labels, listing.classes, asdict(wanted.geometry), split, share, broken]
     return hashlib.sha256(json.dumps(facts, default=str).encode()).hexdigest()[:24]

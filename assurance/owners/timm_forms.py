@@ -24,14 +24,12 @@ from torch import nn
 from assurance.owners import photographs
 from assurance.owners.brought import Brought, Form
 from bench.adopted import owner
+from bench.adopted.owner import ROWS, SIDE, exported
 from bench.adopted.photographs import CLASSES
 
 # which is in no type of timm's
 timm_data: Any = timm.data
 PHOTOGRAPHS = 120
-SIDE = 224
-OPSET = 18
-ROWS = torch.export.Dim("rows", min=1)
 
 
 class _Softmax(nn.Module):
@@ -72,19 +70,6 @@ def _owned(folder: Path, name: str) -> tuple[Any, Path, dict[Path, str]]:
             with Image.open(path) as picture:
                 labels[path] = names[int(network(transform(picture.convert("RGB"))[None]).argmax())]
     return network, images, labels
-
-
-def _exported(module: nn.Module, like: torch.Tensor, path: Path, *, free: bool = True) -> None:
-    program = torch.onnx.export(
-        module.eval(),
-        (like,),
-        opset_version=OPSET,
-        dynamo=True,
-        verbose=False,
-        dynamic_shapes=({0: ROWS},) if free else None,
-    )
-    assert program is not None
-    program.save(path)
 
 
 def _state_dict(network: Any, path: Path) -> tuple[str, ...]:
@@ -129,17 +114,17 @@ def _mar(network: Any, path: Path) -> tuple[str, ...]:
 
 
 def _fixed(network: Any, path: Path) -> tuple[str, ...]:
-    _exported(network, torch.zeros(1, 3, SIDE, SIDE), path, free=False)
+    exported(network, torch.zeros(1, 3, SIDE, SIDE), path, free=False)
     return ()
 
 
 def _free(network: Any, path: Path) -> tuple[str, ...]:
-    _exported(network, torch.zeros(2, 3, SIDE, SIDE), path)
+    exported(network, torch.zeros(2, 3, SIDE, SIDE), path)
     return ()
 
 
 def _softmax(network: Any, path: Path) -> tuple[str, ...]:
-    _exported(_Softmax(network), torch.zeros(2, 3, SIDE, SIDE), path)
+    exported(_Softmax(network), torch.zeros(2, 3, SIDE, SIDE), path)
     return ()
 
 
@@ -147,12 +132,12 @@ def _half(network: Any, path: Path) -> tuple[str, ...]:
     name = network.default_cfg["architecture"]
     halved: Any = timm.create_model(name, num_classes=4)
     halved.load_state_dict(network.state_dict())
-    _exported(halved.eval().half(), torch.zeros(2, 3, SIDE, SIDE).half(), path)
+    exported(halved.eval().half(), torch.zeros(2, 3, SIDE, SIDE).half(), path)
     return ()
 
 
 def _bytes(network: Any, path: Path) -> tuple[str, ...]:
-    _exported(_Bytes(network), torch.zeros(2, SIDE, SIDE, 3, dtype=torch.uint8), path)
+    exported(_Bytes(network), torch.zeros(2, SIDE, SIDE, 3, dtype=torch.uint8), path)
     return ()
 
 

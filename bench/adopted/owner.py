@@ -30,6 +30,7 @@ TAKEN = ModelInput((SIDE, SIDE), fit="crop", resize=235, interpolation="bicubic"
 # added to the squared features' sums, as a share of their mean: fewer photographs than features
 RIDGE = 0.1
 OPSET = 18
+ROWS = torch.export.Dim("rows", min=1)
 PART = 32
 
 
@@ -59,17 +60,7 @@ def make(folder: Path, photographs: Path, *, seed: int, name: str = NAME) -> Own
     folder.mkdir(parents=True, exist_ok=True)
     owner = Owner(folder / f"{name}.pth", folder / f"{name}.onnx", folder / "expect.csv", folder / "classes.txt")
     torch.save(network.state_dict(), owner.weights)
-    rows = torch.export.Dim("rows", min=1)
-    program = torch.onnx.export(
-        network,
-        (torch.zeros(2, 3, SIDE, SIDE),),
-        dynamic_shapes=({0: rows},),
-        opset_version=OPSET,
-        dynamo=True,
-        verbose=False,
-    )
-    assert program is not None
-    program.save(owner.graph)
+    exported(network, torch.zeros(2, 3, SIDE, SIDE), owner.graph)
     with torch.inference_mode():
         predicted = network.get_classifier()(features).argmax(1).tolist()
     with owner.expect.open("w", newline="") as file:
@@ -80,6 +71,20 @@ def make(folder: Path, photographs: Path, *, seed: int, name: str = NAME) -> Own
         )
     owner.classes.write_text("\n".join(names) + "\n")
     return owner
+
+
+def exported(module: nn.Module, like: torch.Tensor, path: Path, *, free: bool = True) -> None:
+    """A module as it answers, in ONNX. free: of any number of rows, or of as many as `like` has."""
+    program = torch.onnx.export(
+        module.eval(),
+        (like,),
+        opset_version=OPSET,
+        dynamo=True,
+        verbose=False,
+        dynamic_shapes=({0: ROWS},) if free else None,
+    )
+    assert program is not None
+    program.save(path)
 
 
 def _pixels(files: Sequence[Path]) -> torch.Tensor:
