@@ -150,10 +150,10 @@ def _weights(state: dict[str, torch.Tensor], kind: str, architecture: str, size:
         )
     named(architecture)
     state = _unprefixed(state)
-    channels = next((value.shape[1] for value in state.values() if value.ndim == 4 and value.shape[1] in (1, 3)), 3)
     whole, why = (size, "as stated") if size else _usual_size(architecture)
+    channels = _channels(state, architecture, whole)
     found = []
-    for classes in _heads(state):
+    for classes in _heads(state, architecture, channels, whole):
         network = published(architecture, classes=classes, channels=channels, size=whole)
         missing, unexpected = _misfits(network, state)
         if not missing and not unexpected:
@@ -175,11 +175,28 @@ def _weights(state: dict[str, torch.Tensor], kind: str, architecture: str, size:
     )
 
 
-def _heads(state: dict[str, torch.Tensor]) -> Sequence[int]:
-    """Numbers of classes that the network may have: rows of matrices and vectors, the last first."""
-    rows = [value.shape[0] for value in state.values() if value.ndim in (1, 2) and value.shape[0] >= 2]
-    rows += [value.shape[0] for value in state.values() if value.ndim == 4 and value.shape[2:] == (1, 1)][-1:]
-    return list(dict.fromkeys(rows[::-1]))[:4]
+def _channels(state: dict[str, torch.Tensor], architecture: str, size: tuple[int, int]) -> int:
+    """Of the images that the weights are for; 3 where neither the file nor the architecture says."""
+    try:
+        gray = published(architecture, classes=2, channels=1, size=size)
+    except UnknownNetworkError:  # torchvision's networks take colour alone
+        return 3
+    colour = published(architecture, classes=2, channels=3, size=size)
+    return next(iter(_decided(state, 1, gray, colour)), 3)
+
+
+def _heads(state: dict[str, torch.Tensor], architecture: str, channels: int, size: tuple[int, int]) -> list[int]:
+    """Numbers of classes that the weights may be for; where the file has no head, any shows what is missing."""
+    fewer, more = (published(architecture, classes=classes, channels=channels, size=size) for classes in (2, 3))
+    return _decided(state, 0, fewer, more) or [2]
+
+
+def _decided(state: dict[str, torch.Tensor], dimension: int, one: nn.Module, other: nn.Module) -> list[int]:
+    """Sizes of the tensors in which two networks differ, as the file has them. Names decide, not the file's order:
+    safetensors sorts by type and name."""
+    others = other.state_dict()
+    names = [name for name, value in one.state_dict().items() if value.shape != others[name].shape]
+    return sorted({state[name].shape[dimension] for name in names if name in state and state[name].ndim > dimension})
 
 
 def _misfits(network: nn.Module, state: dict[str, torch.Tensor]) -> tuple[list[str], list[str]]:

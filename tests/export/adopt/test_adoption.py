@@ -14,6 +14,7 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
+from safetensors.torch import save_file
 from torch import nn
 
 import recipes
@@ -385,6 +386,18 @@ def test_weights_become_a_checkpoint(wrapped: bool, tmp_path: Path) -> None:
     with torch.inference_mode():
         expected = network((given * 2 - 0.2) / 0.5).softmax(1)
         torch.testing.assert_close(black_box("victim", tmp_path / "runs").answer(given), expected, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("name", "channels", "size"),
+    [("timm:test_resnet", 1, 32), ("timm:mobilenetv3_small_050", 3, 32), ("torchvision:squeezenet1_1", 3, 64)],
+)
+def test_the_order_of_the_weights_in_a_file_says_nothing(name: str, channels: int, size: int, tmp_path: Path) -> None:
+    """safetensors sorts by type and name: neither the first convolution is first nor the head last."""
+    network = published(name, classes=5, channels=channels, size=size)
+    save_file(network.state_dict(), tmp_path / "weights.safetensors")
+    found = sources.opened(tmp_path / "weights.safetensors", architecture=name, size=(size, size))
+    assert (found.classes, found.channels) == (5, channels)
 
 
 def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
