@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from defenses import ranges
-from defenses.memory import Account, Meter
+from defenses.memory import Account, Charge, Meter, Reached
 
 SLOTS = 12
 SHARED = "-"  # the principal of requests that name none
@@ -64,21 +64,23 @@ class Limiter:
         self._scope = f"{recipe}/{limits.window:g}"
         self._meter = meter
 
-    def full(self, principal: str) -> Full | None:
-        """The limit that leaves no room for a single row, so that the request need not be read; nothing is counted.
-        Raises StoreError."""
-        accounts = self._accounts(principal)
-        return self._full(accounts, self._meter.full(accounts, self._limits.window))
+    def full(self, principals: Sequence[str]) -> list[Full | None]:
+        """Of each principal the limit that leaves no room for a single row, so that its request need not be read;
+        nothing is counted. Raises StoreError."""
+        askers = {principal: self._accounts(principal) for principal in principals}
+        reached = dict(zip(askers, self._meter.full(list(askers.values()), self._limits.window), strict=True))
+        return [self._full(askers[principal], reached[principal]) for principal in principals]
 
     def charge(self, good: int, bad: int) -> int:
         """The rows that a request of so many good and bad ones counts for."""
         return good + bad * self._limits.bad_rows
 
-    def take(self, principal: str, rows: int) -> Full | None:
-        """Count the rows of a request, or return the limit that they exceed; then none is counted. Raises
-        StoreError."""
-        accounts = self._accounts(principal)
-        return self._full(accounts, self._meter.take(accounts, rows, self._limits.window))
+    def take(self, requests: Sequence[tuple[str, int]]) -> list[Full | None]:
+        """Count the rows of each request, (principal, rows), in order; or the limit that they exceed: then none of that
+        request is counted. Raises StoreError."""
+        charges = [Charge(self._accounts(principal), rows) for principal, rows in requests]
+        reached = self._meter.take(charges, self._limits.window)
+        return [self._full(charge.accounts, each) for charge, each in zip(charges, reached, strict=True)]
 
     def _accounts(self, principal: str) -> list[Account]:
         """The principal's account, first, and that of all together where there is one."""
@@ -89,11 +91,11 @@ class Limiter:
         return accounts
 
     @staticmethod
-    def _full(accounts: Sequence[Account], reached: tuple[str, float] | None) -> Full | None:
+    def _full(accounts: Sequence[Account], reached: Reached | None) -> Full | None:
         if reached is None:
             return None
-        name, seconds = reached
-        return Full(PRINCIPAL if name == accounts[0].name else TOTAL, max(1, int(-(-seconds // 1))))
+        limit = PRINCIPAL if reached.account == accounts[0].name else TOTAL
+        return Full(limit, max(1, int(-(-reached.seconds // 1))))
 
 
 def named(principal: str | None) -> str | None:

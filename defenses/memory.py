@@ -23,27 +23,48 @@ class Account(NamedTuple):
     most: int
 
 
+class Reached(NamedTuple):
+    """The name of an account that is full, and seconds until it may have room."""
+
+    account: str
+    seconds: float
+
+
+class Charge(NamedTuple):
+    """Rows of one request, and the accounts that they count in."""
+
+    accounts: Sequence[Account]
+    rows: int
+
+
+class Solution(NamedTuple):
+    """Of one challenge: its `nonce`, when it `expires` (seconds since the epoch), and the store's life when it was
+    asked."""
+
+    nonce: str
+    expires: float
+    life: str
+
+
 class Spent(Protocol):
     """Which solutions are spent. Both methods raise StoreError."""
 
     def life(self) -> str:
         """Names the memory of the store: redrawn whenever it may have forgotten something."""
 
-    def spend(self, nonce: str, expires: float, life: str) -> bool:
-        """Remember `nonce` until `expires` (seconds since the epoch) and some while longer: whether this call was the
-        first with it, and the store's life is still `life`."""
+    def spend(self, solutions: Sequence[Solution]) -> list[bool]:
+        """Remember each nonce until its solution expires and some while longer, in order, all of them or, where it
+        raises, none that is known of: whether each was the first with its nonce, and the store still has its life."""
 
 
 class Meter(Protocol):
-    """How many rows were taken; see defenses/limits.py."""
+    """How many rows were taken; see defenses/limits.py. Both methods raise StoreError."""
 
-    def full(self, accounts: Sequence[Account], window: float) -> tuple[str, float] | None:
-        """The first account without room for one row, and seconds until it may have some; nothing is counted. Raises
-        StoreError."""
+    def full(self, askers: Sequence[Sequence[Account]], window: float) -> list[Reached | None]:
+        """Of each asker's accounts the first without room for one row; nothing is counted."""
 
-    def take(self, accounts: Sequence[Account], rows: int, window: float) -> tuple[str, float] | None:
-        """Count `rows` in every account, or in none of them: then the account that is full, and seconds until it may
-        have room. Raises StoreError."""
+    def take(self, charges: Sequence[Charge], window: float) -> list[Reached | None]:
+        """Count each charge, in order, in all of its accounts or in none of them: then the one that is full."""
 
 
 def check_url(store: object) -> None:

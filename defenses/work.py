@@ -27,7 +27,7 @@ from __future__ import annotations
 import hmac
 import math
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -36,7 +36,7 @@ from altcha import Payload, create_challenge, verify_solution
 from numpy.typing import NDArray
 
 from defenses import ranges
-from defenses.memory import Spent
+from defenses.memory import Solution, Spent, StoreError
 from defenses.routing import KEY_BYTES
 
 # altcha counts in 32 bits, and a counter is drawn from below twice the mean
@@ -183,11 +183,26 @@ class Toll:
         ).to_dict()
         return made
 
-    def admit(self, payload: str, digest: bytes) -> None:
-        """Spend a solution, ALTCHA's payload in base64, on the request with this digest; returns if it was good.
+    def admit(self, offers: Sequence[tuple[str, bytes]]) -> list[SolutionError | StoreError | None]:
+        """Spend the solutions that requests bring, each ALTCHA's payload in base64 and the request's digest: what is
+        wrong with each, None where it was good."""
+        read = [self._read(payload, digest) for payload, digest in offers]
+        good = [solution for solution in read if isinstance(solution, Solution)]
+        try:
+            spent = iter(self._store.spend(good) if good else [])
+        except StoreError as error:
+            return [error if isinstance(each, Solution) else each for each in read]
+        return [(None if next(spent) else SolutionSpent()) if isinstance(each, Solution) else each for each in read]
 
-        Raises SolutionInvalid, SolutionExpired, SolutionSpent, StoreError.
-        """
+    def _read(self, payload: str, digest: bytes) -> Solution | SolutionError:
+        """A solution of this request's own challenge that is yet to be spent, or what is wrong with it."""
+        try:
+            return self._verified(payload, digest)
+        except SolutionError as error:
+            return error
+
+    def _verified(self, payload: str, digest: bytes) -> Solution:
+        """Raises SolutionInvalid, SolutionExpired."""
         if len(payload) > LONGEST_PAYLOAD:
             raise SolutionInvalid
         try:
@@ -205,8 +220,7 @@ class Toll:
             raise SolutionInvalid
         if stated.expires_at <= self._clock():
             raise SolutionExpired
-        if not self._store.spend(stated.nonce, stated.expires_at, stated.data["life"]):
-            raise SolutionSpent
+        return Solution(stated.nonce, stated.expires_at, stated.data["life"])
 
 
 def _rounded_down(value: float) -> str:

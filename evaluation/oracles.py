@@ -155,7 +155,7 @@ class InProcessOracle:
             rows = bodies.read([bodies.opened(message, form, policy)], policy.input)[0]
         except RequestError as error:
             rows = wire.Rows.refused(error, policy.input, form)
-        rows = batch.admitted(rows, headers.get(wire.SOLUTION), self._till)
+        (rows,) = batch.admitted([rows], [headers.get(wire.SOLUTION)], self._till)
         return batch.replies([rows], batch.ask(self.pipeline, [rows]), Classes.of(policy), self._till)[0]
 
     def close(self) -> None:

@@ -7,7 +7,7 @@ the requests, the prices and the final responses are the same.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import altcha
@@ -54,8 +54,9 @@ class Credit:
         del digest
         return {"parameters": {"data": {"hashes": hashes}}}
 
-    def admit(self, payload: str, digest: bytes) -> None:
+    def admit(self, offers: Sequence[tuple[str, bytes]]) -> list[None]:
         """Nothing is refused."""
+        return [None] * len(offers)
 
 
 def on_credit(challenge: Challenge) -> Paid:

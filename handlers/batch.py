@@ -1,10 +1,12 @@
 """Many requests, one pipeline call: good rows side by side, answers back to each request in order.
 
-A request whose principal has no room for a row is refused before it is decoded. Others are counted, bad rows as well,
-before they are asked for, and refused as a whole where they are over a limit. A row that the gate keeps from the client
-becomes an error at its place. Where rows of a request want a proof of work, one challenge asks for the
-work of all of them; the request that comes again with its solution is answered whole. Work beyond what a challenge may
-ask for is no discount: those rows are refused, and the error asks for fewer.
+The store is asked for a batch, not for a request: it looks once, counts all rows in one transaction, and spends all
+solutions in another. A request whose principal has no room for a row is refused before it is decoded, unless those
+before it in the same batch took that room. Others are counted, bad rows as well, before they are asked for, and refused
+as a whole where they are over a limit. A row that the gate keeps from the client becomes an error at its place. Where
+rows of a request want a proof of work, one challenge asks for the work of all of them; the request that comes again
+with its solution is answered whole. Work beyond what a challenge may ask for is no discount: those rows are refused,
+and the error asks for fewer.
 """
 
 from __future__ import annotations
@@ -55,7 +57,7 @@ class Till(Protocol):
 
     def challenge(self, digest: bytes, hashes: float) -> dict[str, Any]: ...
 
-    def admit(self, payload: str, digest: bytes) -> None: ...
+    def admit(self, offers: Sequence[tuple[str, bytes]]) -> Sequence[SolutionError | StoreError | None]: ...
 
 
 class Outcome(NamedTuple):
@@ -97,37 +99,51 @@ class Reply(NamedTuple):
         return self.encoded.body
 
 
-def unread(principal: str, limiter: Limiter | None, *, open_: bool) -> RequestError | None:
-    """What a principal's request is refused with before it is decoded: there is room for no row. open_: see
+def unread(principals: Sequence[str], limiter: Limiter | None, *, open_: bool) -> list[RequestError | None]:
+    """What each principal's request is refused with before it is decoded: there is room for no row. open_: see
     `limited`, which has the last word on all others."""
-    if limiter is None:
-        return None
+    if limiter is None or not principals:
+        return [None] * len(principals)
     try:
-        reached = limiter.full(principal)
+        return [None if reached is None else _over(reached) for reached in limiter.full(principals)]
     except StoreError as error:
         _log.error("store: %s", for_log(error))
-        return None if open_ else StoreFailed(_UNCOUNTED)
-    return None if reached is None else _over(reached)
+        return [None if open_ else StoreFailed(_UNCOUNTED) for _ in principals]
 
 
-def limited(rows: Rows, principal: str, limiter: Limiter | None, *, open_: bool) -> tuple[Rows, str | None]:
-    """The request as it is answered, counted for its principal or refused as a whole, and which limit that was.
+def limited(
+    requests: Sequence[Rows], principals: Sequence[str], limiter: Limiter | None, *, open_: bool
+) -> list[tuple[Rows, str | None]]:
+    """The requests as they are answered, each counted for its principal or refused as a whole, and which limit that
+    was.
 
     open_: requests that the store cannot count pass, as "unchecked".
     """
+    found: list[tuple[Rows, str | None]] = [(rows, None) for rows in requests]
     if limiter is None:
-        return rows, None
-    charge = limiter.charge(len(rows.images), sum(error.unreadable for error in rows.errors.values()))
-    if not charge:
-        return rows, None
+        return found
+    charges = {
+        place: (principal, charge)
+        for place, (rows, principal) in enumerate(zip(requests, principals, strict=True))
+        if (charge := limiter.charge(len(rows.images), sum(error.unreadable for error in rows.errors.values())))
+    }
+    if not charges:
+        return found
     try:
-        full = limiter.take(principal, charge)
+        taken = limiter.take(list(charges.values()))
     except StoreError as error:
         _log.error("store: %s", for_log(error))
-        return (rows, "unchecked") if open_ else (rows.as_refused(StoreFailed(_UNCOUNTED)), None)
-    if full is None:
-        return rows, None
-    return rows.as_refused(_over(full)), full.limit
+        for place in charges:
+            found[place] = _uncounted(requests[place], open_=open_)
+        return found
+    for place, full in zip(charges, taken, strict=True):
+        if full is not None:
+            found[place] = requests[place].as_refused(_over(full)), full.limit
+    return found
+
+
+def _uncounted(rows: Rows, *, open_: bool) -> tuple[Rows, str | None]:
+    return (rows, "unchecked") if open_ else (rows.as_refused(StoreFailed(_UNCOUNTED)), None)
 
 
 def _over(full: Full) -> RateLimited:
@@ -135,19 +151,31 @@ def _over(full: Full) -> RateLimited:
     return RateLimited(message, limit=full.limit, seconds=full.seconds)
 
 
-def admitted(rows: Rows, solution: str | None, till: Till | None) -> Rows:
-    """The request as it is answered: paid for, if it brought a `solution` that is good, and refused as a whole, if it
-    brought another. Policies without a till have no use for one. Nothing is spent on a request without a good row."""
-    if till is None or solution is None or not len(rows.images):
-        return rows
-    try:
-        till.admit(solution, rows.digest)
-    except SolutionError as error:
-        return rows.as_refused(_REFUSED[type(error)](str(error)))
-    except StoreError as error:
-        _log.error("store: %s", for_log(error))
-        return rows.as_refused(StoreFailed(_STORE_FAILED))
-    return rows.as_paid()
+def admitted(requests: Sequence[Rows], solutions: Sequence[str | None], till: Till | None) -> list[Rows]:
+    """The requests as they are answered: paid for where one brought a solution that is good, and refused as a whole
+    where it brought another. Policies without a till have no use for any. Nothing is spent on a request without a good
+    row."""
+    found = list(requests)
+    if till is None:
+        return found
+    offers = {
+        place: (solution, rows.digest)
+        for place, (rows, solution) in enumerate(zip(requests, solutions, strict=True))
+        if solution is not None and len(rows.images)
+    }
+    for place, wrong in zip(offers, till.admit(list(offers.values())), strict=True):
+        found[place] = _judged(requests[place], wrong)
+    return found
+
+
+def _judged(rows: Rows, wrong: SolutionError | StoreError | None) -> Rows:
+    """A request whose solution was looked at."""
+    if wrong is None:
+        return rows.as_paid()
+    if isinstance(wrong, SolutionError):
+        return rows.as_refused(_REFUSED[type(wrong)](str(wrong)))
+    _log.error("store: %s", for_log(wrong))
+    return rows.as_refused(StoreFailed(_STORE_FAILED))
 
 
 def ask(pipeline: Pipeline, requests: Sequence[Rows]) -> Outcome:

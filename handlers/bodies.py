@@ -20,8 +20,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
-import orjson
-
 from handlers import numbers, oip
 from handlers.errors import (
     NoRows,
@@ -49,7 +47,6 @@ PART_HEADERS = 1024
 # what a JSON text of numbers alone is made of, and what is left of it without that
 _NUMBERS = b"0123456789.eE+-[], \t\r\n"
 _AROUND = b'{"instancs":}'
-_BOM = b"\xef\xbb\xbf"
 _TO_STANDARD = bytes.maketrans(b"-_", b"+/")
 _SPACE = b" \t\r\n"
 
@@ -109,7 +106,7 @@ def opened(message: Message, form: Form, expects: Expects) -> Rows | Unread:
         if not body:
             raise NoRows("expected a picture, got an empty body")
         return Unread(_within([body], expects.input), form)
-    if stated == JSON or stated.endswith("json") or bytes(body[:64]).removeprefix(_BOM).lstrip()[:1] == b"{":
+    if stated == JSON or stated.endswith("json") or bytes(body[:64]).removeprefix(numbers.MARK).lstrip()[:1] == b"{":
         return _json(body, form, expects)
     if not body:
         raise NoRows("expected a picture, got an empty body")
@@ -190,8 +187,7 @@ def _check_names(message: Message) -> None:
 
 
 def _json(body: Body, form: Form, expects: Expects) -> Unread:
-    numbers.check_size(body, expects)
-    request = parsed(body)
+    request = numbers.parsed(body, expects)
     if isinstance(request, dict) and len(request) == 1 and next(iter(request)) in FILES:
         instances = [request]
     elif isinstance(request, dict) and request.keys() == {"instances"} and isinstance(request["instances"], list):
@@ -211,14 +207,6 @@ def _json(body: Body, form: Form, expects: Expects) -> Unread:
         ],
         form,
     )
-
-
-def parsed(body: Body) -> Any:
-    """A JSON text, behind a byte order mark or not. Raises Undecodable."""
-    try:
-        return orjson.loads(body[len(_BOM) :] if body.startswith(_BOM) else body)
-    except orjson.JSONDecodeError as error:
-        raise Undecodable("expected JSON text") from error
 
 
 def _nested(instance: Any, expects: Geometry, *, plain: bool) -> Entry:

@@ -77,9 +77,10 @@ class TorchWarden:
         asked = self._read(messages, over, seconds)
         if self._toll is not None:
             begun = perf_counter()
-            asked = [
-                request._replace(rows=batch.admitted(request.rows, request.solution, self._toll)) for request in asked
-            ]
+            paid = batch.admitted(
+                [request.rows for request in asked], [request.solution for request in asked], self._toll
+            )
+            asked = [request._replace(rows=rows) for request, rows in zip(asked, paid, strict=True)]
             seconds["admit"] = perf_counter() - begun
         requests = [request.rows for request in asked]
         outcome = batch.ask(self._pipeline, requests)
@@ -119,36 +120,31 @@ class TorchWarden:
         What is over a limit is counted in `over`: its rows, or 1 where it was not decoded. Times are added to
         `seconds`.
         """
+        begun = perf_counter()
         principals = [named(message.headers.get(self._policy.principal_header.lower())) for message in messages]
-        requests: dict[int, Request] = {}
-        for wave in self._waves(len(messages)):
-            begun = perf_counter()
-            refusals = [self._unread(principals[index]) for index in wave]
-            checked = perf_counter()
-            decoded = self._decode([messages[index] for index in wave], refusals)
-            read = perf_counter()
-            for index, refusal, rows in zip(wave, refusals, decoded, strict=True):
-                if isinstance(refusal, RateLimited):
-                    over[refusal.limit] += 1
-                solution = messages[index].headers.get(wire.SOLUTION.lower())
-                held = rows if refusal is None else None
-                requests[index] = self._limited(Request(rows, held, principals[index] or SHARED, solution), over)
-            seconds["decode"] += read - checked
-            if self._limiter is not None:
-                seconds["limit"] += checked - begun + perf_counter() - read
-        return [requests[index] for index in range(len(messages))]
+        refusals = self._unread(principals)
+        over.update(refusal.limit for refusal in refusals if isinstance(refusal, RateLimited))
+        checked = perf_counter()
+        decoded = self._decode(messages, refusals)
+        read = perf_counter()
+        requests = [
+            Request(
+                rows, rows if refusal is None else None, principal or SHARED, message.headers.get(wire.SOLUTION.lower())
+            )
+            for message, principal, refusal, rows in zip(messages, principals, refusals, decoded, strict=True)
+        ]
+        requests = self._limited(requests, over)
+        seconds["decode"] += read - checked
+        if self._limiter is not None:
+            seconds["limit"] += checked - begun + perf_counter() - read
+        return requests
 
-    def _waves(self, count: int) -> list[list[int]]:
-        """The places of requests that are decoded side by side: one after the other where each is counted before the
-        next is looked at."""
-        places = list(range(count))
-        return [places] if self._limiter is None else [[place] for place in places]
-
-    def _unread(self, principal: str | None) -> RequestError | None:
-        """What a request of `principal` is refused with before anyone looks at it."""
-        if principal is None:
-            return BadPrincipal("the gateway's header with the principal holds no name")
-        return batch.unread(principal, self._limiter, open_=self._policy.on_stage_error == "open")
+    def _unread(self, principals: Sequence[str | None]) -> list[RequestError | None]:
+        """What requests of these principals are refused with before anyone looks at them."""
+        known = [principal for principal in principals if principal is not None]
+        found = iter(batch.unread(known, self._limiter, open_=self._policy.on_stage_error == "open"))
+        nameless = "the gateway's header with the principal holds no name"
+        return [BadPrincipal(nameless) if principal is None else next(found) for principal in principals]
 
     def _decode(self, messages: Sequence[bodies.Message], refusals: Sequence[RequestError | None]) -> list[Rows]:
         """The rows of those that are not refused already, the pictures of all of them decoded side by side."""
@@ -173,13 +169,14 @@ class TorchWarden:
             _log.error("a request could not be decoded: %s", for_log(error))
             return Rows.refused(Internal("this request could not be handled"), self._policy.input, form)
 
-    def _limited(self, request: Request, over: Counter[str]) -> Request:
-        """The request, counted for its principal; rows that are over a limit are counted in `over`."""
-        open_ = self._policy.on_stage_error == "open"
-        rows, limit = batch.limited(request.rows, request.principal, self._limiter, open_=open_)
-        if limit is not None:
-            over[limit] += len(request.rows.images) + len(request.rows.errors)
-        return request._replace(rows=rows)
+    def _limited(self, requests: Sequence[Request], over: Counter[str]) -> list[Request]:
+        """The requests, each counted for its principal; rows that are over a limit are counted in `over`."""
+        asked, principals = [request.rows for request in requests], [request.principal for request in requests]
+        found = batch.limited(asked, principals, self._limiter, open_=self._policy.on_stage_error == "open")
+        for rows, (_, limit) in zip(asked, found, strict=True):
+            if limit is not None:
+                over[limit] += len(rows.images) + len(rows.errors)
+        return [request._replace(rows=rows) for request, (rows, _) in zip(requests, found, strict=True)]
 
     def _audit(
         self, context: Any, places: Sequence[int], asked: Sequence[Request], replies: Sequence[batch.Reply]

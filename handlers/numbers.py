@@ -7,6 +7,7 @@ from itertools import chain
 from typing import Any
 
 import numpy as np
+import orjson
 from numpy.typing import NDArray
 
 from handlers.errors import NotFinite, OutOfRange, RequestError, TooManyRows, Undecodable, WrongShape
@@ -20,6 +21,8 @@ _ONE = 0x3F80_0000
 _MINUS_ZERO = 0x8000_0000
 # of a length in a header
 DIGITS = 18
+# of UTF-8, which some clients write before a text
+MARK = b"\xef\xbb\xbf"
 
 
 def raw(body: Body | memoryview, expects: Expects, form: Form = PREDICTIONS) -> Rows:
@@ -61,7 +64,17 @@ def nested(instance: Any, expects: Geometry, *, plain: bool) -> Images:
     return values.astype(np.float32).reshape(expects.shape) + np.float32(0)  # -0 + 0 = 0
 
 
-def check_size(body: Body, expects: Expects) -> None:
+def parsed(body: Body, expects: Expects, *, where: str = "") -> Any:
+    """A JSON text, behind a byte order mark or not. where: that it was looked for, as a client is told. Raises
+    TooManyRows, Undecodable."""
+    _check_size(body, expects)
+    try:
+        return orjson.loads(body[len(MARK) :] if body.startswith(MARK) else body)
+    except orjson.JSONDecodeError as error:
+        raise Undecodable(f"expected JSON text{where}") from error
+
+
+def _check_size(body: Body, expects: Expects) -> None:
     """Refuse a text of far more values than the rows that may come, before each becomes an object of fifty bytes.
     Raises TooManyRows."""
     most = 2 * expects.max_rows * math.prod(expects.input.shape)

@@ -41,8 +41,8 @@ OUTPUTS = {"probabilities": "FP32", "label": "INT64", "name": "BYTES"}
 HEAD = 4096
 SPACE = 64
 _LENGTH = LENGTH.lower()
-# how a JSON text of an object begins, white space before it included
-_TEXT = frozenset(b"{ \t\n\r")
+# how a JSON text of an object begins, white space or a byte order mark before it included
+_TEXT = frozenset(b"{ \t\n\r" + numbers.MARK[:1])
 # numbers of a shape: a product of a million of them would take minutes
 SIDES = 4
 # of the client's own name for a request, which its answer repeats: answers have bounds too
@@ -110,7 +110,7 @@ def asked(headers: Mapping[str, str], body: Body) -> bool:
     """Whether a request is one of the protocol: its path is not among what a handler is told."""
     if _LENGTH in headers:
         return True
-    if not body or body[0] not in _TEXT or bytes(body[:SPACE]).lstrip()[:1] != b"{":
+    if not body or body[0] not in _TEXT or bytes(body[:SPACE]).removeprefix(numbers.MARK).lstrip()[:1] != b"{":
         return False
     head = bytes(body[:HEAD])
     inputs, instances = head.find(b'"inputs"'), head.find(b'"instances"')
@@ -121,12 +121,8 @@ def read(body: Body, headers: Mapping[str, str], form: Inference, expects: Expec
     """A request's input, and the form that its answer is to have. Raises Undecodable, WrongShape, NoRows, TooManyRows;
     the fault of a row of numbers stands in its Rows."""
     text, tail = _halves(body, headers)
-    numbers.check_size(text, expects)
-    try:
-        request = orjson.loads(text)
-    except orjson.JSONDecodeError as error:
-        stated = f" in the first {len(text)} bytes, as {LENGTH} says" if _LENGTH in headers else ""
-        raise Undecodable(f"expected JSON text{stated}") from error
+    stated = f" in the first {len(text)} bytes, as {LENGTH} says" if _LENGTH in headers else ""
+    request = numbers.parsed(text, expects, where=stated)
     form = _wanted(request, form)
     inputs = request.get("inputs")
     if not isinstance(inputs, list) or len(inputs) != 1 or not isinstance(inputs[0], dict):

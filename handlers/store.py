@@ -36,7 +36,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from defenses.limits import SLOTS, full_for, slot
-from defenses.memory import Account, Meter, Spent, StoreError
+from defenses.memory import Account, Charge, Meter, Reached, Solution, Spent, StoreError
 from handlers.database import Database, boot
 from handlers.errors import LoadError
 
@@ -75,13 +75,15 @@ _KIND: tuple[tuple[str, str | int, str], ...] = (
     ("maxmemory_policy", "noeviction", "`CONFIG SET maxmemory-policy noeviction`, and in redis.conf the same"),
 )
 
-# Rows are counted in every account or in none: KEYS are the accounts, ARGV the window, its slots, the rows, and each
-# account's most. Gives 0, or the place of the first account that is full, the time, and what it took by slot.
+# Each charge's rows are counted in all of its accounts or in none: KEYS are the accounts of all charges, ARGV the
+# window, its slots, and for each charge its rows, how many accounts it has, and each account's most. Gives the time,
+# and for each charge 0, or the place of the first account that is full and what that took by slot.
 _TAKE = """
-local window, slots, rows = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+local window, slots = tonumber(ARGV[1]), tonumber(ARGV[2])
 local time = redis.call('TIME')
 local current = math.floor((time[1] + time[2] / 1000000) / (window / slots))
-for account, key in ipairs(KEYS) do
+
+local function room(key, rows, most)
   local sum, taken = rows, redis.call('HGETALL', key)
   for at = 1, #taken, 2 do
     local number = tonumber(taken[at])
@@ -91,15 +93,31 @@ for account, key in ipairs(KEYS) do
       sum = sum + tonumber(taken[at + 1])
     end
   end
-  if sum > tonumber(ARGV[3 + account]) then
-    return {account, time[1] .. '.' .. string.format('%06d', time[2]), redis.call('HGETALL', key)}
+  return sum <= most
+end
+
+local function charged(first, accounts, rows, mosts)
+  for account = 1, accounts do
+    local key = KEYS[first + account]
+    if not room(key, rows, tonumber(ARGV[mosts + account])) then
+      return {account, redis.call('HGETALL', key)}
+    end
   end
+  for account = 1, accounts do
+    local key = KEYS[first + account]
+    redis.call('HINCRBY', key, string.format('%.0f', current), rows)
+    redis.call('EXPIRE', key, math.ceil(window * (slots + 2) / slots))
+  end
+  return {0}
 end
-for _, key in ipairs(KEYS) do
-  redis.call('HINCRBY', key, string.format('%.0f', current), rows)
-  redis.call('EXPIRE', key, math.ceil(window * (slots + 2) / slots))
+
+local answers, key, at = {time[1] .. '.' .. string.format('%06d', time[2])}, 0, 3
+while ARGV[at] do
+  local rows, accounts = tonumber(ARGV[at]), tonumber(ARGV[at + 1])
+  answers[#answers + 1] = charged(key, accounts, rows, at + 1)
+  key, at = key + accounts, at + 2 + accounts
 end
-return {0}
+return answers
 """
 
 
@@ -113,8 +131,8 @@ class WrongRedisError(StoreError):
 class SqliteStore:
     """The file at `path`, made with mode 0600 where there is none. Raises StoreError.
 
-    A transaction for each question, not for each batch: it takes some 50 us, and rows are counted before they are
-    decoded, for which other workers would have to wait. booted: names the time since the machine started.
+    A call that writes is one transaction, of however many requests: a batch waits for other workers once. booted: names
+    the time since the machine started.
     """
 
     def __init__(self, path: Path, *, clock: Callable[[], float] = time.time, booted: Callable[[], str] = boot) -> None:
@@ -153,10 +171,10 @@ class SqliteStore:
         ((life,),) = self._file.rows("SELECT life FROM lives")
         return str(life)
 
-    def spend(self, nonce: str, expires: float, life: str) -> bool:
+    def spend(self, solutions: Sequence[Solution]) -> list[bool]:
         """See defenses.memory.Spent."""
 
-        def spent() -> bool:
+        def spent() -> list[bool]:
             now = self._clock()
             ((current, latest),) = self._file.rows("SELECT life, latest FROM lives")
             if now < latest - GRACE_S:
@@ -165,40 +183,51 @@ class SqliteStore:
                 # both at once: what is forgotten had expired by the clock that is remembered
                 self._file.change("UPDATE lives SET latest = ?", now)
                 self._file.change("DELETE FROM spent WHERE expires < ?", now - GRACE_S)
-            if self._named(current) != life:
-                return False
-            return self._file.change("INSERT OR IGNORE INTO spent VALUES (?, ?)", nonce, expires) == 1
+            life = self._named(current)
+            return [each.life == life and self._first(each) for each in solutions]
 
         return self._failing(self._file.changed, spent)
 
-    def full(self, accounts: Sequence[Account], window: float) -> tuple[str, float] | None:
-        """See defenses.memory.Meter."""
-        return self._failing(self._file.asked, lambda: self._full(accounts, 1, window, self._clock()))
+    def _first(self, solution: Solution) -> bool:
+        insert = "INSERT OR IGNORE INTO spent VALUES (?, ?)"
+        return self._file.change(insert, solution.nonce, solution.expires) == 1
 
-    def take(self, accounts: Sequence[Account], rows: int, window: float) -> tuple[str, float] | None:
+    def full(self, askers: Sequence[Sequence[Account]], window: float) -> list[Reached | None]:
         """See defenses.memory.Meter."""
 
-        def taken() -> tuple[str, float] | None:
+        def looked() -> list[Reached | None]:
             now = self._clock()
-            number = slot(now, window)
-            expires = (number + SLOTS + 1) * window / SLOTS
+            return [self._full(accounts, 1, window, now) for accounts in askers]
+
+        return self._failing(self._file.asked, looked)
+
+    def take(self, charges: Sequence[Charge], window: float) -> list[Reached | None]:
+        """See defenses.memory.Meter."""
+
+        def taken() -> list[Reached | None]:
+            now = self._clock()
             if not self._swept <= now < self._swept + STEP_S:
                 self._file.change("DELETE FROM taken WHERE expires < ?", now)
                 self._swept = now
-            full = self._full(accounts, rows, window, now)
-            for name, _ in accounts if full is None else ():
-                self._file.change(_COUNT, name, number, rows, expires)
-            return full
+            return [self._charged(charge, window, now) for charge in charges]
 
         return self._failing(self._file.changed, taken)
 
-    def _full(self, accounts: Sequence[Account], rows: int, window: float, now: float) -> tuple[str, float] | None:
-        """The first account without room for `rows`, and seconds until it may have some."""
+    def _charged(self, charge: Charge, window: float, now: float) -> Reached | None:
+        full = self._full(charge.accounts, charge.rows, window, now)
+        number = slot(now, window)
+        expires = (number + SLOTS + 1) * window / SLOTS
+        for name, _ in charge.accounts if full is None else ():
+            self._file.change(_COUNT, name, number, charge.rows, expires)
+        return full
+
+    def _full(self, accounts: Sequence[Account], rows: int, window: float, now: float) -> Reached | None:
+        """The first account without room for `rows`."""
         for name, most in accounts:
             taken = dict(self._file.rows("SELECT slot, rows FROM taken WHERE account = ?", name))
             seconds = full_for(taken, rows, most, now=now, window=window)
             if seconds is not None:
-                return name, seconds
+                return Reached(name, seconds)
         return None
 
     @staticmethod
@@ -272,40 +301,53 @@ class RedisStore:
         """See defenses.memory.Spent."""
         return self._life(self._together(lambda pipe: None))
 
-    def spend(self, nonce: str, expires: float, life: str) -> bool:
+    def spend(self, solutions: Sequence[Solution]) -> list[bool]:
         """See defenses.memory.Spent."""
-        seconds = max(1, int(expires - self._clock()) + GRACE_S)
-        replies = self._together(lambda pipe: pipe.set(f"{self.PREFIX}spent:{nonce}", 1, nx=True, ex=seconds))
-        return bool(replies[-1]) and self._life(replies) == life
 
-    def full(self, accounts: Sequence[Account], window: float) -> tuple[str, float] | None:
+        def spent(pipe: Any) -> None:
+            for each in solutions:
+                seconds = max(1, int(each.expires - self._clock()) + GRACE_S)
+                pipe.set(f"{self.PREFIX}spent:{each.nonce}", 1, nx=True, ex=seconds)
+
+        replies = self._together(spent)
+        first = replies[len(replies) - len(solutions) :]
+        life = self._life(replies)
+        return [bool(reply) and each.life == life for reply, each in zip(first, solutions, strict=True)]
+
+    def full(self, askers: Sequence[Sequence[Account]], window: float) -> list[Reached | None]:
         """See defenses.memory.Meter."""
 
         def rows_of_all(pipe: Any) -> None:
             pipe.time()
-            for name, _ in accounts:
-                pipe.hgetall(f"{self.PREFIX}rows:{name}")
+            for accounts in askers:
+                for name, _ in accounts:
+                    pipe.hgetall(f"{self.PREFIX}rows:{name}")
 
         _, (whole, millionths), *replies = self._transaction(rows_of_all)
-        for (name, most), rows in zip(accounts, replies, strict=True):
-            taken = {int(number): int(count) for number, count in rows.items()}
-            seconds = full_for(taken, 1, most, now=whole + millionths / 1e6, window=window)
-            if seconds is not None:
-                return name, seconds
-        return None
+        rows, now = iter(replies), whole + millionths / 1e6
+        # every account's reply is read, or the next asker would get it
+        found = [[_reached(account, next(rows), 1, now, window) for account in accounts] for accounts in askers]
+        return [next(filter(None, reached), None) for reached in found]
 
-    def take(self, accounts: Sequence[Account], rows: int, window: float) -> tuple[str, float] | None:
+    def take(self, charges: Sequence[Charge], window: float) -> list[Reached | None]:
         """See defenses.memory.Meter. Which memory counts is not asked here: `full` has asked it for the same
-        request, and a replica or a cluster refuses the script."""
-        keys = [f"{self.PREFIX}rows:{name}" for name, _ in accounts]
-        args: list[str | int] = [repr(window), SLOTS, rows, *(most for _, most in accounts)]
-        replies = self._answer(lambda: self._take(keys=keys, args=args))
-        if not replies[0]:
-            return None
-        name, most = accounts[replies[0] - 1]
-        taken = dict(zip(map(int, replies[2][::2]), map(int, replies[2][1::2]), strict=True))
-        seconds = full_for(taken, rows, most, now=float(replies[1]), window=window)
-        return name, 0.0 if seconds is None else seconds
+        batch, and a replica or a cluster refuses the script."""
+        keys = [f"{self.PREFIX}rows:{name}" for charge in charges for name, _ in charge.accounts]
+        args: list[str | int] = [repr(window), SLOTS]
+        for accounts, rows in charges:
+            args += [rows, len(accounts), *(most for _, most in accounts)]
+        now, *replies = self._answer(lambda: self._take(keys=keys, args=args))
+        return [
+            self._refused(charge, reply[0], reply[1], float(now), window) if reply[0] else None
+            for charge, reply in zip(charges, replies, strict=True)
+        ]
+
+    @staticmethod
+    def _refused(charge: Charge, place: int, taken: Sequence[str], now: float, window: float) -> Reached:
+        """The account at `place`, from 1, that took so much (slot, rows, slot, rows ...), as the script says."""
+        account = charge.accounts[place - 1]
+        by_slot = dict(zip(taken[::2], taken[1::2], strict=True))
+        return _reached(account, by_slot, charge.rows, now, window) or Reached(account.name, 0.0)
 
     def _together(self, more: Callable[[Any], object]) -> list[Any]:
         """The answers of one transaction: of what names the life, and of what `more` adds."""
@@ -352,6 +394,13 @@ class RedisStore:
     @staticmethod
     def _life(replies: list[Any]) -> str:
         return f"{replies[0][_MEMORY]}-{replies[2]}"
+
+
+def _reached(account: Account, taken: Mapping[str, str], rows: int, now: float, window: float) -> Reached | None:
+    """Whether an account of which Redis says so has no room for `rows`."""
+    by_slot = {int(number): int(count) for number, count in taken.items()}
+    seconds = full_for(by_slot, rows, account.most, now=now, window=window)
+    return None if seconds is None else Reached(account.name, seconds)
 
 
 class Store(Spent, Meter, Protocol):

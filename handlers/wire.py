@@ -17,8 +17,7 @@ from numpy.typing import NDArray
 from defenses.policy import Policy
 from handlers import bodies, oip
 from handlers.bodies import RAW, Message
-from handlers.errors import RequestError
-from handlers.forms import JSON, PREDICTIONS, Answered, Challenge, Classes
+from handlers.forms import JSON
 from handlers.images import write_image
 from handlers.rows import Accepts, Expects, Images, Rows
 from pictures.formats import Body
@@ -48,8 +47,6 @@ __all__ = [
     "decode_message",
     "decode_stock",
     "describe",
-    "encode_answers",
-    "encode_error",
     "encode_rows",
     "read_description",
 ]
@@ -83,24 +80,6 @@ def decode_message(message: Message, *, expects: Expects) -> Rows:
     """The same of a request with other headers, or in parts."""
     opened = bodies.opened(message, bodies.form_of(message), expects)
     return bodies.read([opened], expects.input)[0]
-
-
-def encode_answers(
-    labels: NDArray[np.int64],
-    probabilities: NDArray[np.float32] | None,
-    errors: Mapping[int, RequestError],
-    challenge: Challenge | None = None,
-    *,
-    classes: Classes,
-) -> bytes:
-    """The body of a 200 of predictions: labels (n,) and probabilities (n,K) or None of the good rows, the others'
-    errors by the row's index, and the challenge of the rows that want a proof of work."""
-    return PREDICTIONS.answers(Answered(labels, probabilities, errors, None, challenge), classes).body
-
-
-def encode_error(error: RequestError, challenge: Challenge | None = None) -> bytes:
-    """The body of an answer of predictions that is not a 200."""
-    return PREDICTIONS.error(error, challenge).body
 
 
 def describe(policy: Policy) -> dict[str, object]:
@@ -170,7 +149,7 @@ def encode_rows(images: Images, content_type: str) -> bytes:
 
 
 def decode_answers(body: Body) -> Decoded:
-    """The content of a 200: client's side of `encode_answers`. Raises WireError."""
+    """The content of a 200: client's side of handlers/forms.py. Raises WireError."""
     try:
         predictions = orjson.loads(body)["predictions"]
         errors = {row: _read_fault(each) for row, each in enumerate(predictions) if "error" in each}
@@ -186,7 +165,7 @@ def decode_answers(body: Body) -> Decoded:
 
 
 def decode_error(body: Body) -> Fault:
-    """The content of an answer that is not a 200: client's side of `encode_error`.
+    """The content of an answer that is not a 200: client's side of handlers/forms.py.
 
     Raises WireError, also on the errors that TorchServe itself writes: a token, a queue that is full.
     """
@@ -236,7 +215,7 @@ def decode_inference_error(body: Body) -> Fault:
 
 
 def decode_challenge(body: Body) -> dict[str, Any] | None:
-    """The challenge in any answer, None where there is none: client's side of either encoder."""
+    """The challenge in any answer, None where there is none."""
     try:
         challenge = orjson.loads(body).get("challenge")
     except (ValueError, AttributeError):

@@ -16,7 +16,7 @@ endif
 
 resolved = .venv/bin/uv pip compile --quiet --generate-hashes --no-annotate --custom-compile-command "make lock"
 anywhere = $(resolved) --universal --python-version 3.10
-image    = $(resolved) --python-version 3.11 --constraint requirements.lock --extra serve pyproject.toml
+image    = $(resolved) --python-version 3.11 --constraint requirements.lock --extra serve --extra grpc pyproject.toml
 
 lock: | $(ready) ## requirements.lock and the images' from pyproject.toml; UPGRADE=1 takes the newest versions
 	$(anywhere) $(UPGRADE:%=--upgrade) --extra recipes --extra train --extra export --extra serve --extra grpc --extra load --extra dev pyproject.toml \

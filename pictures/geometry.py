@@ -22,10 +22,9 @@ MOST_MEGAPIXELS = 100
 
 
 @dataclass(frozen=True)
-class Geometry:
-    """The pixels wanted of a picture, and the way to them.
+class Fitting:
+    """The way from a picture to pixels of one size.
 
-    channels: 1 (gray) or 3 (RGB). height, width: in pixels.
     fit: "exact" refuses pictures of another size; "crop" resizes the shorter side to `resize` pixels, to what just
         covers the size where that is 0, and cuts out the centre; "stretch" resizes to the size whatever the
         proportions, or where `resize` is not 0 to so many pixels on the shorter side of that shape, and cuts out the
@@ -36,9 +35,6 @@ class Geometry:
     megapixels: the most that a picture may have, before anything of it is decoded.
     """
 
-    channels: int
-    height: int
-    width: int
     fit: str = "exact"
     resize: int = 0
     fill: int = 0
@@ -46,6 +42,22 @@ class Geometry:
     library: str = "pillow"
     background: int | None = None
     megapixels: float = 25.0
+
+
+@dataclass(frozen=True)
+class _Shape:
+    channels: int
+    height: int
+    width: int
+
+
+# bases from right to left: the shape's fields come first
+@dataclass(frozen=True)
+class Geometry(Fitting, _Shape):
+    """The pixels wanted of a picture, and the way to them.
+
+    channels: 1 (gray) or 3 (RGB). height, width: in pixels.
+    """
 
     def __post_init__(self) -> None:
         faults = list(self._faults())

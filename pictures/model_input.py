@@ -11,9 +11,9 @@ mean, std, layout, type) is put into the graph when a model is adopted (export/a
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
-from pictures.geometry import FITS, INTERPOLATIONS, Geometry, choice
+from pictures.geometry import FITS, INTERPOLATIONS, Fitting, Geometry, choice
 
 __all__ = ["COLOURS", "FITS", "INTERPOLATIONS", "LAYOUTS", "TYPES", "ModelInput"]
 
@@ -23,24 +23,22 @@ TYPES = ("float32", "float16", "float64", "uint8")
 
 
 @dataclass(frozen=True)
-class ModelInput:
+class _Size:
+    size: int | tuple[int, int]
+    channels: int = 3
+
+
+# bases from right to left: the size's fields come first
+@dataclass(frozen=True)
+class ModelInput(Fitting, _Size):
     """Geometry, then arithmetic.
 
-    size: height and width that the network takes, or the side of a square. channels to megapixels: see
-        pictures/geometry.py.
+    size: height and width that the network takes, or the side of a square. channels: of the images, 1 or 3.
     colour: of the channels that the network takes. scale, mean, std: see above; one value, or one a channel.
     layout: of its input. type: of its values.
     """
 
-    size: int | tuple[int, int]
-    channels: int = 3
     fit: str = "crop"
-    resize: int = 0
-    fill: int = 0
-    interpolation: str = "bilinear"
-    library: str = "pillow"
-    background: int | None = None
-    megapixels: float = 25.0
     colour: str = "RGB"
     scale: float = 1.0
     mean: tuple[float, ...] = (0.0,)
@@ -91,18 +89,7 @@ class ModelInput:
     @property
     def geometry(self) -> Geometry:
         """What of it decides pixels."""
-        return Geometry(
-            channels=self.channels,
-            height=self.height,
-            width=self.width,
-            fit=self.fit,
-            resize=self.resize,
-            fill=self.fill,
-            interpolation=self.interpolation,
-            library=self.library,
-            background=self.background,
-            megapixels=self.megapixels,
-        )
+        return Geometry(**{field.name: getattr(self, field.name) for field in fields(Geometry)})
 
     def slopes(self) -> list[float]:
         """What a pixel in [0,1] is multiplied with, a value a channel in the network's order."""

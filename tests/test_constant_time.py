@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from defenses.work import SolutionInvalid
-from tests.defenses.test_work import DIGEST, changed, solved, toll
+from tests.defenses.test_work import DIGEST, admit, changed, solved, toll
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 ROOMS = ("handlers", "defenses", "deploy")
@@ -76,9 +76,9 @@ def test_signature_and_solution_are_compared_in_constant_time(monkeypatch: pytes
     monkeypatch.setattr(hmac, "compare_digest", noted)
     payload = solved(gate.challenge(DIGEST, 2))
     compared.clear()
-    gate.admit(payload, DIGEST)
+    admit(gate, payload, DIGEST)
     challenge = json.loads(base64.b64decode(payload))["challenge"]
     assert compared == [challenge["signature"], challenge["parameters"]["keySignature"]]
     with pytest.raises(SolutionInvalid):
-        gate.admit(changed(payload, lambda sent: sent["challenge"].update(signature="00" * 32)), DIGEST)
+        admit(gate, changed(payload, lambda sent: sent["challenge"].update(signature="00" * 32)), DIGEST)
     assert compared[2:] == ["00" * 32]

@@ -193,15 +193,34 @@ class Training:
         session.facts["classes"] = list(self.splits.classes)
         session.facts.update(facts)
         plan = architecture(self.victim.architecture, self.victim.options, self.splits)
-        unseen, outside = self.auxiliary[: edm.held_out], session.move(self.auxiliary[edm.held_out :])
-        images = session.move(self.splits.images[: rows or None])
-        labels = self.splits.labels[: rows or None].to(session.device)
-        members = list(start.networks) if start else [plan.network() for _ in range(edm.members)]
-        if start is None and self.body is not None:
+        members = self._members(plan, edm.members, start)
+        ensemble = self._fit(session, edm, optimisation, members, rows=rows)
+        reached = self._judge(ensemble, session, session.move(self.auxiliary[: edm.held_out]))
+        favourites = ", ".join(f"{each['class']} ({each['share']:.0%})" for each in reached["signatures"])
+        session.say(f"off the task the members' most frequent classes are {favourites}")
+        session.finish(ensemble.networks(), [plan] * edm.members, reached)
+        return session.path
+
+    def _members(
+        self, plan: checkpoint.Architecture, count: int, start: checkpoint.Checkpoint | None
+    ) -> list[nn.Module]:
+        """The networks that a training begins with."""
+        if start:
+            return list(start.networks)
+        members = [plan.network() for _ in range(count)]
+        if self.body is not None:
             for member in members:
                 body_of(self.body, member, plan, f"[networks.{self.name}] from_victim")
-        network, optimiser, schedule = session.prepare(ensemble_of(members, session.device), optimisation, len(images))
+        return members
 
+    def _fit(
+        self, session: Session, edm: EDM, optimisation: Optimisation, members: Sequence[nn.Module], *, rows: int
+    ) -> Ensemble | Stacked:
+        """The loop. rows: labelled images to use, 0 for all."""
+        outside = session.move(self.auxiliary[edm.held_out :])
+        images = session.move(self.splits.images[: rows or None])
+        labels = self.splits.labels[: rows or None].to(session.device)
+        network, optimiser, schedule = session.prepare(ensemble_of(members, session.device), optimisation, len(images))
         weight = float(edm.lambdas[0])
         for _ in session.epochs(optimisation, network, optimiser, schedule):
             for batch in session.batches(len(images), optimisation.batch_size):
@@ -221,13 +240,8 @@ class Training:
                     apart = diversity_loss(strange.softmax(-1), temperature=edm.temperature)
                     losses |= {"loss": right + weight * apart, "diversity": apart}
                 session.step(losses, optimiser, schedule)
-
-        ensemble = session.accelerator.unwrap_model(network)
-        reached = self._judge(ensemble, session, session.move(unseen))
-        favourites = ", ".join(f"{each['class']} ({each['share']:.0%})" for each in reached["signatures"])
-        session.say(f"off the task the members' most frequent classes are {favourites}")
-        session.finish(ensemble.networks(), [plan] * edm.members, reached)
-        return session.path
+        trained: Ensemble | Stacked = session.accelerator.unwrap_model(network)
+        return trained
 
     def _judge(self, ensemble: Ensemble | Stacked, session: Session, unseen: torch.Tensor) -> dict[str, Any]:
         """Accuracy of the members on the validation split; how far apart they are on unseen auxiliary images, and how

@@ -291,13 +291,9 @@ def fit(
             for shown, responses in zip(seen.split(count), answers.split(count), strict=True):
                 with session.accelerator.autocast():
                     guesses = thieves(shown).float()
-                chase = torch.stack([divergence(*pair) for pair in _pairs(responses, guesses)]).sum()
+                chase = {"attackers": stride * _apart(responses, guesses).sum()}
                 session.step(
-                    {"attackers": stride * chase},
-                    thieves_optimiser,
-                    thieves_schedule,
-                    clip=misleader.clip,
-                    parts=attackers.networks(),
+                    chase, thieves_optimiser, thieves_schedule, clip=misleader.clip, parts=attackers.networks()
                 )
 
             inside = session.augment(session.take(images, batch), affine)
@@ -305,12 +301,7 @@ def fit(
                 logits = network(inside).float()
                 with torch.no_grad():
                     taught = targets[batch] if targets is not None else teacher(inside).float()
-            right = torch.stack(
-                [
-                    distillation(own, taught, labels[batch], temperature=member.temperature, alpha=member.alpha)
-                    for own, member in zip(logits.unbind(1), misleader.members, strict=True)
-                ]
-            ).sum()
+            right = _distilled(misleader, logits, taught, labels[batch])
             losses = {"loss": right, "distillation": right}
             if not plain:
                 if not misleader.as_released:  # whose last batch, answered again
@@ -319,11 +310,7 @@ def fit(
                     answers = network(seen).float()
                     with torch.no_grad():
                         guesses = thieves(seen).float()
-                apart = torch.stack([divergence(*pair) for pair in _pairs(answers, guesses)])
-                weights = apart.new_tensor([member.weight for member in misleader.members])
-                alike = diversity_loss(answers.softmax(-1))
-                total = right - (weights * apart).sum() + float(misleader.lambda_diversity) * alike  # type: ignore[arg-type]
-                losses = {"loss": total, "distillation": right, "apart": apart.mean(), "diversity": alike}
+                losses = _misled(misleader, right, answers, guesses)
             session.step(losses, optimiser, schedule, clip=misleader.clip, parts=members.networks())
 
         reached = [accuracy(member, held, truth) for member in members.networks()]
@@ -340,9 +327,30 @@ def _augmented(
     return augment(session.take(images, rows), generator=generator)
 
 
-def _pairs(answers: torch.Tensor, guesses: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Each member's logits and its thief's, (B,K) both, from (B,N,K)."""
-    return zip(answers.unbind(1), guesses.unbind(1), strict=True)
+def _distilled(misleader: Misleader, logits: torch.Tensor, taught: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """The first two terms of L_d, of all members together: logits (B,N,K), the teacher's (B,K), labels (B,)."""
+    return torch.stack(
+        [
+            distillation(own, taught, labels, temperature=member.temperature, alpha=member.alpha)
+            for own, member in zip(logits.unbind(1), misleader.members, strict=True)
+        ]
+    ).sum()
+
+
+def _misled(
+    misleader: Misleader, right: torch.Tensor, answers: torch.Tensor, guesses: torch.Tensor
+) -> dict[str, torch.Tensor]:
+    """L_d with all its terms, and the terms: the distillation `right`, and logits (B,N,K) of members and thieves."""
+    apart = _apart(answers, guesses)
+    weights = apart.new_tensor([member.weight for member in misleader.members])
+    alike = diversity_loss(answers.softmax(-1))
+    total = right - (weights * apart).sum() + float(misleader.lambda_diversity) * alike  # type: ignore[arg-type]
+    return {"loss": total, "distillation": right, "apart": apart.mean(), "diversity": alike}
+
+
+def _apart(answers: torch.Tensor, guesses: torch.Tensor) -> torch.Tensor:
+    """How far each member's logits are from its thief's, (N,) from (B,N,K) both."""
+    return torch.stack([divergence(*pair) for pair in zip(answers.unbind(1), guesses.unbind(1), strict=True)])
 
 
 @torch.no_grad()

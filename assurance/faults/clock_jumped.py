@@ -51,6 +51,27 @@ class Allowance:
         return result_of(self.client.ask(self.model, self.scene.benign[number % len(self.scene.benign)]))
 
 
+@dataclass(frozen=True)
+class Seen:
+    """What a client met, while the clock was away and when it was set right.
+
+    struck_at: when the clock was moved. new: the result of a solution whose challenge was given while it was away.
+    unspent: of one that was saved from before, away and set right. twice_away, twice: of those that had been spent by
+    then: from before, (saved and) given away; set right the saved one last. filled: rows that were answered until the
+    limit was reached, before the jump and away. locked_out: seconds until it let rows pass, away and set right. back_s:
+    seconds until a new solution paid, set right.
+    """
+
+    struck_at: float
+    new: str
+    unspent: tuple[str, str]
+    twice_away: tuple[str, ...]
+    twice: tuple[str, ...]
+    filled: tuple[int, int]
+    locked_out: tuple[float | None, float | None]
+    back_s: float
+
+
 def measure(
     scene: Scene,
     clock: Clock,
@@ -67,62 +88,88 @@ def measure(
     client = scene.client()
     allowance = Allowance(client, limited, scene)
     payer = Payer(client, model, suspects(client, model, scene.suspect, enough=5))
-    where, jump = WHERE[case], lifetime + PAST_S
+    jump = (lifetime + PAST_S) * (1 if case == AHEAD else -1)
     with scene.crowd(model, *neighbours) as crowd:
         scene.settle()
-        spent, saved = payer.solved(), payer.solved()
-        assert result_of(payer.spend(spent)) == ANSWERED, "the clock is right"
-        filled = [allowance.used_up()]
-        struck_at = perf_counter()
-        clock.jump(jump if case == AHEAD else -jump)
-        try:
-            unspent = [result_of(payer.spend(saved))]
-            twice_away = [result_of(payer.spend(each)) for each in (spent, saved)]
-            new = result_of(payer.spend(late := payer.solved()))
-            twice_away.append(result_of(payer.spend(late)))
-            locked_out = [allowance.back_after()]
-            filled.append(1 + allowance.used_up())
-        finally:
-            clock.jump(0)
-        given_at = perf_counter()
-        twice = [result_of(payer.spend(each)) for each in (spent, late)]
-        unspent.append(result_of(payer.spend(saved)))
-        twice.append(result_of(payer.spend(saved)))
-        wait_for(lambda: payer.pays() == ANSWERED, seconds=60)
-        back_s = perf_counter() - given_at
-        locked_out.append(allowance.back_after())
+        seen = jumped(clock, jump, payer, allowance)
         scene.settle()
     client.close()
-    struck = scene.impact(crowd, model, since=struck_at)
-    neighbours_impact = scene.impact(crowd, *neighbours, since=struck_at)
-    expired = Bound("solutions not refused as expired, ahead", float(unspent[0] != EXPIRED), 0)
+    struck = scene.impact(crowd, model, since=seen.struck_at)
+    others = scene.impact(crowd, *neighbours, since=seen.struck_at)
     return FaultRow(
         "clock_jumped",
         case,
         run,
         struck,
-        neighbours_impact,
+        others,
         bounds=(
             no_wrong_answer(struck),
-            *((expired,) if case == AHEAD else ()),
-            Bound(f"solutions that paid twice, {where}", twice_away.count(ANSWERED), 0),
-            Bound(f"new solutions that did not pay, {where}", float(new != ANSWERED), 0),
-            Bound("solutions that paid twice, set right", twice.count(ANSWERED), 0),
-            Bound("solutions saved from before that paid twice", max(0, unspent.count(ANSWERED) - 1), 0),
-            Bound("seconds until a new solution pays, set right", back_s, BACK_S),
-            Bound("rows beyond the limit", max(filled) - ROWS, 0),
-            Bound(f"seconds until the limit lets rows pass, {where}", locked_out[0], WINDOW_S / 4),
-            Bound("seconds until the limit lets rows pass, set right", locked_out[1], WINDOW_S),
+            *bounds(seen, case),
             Bound("other requests of the model without the right answer", struck.sent - struck.right, 0),
             Bound("their longest time without an answer, seconds", struck.gap_s, GAP_S),
-            *unharmed(neighbours_impact, gap_s=GAP_S),
+            *unharmed(others, gap_s=GAP_S),
         ),
-        facts={
-            "jump, s": jump if case == AHEAD else -jump,
-            f"spent solution, {where}": twice_away[0],
-            f"unspent solution, {where}": unspent[0],
-            "spent solution, set right": twice[0],
-            f"solution spent {where}, set right": twice[1],
-            "unspent solution, set right": unspent[1],
-        },
+        facts={"jump, s": jump, **facts(seen, WHERE[case])},
     )
+
+
+def jumped(clock: Clock, jump: float, payer: Payer, allowance: Allowance) -> Seen:
+    """Move the clock by `jump` seconds, and back."""
+    spent, saved = payer.solved(), payer.solved()
+    assert result_of(payer.spend(spent)) == ANSWERED, "the clock is right"
+    filled = allowance.used_up()
+    struck_at = perf_counter()
+    clock.jump(jump)
+    try:
+        unspent = result_of(payer.spend(saved))
+        twice_away = [result_of(payer.spend(each)) for each in (spent, saved)]
+        new = result_of(payer.spend(late := payer.solved()))
+        twice_away.append(result_of(payer.spend(late)))
+        locked_out = allowance.back_after()
+        filled_away = 1 + allowance.used_up()
+    finally:
+        clock.jump(0)
+    given_at = perf_counter()
+    twice = [result_of(payer.spend(each)) for each in (spent, late)]
+    unspent_right = result_of(payer.spend(saved))
+    twice.append(result_of(payer.spend(saved)))
+    wait_for(lambda: payer.pays() == ANSWERED, seconds=60)
+    back_s = perf_counter() - given_at
+    return Seen(
+        struck_at,
+        new,
+        (unspent, unspent_right),
+        tuple(twice_away),
+        tuple(twice),
+        (filled, filled_away),
+        (locked_out, allowance.back_after()),
+        back_s,
+    )
+
+
+def bounds(seen: Seen, case: str) -> tuple[Bound, ...]:
+    """Of what the client met."""
+    where = WHERE[case]
+    expired = Bound("solutions not refused as expired, ahead", float(seen.unspent[0] != EXPIRED), 0)
+    return (
+        *((expired,) if case == AHEAD else ()),
+        Bound(f"solutions that paid twice, {where}", seen.twice_away.count(ANSWERED), 0),
+        Bound(f"new solutions that did not pay, {where}", float(seen.new != ANSWERED), 0),
+        Bound("solutions that paid twice, set right", seen.twice.count(ANSWERED), 0),
+        Bound("solutions saved from before that paid twice", max(0, seen.unspent.count(ANSWERED) - 1), 0),
+        Bound("seconds until a new solution pays, set right", seen.back_s, BACK_S),
+        Bound("rows beyond the limit", max(seen.filled) - ROWS, 0),
+        Bound(f"seconds until the limit lets rows pass, {where}", seen.locked_out[0], WINDOW_S / 4),
+        Bound("seconds until the limit lets rows pass, set right", seen.locked_out[1], WINDOW_S),
+    )
+
+
+def facts(seen: Seen, where: str) -> dict[str, str | float]:
+    """The results that the bounds count."""
+    return {
+        f"spent solution, {where}": seen.twice_away[0],
+        f"unspent solution, {where}": seen.unspent[0],
+        "spent solution, set right": seen.twice[0],
+        f"solution spent {where}, set right": seen.twice[1],
+        "unspent solution, set right": seen.unspent[1],
+    }

@@ -64,7 +64,7 @@ def together(forms: Sequence[Form], folder: Path, output: Path) -> None:
     for form in forms:
         print(f"{form.name} ({form.source}):", flush=True)
         place = folder / slug(form.name)
-        place.mkdir(exist_ok=True)
+        place.mkdir(parents=True, exist_ok=True)
         brought = form.bring(place)
         seconds, refusal = adopted(form, brought, place)
         if refusal:

@@ -59,11 +59,8 @@ class _Bytes(nn.Module):
 def _owned(folder: Path, name: str) -> tuple[Any, Path, dict[Path, str]]:
     """The network, its photographs, and the owner's own label of each."""
     images = photographs.labelled(folder.parent / "timm-photographs", PHOTOGRAPHS, seed=3)
-    files = owner.make(folder.parent / f"{name}-weights", images, seed=0, name=name)
-    network: Any = timm.create_model(name, num_classes=4).eval()
-    network.load_state_dict(torch.load(files.weights, weights_only=True))
+    network, names, _ = owner.learnt(images, seed=0, name=name)
     transform = timm_data.create_transform(**timm_data.resolve_data_config({}, model=network), is_training=False)
-    names = sorted(path.name for path in images.iterdir())
     labels = {}
     with torch.inference_mode():
         for path in sorted(images.glob("*/*.jpg")):

@@ -11,7 +11,7 @@ import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import timm
 import torch
@@ -45,31 +45,44 @@ class Owner:
     classes: Path
 
 
-def make(folder: Path, photographs: Path, *, seed: int, name: str = NAME) -> Owner:
-    """The files of a timm network in `folder`, fitted to labelled photographs."""
+class Learnt(NamedTuple):
+    """network: timm's, in evaluation mode. classes: names in the order of its columns. predicted: its class of each
+    photograph that it was fitted to."""
+
+    network: Any  # its methods are in no type of torch's
+    classes: tuple[str, ...]
+    predicted: dict[Path, str]
+
+
+def learnt(photographs: Path, *, seed: int, name: str = NAME) -> Learnt:
+    """A timm network, fitted to labelled photographs, a folder for each class."""
     files = sorted(photographs.glob("*/*.jpg"))
-    names = sorted({file.parent.name for file in files})
+    names = tuple(sorted({file.parent.name for file in files}))
     labels = torch.tensor([names.index(file.parent.name) for file in files])
     torch.manual_seed(seed)
-    network: Any = timm.create_model(name, num_classes=len(names)).eval()  # its methods are in no type of torch's
+    network: Any = timm.create_model(name, num_classes=len(names)).eval()
     with torch.inference_mode():
         features = torch.cat(
             [_features(network, _pixels(files[first : first + 16])) for first in range(0, len(files), 16)]
         )
     _fit(network.get_classifier(), features, labels, len(names))
-    folder.mkdir(parents=True, exist_ok=True)
-    owner = Owner(folder / f"{name}.pth", folder / f"{name}.onnx", folder / "expect.csv", folder / "classes.txt")
-    torch.save(network.state_dict(), owner.weights)
-    exported(network, torch.zeros(2, 3, SIDE, SIDE), owner.graph)
     with torch.inference_mode():
         predicted = network.get_classifier()(features).argmax(1).tolist()
+    return Learnt(network, names, {path: names[label] for path, label in zip(files, predicted, strict=True)})
+
+
+def make(folder: Path, photographs: Path, *, seed: int) -> Owner:
+    """The files in `folder` of a network that was fitted to labelled photographs."""
+    network, classes, predicted = learnt(photographs, seed=seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    owner = Owner(folder / f"{NAME}.pth", folder / f"{NAME}.onnx", folder / "expect.csv", folder / "classes.txt")
+    torch.save(network.state_dict(), owner.weights)
+    exported(network, torch.zeros(2, 3, SIDE, SIDE), owner.graph)
     with owner.expect.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["file", "label"])
-        writer.writerows(
-            (path.relative_to(photographs), names[label]) for path, label in zip(files, predicted, strict=True)
-        )
-    owner.classes.write_text("\n".join(names) + "\n")
+        writer.writerows((path.relative_to(photographs), label) for path, label in predicted.items())
+    owner.classes.write_text("\n".join(classes) + "\n")
     return owner
 
 

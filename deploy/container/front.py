@@ -1,12 +1,13 @@
 """The gateway as a container's program: it starts before the pod's TorchServe, follows changes, and drains at SIGTERM.
 
-    python -m deploy.container.front --mounted FOLDER --secrets FOLDER [--run-folder FOLDER] [--quiet SECONDS]
+    python -m deploy.container.front --mounted FOLDER --secrets FOLDER [--run-folder FOLDER] [--grpc] [--quiet SECONDS]
 
 A mounted Secret's files belong to root and can be read by a group, which `deploy.gateway` refuses of keys, so they are
-copied to a folder of this container. What may change while it runs, and then is read again: the mounted files
-(clients' keys, the certificate), and TorchServe's tokens, which are others after each of its starts. Logs are put aside
-when they have grown. Both containers share the run folder and the pod's process namespace, so that each sees whether
-the other's process runs.
+copied to a folder of this container. What may change while it runs, and then is read again: the mounted files (clients'
+keys, the certificate), and TorchServe's tokens, which are others after each of its starts. Logs are put aside when they
+have grown. With --grpc the gateway has gRPC's port too. Where nginx or a program beside it has ended by itself, this
+ends as well, and the container is started again. Both containers share the run folder and the pod's process namespace,
+so that each sees whether the other's process runs.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from pathlib import Path
 
 from deploy.gateway import certificates, client_keys, commands
 from deploy.gateway.folder import GatewayFolder, put
-from deploy.instance import Instance
+from deploy.instance import Instance, process
 
 FILES = (client_keys.FILE, *certificates.FILES)
 LOOK_SECONDS = 1.0
@@ -28,7 +29,7 @@ LOG_BYTES = 64_000_000
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run until SIGTERM, which drains (0), or until nginx has ended by itself (1)."""
+    """Run until SIGTERM, which drains (0), or until nginx or one of its helpers has ended by itself (1)."""
     options = _parser().parse_args(arguments)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -37,12 +38,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     folder = GatewayFolder(options.run_folder, options.instance)
     seen = (take(options.mounted, options.secrets), _tokens(instance))
     where = ["--instance", options.instance, "--run-folder", str(options.run_folder)]
-    started = commands.main(["start", *where, "--secrets", str(options.secrets), *_certificate(options.secrets)])
+    more = ["--grpc"] if options.grpc else []
+    started = commands.main(["start", *where, "--secrets", str(options.secrets), *_certificate(options.secrets), *more])
     if started:
         return started
     while not stop.wait(LOOK_SECONDS):
-        if folder.running() is None:
+        running = folder.running()
+        if running is None:
             print("front: nginx has ended; see its error.log", file=sys.stderr)
+            return 1
+        if any(process(*helper) is None for helper in running.helpers):
+            print(f"front: a helper of nginx has ended; see {folder.logs}", file=sys.stderr)
+            commands.main(["stop", *where, "--quiet", "0"])
             return 1
         now = (take(options.mounted, options.secrets), _tokens(instance))
         # While TorchServe starts again there is no token to be had.
@@ -87,6 +94,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--run-folder", type=Path, default=Path("run"), metavar="FOLDER", help="default: run")
     parser.add_argument("--mounted", type=Path, required=True, metavar="FOLDER", help=f"holds {', '.join(FILES)}")
     parser.add_argument("--secrets", type=Path, required=True, metavar="FOLDER", help="for this container's copies")
+    parser.add_argument("--grpc", action="store_true", help="also the Open Inference Protocol over gRPC")
     parser.add_argument(
         "--quiet", type=float, default=10.0, metavar="SECONDS", help="said to be not ready before the door shuts; 10"
     )

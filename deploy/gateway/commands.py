@@ -229,13 +229,12 @@ def open_(door: Door) -> GatewayRecord:
                 helpers.append(nginx.run_health(door.root, name, probe.address, folder))
             if record.grpc is not None:
                 helpers.append(nginx.run_front(folder, record.health))
+                nginx.admit(folder, helpers[-1])
             master = nginx.run(folder)
             created = psutil.Process(master.pid).create_time()
             record = replace(record, pid=master.pid, started=created, helpers=helpers)
             folder.announce(record)
             nginx.wait(master, record, folder)
-            if record.grpc is not None:
-                nginx.admit(folder)
         except BaseException:
             nginx.end(master, helpers)
             folder.clear()

@@ -135,16 +135,7 @@ def write(
     names = [upstream.name for upstream in upstreams]
     headers = sorted({header for upstream in upstreams for header in upstream.principal_headers})
     common = {"FOLDER": str(folder), "LARGE": str(limits.large), "SMALL": str(limits.small)}
-    blocks = [
-        _filled("upstream.conf.in", common | {"NAME": upstream.name, "ADDRESS": upstream.address})
-        for upstream in upstreams
-    ]
-    if health:
-        blocks.append(
-            "    upstream health {\n" + _lines(f"server {each} max_fails=0;" for each in health) + "\n    }\n"
-        )
-    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    files = 2 * MOST_CONNECTIONS if most == resource.RLIM_INFINITY else min(most, 2 * MOST_CONNECTIONS)
+    files = _files()
     places = common | {
         "FRONT": f"        listen unix:{folder}/{FRONT_ASKS};" if grpc else "",
         "GRPC": _grpc(grpc, common, limits, upstreams) if grpc else "",
@@ -154,22 +145,14 @@ def write(
         "PATIENCE": str(patience(upstreams)),
         "SHARES": _lines(_shares(names)),
         "OTHERS": _lines(f"{name} {names[(place + 1) % len(names)]};" for place, name in enumerate(names)),
-        "UPSTREAMS": "".join(blocks),
+        "UPSTREAMS": _blocks(common, upstreams, health),
         "PRINCIPALS": _lines(f"proxy_set_header {header} $principal;" for header in headers),
         "HEALTH": _filled("health.conf.in", common | {"BURST": str(limits.burst)}) if health else "",
         "LISTEN": listen,
         "STATUS": status,
         "CERTIFICATE": str(certificate),
         "CERTIFICATE_KEY": str(certificate_key),
-        "RATE": str(limits.rate),
-        "BURST": str(limits.burst),
-        "ADDRESS": str(limits.address),
-        "PRINCIPAL": str(limits.principal),
-        "PRINCIPAL_LARGE": str(limits.principal_large),
-        "PRINCIPAL_RATE": str(limits.principal_rate),
-        "PRINCIPAL_MIDDLE_RATE": str(limits.principal_middle_rate),
-        "PRINCIPAL_LARGE_RATE": str(limits.principal_large_rate),
-        "MAX_BODY": str(limits.body),
+        **_bounds(limits),
         "ORIGINS": _lines(f'"{origin}" $http_origin;' for origin in origins),
         "REFUSED": refusals.verdicts(),
         "HANDLERS": refusals.handlers(),
@@ -183,6 +166,40 @@ def write(
     return put(folder / to, text)
 
 
+def _files() -> int:
+    """That nginx may have open: two a connection."""
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    return 2 * MOST_CONNECTIONS if most == resource.RLIM_INFINITY else min(most, 2 * MOST_CONNECTIONS)
+
+
+def _blocks(common: Mapping[str, str], upstreams: Sequence[Upstream], health: Sequence[str]) -> str:
+    """nginx's groups of servers: each TorchServe by itself, and what says whether they are well."""
+    blocks = [
+        _filled("upstream.conf.in", {**common, "NAME": upstream.name, "ADDRESS": upstream.address})
+        for upstream in upstreams
+    ]
+    if health:
+        blocks.append(
+            "    upstream health {\n" + _lines(f"server {each} max_fails=0;" for each in health) + "\n    }\n"
+        )
+    return "".join(blocks)
+
+
+def _bounds(limits: Limits) -> dict[str, str]:
+    """The limits by their places."""
+    return {
+        "RATE": str(limits.rate),
+        "BURST": str(limits.burst),
+        "ADDRESS": str(limits.address),
+        "PRINCIPAL": str(limits.principal),
+        "PRINCIPAL_LARGE": str(limits.principal_large),
+        "PRINCIPAL_RATE": str(limits.principal_rate),
+        "PRINCIPAL_MIDDLE_RATE": str(limits.principal_middle_rate),
+        "PRINCIPAL_LARGE_RATE": str(limits.principal_large_rate),
+        "MAX_BODY": str(limits.body),
+    }
+
+
 def _grpc(listen: str, common: Mapping[str, str], limits: Limits, upstreams: Sequence[Upstream]) -> str:
     """The server for gRPC. Twice as many calls as there may be large bodies: each may be one, most are none."""
     places = {
@@ -190,13 +207,9 @@ def _grpc(listen: str, common: Mapping[str, str], limits: Limits, upstreams: Seq
         "GRPC_BODY": str(limits.body + FRAME),
         "GRPC_CALLS": str(2 * len(upstreams) * limits.large),
         "GRPC_PRINCIPAL": str(2 * limits.principal_large),
-        "MAX_BODY": str(limits.body),
         "PATIENCE": str(patience(upstreams)),
-        "RATE": str(limits.rate),
-        "BURST": str(limits.burst),
-        "ADDRESS": str(limits.address),
     }
-    return _filled("grpc.conf.in", {**common, **places})
+    return _filled("grpc.conf.in", {**common, **_bounds(limits), **places})
 
 
 def _shares(names: Sequence[str]) -> list[str]:

@@ -82,11 +82,19 @@ def run_front(folder: GatewayFolder, health: Sequence[str]) -> tuple[int, float]
     return _helper("deploy.grpc_front", folder.logs / "grpc.log", *options)
 
 
-def admit(folder: GatewayFolder) -> None:
-    """Let nginx's workers call the front."""
-    front = folder.path / FRONT_LISTENS
-    front.chmod(0o660)
-    folder.give(front)
+def admit(folder: GatewayFolder, front: tuple[int, float]) -> None:
+    """Let nginx's workers call the front once it listens: before there is an nginx, which would say that it is ready.
+    Raises `NotReadyError`."""
+    socket = folder.path / FRONT_LISTENS
+    deadline = time.monotonic() + START_SECONDS
+    while not socket.exists():
+        ended = process(*front) is None
+        if ended or time.monotonic() > deadline:
+            why = "has ended" if ended else f"did not listen in {START_SECONDS:g} s"
+            raise NotReadyError(f"deploy.grpc_front {why}; see {folder.logs}")
+        time.sleep(POLL_SECONDS)
+    socket.chmod(0o660)
+    folder.give(socket)
 
 
 def _helper(module: str, log_file: Path, *options: str) -> tuple[int, float]:
@@ -104,10 +112,9 @@ def _helper(module: str, log_file: Path, *options: str) -> tuple[int, float]:
 
 
 def wait(master: subprocess.Popen[bytes], record: GatewayRecord, folder: GatewayFolder) -> None:
-    """Return when nginx and the health endpoints answer, and gRPC's front listens. Raises `NotReadyError`."""
+    """Return when nginx and the health endpoints answer. Raises `NotReadyError`."""
     deadline = time.monotonic() + START_SECONDS
-    front = [] if record.grpc is None else [folder.path / FRONT_LISTENS]
-    wanted = [record.status, *(f"{each}/" for each in record.health), *map(str, front)]
+    wanted = [record.status, *(f"{each}/" for each in record.health)]
     while wanted:
         ended = master.poll() is not None or any(process(*each) is None for each in record.helpers)
         if ended or time.monotonic() > deadline:
@@ -116,8 +123,7 @@ def wait(master: subprocess.Popen[bytes], record: GatewayRecord, folder: Gateway
                 f"{'because a process has ended' if ended else f'in {START_SECONDS:g} s'}; see {folder.logs}"
             )
         time.sleep(POLL_SECONDS)
-        front = [socket for socket in front if not socket.exists()]
-        wanted = [url for url in wanted if url.startswith("http") and not answers(url)] + [*map(str, front)]
+        wanted = [url for url in wanted if not answers(url)]
 
 
 def answers(url: str) -> bool:

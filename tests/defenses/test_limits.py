@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from defenses.limits import PRINCIPAL, SHARED, SLOTS, TOTAL, Full, Limiter, Limits, full_for, named, slot
-from defenses.memory import Account
+from defenses.memory import Account, Charge, Reached
 from defenses.policy import Policy, PolicyError
 from tests.defenses.policies import section
 
@@ -23,25 +23,38 @@ class Memory:
         self.now = 1000.0
         self.taken: dict[str, Counter[int]] = {}
 
-    def full(self, accounts: Sequence[Account], window: float) -> tuple[str, float] | None:
-        for name, most in accounts:
-            seconds = full_for(self.taken.get(name, Counter()), 1, most, now=self.now, window=window)
-            if seconds is not None:
-                return name, seconds
-        return None
+    def full(self, askers: Sequence[Sequence[Account]], window: float) -> list[Reached | None]:
+        return [self._full(accounts, 1, window) for accounts in askers]
 
-    def take(self, accounts: Sequence[Account], rows: int, window: float) -> tuple[str, float] | None:
+    def take(self, charges: Sequence[Charge], window: float) -> list[Reached | None]:
+        return [self._charged(charge, window) for charge in charges]
+
+    def _full(self, accounts: Sequence[Account], rows: int, window: float) -> Reached | None:
         for name, most in accounts:
             seconds = full_for(self.taken.get(name, Counter()), rows, most, now=self.now, window=window)
             if seconds is not None:
-                return name, seconds
-        for name, _ in accounts:
-            self.taken.setdefault(name, Counter())[slot(self.now, window)] += rows
+                return Reached(name, seconds)
         return None
+
+    def _charged(self, charge: Charge, window: float) -> Reached | None:
+        full = self._full(*charge, window)
+        for name, _ in charge.accounts if full is None else ():
+            self.taken.setdefault(name, Counter())[slot(self.now, window)] += charge.rows
+        return full
 
 
 def limiter(memory: Memory, **table: Any) -> Limiter:
     return Limiter(Limits(**{"rows": 10, "total": 25, "window": 60.0, **table}), recipe="digits", meter=memory)
+
+
+def take(limiter: Limiter, principal: str, rows: int) -> Full | None:
+    (full,) = limiter.take([(principal, rows)])
+    return full
+
+
+def full(limiter: Limiter, principal: str) -> Full | None:
+    (reached,) = limiter.full([principal])
+    return reached
 
 
 def test_golden_waits() -> None:
@@ -62,14 +75,14 @@ def test_no_window_holds_more_than_the_limit_and_the_wait_suffices(asked: list[t
     let: list[tuple[float, int]] = []
     for pause, rows in asked:
         memory.now += pause
-        full = limit.take("acme", rows)
-        if full is None:
+        reached = take(limit, "acme", rows)
+        if reached is None:
             let.append((memory.now, rows))
         else:
-            assert full.limit == PRINCIPAL
-            assert 1 <= full.seconds <= 60 + 60 / SLOTS + 1
-            memory.now += full.seconds
-            assert limit.take("acme", rows) is None, "after the wait there is room"
+            assert reached.limit == PRINCIPAL
+            assert 1 <= reached.seconds <= 60 + 60 / SLOTS + 1
+            memory.now += reached.seconds
+            assert take(limit, "acme", rows) is None, "after the wait there is room"
             let.append((memory.now, rows))
     for start, _ in let:
         assert sum(rows for at, rows in let if start <= at < start + 60) <= 10
@@ -78,22 +91,22 @@ def test_no_window_holds_more_than_the_limit_and_the_wait_suffices(asked: list[t
 def test_principals_do_not_share_and_all_share_the_total() -> None:
     memory = Memory()
     limit = limiter(memory)
-    assert limit.take("acme", 10) is None
-    assert limit.take("acme", 1) == Full(PRINCIPAL, 65)
-    assert limit.take("other", 10) is None
-    assert limit.take(SHARED, 6) == Full(TOTAL, 65)
-    assert limit.take(SHARED, 5) is None, "what was refused was not counted"
-    assert limit.take("third", 1) == Full(TOTAL, 65)
+    assert take(limit, "acme", 10) is None
+    assert take(limit, "acme", 1) == Full(PRINCIPAL, 65)
+    assert take(limit, "other", 10) is None
+    assert take(limit, SHARED, 6) == Full(TOTAL, 65)
+    assert take(limit, SHARED, 5) is None, "what was refused was not counted"
+    assert take(limit, "third", 1) == Full(TOTAL, 65)
 
 
 def test_policies_of_a_recipe_share_what_was_taken() -> None:
     memory = Memory()
     first, second = limiter(memory), limiter(memory, rows=12)
     other = Limiter(Limits(10), recipe="mnist", meter=memory)
-    assert first.take("acme", 10) is None
-    assert second.take("acme", 3) == Full(PRINCIPAL, 65)
-    assert second.take("acme", 2) is None
-    assert other.take("acme", 10) is None
+    assert take(first, "acme", 10) is None
+    assert take(second, "acme", 3) == Full(PRINCIPAL, 65)
+    assert take(second, "acme", 2) is None
+    assert take(other, "acme", 10) is None
 
 
 @pytest.mark.parametrize(
@@ -157,18 +170,29 @@ def test_a_store_with_credentials_is_refused_and_not_quoted() -> None:
 
 def test_an_account_is_full_where_no_row_fits_and_looking_counts_nothing() -> None:
     limit = limiter(Memory())
-    assert limit.take("acme", 9) is None
+    assert take(limit, "acme", 9) is None
     for _ in range(20):
-        assert limit.full("acme") is None
-    assert limit.take("acme", 1) is None
-    assert limit.full("acme") == Full(PRINCIPAL, 65)
-    assert limit.take("other", 10) is None
-    assert limit.full("third") is None
-    assert limit.take("third", 5) is None
-    assert limit.full("fourth") == Full(TOTAL, 65)
+        assert full(limit, "acme") is None
+    assert take(limit, "acme", 1) is None
+    assert full(limit, "acme") == Full(PRINCIPAL, 65)
+    assert take(limit, "other", 10) is None
+    assert full(limit, "third") is None
+    assert take(limit, "third", 5) is None
+    assert full(limit, "fourth") == Full(TOTAL, 65)
 
 
 def test_bad_rows_are_charged_as_the_policy_says() -> None:
     assert limiter(Memory()).charge(3, 2) == 5
     assert limiter(Memory(), bad_rows=0).charge(3, 2) == 3
     assert limiter(Memory(), bad_rows=4).charge(3, 2) == 11
+
+
+def test_a_batch_is_counted_in_order_as_its_requests_would_be_alone() -> None:
+    asked = [("acme", 6), ("acme", 5), ("other", 9), ("acme", 4), ("third", 7), ("third", 6), ("other", 1)]
+    alone, together = limiter(Memory()), limiter(Memory())
+    found = [take(alone, *each) for each in asked]
+    assert together.take(asked) == found
+    assert found == [None, Full(PRINCIPAL, 65), None, None, Full(TOTAL, 65), None, Full(TOTAL, 65)]
+    names = ["acme", "fourth", "acme"]
+    assert together.full(names) == [full(alone, name) for name in names]
+    assert together.full(names) == [Full(PRINCIPAL, 65), Full(TOTAL, 65), Full(PRINCIPAL, 65)]

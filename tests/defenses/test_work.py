@@ -6,14 +6,14 @@ import base64
 import json
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import pytest
 from altcha import Challenge, Payload, create_challenge, solve_challenge
 
-from defenses.memory import Spent, StoreError
+from defenses.memory import Solution, Spent, StoreError
 from defenses.work import (
     LONGEST_PAYLOAD,
     MOST_HASHES,
@@ -39,9 +39,12 @@ class Memory:
     def life(self) -> str:
         return self.lives
 
-    def spend(self, nonce: str, expires: float, life: str) -> bool:
-        first = nonce not in self.spent and life == self.lives
-        self.spent[nonce] = expires
+    def spend(self, solutions: Sequence[Solution]) -> list[bool]:
+        return [self._first(each) for each in solutions]
+
+    def _first(self, solution: Solution) -> bool:
+        first = solution.nonce not in self.spent and solution.life == self.lives
+        self.spent[solution.nonce] = solution.expires
         return first
 
 
@@ -130,12 +133,39 @@ def test_a_table_out_of_range_is_refused(table: dict[str, Any], message: str) ->
         Work(**{"mean_benign": 100.0, **table})
 
 
+def admit(gate: Toll, payload: str, digest: bytes) -> None:
+    """Raises what is wrong with the one solution."""
+    (wrong,) = gate.admit([(payload, digest)])
+    if wrong is not None:
+        raise wrong
+
+
+def test_the_solutions_of_a_batch_are_spent_together_each_as_it_would_be_alone() -> None:
+    class Counted(Memory):
+        calls = 0
+
+        def spend(self, solutions: Sequence[Solution]) -> list[bool]:
+            self.calls += 1
+            return super().spend(solutions)
+
+    store = Counted()
+    gate = toll(store)
+    one, two = (solved(gate.challenge(DIGEST, 2)) for _ in range(2))
+    offers = [(one, DIGEST), ("none", DIGEST), (one, DIGEST), (two, bytes(32)), (two, DIGEST)]
+    wrong = [type(each) for each in gate.admit(offers)]
+    assert wrong == [type(None), SolutionInvalid, SolutionSpent, SolutionInvalid, type(None)]
+    assert store.calls == 1
+    assert gate.admit([]) == []
+    assert [type(each) for each in gate.admit([("none", DIGEST)])] == [SolutionInvalid]
+    assert store.calls == 1, "with nothing to spend it is not asked"
+
+
 def test_a_solution_pays_once() -> None:
     gate = toll()
     payload = solved(gate.challenge(DIGEST, 50))
-    gate.admit(payload, DIGEST)
+    admit(gate, payload, DIGEST)
     with pytest.raises(SolutionSpent, match="used before"):
-        gate.admit(payload, DIGEST)
+        admit(gate, payload, DIGEST)
 
 
 def test_a_challenge_tells_what_it_binds_and_nothing_that_is_secret() -> None:
@@ -193,7 +223,7 @@ def test_scrypt_is_asked_with_its_memory() -> None:
         "cost": 16,
         "memoryCost": 4,
     }
-    gate.admit(solved(challenge), DIGEST)
+    admit(gate, solved(challenge), DIGEST)
 
 
 def test_an_altered_payload_is_refused_and_spends_nothing() -> None:
@@ -227,9 +257,9 @@ def test_an_altered_payload_is_refused_and_spends_nothing() -> None:
     ]
     for each in forged:
         with pytest.raises(SolutionInvalid, match="solves no challenge that was given for this request"):
-            gate.admit(each, DIGEST)
+            admit(gate, each, DIGEST)
     assert store.spent == {}
-    gate.admit(payload, DIGEST)
+    admit(gate, payload, DIGEST)
 
 
 DEEP = "[" * 100_000
@@ -261,7 +291,7 @@ DEEP = "[" * 100_000
 )
 def test_what_is_no_payload_is_refused_in_our_words(payload: str) -> None:
     with pytest.raises(SolutionInvalid):
-        toll().admit(payload, DIGEST)
+        admit(toll(), payload, DIGEST)
 
 
 def test_a_payload_with_other_types_is_refused() -> None:
@@ -287,17 +317,17 @@ def test_a_payload_with_other_types_is_refused() -> None:
                 inner = inner[key]
             inner[path[-1]] = value
             with pytest.raises(SolutionError):
-                gate.admit(base64.b64encode(json.dumps(edited).encode()).decode(), DIGEST)
+                admit(gate, base64.b64encode(json.dumps(edited).encode()).decode(), DIGEST)
             tried += 1
     assert tried > 100
-    gate.admit(payload, DIGEST)
+    admit(gate, payload, DIGEST)
 
 
 def test_a_payload_that_is_too_long_is_not_read() -> None:
     gate = toll()
     payload = changed(solved(gate.challenge(DIGEST, 2)), lambda stated: stated.update(more="x" * LONGEST_PAYLOAD))
     with pytest.raises(SolutionInvalid):
-        gate.admit(payload, DIGEST)
+        admit(gate, payload, DIGEST)
 
 
 def test_a_solution_for_another_request_policy_or_key_is_refused() -> None:
@@ -310,8 +340,8 @@ def test_a_solution_for_another_request_policy_or_key_is_refused() -> None:
     ]
     for other, digest in others:
         with pytest.raises(SolutionInvalid):
-            other.admit(payload, digest)
-    toll(store).admit(payload, DIGEST)
+            admit(other, payload, digest)
+    admit(toll(store), payload, DIGEST)
 
 
 def test_a_challenge_of_someone_else_is_refused() -> None:
@@ -319,7 +349,7 @@ def test_a_challenge_of_someone_else_is_refused() -> None:
         "SHA-256", 1, counter=1, hmac_secret="x", hmac_key_secret="y", data={"request": DIGEST.hex()}
     )
     with pytest.raises(SolutionInvalid):
-        toll().admit(solved(made.to_dict()), DIGEST)
+        admit(toll(), solved(made.to_dict()), DIGEST)
 
 
 def test_a_solution_expires_by_the_clock_that_is_handed_in(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -327,9 +357,9 @@ def test_a_solution_expires_by_the_clock_that_is_handed_in(monkeypatch: pytest.M
     payload = solved(gate.challenge(DIGEST, 2))
     monkeypatch.setattr(table_clock, "ahead", 61)
     with pytest.raises(SolutionExpired, match="has expired; send the request without a solution, for a new one"):
-        gate.admit(payload, DIGEST)
+        admit(gate, payload, DIGEST)
     monkeypatch.setattr(table_clock, "ahead", 0)
-    gate.admit(payload, DIGEST)
+    admit(gate, payload, DIGEST)
 
 
 def test_a_solution_expires_by_the_systems_clock(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -337,7 +367,7 @@ def test_a_solution_expires_by_the_systems_clock(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(table_clock, "ahead", -62)
     payload = solved(gate.challenge(DIGEST, 2))
     with pytest.raises(SolutionExpired):
-        gate.admit(payload, DIGEST)
+        admit(gate, payload, DIGEST)
 
 
 def test_a_solution_from_before_the_store_restarted_is_refused() -> None:
@@ -346,17 +376,20 @@ def test_a_solution_from_before_the_store_restarted_is_refused() -> None:
     payload = solved(gate.challenge(DIGEST, 2))
     store.lives, store.spent = "second", {}
     with pytest.raises(SolutionSpent):
-        gate.admit(payload, DIGEST)
+        admit(gate, payload, DIGEST)
 
 
-def test_what_the_store_raises_passes() -> None:
+def test_what_the_store_raises_is_what_is_wrong_with_the_solutions_that_it_was_asked_about() -> None:
     class Broken(Memory):
-        def spend(self, nonce: str, expires: float, life: str) -> bool:
+        def spend(self, solutions: Sequence[Solution]) -> list[bool]:
             raise StoreError("gone")
 
     gate = toll(Broken())
-    with pytest.raises(StoreError, match="gone"):
-        gate.admit(solved(gate.challenge(DIGEST, 2)), DIGEST)
+    offers = [(each, DIGEST) for each in ("none", solved(gate.challenge(DIGEST, 2)))]
+    forged, failed = gate.admit(offers)
+    assert isinstance(forged, SolutionInvalid), "for which no store is needed"
+    assert isinstance(failed, StoreError)
+    assert str(failed) == "gone"
 
 
 def test_a_short_key_is_refused_and_a_toll_shows_none() -> None:

@@ -67,7 +67,10 @@ def _changed(
         place: Any = found
         for part in way:
             place = place[part]
-        if step["op"] == "test":
+        if last == "-":
+            assert step["op"] == "add", step
+            place.append(step["value"])
+        elif step["op"] == "test":
             assert place[last] == step["value"], step
         else:
             assert (step["op"] == "replace") == (last in place), step

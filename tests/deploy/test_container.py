@@ -88,7 +88,8 @@ def test_a_target_has_what_the_others_have_and_its_own() -> None:
 
 def test_the_pins_are_what_serving_needs_and_no_more() -> None:
     extras = tomllib.loads((CHECKOUT / "pyproject.toml").read_text("utf-8"))["project"]
-    named = [*extras["dependencies"], *extras["optional-dependencies"]["serve"]]
+    optional = extras["optional-dependencies"]
+    named = [*extras["dependencies"], *optional["serve"], *optional["grpc"]]
     assert set(pins()) == set(wanted(named)), "make lock"
 
 
@@ -162,7 +163,7 @@ def test_the_image_listens_where_a_pod_is_entered_and_nowhere_else(tmp_path: Pat
     subprocess.run(["sh", "-c", edit], cwd=tmp_path, check=True)
     before, after = settings.read(original), settings.read(tmp_path / "config.properties")
     changed = {key: (before[key], after[key]) for key in before if before[key] != after[key]}
-    assert set(changed) == {"gateway_address", "metrics_address", "health_address"}
+    assert set(changed) == {"gateway_address", "gateway_grpc_address", "metrics_address", "health_address"}
     for old, new in changed.values():
         assert new == old.replace("//127.0.0.1:", "//0.0.0.0:")
 

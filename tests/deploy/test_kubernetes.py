@@ -24,6 +24,8 @@ from assurance.redis_server import RedisServer
 from deploy import ports, settings
 from deploy.container import front
 from deploy.gateway import certificates, client_keys
+from deploy.gateway.configuration import Limits
+from deploy.gateway.servers import Upstream
 from handlers.store import open_store
 from tests.deploy import kustomize
 
@@ -36,7 +38,9 @@ ROOTS = (
     "kubernetes/shared",
     "kubernetes/monitoring",
     "kubernetes/gpu",
+    "kubernetes/grpc",
     "kserve",
+    "kserve-grpc",
 )
 # Kinds of other projects, which Kubernetes' schemas do not know.
 FOREIGN = {"InferenceService", "PodMonitor"}
@@ -152,6 +156,38 @@ def test_the_inference_services_pod_is_the_deployments() -> None:
     assert json.loads(theirs) == json.loads(ours)
 
 
+@pytest.mark.parametrize(("plain", "root"), [("kubernetes/base", "kubernetes/grpc"), ("kserve", "kserve-grpc")])
+def test_grpc_is_a_second_port_of_the_gateway_and_nothing_else(plain: str, root: str) -> None:
+    def gateway(root: str) -> dict[str, Any]:
+        (found,) = serving(root)["containers"]
+        return dict(found)
+
+    def ports_of(root: str, kind: str) -> list[dict[str, Any]]:
+        found = {each["metadata"]["name"]: each["spec"] for each in objects(root) if each["kind"] == kind}
+        spec = found["torchwarden-kserve" if kind == "NetworkPolicy" and "kserve" in root else "torchwarden"]
+        return list(spec["ports"] if kind == "Service" else spec["ingress"][0]["ports"])
+
+    assert front._parser().parse_args(gateway(root)["args"][1:]).grpc
+    assert gateway(root)["args"] == [*gateway(plain)["args"], "--grpc"]
+    port = {"name": "gateway-grpc", "containerPort": PORTS["gateway_grpc"]}
+    assert gateway(root)["ports"] == [*gateway(plain)["ports"], port]
+    # each call's message is held twice, beside what the gateway has without them
+    queue = int(GIVEN["job_queue_size"])
+    limits = Limits.of(GIVEN, [Upstream("peer0", "default", "", Path(), None, queue, seconds=30, principal_headers=())])
+    held = 2 * 2 * limits.large * limits.body
+    memory = {each: int(gateway(each)["resources"]["limits"]["memory"][:-2]) for each in (plain, root)}
+    assert memory[root] * 2**30 >= memory[plain] * 2**20 + held
+    assert ports_of(root, "NetworkPolicy") == [
+        *ports_of(plain, "NetworkPolicy"),
+        {"protocol": "TCP", "port": "gateway-grpc"},
+    ]
+    more = {"name": "grpc", "port": PORTS["gateway_grpc"], "targetPort": "gateway-grpc"}
+    assert ports_of(root, "Service") == [*ports_of(plain, "Service"), more]
+    changed = {"Service", "NetworkPolicy", "Deployment", "InferenceService"}
+    same = [[each for each in objects(one) if each["kind"] not in changed] for one in (plain, root)]
+    assert same[0] == same[1]
+
+
 @pytest.mark.parametrize("root", ROOTS)
 def test_every_port_is_that_of_config_properties(root: str) -> None:
     known = {*PORTS.values(), REDIS, DNS, HTTPS}
@@ -164,7 +200,7 @@ def test_every_port_is_that_of_config_properties(root: str) -> None:
                 for port in value:
                     name, number = port.get("name"), port.get("containerPort")
                     if number is not None and name != "redis":
-                        assert number == PORTS[name], f"{each['metadata']['name']}: port {name}"
+                        assert number == PORTS[name.replace("-", "_")], f"{each['metadata']['name']}: port {name}"
     assert {port for port in found if isinstance(port, int)} <= known
     # a name stands for a port that a container has
     named = {port["name"] for spec in pods(root) for each in containers(spec) for port in each.get("ports", ())}
@@ -221,7 +257,7 @@ def test_metrics_are_entered_from_monitoring_alone() -> None:
     assert {endpoint["port"] for endpoint in monitor["spec"]["podMetricsEndpoints"]} == {"metrics", "health"}
 
 
-@pytest.mark.parametrize("root", ["kubernetes/base", "kubernetes/gpu", "kserve"])
+@pytest.mark.parametrize("root", ["kubernetes/base", "kubernetes/gpu", "kubernetes/grpc", "kserve", "kserve-grpc"])
 def test_the_server_is_there_before_the_gateway_and_after_it(root: str) -> None:
     spec = serving(root)
     key, torchserve = spec["initContainers"]

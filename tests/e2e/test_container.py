@@ -23,20 +23,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import grpc
+import numpy as np
 import psutil
 import pytest
 import requests
+import tritonclient.grpc as triton
 
 from deploy import ports, settings
 from deploy.gateway import certificates, client_keys
 from tests.conftest import Smoke
 from tests.deploy import kustomize, lean_environment
+from tests.e2e.fronted import authorization
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 DOCKERFILE = (CHECKOUT / "deploy/container/Dockerfile").read_text("utf-8")
 # the image's own, which is no user of this machine
 USER = 10001
 SECONDS = 90.0
+# of a client's channel: one connection, with none of its waits, is shared by all to an address otherwise
+OWN = [("grpc.use_local_subchannel_pool", 1)]
 
 
 def dockerfile(word: str) -> list[str]:
@@ -114,6 +120,22 @@ class Pod:
         )
         return answer.status_code, answer.json()
 
+    def call(self, archive: Mapping[str, Any]) -> int | str:
+        """The label of the golden prediction over gRPC, or what went wrong."""
+        certificate = (self.root / "mounted" / "gateway.crt").read_bytes()
+        pixels = np.frombuffer(base64.b64decode(archive["image"]), "<f4").reshape(1, 1, 28, 28)
+        given = triton.InferInput("images", list(pixels.shape), "FP32")
+        given.set_data_from_numpy(pixels)
+        headers = {"authorization": authorization(("acme", self.key))[1]}
+        address = f"localhost:{self.addresses['gateway_grpc'].port}"
+        credentials = grpc.ssl_channel_credentials(certificate)
+        with triton.InferenceServerClient(address, ssl=True, creds=credentials, channel_args=OWN) as client:
+            try:
+                answer = client.infer("smoke-undefended", [given], headers=headers, client_timeout=20)
+            except triton.InferenceServerException as error:
+                return str(error)
+        return int(answer.as_numpy("label")[0])
+
 
 @functools.cache
 def who() -> dict[str, Any]:
@@ -126,9 +148,9 @@ def who() -> dict[str, Any]:
     return other
 
 
-def containers() -> dict[str, dict[str, Any]]:
+def containers(root: str = "base") -> dict[str, dict[str, Any]]:
     (deployment,) = (
-        each for each in kustomize.build(CHECKOUT / "deploy/kubernetes/base") if each["kind"] == "Deployment"
+        each for each in kustomize.build(CHECKOUT / "deploy/kubernetes" / root) if each["kind"] == "Deployment"
     )
     spec = deployment["spec"]["template"]["spec"]
     return {each["name"]: each for each in (*spec["initContainers"], *spec["containers"])}
@@ -202,13 +224,14 @@ def moved(configuration: Path) -> dict[str, ports.Endpoint]:
 
 @pytest.mark.server
 def test_a_pod_starts_answers_follows_a_restart_and_drains(pod: Pod, smoke: Smoke) -> None:
-    parts = containers()
+    """With gRPC, which adds a port to what the base has."""
+    parts = containers("grpc")
     golden = json.loads(
         subprocess.run(
             ["unzip", "-p", str(smoke.archive("undefended")), "golden.json"], capture_output=True, check=True
         ).stdout
     )
-    assert {pod.addresses[name].host for name in ("gateway", "metrics", "health")} == {"0.0.0.0"}
+    assert {pod.addresses[name].host for name in ("gateway", "gateway_grpc", "metrics", "health")} == {"0.0.0.0"}
     assert pod.addresses["inference"].host == pod.addresses["management"].host == "127.0.0.1"
 
     subprocess.run(pod.command("key", words(parts["key"])), check=True, **who())
@@ -225,13 +248,16 @@ def test_a_pod_starts_answers_follows_a_restart_and_drains(pod: Pod, smoke: Smok
         until(lambda: pod.get(probe["path"]) == 200, (pod.root / "gateway.log").read_text())
         status, answer = pod.ask(golden)
         assert status == 200, answer
-        assert answer["predictions"][0]["label"] in {row.index(max(row)) for row in golden["accepted"]}
+        label = answer["predictions"][0]["label"]
+        assert label in {row.index(max(row)) for row in golden["accepted"]}
+        assert pod.call(golden) == label
 
         # TorchServe's container ends and is started again: its tokens are others, and the gateway follows
         server.kill()
         server.wait()
         server = pod.start("torchserve", words(parts["torchserve"]), **torchserve)
         until(lambda: pod.get(probe["path"]) == 200 and pod.ask(golden)[0] == 200, "answers after a restart")
+        assert pod.call(golden) == label
 
         # the pod is ended: not ready at once, still answering, then gone, and TorchServe after it
         gateway.send_signal(signal.SIGTERM)
@@ -241,6 +267,16 @@ def test_a_pod_starts_answers_follows_a_restart_and_drains(pod: Pod, smoke: Smok
         assert pod.get(probe["path"]) == 0
         live = parts["torchserve"]["livenessProbe"]["exec"]["command"]
         assert pod.probe("torchserve", live)
+        assert isinstance(pod.call(golden), str)
+
+        # without the program behind gRPC the gateway ends by itself, to be started again
+        gateway = pod.start("gateway", words(parts["gateway"]))
+        until(lambda: pod.call(golden) == label, (pod.root / "gateway.log").read_text())
+        (behind,) = (each for each in psutil.process_iter(["cmdline"]) if behind_grpc(each, pod.root))
+        behind.kill()
+        assert gateway.wait(SECONDS) == 1
+        assert "a helper of nginx has ended" in (pod.root / "gateway.log").read_text()
+        assert pod.get(probe["path"]) == 0
         server.send_signal(signal.SIGTERM)
         assert server.wait(SECONDS) == 143
     finally:
@@ -248,6 +284,11 @@ def test_a_pod_starts_answers_follows_a_restart_and_drains(pod: Pod, smoke: Smok
             if process.poll() is None:
                 process.kill()
                 process.wait()
+
+
+def behind_grpc(each: psutil.Process, root: Path) -> bool:
+    words = each.info["cmdline"] or ()
+    return "deploy.grpc_front" in words and any(str(root) in word for word in words)
 
 
 def test_the_images_command_is_the_pods_but_for_the_choice_of_models() -> None:

@@ -17,6 +17,7 @@ from evaluation.oracles import InProcessOracle
 from handlers import wire
 from handlers.errors import RateLimited
 from handlers.forms import Classes
+from tests.answers import encode_answers, encode_error
 
 TOKEN = "c2VjcmV0"
 LIMIT = 4_000_000
@@ -81,7 +82,7 @@ class Stub:
                 principal = self.headers[wire.PRINCIPAL]
                 if principal in stub.turned_away:
                     stub.turned_away.remove(principal)
-                    self._reply(429, wire.encode_error(RateLimited("enough", limit="principal", seconds=1)), wait=1)
+                    self._reply(429, encode_error(RateLimited("enough", limit="principal", seconds=1)), wait=1)
                     return
                 stub.queries += 1
                 protocol = self.path.startswith("/v2/")
@@ -114,4 +115,4 @@ class Stub:
 def lying(body: bytes) -> bytes:
     """The same answers with every label changed."""
     labels, probabilities, _ = wire.decode_answers(body)
-    return wire.encode_answers((labels + 1) % 10, probabilities, {}, classes=CLASSES)
+    return encode_answers((labels + 1) % 10, probabilities, {}, classes=CLASSES)

@@ -20,6 +20,7 @@ from evaluation.oracles import HttpOracle, InProcessOracle, OracleError
 from handlers import wire
 from handlers.errors import NotFinite
 from handlers.forms import Classes
+from tests.answers import encode_answers, encode_error
 from tests.conftest import POLICIES, Smoke
 from tests.evaluation.stub import TOKEN, Stub
 from tests.exact import assert_same, exact
@@ -114,7 +115,7 @@ def test_images_are_sent_at_most_so_many_at_a_time() -> None:
     def post(body: bytes, content_type: str) -> tuple[int, bytes]:
         rows = len(body) // (28 * 28 * 4)
         sent.append(rows)
-        return 200, wire.encode_answers(np.zeros(rows, np.int64), None, {}, classes=CLASSES)
+        return 200, encode_answers(np.zeros(rows, np.int64), None, {}, classes=CLASSES)
 
     assert HttpOracle(post, rows=16)(some_images()).labels.tolist() == [0] * 40
     assert sent == [16, 16, 8]
@@ -124,7 +125,7 @@ def test_images_are_sent_at_most_so_many_at_a_time() -> None:
     ("status", "body", "message"),
     [
         (503, b"", "the service answered 503, expected"),
-        (413, wire.encode_error(NotFinite("rows")), "the service answered 413 not_finite: rows"),
+        (413, encode_error(NotFinite("rows")), "the service answered 413 not_finite: rows"),
     ],
 )
 def test_a_request_at_fault_as_a_whole_is_no_refusal(status: int, body: bytes, message: str) -> None:

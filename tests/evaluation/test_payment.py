@@ -20,6 +20,7 @@ from handlers import loading, wire
 from handlers.errors import Rejected
 from handlers.forms import Classes
 from loadtests import locust_run
+from tests.answers import encode_answers, encode_error
 from tests.evaluation import gated
 from tests.evaluation.stub import TOKEN, Stub
 from tests.handlers.archives import ENVIRON
@@ -161,8 +162,8 @@ def test_a_request_of_which_nothing_is_answered_is_charged_for_all_its_rows() ->
     def answer(body: bytes, kind: str, more: Mapping[str, str] | None = None) -> tuple[int, bytes]:
         sent.append(dict(more or {}))
         if more:
-            return 200, wire.encode_answers(torch.zeros(3).long().numpy(), None, {}, classes=CLASSES)
-        return 428, wire.encode_error(Rejected("of whatever code", row=0), challenge)
+            return 200, encode_answers(torch.zeros(3).long().numpy(), None, {}, classes=CLASSES)
+        return 428, encode_error(Rejected("of whatever code", row=0), challenge)
 
     oracle = HttpOracle(answer, rows=8, solver=lambda asked: payment.Paid("solved", 7))
     answers = oracle(some_digits()[:3])

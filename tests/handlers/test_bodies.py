@@ -289,6 +289,9 @@ LEVELS = np.rint(image() * 255).astype(np.uint8)
 PACKED = struct.pack("<I", len(PNG)) + PNG
 INFERENCES = {
     "floats, nested": sent(document(inputs("FP32", [1, *SHAPE], [image().tolist()]))),
+    "floats, behind a byte order mark": sent(
+        b"\xef\xbb\xbf" + document(inputs("FP32", [1, *SHAPE], [image().tolist()]))
+    ),
     "floats, flat": sent(document(inputs("FP32", [1, *SHAPE], image().ravel().tolist()))),
     "floats, binary": binary(inputs("FP32", [1, *SHAPE]), image().tobytes()),
     "bytes, flat": sent(document(inputs("UINT8", [1, *SHAPE], LEVELS.ravel().tolist()))),

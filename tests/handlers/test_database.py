@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +17,20 @@ import pytest
 
 from handlers.database import Database, boot, carries_log
 from handlers.store import FILE, SqliteStore
+from tests.handlers.stores import spend
 from tests.processes import running
 
 ROOT = Path(__file__).resolve().parents[2]
 LATER = 4e9  # seconds since the epoch
 
-# spends and counts without a pause from a moment on, as long as it is told, and says what it met
+# spends and counts without a pause from a moment on, so many at a time, as long as it is told, and says what it met
 HAMMER = """
 import json, sys, time
 from pathlib import Path
-from defenses.memory import Account, StoreError
+from defenses.memory import Account, Charge, Solution, StoreError
 from handlers.store import SqliteStore
-store, me = SqliteStore(Path(sys.argv[1])), sys.argv[2]
-accounts, life = [Account(me, 10**9), Account("total", 10**9)], store.life()
+store, me, batch = SqliteStore(Path(sys.argv[1])), sys.argv[2], int(sys.argv[3])
+charges, life = [Charge([Account(me, 10**9), Account("total", 10**9)], 1)] * batch, store.life()
 print("ready", flush=True)
 start, seconds = json.loads(sys.stdin.readline())
 while time.time() < start:
@@ -37,8 +39,11 @@ done, refused, longest = 0, [], 0.0
 while time.time() < start + seconds:
     began = time.perf_counter()
     try:
-        assert store.take(accounts, 1, 60.0) is None if done % 2 else store.spend(f"{me}-{done}", 4e9, life)
-        done += 1
+        if done // batch % 2:
+            assert store.take(charges, 60.0) == [None] * batch
+        else:
+            assert all(store.spend([Solution(f"{me}-{done + number}", 4e9, life) for number in range(batch)]))
+        done += batch
     except StoreError as error:
         refused.append(str(error))
     longest = max(longest, time.perf_counter() - began)
@@ -46,11 +51,13 @@ print(json.dumps([done, refused, longest]))
 """
 
 
-def hammered(path: Path, workers: int, seconds: float) -> tuple[list[int], list[str], float]:
-    """How much each worker got done, who was refused, and the longest wait."""
+def hammered(path: Path, workers: int, batch: int, seconds: float) -> tuple[list[int], list[str], float]:
+    """How many requests each worker got done, who was refused, and the longest wait."""
     with contextlib.ExitStack() as stack:
         pipes = {"cwd": ROOT, "stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-        commands = [[sys.executable, "-c", HAMMER, str(path), f"worker-{number}"] for number in range(workers)]
+        commands = [
+            [sys.executable, "-c", HAMMER, str(path), f"worker-{number}", str(batch)] for number in range(workers)
+        ]
         processes = [stack.enter_context(running(command, **pipes)) for command in commands]
         assert {process.stdout.readline() for process in processes} == {"ready\n"}
         for process in processes:
@@ -60,34 +67,40 @@ def hammered(path: Path, workers: int, seconds: float) -> tuple[list[int], list[
     return [end[0] for end in ends], [text for end in ends for text in end[1]], max(end[2] for end in ends)
 
 
+@pytest.mark.parametrize("batch", [1, 8])
 @pytest.mark.parametrize(
     ("workers", "seconds"), [(2, 2.0), pytest.param(8, 20.0, marks=(pytest.mark.drill, pytest.mark.alone))]
 )
-def test_workers_that_write_all_the_time_starve_nobody(workers: int, seconds: float, tmp_path: Path) -> None:
-    done, refused, longest = hammered(tmp_path / FILE, workers, seconds)
-    print(f"{sum(done) / seconds:.0f} transactions/s, {min(done)} to {max(done)} a worker, longest {longest:.3f} s")
+def test_workers_that_write_all_the_time_starve_nobody(
+    workers: int, seconds: float, batch: int, tmp_path: Path
+) -> None:
+    done, refused, longest = hammered(tmp_path / FILE, workers, batch, seconds)
+    print(f"{sum(done) / seconds:.0f} requests/s, {min(done)} to {max(done)} a worker, longest {longest:.3f} s")
     assert not refused
     assert longest <= 1.0
     assert min(done) > max(done) / 5
 
 
-# says each nonce when it is spent
+# says the nonces of a batch when they are spent
 SPENDER = """
 import sys
 from pathlib import Path
+from defenses.memory import Solution
 from handlers.store import SqliteStore
 store = SqliteStore(Path(sys.argv[1]))
 life = store.life()
 number = 0
 while True:
-    assert store.spend(f"{sys.argv[2]}-{number}", 4e9, life)
-    print(f"{sys.argv[2]}-{number}", flush=True)
+    batch = [f"{sys.argv[2]}-{number}-{each}" for each in range(4)]
+    assert all(store.spend([Solution(nonce, 4e9, life) for nonce in batch]))
+    print(*batch, flush=True)
     number += 1
 """
 
 
 def test_what_was_spent_stays_spent_whoever_is_killed(tmp_path: Path) -> None:
-    """kill -9 of processes in the middle of what they do, some of them the last to have the file open."""
+    """kill -9 of processes in the middle of what they do, some of them the last to have the file open: what an answer
+    told is kept, and of a batch that none told of, all or nothing."""
     life = SqliteStore(tmp_path / FILE).life()
     said: list[str] = []
     for turn in range(6):
@@ -95,16 +108,18 @@ def test_what_was_spent_stays_spent_whoever_is_killed(tmp_path: Path) -> None:
             commands = [[sys.executable, "-c", SPENDER, str(tmp_path / FILE), f"{turn}-{each}"] for each in range(3)]
             pipes = {"cwd": ROOT, "stdout": subprocess.PIPE, "text": True}
             processes = [stack.enter_context(running(command, **pipes)) for command in commands]
-            said += [process.stdout.readline().strip() for process in processes]
+            said += [nonce for process in processes for nonce in process.stdout.readline().split()]
             time.sleep(0.05 + 0.03 * turn)
             for process in processes:
                 process.send_signal(signal.SIGKILL)
             # a line that the kill cut off is no answer
-            said += [line for process in processes for line in process.stdout.read().split("\n")[:-1]]
+            lines = [line for process in processes for line in process.stdout.read().split("\n")[:-1]]
+            said += [nonce for line in lines for nonce in line.split()]
         store = SqliteStore(tmp_path / FILE)
         assert store.life() == life
-        assert not [nonce for nonce in said if store.spend(nonce, LATER, life)]
-        assert store.spend(f"new-{turn}", LATER, life)
+        assert not [nonce for nonce in said if spend(store, nonce, LATER, life)]
+        kept = Counter(nonce.rpartition("-")[0] for (nonce,) in store._file.rows("SELECT nonce FROM spent"))
+        assert set(kept.values()) == {4}
         store.close()
     assert len(said) > 200, "some were killed in the middle"
 
@@ -126,9 +141,10 @@ from pathlib import Path
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (32_000, 32_000))
 from handlers.store import SqliteStore
+from tests.handlers.stores import spend
 store = SqliteStore(Path(sys.argv[1]))
 life = store.life()
-print(store._file.rows("PRAGMA journal_mode"), store.spend("a", 4e9, life), store.spend("a", 4e9, life))
+print(store._file.rows("PRAGMA journal_mode"), spend(store, "a", 4e9, life), spend(store, "a", 4e9, life))
 """
 
 
@@ -137,7 +153,7 @@ def test_without_shared_memory_there_is_a_journal(tmp_path: Path) -> None:
     said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert said.stdout == "[('delete',)] True False\n", said.stderr
     with SqliteFile(tmp_path / FILE) as store:
-        assert not store.spend("a", LATER, store.life()), "a process that can share memory reads the same file"
+        assert not spend(store, "a", LATER, store.life()), "a process that can share memory reads the same file"
 
 
 class SqliteFile(contextlib.AbstractContextManager["SqliteStore"]):
@@ -157,11 +173,11 @@ def test_the_machine_s_start_ends_a_life(tmp_path: Path) -> None:
     """The file is not synced: what was spent just before the power failed may be missing after it."""
     with SqliteFile(tmp_path / FILE, booted=lambda: "monday") as before:
         life = before.life()
-        assert before.spend("a", LATER, life)
+        assert spend(before, "a", LATER, life)
     with SqliteFile(tmp_path / FILE, booted=lambda: "tuesday") as after:
         assert after.life() != life
-        assert not after.spend("b", LATER, life)
-        assert after.spend("b", LATER, after.life())
+        assert not spend(after, "b", LATER, life)
+        assert spend(after, "b", LATER, after.life())
     assert len(boot()) == 16
     assert boot() == boot()
 

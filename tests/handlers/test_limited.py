@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -114,17 +115,20 @@ def test_a_full_principal_is_refused_before_anyone_looks_at_its_request(
     monkeypatch.setattr(bodies, "opened", lambda *args, **more: decoded.append(1) or real(*args, **more))
     replies = worker.ask(of("acme", images(16)), of("acme", images(4)), of("acme", images(1)), of("other", images(1)))
     assert [status for status, _ in replies] == [200, 200, 429, 200]
-    assert len(decoded) == 3, "even where the limit was reached in the same batch"
+    assert len(decoded) == 4, "the third was full only by those before it in the batch"
     headers, _ = of("acme", images(1))
-    status, body = worker.ask((headers, bytearray(b"no row at all")))[0]
-    assert (status, body["error"]["code"], body["error"]["row"]) == (429, "rate_limited", None)
+    garbage = (headers, bytearray(b"no row at all"))
+    replies = worker.ask(garbage, of("other", images(1)), garbage)
+    assert [status for status, _ in replies] == [429, 200, 429]
+    error = replies[0][1]["error"]
+    assert (error["code"], error["row"]) == ("rate_limited", None)
     assert int(worker.context.sent[0]["Retry-After"]) > 55
-    assert len(decoded) == 3
-    assert worker.context.counts["limited_rows_total"].counted == {"principal": 2}, "1 for what nobody counted"
-    assert [(line["decision"], line["rows"], line["digest"]) for line in audited(tmp_path)] == [
-        ("rate_limited", None, None)
-    ], "and the second is counted"
-    assert [record["count"] for record in audit.counted(tmp_path / "audit.jsonl")] == [1]
+    assert len(decoded) == 5, "the other's"
+    assert worker.context.counts["limited_rows_total"].counted == {"principal": 3}, "1 for what nobody counted"
+    assert [(line["decision"], line["rows"]) for line in audited(tmp_path)] == [("rate_limited", 1)], (
+        "and the others are counted"
+    )
+    assert [record["count"] for record in audit.counted(tmp_path / "audit.jsonl")] == [2]
 
 
 def test_where_all_together_are_full_nobody_is_decoded(made: Make, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,6 +138,28 @@ def test_where_all_together_are_full_nobody_is_decoded(made: Make, monkeypatch: 
     monkeypatch.setattr(bodies, "opened", None)
     assert worker.ask(of("c", images(1)))[0][0] == 429
     assert worker.context.counts["limited_rows_total"].counted == {"total": 1}
+
+
+def test_a_batch_is_one_transaction_for_its_rows_and_one_for_its_solutions(made: Make) -> None:
+    worker = made(policy="same", gate=gate("proof-of-work"), key_env="TORCHWARDEN_KEY")
+    dear = rows(HIGHEST, BENIGN)
+    replies = worker.ask(*[of("acme", dear)] * 3)
+    paid = [with_solution(dear, solution(body["challenge"])) for _, body in replies]
+    written: list[str] = []
+    for store in (worker.handler._limiter._meter, worker.handler._toll._store):
+        store._file._connection.set_trace_callback(written.append)
+    plain = [of(name, rows(BENIGN, BENIGN)) for name in ("acme", "other", "third")]
+    assert [status for status, _ in worker.ask(*paid, *plain)] == [200] * 6
+    verbs = Counter(statement.split()[0] for statement in written)
+    assert (verbs["BEGIN"], verbs["COMMIT"]) == (2, 2)
+    assert sum("INTO taken" in statement for statement in written) == 12, "six requests, two accounts each"
+    assert sum("INTO spent" in statement for statement in written) == 3
+    written.clear()
+    assert [status for status, _ in worker.ask(*plain[1:])] == [200] * 2
+    assert [statement for statement in written if statement.startswith(("BEGIN", "COMMIT"))] == [
+        "BEGIN IMMEDIATE",
+        "COMMIT",
+    ], "and none for solutions that nobody brought"
 
 
 def test_a_principal_that_is_none_is_not_decoded(made: Make, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -224,7 +250,7 @@ def test_a_store_that_fails_between_the_look_and_the_count_answers_nobody(
     made: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     worker = made(store="redis://127.0.0.1:1/0")
-    monkeypatch.setattr(worker.handler._limiter, "full", lambda principal: None)
+    monkeypatch.setattr(worker.handler._limiter, "full", lambda principals: [None] * len(principals))
     status, body = worker.ask(of("acme", images(2)))[0]
     assert (status, body["error"]["code"]) == (503, "store_failed")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from altcha import Challenge, Payload, solve_challenge
 
-from defenses.memory import StoreError
+from defenses.memory import Solution, StoreError
 from handlers import wire
 from handlers.errors import LoadError
 from handlers.store import SqliteStore
@@ -254,7 +254,7 @@ def test_a_store_that_fails_costs_the_rows_that_must_pay_and_no_other(
         def life(self) -> str:
             raise StoreError("Redis did not answer: ConnectionError")
 
-        def spend(self, nonce: str, expires: float, life: str) -> bool:
+        def spend(self, solutions: Sequence[Solution]) -> list[bool]:
             raise StoreError("Redis did not answer: ConnectionError")
 
     store = toll._store

@@ -20,9 +20,10 @@ import pytest
 
 from assurance.redis_server import RedisServer, free_port
 from defenses.limits import SLOTS, slot
-from defenses.memory import Account, StoreError
+from defenses.memory import Account, Charge, Solution, StoreError
 from handlers.errors import LoadError
 from handlers.store import FILE, GRACE_S, STORE, TIMEOUT_S, RedisStore, SqliteStore, open_store
+from tests.handlers.stores import full, spend, take
 from tests.processes import running
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -67,15 +68,15 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any]:
 def test_a_nonce_is_spent_once_and_only_in_its_own_life(store: Any) -> None:
     life = store.life()
     assert store.life() == life
-    assert not store.spend("a", LATER, "another life")
-    assert [store.spend(nonce, LATER, life) for nonce in ("b", "b", "c", "b")] == [True, False, True, False]
+    assert not spend(store, "a", LATER, "another life")
+    assert [spend(store, nonce, LATER, life) for nonce in ("b", "b", "c", "b")] == [True, False, True, False]
 
 
 def test_one_of_many_threads_spends_it(store: Any) -> None:
     life = store.life()
     nonces = [f"{number % 20}" for number in range(400)]
     with ThreadPoolExecutor(16) as pool:
-        first = list(pool.map(lambda nonce: store.spend(nonce, LATER, life), nonces))
+        first = list(pool.map(lambda nonce: spend(store, nonce, LATER, life), nonces))
     assert Counter(itertools.compress(nonces, first)) == Counter(set(nonces))
 
 
@@ -84,13 +85,14 @@ import sys
 import time
 from pathlib import Path
 from handlers.store import RedisStore, SqliteStore
+from tests.handlers.stores import spend
 where, first = sys.argv[1], int(sys.argv[2])
 store = RedisStore(where) if where.startswith("redis://") else SqliteStore(Path(where))
 print(store.life(), flush=True)
 start = float(sys.stdin.readline())
 while time.time() < start:
     pass
-print(sum(store.spend(str((first + number) % 600), 4e9, store.life()) for number in range(600)))
+print(sum(spend(store, str((first + number) % 600), 4e9, store.life()) for number in range(600)))
 """
 
 
@@ -115,11 +117,11 @@ def test_sqlite_forgets_what_has_long_expired_and_nothing_sooner(tmp_path: Path)
     clock = Clock()
     store = SqliteStore(tmp_path / FILE, clock=clock)
     life = store.life()
-    assert store.spend("a", clock.now + 300, life)
+    assert spend(store, "a", clock.now + 300, life)
     clock.now += 300 + GRACE_S
-    assert not store.spend("a", clock.now, life)
+    assert not spend(store, "a", clock.now, life)
     clock.now += 1
-    assert store.spend("a", clock.now, life)
+    assert spend(store, "a", clock.now, life)
     store.close()
 
 
@@ -128,14 +130,14 @@ def test_an_sqlite_clock_set_back_begins_a_new_life(tmp_path: Path) -> None:
     clock = Clock()
     store, other = (SqliteStore(tmp_path / FILE, clock=clock) for _ in range(2))
     life = store.life()
-    assert store.spend("a", clock.now + 300, life)
+    assert spend(store, "a", clock.now + 300, life)
     clock.now += 300 + 2 * GRACE_S
-    assert store.spend("b", clock.now + 300, life), "which forgets a"
+    assert spend(store, "b", clock.now + 300, life), "which forgets a"
     clock.now = 1001.0
-    assert not other.spend("a", 1300.0, life)
+    assert not spend(other, "a", 1300.0, life)
     new = store.life()
     assert new == other.life() != life
-    assert [store.spend(nonce, 1300.0, new) for nonce in ("c", "c")] == [True, False]
+    assert [spend(store, nonce, 1300.0, new) for nonce in ("c", "c")] == [True, False]
     assert other.life() == new
     store.close()
     other.close()
@@ -145,10 +147,10 @@ def test_an_sqlite_clock_that_is_corrected_a_little_changes_nothing(tmp_path: Pa
     clock = Clock()
     store = SqliteStore(tmp_path / FILE, clock=clock)
     life = store.life()
-    assert store.spend("a", 2000.0, life)
+    assert spend(store, "a", 2000.0, life)
     clock.now -= GRACE_S
     assert store.life() == life
-    assert not store.spend("a", 2000.0, life)
+    assert not spend(store, "a", 2000.0, life)
     clock.now -= 1
     assert store.life() != life
     store.close()
@@ -158,7 +160,7 @@ def test_a_silent_redis_holds_up_one_question_and_not_all_of_a_batch() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         store = RedisStore(f"redis://127.0.0.1:{silent.getsockname()[1]}/0")
         begun = time.monotonic()
-        for ask in (store.life, lambda: store.spend("a", LATER, "b"), lambda: store.take([Account("a", 1)], 1, 60.0)):
+        for ask in (store.life, lambda: spend(store, "a", LATER, "b"), lambda: take(store, [Account("a", 1)], 1, 60.0)):
             with pytest.raises(StoreError, match="Redis did not answer"):
                 ask()
         assert TIMEOUT_S <= time.monotonic() - begun < 2 * TIMEOUT_S
@@ -182,17 +184,17 @@ def test_a_redis_that_was_silent_is_asked_again_after_a_pause(
 def test_sqlite_keeps_its_life_with_its_file_and_gets_another_with_a_new_one(tmp_path: Path) -> None:
     first = SqliteStore(tmp_path / FILE)
     life = first.life()
-    assert first.spend("a", LATER, life)
+    assert spend(first, "a", LATER, life)
     first.close()
     assert (tmp_path / FILE).stat().st_mode & 0o777 == 0o600
     again = SqliteStore(tmp_path / FILE)
     assert again.life() == life
-    assert not again.spend("a", LATER, life)
+    assert not spend(again, "a", LATER, life)
     again.close()
     (tmp_path / FILE).unlink()
     new = SqliteStore(tmp_path / FILE)
     assert new.life() != life
-    assert not new.spend("a", LATER, life), "what the lost file knew is not accepted again"
+    assert not spend(new, "a", LATER, life), "what the lost file knew is not accepted again"
     new.close()
 
 
@@ -203,48 +205,48 @@ def test_a_file_that_is_no_store_is_a_store_error(tmp_path: Path) -> None:
     store = SqliteStore(tmp_path / "other")
     store.close()
     with pytest.raises(StoreError, match="the SQLite store failed: ProgrammingError"):
-        store.spend("a", LATER, store.life())
+        spend(store, "a", LATER, store.life())
 
 
 def test_redis_forgets_what_has_long_expired(redis_server: RedisServer) -> None:
     clock = Clock()
     store = RedisStore(redis_server.url, clock=clock)
-    assert store.spend("a", clock.now + 300.5, store.life())
+    assert spend(store, "a", clock.now + 300.5, store.life())
     assert 300 + GRACE_S - 5 < redis_server.client.ttl("torchwarden:spent:a") <= 300 + GRACE_S
 
 
 def test_a_redis_that_dies_is_a_store_error_and_one_that_comes_back_has_another_life(redis_server: RedisServer) -> None:
     store = RedisStore(redis_server.url)
     life = store.life()
-    assert store.spend("a", LATER, life)
+    assert spend(store, "a", LATER, life)
     redis_server.kill()
-    for ask in (store.life, lambda: store.spend("a", LATER, life)):
+    for ask in (store.life, lambda: spend(store, "a", LATER, life)):
         with pytest.raises(StoreError, match="Redis did not answer: ConnectionError") as caught:
             ask()
         assert PASSWORD not in str(caught.value)
     redis_server.start()
     assert store.life() != life
-    assert not store.spend("a", LATER, life)
-    assert store.spend("b", LATER, store.life()), "and it serves again, without a restart of ours"
+    assert not spend(store, "a", LATER, life)
+    assert spend(store, "b", LATER, store.life()), "and it serves again, without a restart of ours"
 
 
 def test_a_redis_restored_from_an_old_dump_has_another_life(redis_server: RedisServer) -> None:
     store = RedisStore(redis_server.url)
     life = store.life()
     redis_server.dump()
-    assert store.spend("a", LATER, life)
+    assert spend(store, "a", LATER, life)
     redis_server.kill()
     redis_server.start()
     assert redis_server.client.exists("torchwarden:life"), "it did read its dump"
-    assert not store.spend("a", LATER, life)
+    assert not spend(store, "a", LATER, life)
 
 
 def test_a_redis_that_was_emptied_has_another_life(redis_server: RedisServer) -> None:
     store = RedisStore(redis_server.url)
     life = store.life()
-    assert store.spend("a", LATER, life)
+    assert spend(store, "a", LATER, life)
     redis_server.client.flushall()
-    assert not store.spend("a", LATER, life)
+    assert not spend(store, "a", LATER, life)
 
 
 def test_a_redis_that_hangs_or_refuses_the_password_is_a_store_error(redis_server: RedisServer) -> None:
@@ -270,7 +272,7 @@ def test_the_environment_goes_before_the_policy_and_sqlite_is_the_default(
 ) -> None:
     environ = {"TORCHWARDEN_STATE": str(tmp_path)}
     sqlite: Any = open_store(None, environ)
-    assert sqlite.spend("a", LATER, sqlite.life())
+    assert spend(sqlite, "a", LATER, sqlite.life())
     assert (tmp_path / FILE).is_file()
     sqlite.close()
     absent = "redis://127.0.0.1:1/0"
@@ -321,7 +323,7 @@ def test_a_redis_of_the_wrong_kind_that_comes_later_is_a_store_error_at_every_qu
     with wrong_redis(tmp_path, kind) as server:
         store = open_store(server.url, {})  # nobody answers yet
         server.start()
-        asked = (store.life, lambda: store.spend("a", LATER, "b"), lambda: store.full([Account("own", 5)], 60.0))
+        asked = (store.life, lambda: spend(store, "a", LATER, "b"), lambda: full(store, [Account("own", 5)], 60.0))
         for ask in (*asked, *asked):
             with pytest.raises(StoreError, match=WRONG[kind][1]):
                 ask()
@@ -335,7 +337,7 @@ def test_all_that_is_wrong_with_a_redis_is_said_at_once_and_a_mended_one_serves(
         store.life()
     redis_server.promote()
     redis_server.client.config_set("maxmemory-policy", "noeviction")
-    assert store.spend("a", LATER, store.life())
+    assert spend(store, "a", LATER, store.life())
 
 
 def test_a_sentinel_is_no_store(tmp_path: Path) -> None:
@@ -352,7 +354,7 @@ def test_another_process_at_the_address_is_looked_at_and_the_same_one_is_not(
     question: str, redis_server: RedisServer, other_redis: RedisServer
 ) -> None:
     store = RedisStore(redis_server.url)
-    asks = {"life": store.life, "full": lambda: store.full([Account("own", 5)], 60.0)}
+    asks = {"life": store.life, "full": lambda: full(store, [Account("own", 5)], 60.0)}
     asks[question]()
     seen = redis_server.client.info("commandstats")["cmdstat_info"]["calls"]
     for _ in range(5):
@@ -377,19 +379,19 @@ def test_a_promoted_replica_has_another_life_and_an_old_primary_that_comes_back_
     other_redis.follow(redis_server)
     store, address = RedisStore(redis_server.url), redis_server.port
     first = store.life()
-    assert store.spend("before", LATER, first)
+    assert spend(store, "before", LATER, first)
     redis_server.move(free_port())
     other_redis.promote()
     other_redis.move(address)
     second = store.life()
     assert second != first
-    assert not any(store.spend(nonce, LATER, first) for nonce in ("before", "unspent"))
-    assert store.spend("between", LATER, second)
+    assert not any(spend(store, nonce, LATER, first) for nonce in ("before", "unspent"))
+    assert spend(store, "between", LATER, second)
     other_redis.move(free_port())
     redis_server.move(address)
     assert store.life() == first
-    assert [store.spend(nonce, LATER, first) for nonce in ("before", "after", "after")] == [False, True, False]
-    assert not store.spend("between", LATER, second)
+    assert [spend(store, nonce, LATER, first) for nonce in ("before", "after", "after")] == [False, True, False]
+    assert not spend(store, "between", LATER, second)
 
 
 def test_a_primary_that_took_another_memory_for_its_own_has_another_life(
@@ -400,15 +402,15 @@ def test_a_primary_that_took_another_memory_for_its_own_has_another_life(
     store = RedisStore(redis_server.url)
     life = store.life()
     other_redis.promote()
-    assert store.spend("a", LATER, life), "the other does not know"
+    assert spend(store, "a", LATER, life), "the other does not know"
     redis_server.follow(other_redis)
     with pytest.raises(StoreError):
-        store.spend("a", LATER, life)
+        spend(store, "a", LATER, life)
     with pytest.raises(StoreError, match="role: expected master, got slave"):
-        store.spend("a", LATER, life)
+        spend(store, "a", LATER, life)
     redis_server.promote()
     assert not redis_server.client.exists("torchwarden:spent:a")
-    assert not store.spend("a", LATER, life)
+    assert not spend(store, "a", LATER, life)
     assert store.life() != life
 
 
@@ -420,11 +422,11 @@ def test_a_primary_restored_from_a_dump_that_names_its_history_has_another_life(
     store = RedisStore(redis_server.url)
     life = store.life()
     redis_server.dump()
-    assert store.spend("a", LATER, life)
+    assert spend(store, "a", LATER, life)
     redis_server.kill()
     redis_server.start()
     assert redis_server.client.info("replication")["master_replid2"] in life, "the dump did name it"
-    assert not store.spend("a", LATER, life)
+    assert not spend(store, "a", LATER, life)
 
 
 def test_without_a_place_for_it_the_load_error_says_what_to_do(tmp_path: Path) -> None:
@@ -436,41 +438,60 @@ def test_without_a_place_for_it_the_load_error_says_what_to_do(tmp_path: Path) -
 
 def test_rows_are_taken_in_every_account_or_in_none(store: Any) -> None:
     own, total = Account("own", 10), Account("total", 12)
-    assert store.take([own, total], 10, 60.0) is None
-    name, seconds = store.take([own, total], 1, 60.0)
+    assert take(store, [own, total], 10, 60.0) is None
+    name, seconds = take(store, [own, total], 1, 60.0)
     assert name == "own"
     assert 55 < seconds <= 65
-    assert store.take([Account("other", 10), total], 3, 60.0)[0] == "total"
-    assert store.take([Account("other", 10), total], 2, 60.0) is None
-    assert store.take([Account("other", 10)], 8, 60.0) is None, "the refused three were counted nowhere"
+    assert take(store, [Account("other", 10), total], 3, 60.0)[0] == "total"
+    assert take(store, [Account("other", 10), total], 2, 60.0) is None
+    assert take(store, [Account("other", 10)], 8, 60.0) is None, "the refused three were counted nowhere"
 
 
 def test_whether_an_account_is_full_is_reported_without_counting(store: Any) -> None:
     own, total = Account("own", 3), Account("total", 5)
-    assert store.full([own, total], 60.0) is None
-    assert store.take([own, total], 2, 60.0) is None
+    assert full(store, [own, total], 60.0) is None
+    assert take(store, [own, total], 2, 60.0) is None
     for _ in range(5):
-        assert store.full([own, total], 60.0) is None
-    assert store.take([own, total], 1, 60.0) is None
-    name, seconds = store.full([own, total], 60.0)
+        assert full(store, [own, total], 60.0) is None
+    assert take(store, [own, total], 1, 60.0) is None
+    name, seconds = full(store, [own, total], 60.0)
     assert name == "own"
     assert 55 < seconds <= 65
-    assert store.take([Account("other", 3), total], 2, 60.0) is None
-    assert store.full([Account("third", 3), total], 60.0)[0] == "total"
+    assert take(store, [Account("other", 3), total], 2, 60.0) is None
+    assert full(store, [Account("third", 3), total], 60.0)[0] == "total"
+
+
+def test_a_batch_is_answered_in_order_as_its_requests_would_be_alone(store: Any) -> None:
+    life = store.life()
+    asked = [("a", life), ("b", "another life"), ("a", life), ("c", life)]
+    assert store.spend([Solution(nonce, LATER, each) for nonce, each in asked]) == [True, False, False, True]
+    own, other, total = Account("own", 10), Account("other", 11), Account("total", 14)
+    rows = [([own, total], 6), ([own, total], 5), ([other, total], 7), ([other], 3), ([own, total], 4)]
+    found = store.take([Charge(*each) for each in rows], 60.0)
+    assert [reached and reached.account for reached in found] == [None, "own", None, None, "total"]
+    assert all(55 < reached.seconds <= 65 for reached in found if reached)
+    room = store.full([[total], [other, total], [own, total], [Account("new", 1)]], 60.0)
+    assert room == [None, None, None, None]
+    assert take(store, [total], 1, 60.0) is None
+    room = store.full([[other, total], [own, total], [Account("new", 1)]], 60.0)
+    assert [reached and reached.account for reached in room] == ["total", "total", None]
+    assert store.spend([]) == []
+    assert store.take([], 60.0) == []
+    assert store.full([], 60.0) == []
 
 
 def test_a_window_ends(store: Any) -> None:
     account = [Account("brief", 5)]
-    assert store.take(account, 5, 1.0) is None
-    _, seconds = store.take(account, 5, 1.0)
+    assert take(store, account, 5, 1.0) is None
+    _, seconds = take(store, account, 5, 1.0)
     assert 0 < seconds <= 1 + 1 / SLOTS
     time.sleep(seconds + 0.01)
-    assert store.take(account, 5, 1.0) is None
+    assert take(store, account, 5, 1.0) is None
 
 
 def test_many_threads_take_no_more_than_there_is(store: Any) -> None:
     with ThreadPoolExecutor(16) as pool:
-        results = list(pool.map(lambda _: store.take([Account("own", 100)], 3, 60.0), range(100)))
+        results = list(pool.map(lambda _: take(store, [Account("own", 100)], 3, 60.0), range(100)))
     assert sum(each is None for each in results) == 33
 
 
@@ -497,7 +518,7 @@ def test_sqlite_reads_the_clock_when_it_has_the_lock_and_not_before(tmp_path: Pa
     clock = Clock()
     store = SqliteStore(tmp_path / FILE, clock=lambda: clock.now)
     life = store.life()
-    for ask in (lambda: store.take([Account("own", 5)], 5, 60.0), lambda: store.spend("a", 1300.0, life)):
+    for ask in (lambda: take(store, [Account("own", 5)], 5, 60.0), lambda: spend(store, "a", 1300.0, life)):
         thread = holding(tmp_path / FILE, 0.2)
         with ThreadPoolExecutor(1) as pool:
             asked = pool.submit(ask)
@@ -518,6 +539,7 @@ import time
 from pathlib import Path
 from defenses.memory import Account
 from handlers.store import RedisStore, SqliteStore
+from tests.handlers.stores import take
 where, seed, window, most = sys.argv[1], int(sys.argv[2]), float(sys.argv[3]), int(sys.argv[4])
 chance, read = random.Random(seed), [0.0]
 def clock():
@@ -534,7 +556,7 @@ while time.time() < end:
         time.sleep(chance.uniform(0, window / 2))
         other.rollback()
     rows, began = chance.randint(1, 7), time.time()
-    if store.take([Account("own", most)], rows, window) is None:
+    if take(store, [Account("own", most)], rows, window) is None:
         print(began, read[0], time.time(), rows, flush=True)
     time.sleep(chance.uniform(0, window / 2))
 """
@@ -582,21 +604,21 @@ def test_no_window_holds_more_than_the_limit_whoever_waits_for_whom(
 def test_sqlite_forgets_rows_of_windows_gone_by_and_of_a_clock_set_back(tmp_path: Path) -> None:
     clock = Clock()
     store = SqliteStore(tmp_path / FILE, clock=clock)
-    assert store.take([Account("own", 5)], 5, 60.0) is None
+    assert take(store, [Account("own", 5)], 5, 60.0) is None
     clock.now -= 600
-    assert store.take([Account("own", 5)], 5, 60.0) is None
+    assert take(store, [Account("own", 5)], 5, 60.0) is None
     clock.now += 1200
-    assert store.take([Account("own", 5)], 5, 60.0) is None
+    assert take(store, [Account("own", 5)], 5, 60.0) is None
     assert store._file.rows("SELECT COUNT(*) FROM taken") == [(1,)]
     store.close()
 
 
 def test_redis_forgets_rows_of_windows_gone_by(redis_server: RedisServer) -> None:
     store = RedisStore(redis_server.url)
-    assert store.take([Account("own", 5)], 5, 60.0) is None
+    assert take(store, [Account("own", 5)], 5, 60.0) is None
     assert 60 < redis_server.client.ttl("torchwarden:rows:own") <= 70
     redis_server.kill()
     with pytest.raises(StoreError, match="Redis did not answer: ConnectionError"):
-        store.take([Account("own", 5)], 5, 60.0)
+        take(store, [Account("own", 5)], 5, 60.0)
     redis_server.start()
-    assert store.take([Account("own", 5)], 5, 60.0) is None, "the script is sent again"
+    assert take(store, [Account("own", 5)], 5, 60.0) is None, "the script is sent again"

@@ -28,6 +28,7 @@ from handlers.errors import (
     WrongShape,
 )
 from handlers.forms import Classes
+from tests.answers import encode_answers, encode_error
 from tests.defenses.policies import FRESH, KEYED, routed, section
 from tests.handlers.archives import gate
 
@@ -304,15 +305,15 @@ def test_answers_are_written_as_the_contract_says() -> None:
     labels = np.array([2, 0])
     probabilities = np.array([[0.1, 0.2, 0.7], [1, 0, 0]], np.float32)
     errors: dict[int, RequestError] = {1: NotFinite("expected finite values", row=1)}
-    body = wire.encode_answers(labels, probabilities, errors, classes=CLASSES)
+    body = encode_answers(labels, probabilities, errors, classes=CLASSES)
     assert body == (
         b'{"predictions":[{"label":2,"name":"two","probabilities":[0.1,0.2,0.7]},'
         b'{"error":{"code":"not_finite","message":"expected finite values","row":1}},'
         b'{"label":0,"name":"zero","probabilities":[1.0,0.0,0.0]}]}'
     )
-    hidden = wire.encode_answers(labels, None, {}, classes=CLASSES)
+    hidden = encode_answers(labels, None, {}, classes=CLASSES)
     assert hidden == b'{"predictions":[{"label":2,"name":"two"},{"label":0,"name":"zero"}]}'
-    assert wire.encode_error(UnsupportedContent("expected another")) == (
+    assert encode_error(UnsupportedContent("expected another")) == (
         b'{"error":{"code":"unsupported_content_type","message":"expected another","row":null}}'
     )
 
@@ -320,7 +321,7 @@ def test_answers_are_written_as_the_contract_says() -> None:
 @given(probabilities=arrays(np.float32, (3, 4), elements=st.floats(0, 1, width=32)))
 def test_a_client_reads_the_float32_that_was_written(probabilities: np.ndarray) -> None:
     labels = probabilities.argmax(1)
-    decoded = wire.decode_answers(wire.encode_answers(labels, probabilities, {}, classes=CLASSES))
+    decoded = wire.decode_answers(encode_answers(labels, probabilities, {}, classes=CLASSES))
     assert decoded.labels.tolist() == labels.tolist()
     assert decoded.errors == {}
     assert decoded.probabilities is not None
@@ -331,28 +332,26 @@ def test_a_client_reads_the_float32_that_was_written(probabilities: np.ndarray) 
 def test_a_client_reads_faults_at_their_place() -> None:
     errors: dict[int, RequestError] = {0: Undecodable("broken", row=0), 2: OutOfRange("too large", row=2)}
     labels, probabilities, faults = wire.decode_answers(
-        wire.encode_answers(np.array([1]), np.array([[0.25, 0.75]], np.float32), errors, classes=CLASSES)
+        encode_answers(np.array([1]), np.array([[0.25, 0.75]], np.float32), errors, classes=CLASSES)
     )
     assert labels.tolist() == [-1, 1, -1]
     np.testing.assert_array_equal(probabilities, np.array([[np.nan] * 2, [0.25, 0.75], [np.nan] * 2]))
     assert faults == {0: ("undecodable", "broken", 0), 2: ("out_of_range", "too large", 2)}
-    assert wire.decode_answers(wire.encode_answers(np.array([1]), None, errors, classes=CLASSES)).probabilities is None
-    assert wire.decode_error(wire.encode_error(NoRows("none"))) == ("no_rows", "none", None)
+    assert wire.decode_answers(encode_answers(np.array([1]), None, errors, classes=CLASSES)).probabilities is None
+    assert wire.decode_error(encode_error(NoRows("none"))) == ("no_rows", "none", None)
 
 
 def test_a_client_reads_the_challenge_next_to_answers_and_errors() -> None:
     challenge = {"parameters": {"nonce": "00"}, "signature": "ab"}
     labels, shown = np.array([1]), np.array([[0.25, 0.75]], np.float32)
     for body in (
-        wire.encode_answers(labels, shown, {0: NoRows("none", row=0)}, challenge, classes=CLASSES),
-        wire.encode_error(NoRows("none"), challenge),
+        encode_answers(labels, shown, {0: NoRows("none", row=0)}, challenge, classes=CLASSES),
+        encode_error(NoRows("none"), challenge),
     ):
         assert wire.decode_challenge(body) == challenge
-    assert wire.decode_answers(wire.encode_answers(labels, shown, {}, challenge, classes=CLASSES)).labels.tolist() == [
-        1
-    ]
-    assert wire.decode_error(wire.encode_error(NoRows("none"), challenge)) == ("no_rows", "none", None)
-    for body in (wire.encode_answers(labels, shown, {}, classes=CLASSES), wire.encode_error(NoRows("none"))):
+    assert wire.decode_answers(encode_answers(labels, shown, {}, challenge, classes=CLASSES)).labels.tolist() == [1]
+    assert wire.decode_error(encode_error(NoRows("none"), challenge)) == ("no_rows", "none", None)
+    for body in (encode_answers(labels, shown, {}, classes=CLASSES), encode_error(NoRows("none"))):
         assert b"challenge" not in body
         assert wire.decode_challenge(body) is None
     for other in (b"", b"[]", b"7", b'{"challenge": 7}'):

@@ -10,6 +10,7 @@ from handlers.errors import NotFinite, Rejected, RequestError, WorkWanted
 from handlers.forms import Classes
 from handlers.wire import WireError
 from loadtests.answers import check_answer, check_refusal, refused
+from tests.answers import encode_answers, encode_error
 
 GOOD = np.array([[0.7, 0.2, 0.1], [0.1, 0.1, 0.8]], np.float32)
 LABELS = np.array([0, 2])
@@ -18,7 +19,7 @@ CLASSES = Classes(tuple(map(str, range(10))))
 
 
 def checked(labels: np.ndarray, probabilities: np.ndarray | None, *, rows: int = 2) -> wire.Decoded:
-    body = wire.encode_answers(labels, probabilities, {}, classes=CLASSES)
+    body = encode_answers(labels, probabilities, {}, classes=CLASSES)
     return check_answer(body, rows=rows, classes=3, sum_tolerance=1e-3)
 
 
@@ -52,7 +53,7 @@ def test_a_broken_promise_is_named(
 
 
 def test_a_refused_row_of_a_good_request_is_named() -> None:
-    body = wire.encode_answers(LABELS[:1], GOOD[:1], {1: NotFinite("bad", row=1)}, classes=CLASSES)
+    body = encode_answers(LABELS[:1], GOOD[:1], {1: NotFinite("bad", row=1)}, classes=CLASSES)
     with pytest.raises(WireError, match="row 1 of a good request was refused: not_finite"):
         check_answer(body, rows=2, classes=3, sum_tolerance=1e-3)
 
@@ -63,7 +64,7 @@ def test_a_page_of_html_is_no_answer() -> None:
 
 
 def test_refusals() -> None:
-    body = wire.encode_error(NotFinite("bad"))
+    body = encode_error(NotFinite("bad"))
     check_refusal(400, body, statuses=(400,), code="not_finite")
     check_refusal(0, b"", statuses=(413, 0), code=None)
     with pytest.raises(WireError, match="status 200, expected 413 or 0"):
@@ -77,14 +78,14 @@ def test_refusals() -> None:
 @pytest.mark.parametrize("kind", [Rejected, WorkWanted])
 def test_a_gate_may_refuse_some_rows_of_a_good_request_and_the_others_are_checked(kind: type[RequestError]) -> None:
     refusal = {1: kind("no", row=1)}
-    body = wire.encode_answers(LABELS[:1], GOOD[:1], refusal, classes=CLASSES)
+    body = encode_answers(LABELS[:1], GOOD[:1], refusal, classes=CLASSES)
     assert check_answer(body, rows=2, classes=3, sum_tolerance=1e-3).labels.tolist() == [0, -1]
-    wrong = wire.encode_answers(LABELS[:1], GOOD[:1] * np.float32(1.1), refusal, classes=CLASSES)
+    wrong = encode_answers(LABELS[:1], GOOD[:1] * np.float32(1.1), refusal, classes=CLASSES)
     with pytest.raises(WireError, match="sum to 1"):
         check_answer(wrong, rows=2, classes=3, sum_tolerance=1e-3)
     with pytest.raises(WireError, match="row 1 of a good request was refused: not_finite"):
         check_answer(
-            wire.encode_answers(LABELS[:1], None, {1: NotFinite("no", row=1)}, classes=CLASSES),
+            encode_answers(LABELS[:1], None, {1: NotFinite("no", row=1)}, classes=CLASSES),
             rows=2,
             classes=3,
             sum_tolerance=1e-3,
@@ -92,8 +93,8 @@ def test_a_gate_may_refuse_some_rows_of_a_good_request_and_the_others_are_checke
 
 
 def test_a_gates_refusal_is_distinguished_from_other_errors() -> None:
-    assert refused(403, wire.encode_error(Rejected("no", row=0)))
-    assert refused(428, wire.encode_error(WorkWanted("pay", row=0)))
-    assert not refused(400, wire.encode_error(NotFinite("no", row=0)))
+    assert refused(403, encode_error(Rejected("no", row=0)))
+    assert refused(428, encode_error(WorkWanted("pay", row=0)))
+    assert not refused(400, encode_error(NotFinite("no", row=0)))
     with pytest.raises(WireError):
         refused(403, b"<html>a gateway's own</html>")

@@ -18,6 +18,7 @@ from handlers import forms, wire
 from handlers.errors import Internal, Rejected, Undecodable, WorkWanted, WrongShape
 from handlers.forms import STOCK, Answered, Classes, Form
 from handlers.oip import Inference
+from tests.answers import encode_answers, encode_error
 
 CASE = Case("kind", "idea", "model", b"POST / HTTP/1.1\r\n\r\n", b"body", seen=Seen("image/png", b"body"))
 FREE = replace(CASE, seen=None, refusable=True)
@@ -37,11 +38,11 @@ def answers(*rows: Row) -> Reply:
     bad = {place: Undecodable("expected another", row=place) for place, row in enumerate(rows) if row.code}
     labels = np.array([row.label for row in good])
     shown = np.array([row.probabilities for row in good])
-    return answered(200, wire.encode_answers(labels, shown, bad, classes=CLASSES))
+    return answered(200, encode_answers(labels, shown, bad, classes=CLASSES))
 
 
 def error(kind: type[Undecodable] | type[Rejected] | type[Internal] | type[WorkWanted]) -> Reply:
-    return answered(kind.status, wire.encode_error(kind("expected another")))
+    return answered(kind.status, encode_error(kind("expected another")))
 
 
 def never() -> list[Row]:
@@ -80,7 +81,7 @@ FAULTS: list[tuple[Case, Reply, list[Row], str, str]] = [
     (FREE, answered(500, b'{"type": "ArrayIndexOutOfBoundsException"}'), [], "status 500", FRONT_END),
     (CASE, answered(400, TORCHSERVE), [], "refused by the front end", FRONT_END),
     (CASE, answered(400, b'{"error": {"code": "new", "message": "", "row": null}}'), [], "not documented", OURS),
-    (CASE, answered(403, wire.encode_error(Undecodable("a"))), [], "not documented", OURS),
+    (CASE, answered(403, encode_error(Undecodable("a"))), [], "not documented", OURS),
     (CASE, answered(200, b"{}"), [ROW], 'expected {"predictions"', OURS),
     (CASE, error(Undecodable), [refused("wrong_shape")], "expected wrong_shape, got 400 undecodable", OURS),
     (CASE, error(Undecodable), [ROW], "expected answers, got 400 undecodable", OURS),
