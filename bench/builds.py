@@ -2,10 +2,10 @@
 
     python -m bench.builds --against 92917af
 
-Each commit is checked out in a temporary folder of its own (`git worktree`), where its own code trains, packs and serves
-the undefended archive of the recipe; the environment is this one. Both servers run at once and rows go to them in turn,
-from one client and from as many as saturate a server: what is compared is the whole way of a row, TorchServe's part and
-the handler's, which is what a change of ours can have made dearer. Changes that are not committed are not measured.
+Each commit is checked out in a temporary folder of its own (`git worktree`), where its own code trains, packs and
+serves the undefended archive of the recipe; the environment is this one. Both servers run at once and rows go to them
+in turn, from one client and from as many as saturate a server: what is compared is the whole way of a row, TorchServe's
+part and the handler's. Changes that are not committed are not measured.
 """
 
 from __future__ import annotations
