@@ -12,12 +12,11 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import os
 import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -44,8 +43,12 @@ WARM_S = 8.0
 ROWS = 64
 # lines of a program that failed
 SHOWN = 20
-# a build makes its own key, in its own folder
-NOT_OURS = ("TORCHWARDEN_KEY_FILE", "MAKEFLAGS", "MAKELEVEL", "MAKEOVERRIDES")
+# what makes the archive
+PROGRAMS = (
+    ("training.victim", RECIPE),
+    ("export.graphs", RECIPE),
+    ("export.archive", RECIPE, "--policies", UNDEFENDED),
+)
 
 
 def main() -> None:
@@ -53,7 +56,7 @@ def main() -> None:
     options = _options()
     started = datetime.now(timezone.utc)
     try:
-        commits = [_git("rev-parse", "--verify", f"{name}^{{commit}}") for name in (options.against, "HEAD")]
+        commits = [_commit(name) for name in (options.against, "HEAD")]
         if commits[0] == commits[1]:
             raise BenchError(f"--against {options.against}: expected another commit than HEAD, {commits[1][:12]}")
         recipe = recipes.read(RECIPE)
@@ -106,31 +109,24 @@ def measured(commits: Sequence[str], images: Images, *, rounds: int, seconds: fl
 
 @contextlib.contextmanager
 def checkout(commit: str) -> Iterator[Path]:
-    """The commit's files in a temporary folder, with this environment as its .venv, removed at the end.
-
-    The environment's entries are linked one by one: make finds an .installed of the folder's own, newer than the
-    commit's lock, and installs nothing.
-    """
+    """The commit's files in a temporary folder, removed at the end. Raises BenchError."""
     with tempfile.TemporaryDirectory(prefix=f"build-{commit[:12]}-") as temporary:
         folder = Path(temporary).resolve() / "checkout"
-        _git("worktree", "add", "--quiet", "--detach", str(folder), commit)
+        _run(["git", "worktree", "add", "--quiet", "--detach", str(folder), commit], CHECKOUT)
         try:
-            environment = folder / ".venv"
-            environment.mkdir()
-            for entry in Path(sys.prefix).iterdir():
-                if not entry.name.startswith("."):
-                    (environment / entry.name).symlink_to(entry)
-            (environment / ".installed").touch()
             yield folder
         finally:
-            _git("worktree", "remove", "--force", str(folder))
+            _run(["git", "worktree", "remove", "--force", str(folder)], CHECKOUT)
 
 
 def packed(folder: Path) -> Path:
-    """The recipe's undefended archive, trained and packed by a checkout's own code. Raises BenchError."""
-    environ = {name: value for name, value in os.environ.items() if name not in NOT_OURS}
-    words = ["make", "archive", "key", f"RECIPE={RECIPE}", f"POLICIES={UNDEFENDED}"]
-    _run(words, folder, environ)
+    """The recipe's undefended archive, trained and packed by a checkout's own code. Raises BenchError.
+
+    By its programs and not by its make, which in older commits trains every network of the recipe, and in any may
+    install the commit's packages.
+    """
+    for words in PROGRAMS:
+        _run([sys.executable, "-m", *words], folder)
     return folder / "model_store" / f"{RECIPE}-{UNDEFENDED}.mar"
 
 
@@ -142,14 +138,14 @@ def serving(archive: Path) -> Iterator[Server]:
         yield running
 
 
-def _git(*words: str) -> str:
-    """What git prints of this checkout. Raises BenchError."""
-    return _run(["git", *words], CHECKOUT, dict(os.environ)).strip()
+def _commit(name: str) -> str:
+    """The hash of a commit. Raises BenchError."""
+    return _run(["git", "rev-parse", "--verify", f"{name}^{{commit}}"], CHECKOUT).strip()
 
 
-def _run(words: Sequence[str], folder: Path, environ: Mapping[str, str]) -> str:
+def _run(words: Sequence[str], folder: Path) -> str:
     """What a command prints. Raises BenchError with the end of what it says where it fails."""
-    done = subprocess.run(words, cwd=folder, env=dict(environ), capture_output=True, text=True, check=False)
+    done = subprocess.run(words, cwd=folder, capture_output=True, text=True, check=False)
     if done.returncode:
         said = "\n".join((done.stdout + done.stderr).strip().splitlines()[-SHOWN:])
         raise BenchError(f"`{' '.join(words)}` ended with {done.returncode}: {said}")
