@@ -209,6 +209,18 @@ def test_liveness_and_readiness_need_no_key(
     assert (answer.status_code, answer.json()) == (status, answer_body)
 
 
+def test_a_gateway_that_drains_lives_and_is_not_ready(served: Served) -> None:
+    paths = ("/", "/v2/health/live", "/v2/health/ready", "/v2/models/frank/ready", "/v1/models/frank")
+    closing = served.gateway.folder / "closing"
+    closing.touch()
+    try:
+        with served.gateway.session(None) as session:
+            found = [session.get(served.gateway.url + path, timeout=10).status_code for path in paths]
+    finally:
+        closing.unlink()
+    assert found == [200, 200, 503, 503, 503]
+
+
 def test_what_is_too_large_is_refused(served: Served) -> None:
     gateway = served.gateway
     largest = served.ask(bytes(LIMIT))
