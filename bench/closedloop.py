@@ -43,10 +43,13 @@ class Driven:
     statuses: Mapping[int, int]
 
 
-def request(server: Target, model: str, body: bytes, content_type: str, **headers: str) -> bytes:
-    """One prediction request as it goes over the wire, token included. Raises TargetError on an unknown model."""
+def request(
+    server: Target, model: str, body: bytes, content_type: str, *, path: str | None = None, **headers: str
+) -> bytes:
+    """One prediction request as it goes over the wire, token included. path: another name of the model's predictions.
+    Raises TargetError on an unknown model."""
     head = [
-        f"POST {server.path(model)} HTTP/1.1",
+        f"POST {path or server.path(model)} HTTP/1.1",
         f"Host: {urlsplit(server.inference).netloc}",
         *(f"{name}: {value}" for name, value in {**server.authorization, **headers}.items()),
         f"Content-Type: {content_type}",

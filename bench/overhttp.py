@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,9 @@ import psutil
 from numpy.typing import NDArray
 
 from bench import closedloop
+from bench.closedloop import Driven
 from bench.rounds import Probe, Sample
-from evaluation.oracles import InProcessOracle
+from evaluation.oracles import CHECKOUT, InProcessOracle
 from handlers import wire
 from loadtests import own_server
 from loadtests.own_server import Instance
@@ -77,15 +78,15 @@ class Server:
 
     def cpu(self, model: str) -> dict[str, float]:
         """CPU seconds so far of Java and of a model's workers."""
-        return {"java": _cpu(self.java), "worker": sum(map(_cpu, self.workers[model]))}
+        return {"java": spent(self.java), "worker": sum(map(spent, self.workers[model]))}
 
     def stages(self, model: str) -> dict[str, float]:
         """Seconds so far in each stage of a model's handler, all its workers together."""
-        spent: dict[str, float] = defaultdict(float)
+        seconds: dict[str, float] = defaultdict(float)
         for each in self.instance.metrics():
             if each.name == STAGE and each.labels["ModelName"] == model:
-                spent[each.labels["stage"]] += each.value
-        return dict(spent)
+                seconds[each.labels["stage"]] += each.value
+        return dict(seconds)
 
     def memory(self, model: str) -> dict[str, float]:
         """MiB of one worker of a model, the mean of its workers: resident, and with shared pages divided (PSS)."""
@@ -95,9 +96,10 @@ class Server:
 
 
 @contextlib.contextmanager
-def server(archives: Sequence[Path], *, run_folder: Path) -> Iterator[Server]:
-    """An instance that serves `archives` (of one folder), stopped at the end whatever happens. Raises ServerError."""
-    instance = Instance(INSTANCE, run_folder, tuple(archives))
+def server(archives: Sequence[Path], *, run_folder: Path, checkout: Path = CHECKOUT) -> Iterator[Server]:
+    """An instance that serves `archives` (of one folder), stopped at the end whatever happens. checkout: whose
+    deploy.server starts it. Raises ServerError."""
+    instance = Instance(INSTANCE, run_folder, tuple(archives), checkout=checkout)
     with own_server.running(instance, seconds=START_S):
         workers = {archive.stem: tuple(instance.workers(archive.stem)) for archive in archives}
         yield Server(instance, instance.target, instance.process, workers)
@@ -143,24 +145,42 @@ def over_http(
     **facts: Any,
 ) -> Probe:
     """A probe of `clients` that each ask for one row at a time, in `body`'s content type."""
+    requests_ = messages(running, archive.stem, rows, body)
+
+    def drive(duration: float) -> Driven:
+        return closedloop.drive(running.target, requests_, clients=clients, seconds=duration)
+
+    return driving(running, archive, drive, clients=clients, body=body, seconds=seconds, path="http", **facts)
+
+
+def driving(
+    running: Server,
+    archive: Path,
+    drive: Callable[[float], Driven],
+    *,
+    clients: int,
+    body: str,
+    seconds: float,
+    **facts: Any,
+) -> Probe:
+    """A probe of whatever asks the server for an archive's rows, one a request, for some seconds."""
     model = archive.stem
-    requests_ = messages(running, model, rows, body)
 
     def measure(duration: float) -> Sample:
         stages, cpu = running.stages(model), running.cpu(model)
-        driven = closedloop.drive(running.target, requests_, clients=clients, seconds=duration)
+        driven = drive(duration)
         answered = len(driven.latencies_ms)
-        spent = {name: after - cpu[name] for name, after in running.cpu(model).items()} | {"client": driven.cpu_seconds}
+        busy = {name: after - cpu[name] for name, after in running.cpu(model).items()} | {"client": driven.cpu_seconds}
         staged = {name: after - stages.get(name, 0.0) for name, after in running.stages(model).items()}
         return Sample(
             driven.latencies_ms,
             rows_per_s=answered / driven.seconds,
-            cpu_ms={name: 1000 * value / answered for name, value in spent.items()},
+            cpu_ms={name: 1000 * value / answered for name, value in busy.items()},
             stages_ms={name: 1000 * value / answered for name, value in staged.items()},
         )
 
     return Probe(
-        {"path": "http", "batch": 1, "clients": clients, "body": body, **asdict(serving(archive)), **facts},
+        {"batch": 1, "clients": clients, "body": body, **asdict(serving(archive)), **facts},
         measure,
         seconds,
         memory=lambda: running.memory(model),
@@ -177,6 +197,7 @@ def messages(running: Server, model: str, rows: NDArray[np.float32], content_typ
     return [message(running, model, wire.encode_rows(row[np.newaxis], content_type), content_type) for row in rows]
 
 
-def _cpu(process: psutil.Process) -> float:
+def spent(process: psutil.Process) -> float:
+    """CPU seconds of a process so far."""
     times = process.cpu_times()
     return float(times.user + times.system)

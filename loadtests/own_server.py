@@ -48,7 +48,7 @@ class Instance:
     """Where an instance runs, running or not. archives: of one folder.
 
     java: the executable to start, or None for deploy.server's choice. environ: of deploy.server, or None for ours.
-    python: the environment that it is started in.
+    python: the environment that it is started in. checkout: whose deploy.server it is.
     """
 
     name: str
@@ -57,6 +57,7 @@ class Instance:
     java: Path | None = None
     environ: Mapping[str, str] | None = None
     python: Path = Path(sys.executable)
+    checkout: Path = CHECKOUT
 
     @property
     def folder(self) -> Path:
@@ -157,7 +158,7 @@ class Instance:
         where = ("--instance", self.name, "--run-folder", str(self.run_folder.absolute()))
         return subprocess.run(
             [str(self.python), "-m", "deploy.server", action, *where, *words],
-            cwd=CHECKOUT,
+            cwd=self.checkout,
             env=dict(os.environ if self.environ is None else self.environ),
             capture_output=True,
             text=True,

@@ -4,9 +4,15 @@
 
 benched  = bench-conv3 bench-resnet18
 
-bench: key ## what an answer costs: results/bench.json and docs/performance.md
+bench: key ## what an answer costs, by policy, protocol and picture: results/bench.json and its like, docs/performance.md
 	for recipe in $(benched); do $(MAKE) bench-archives RECIPE=$$recipe || exit 1; done
 	$(py) -m bench $(benched)
+	$(py) -m bench.protocols bench-conv3
+	$(py) -m bench.adopted --only pictures
+	$(MAKE) documents
+
+bench-builds: | $(ready) ## raw rows of this commit against those of AGAINST=COMMIT: results/builds.json
+	$(py) -m bench.builds --against $(or $(AGAINST),$(error AGAINST: expected an earlier commit of this repository, got none))
 	$(MAKE) documents
 
 bench-archives: key ## the archives of RECIPE that `make bench` measures

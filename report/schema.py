@@ -27,6 +27,7 @@ from report.fields import ResultError as ResultError
 from report.rows.adopted import PictureRow, ProgramRow, ReadingRow
 from report.rows.attack_speeds import AttackSpeedRow
 from report.rows.bench import BenchRow, DefenseCostRow
+from report.rows.builds import BuildRow
 from report.rows.clones import AgreementRow, AttackRow
 from report.rows.controls import ControlRow
 from report.rows.faults import FaultRow
@@ -96,6 +97,7 @@ class Report:
     adopted_pictures: tuple[PictureRow, ...] = ()
     owners: tuple[OwnerRow, ...] = ()
     refusals: tuple[RefusalRow, ...] = ()
+    builds: tuple[BuildRow, ...] = ()
     soak: tuple[SoakRow, ...] = ()
     faults: tuple[FaultRow, ...] = ()
     fuzz: tuple[FuzzRow, ...] = ()

@@ -55,11 +55,12 @@ ROOMS = {
         "evaluation attacks zoo.datasets zoo.images handlers recipes report deploy.direct",
         "locust gevent torch numpy requests psutil tqdm yaml",
     ),
-    # what reading costs a training is measured in its own loop, on photographs and a network as an owner has them
+    # what reading costs a training is measured in its own loop, on photographs and a network as an owner has them;
+    # messages of gRPC are written by the classes that the front reads them with
     "bench": room(
         "loadtests evaluation attacks zoo.datasets zoo.files zoo.images zoo.maps zoo.stored pictures handlers recipes "
-        "report training.session training.victim",
-        "torch numpy requests psutil tqdm onnx onnxruntime yaml sklearn PIL timm tensorboard",
+        "report training.session training.victim deploy.grpc_front.messages",
+        "torch numpy requests psutil tqdm onnx onnxruntime yaml sklearn PIL timm tensorboard grpc orjson",
     ),
     # how far labels name their member is one formula, in training and in front of a running service
     "assurance": room(

@@ -88,7 +88,11 @@ def goals(report: Report) -> Iterator[Goal]:
             slowest = max(row.epoch_seconds, key=lambda network: max(row.epoch_seconds[network]))
             what = f"an epoch of the gate over {row.photographs:,} photographs (slowest network: {slowest})"
             yield Goal(what, EPOCH_S, max(row.epoch_seconds[slowest]), "s", 1)
+    yield from pictures(report)
 
+
+def pictures(report: Report) -> Iterator[Goal]:
+    """Those about photographs."""
     served = [picture for picture in report.adopted_pictures if picture.rate_rounds]
     for picture in served[:-1]:
         what = f"a photograph ({picture.picture}) answered by TorchServe, against the same already in the model's size"

@@ -3,40 +3,48 @@
     python -m report.pages performance
 
 Every number on the page comes from results files; its sentences hold whatever the numbers are. Alongside bench.json lie
-profile.json (bench/profile.py) and fusing.json (bench/fusing.py): a section whose file is not there is left out, and so
-is a row that was not measured.
+profile.json (bench/profile.py), fusing.json (bench/fusing.py), protocols.json (bench/protocols.py), adopted-bench.json
+(its pictures: bench/adopted/picturing.py) and builds.json (bench/builds.py): a section whose file is not there is left
+out, and so is a row that was not measured.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 
 from report import bench_targets
 from report.analysis.bench_costs import costs, served, settings
 from report.analysis.finding import Finding, answer
 from report.bench_targets import Verdict, select
 from report.figures.row_time import row_time
-from report.format import number
-from report.pages import page
-from report.rows.bench import PNG, RAW
-from report.schema import Report, read
+from report.format import number, ratios
+from report.pages import adopted, page
+from report.rows.bench import PNG, PROTOCOLS, RAW, BenchRow
+from report.rows.builds import BuildRow
+from report.schema import Report, ResultError, read
 
 # of the handler, in their order; those that a policy lacks are left out
 STAGES = ("decode", "limit", "admit", "route", "perturb", "predict", "gate", "respond", "encode")
 BODIES = {RAW: "raw", PNG: "PNG", None: "-"}
+BESIDE = ("profiles", "fusings", "protocols", "pictures", "builds")
+FILES = ("profile.json", "fusing.json", "protocols.json", "adopted-bench.json", "builds.json")
+# times an earlier build's cost of a raw row
+BUILD = 1.02
 
 
 def pages(results: Path) -> dict[str, str]:
     """The page and its figure, by file name below docs/. Raises ResultError."""
     report = read(results / "bench.json", measured_by="make bench")
-    found = [read(path) if (path := results / name).is_file() else None for name in ("profile.json", "fusing.json")]
-    return {"performance.md": render(report, *found), "performance.svg": row_time(served(report.bench))}
+    beside = {name: read(path) for name, file in zip(BESIDE, FILES, strict=True) if (path := results / file).is_file()}
+    return {"performance.md": render(report, **beside), "performance.svg": row_time(served(report.bench))}
 
 
-def render(report: Report, profiles: Report | None = None, fusings: Report | None = None) -> str:
-    """The page as Markdown."""
+def render(report: Report, **beside: Report) -> str:
+    """The page as Markdown. beside: the other files' reports, by the names of BESIDE."""
     rows, stated = report.bench, report.run.settings
     paths = select(rows, study="paths")
     saturated = served(rows)
@@ -54,9 +62,72 @@ def render(report: Report, profiles: Report | None = None, fusings: Report | Non
         costs=[cost for name in architectures for cost in costs(rows, name)],
         batches=sorted({row.batch for row in select(paths, path="pipeline")}),
         settings={name: tried for name in architectures if (tried := settings(rows, name))},
-        profiles=profiles,
-        fusings=fusings,
+        **{name: beside.get(name) for name in BESIDE},
+        forms=forms(beside["protocols"].bench) if "protocols" in beside else [],
+        photographs=list(adopted.pictures(beside["pictures"])) if "pictures" in beside else [],
+        compared=compared(beside["builds"]) if "builds" in beside else [],
+        most=BUILD,
     )
+
+
+@dataclass(frozen=True)
+class Form:
+    """A form of a row, asked by many clients and by one; ratios to raw float32, round by round."""
+
+    name: str
+    many: BenchRow
+    one: BenchRow
+    rates: list[float]
+    latencies: list[float]
+
+
+def forms(rows: Iterable[BenchRow]) -> list[Form]:
+    """The forms of the study "protocols" in their order. Raises ResultError."""
+    found = {(row.body, row.clients > 1): row for row in select(rows, study="protocols")}
+    lacking = [name for name in PROTOCOLS for many in (True, False) if (name, many) not in found]
+    if lacking:
+        raise ResultError(f"protocols: expected one client and many for each form, lacking {', '.join(lacking)}")
+    raw_many, raw_one = (found[PROTOCOLS[0], many] for many in (True, False))
+    return [
+        Form(
+            name,
+            many := found[name, True],
+            one := found[name, False],
+            ratios(many.rate_rounds, raw_many.rate_rounds),
+            ratios(one.p50_rounds, raw_one.p50_rounds),
+        )
+        for name in PROTOCOLS
+    ]
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Raw rows of two builds from so many clients: time of this build's over the earlier one's, round by round."""
+
+    now: BuildRow
+    before: BuildRow
+
+    @property
+    def times(self) -> list[float]:
+        """Of a request of one client; of a row where many ask."""
+        if self.now.clients == 1:
+            return ratios(self.now.p50_rounds, self.before.p50_rounds)
+        return ratios(self.before.rate_rounds, self.now.rate_rounds)
+
+    @property
+    def kept(self) -> bool:
+        """Whether this build is as fast."""
+        return median(self.times) <= BUILD
+
+
+def compared(report: Report) -> list[Compared]:
+    """This build against the earlier one, for each number of clients. Raises ResultError."""
+    rows = {(row.commit, row.clients): row for row in report.builds}
+    now, before = report.run.settings["commit"], report.run.settings["against"]
+    try:
+        return [Compared(rows[now, clients], rows[before, clients]) for clients in sorted({c for _, c in rows})]
+    except KeyError as error:
+        raise ResultError(f"builds: expected both commits for each number of clients, lacking {error}") from None
 
 
 def findings(verdicts: Iterable[Verdict]) -> Iterator[Finding]:

@@ -10,6 +10,8 @@ from report.fields import ResultError
 
 # content types of request bodies, as rows name them
 RAW, PNG = "application/octet-stream", "image/png"
+# forms of one row and its answer: this product's own, KServe's version 1, and the Open Inference Protocol
+PROTOCOLS = ("raw float32", "PNG", "KServe v1, JSON", "OIP v2, binary", "OIP v2, JSON", "OIP v2, gRPC")
 
 
 @dataclass(frozen=True)
@@ -19,15 +21,16 @@ class BenchRow:
     p50_ms and rows_per_s are medians over rounds, whose own values stand in p50_rounds and rate_rounds (round n of
     every row was measured side by side); p99_ms is of all rounds' requests together. rss_mb, pss_mb: memory of one
     process that answers. study: what the row is for; only rows of one study are meant to be compared. body: content
-    type, None in process. workers, threads, batch_size, max_batch_delay_ms: as served; in process only threads.
-    spinning: whether ONNX Runtime's threads spin while they wait. cpu_ms: CPU time of a row by who spent it
-    ("process"; over HTTP "worker", "java", "client"). stages_ms: wall time of a row by stage, inside the process
+    type, None in process; of the study "protocols" the form of a row (PROTOCOLS). workers, threads, batch_size,
+    max_batch_delay_ms: as served; in process only threads. spinning: whether ONNX Runtime's threads spin while they
+    wait. cpu_ms: CPU time of a row by who spent it ("process"; over HTTP "worker", "java", "client"; over gRPC also
+    "front"). stages_ms: wall time of a row by stage, inside the process
     that answers, the median over rounds, whose own values stand in stages_rounds. None, or empty: not measured.
     """
 
     SCOPE: ClassVar = ("architecture", "policy", "backend", "path")
-    PATHS: ClassVar = ("onnxruntime", "pipeline", "http")
-    STUDIES: ClassVar = ("paths", "single", "settings", "spinning", "clocks", "load")
+    PATHS: ClassVar = ("onnxruntime", "pipeline", "http", "grpc")
+    STUDIES: ClassVar = ("paths", "single", "settings", "spinning", "clocks", "load", "protocols")
 
     policy: str
     architecture: str

@@ -166,7 +166,7 @@ def test_nobody_gets_in_without_a_key(served: Served) -> None:
         ("POST", "/predictions/..%2fmodels", 404, None),
         ("POST", "/explanations/frank", 404, None),
         ("POST", "/v1/models/frank:explain", 404, None),
-        ("POST", "/v1/models/frank", 404, None),
+        ("POST", "/v1/models/frank", 405, "GET, HEAD"),
         ("POST", "/models?url=x", 404, None),
         ("POST", "/workflows?url=x", 404, None),
         ("GET", "/ping", 404, None),
@@ -193,6 +193,8 @@ def test_nothing_but_inference_is_there(
         ("/v2/health/live", 200, {"live": True}),
         ("/v2/health/ready", 200, {"ready": True}),
         ("/v2/models/frank/ready", 200, {"name": "frank", "ready": True}),
+        ("/v1/models/frank", 200, {"name": "frank", "ready": True}),
+        ("/v1/models/nobody", 404, {"error": "no such model is served"}),
         ("/v2/models/nobody/ready", 404, {"error": "no such model is served"}),
     ],
 )
@@ -205,6 +207,18 @@ def test_liveness_and_readiness_need_no_key(
             assert time.monotonic() < deadline, "not ready yet"
             time.sleep(0.2)
     assert (answer.status_code, answer.json()) == (status, answer_body)
+
+
+def test_a_gateway_that_drains_lives_and_is_not_ready(served: Served) -> None:
+    paths = ("/", "/v2/health/live", "/v2/health/ready", "/v2/models/frank/ready", "/v1/models/frank")
+    closing = served.gateway.folder / "closing"
+    closing.touch()
+    try:
+        with served.gateway.session(None) as session:
+            found = [session.get(served.gateway.url + path, timeout=10).status_code for path in paths]
+    finally:
+        closing.unlink()
+    assert found == [200, 200, 503, 503, 503]
 
 
 def test_what_is_too_large_is_refused(served: Served) -> None:

@@ -61,7 +61,7 @@ def test_a_row_out_of_range_cannot_be_made(changes: dict[str, object], message: 
 
 
 def test_an_unknown_path_to_an_answer_cannot_be_made() -> None:
-    with pytest.raises(ResultError, match="path: expected one of onnxruntime, pipeline, http, got 'pigeon'"):
+    with pytest.raises(ResultError, match="path: expected one of onnxruntime, pipeline, http, grpc, got 'pigeon'"):
         bench_row(path="pigeon")
 
 

@@ -13,7 +13,9 @@ from report import bench_targets
 from report.analysis import bench_costs
 from report.figures.row_time import row_time
 from report.pages import performance
-from report.rows.bench import BenchRow
+from report.rows.adopted import PictureRow
+from report.rows.bench import PROTOCOLS, BenchRow
+from report.rows.builds import BuildRow
 from report.rows.fusing import FusingRow
 from report.schema import Report, ResultError, write
 from tests.report import synthetic
@@ -221,9 +223,70 @@ def test_page_and_figure_are_made_of_a_folder(tmp_path: Path) -> None:
     assert lines(made["performance.md"], "- resnet18-8x: 0.90 to 1.02 of the separate graphs' time over 2 cells")
 
 
+def forms() -> Report:
+    """Raw float32 at 400 rows/s and 4 ms; every other form at 300 and 320, and at 5 and 6 ms."""
+    found = []
+    for name in PROTOCOLS:
+        plain = name == PROTOCOLS[0]
+        spent = {"worker": 0.2, "java": 0.3, "client": 0.1, **({"front": 0.4} if "gRPC" in name else {})}
+        facts = {"study": "protocols", "policy": "undefended", "body": name, "cpu_ms": spent}
+        path = "grpc" if "gRPC" in name else "http"
+        found += [
+            served(64, **facts, path=path, rate_rounds=(400.0, 400.0) if plain else (300.0, 320.0)),
+            served(1, **facts, path=path, p50_rounds=(4.0, 4.0) if plain else (5.0, 6.0)),
+        ]
+    stated = {"archive": "bench-conv3-undefended", "rounds": 2, "seconds": 2.0, "bytes": dict.fromkeys(PROTOCOLS, 3136)}
+    return Report(dataclasses.replace(synthetic.RUN, settings=stated), bench=tuple(found))
+
+
+def test_forms_are_held_against_raw_rows_round_by_round() -> None:
+    page = performance.render(report(), protocols=forms())
+    check(page)
+    assert lines(page, "| raw float32 |", "| 400 | 1.00 | 1.00 to 1.00 | 4.00 | 1.00 | 1.00 to 1.00 |")
+    assert lines(
+        page, "| OIP v2, JSON |", "| 310 | 0.78 | 0.75 to 0.80 | 5.50 | 1.38 | 1.25 to 1.50 | 0.200 | 0.300 | - |"
+    )
+    assert lines(page, "| OIP v2, gRPC |", "| 0.200 | 0.300 | 0.400 | 0.100 |")
+    short = dataclasses.replace(forms(), bench=forms().bench[1:])
+    with pytest.raises(ResultError, match="expected one client and many for each form, lacking raw float32"):
+        performance.render(report(), protocols=short)
+
+
+def test_photographs_have_their_goals_here_too() -> None:
+    pictures = (
+        PictureRow("JPEG, 640 x 480", 100_000, (5.0,), 16, (16.0, 20.0)),
+        PictureRow("JPEG, 224 x 224", 20_000, (2.0,), 16, (20.0, 22.0)),
+        PictureRow("JPEG, 4000 x 3000", 2_000_000, (30.0, 20.0, 31.0), 16, ()),
+    )
+    page = performance.render(report(), pictures=Report(synthetic.RUN, adopted_pictures=pictures))
+    # 1.25 and 1.1
+    assert lines(page, "(JPEG, 640 x 480) answered by TorchServe", "| ≤ 1.25 times its time | 1.175 | yes |")
+    assert lines(page, "(JPEG, 4000 x 3000) from its file to pixels", "| ≤ 25.00 ms of a core | 30.0 | **no** |")
+
+
+def test_a_build_that_is_dearer_than_an_earlier_one_is_said_to_be() -> None:
+    now, before = "a" * 40, "b" * 40
+    found = (
+        BuildRow(before, 1, (4.0, 4.0), (250.0, 250.0)),
+        BuildRow(now, 1, (4.04, 4.0), (240.0, 250.0)),
+        BuildRow(before, 64, (60.0, 60.0), (1000.0, 1000.0)),
+        BuildRow(now, 64, (70.0, 70.0), (800.0, 1000.0)),
+    )
+    stated = {"commit": now, "against": before, "archive": "digits-undefended", "rounds": 2, "seconds": 2.0}
+    builds = Report(dataclasses.replace(synthetic.RUN, settings=stated), builds=found)
+    page = performance.render(report(), builds=builds)
+    assert f"at commit `{now[:12]}` over that at `{before[:12]}`" in page
+    assert lines(page, "| 1 | 250 | 245 | 4.00 | 4.02 | 1.005 | 1.000 to 1.010 | yes |")
+    assert lines(page, "| 64 | 1", "| 1.125 | 1.000 to 1.250 | **no** |")
+    with pytest.raises(ResultError, match="expected both commits for each number of clients"):
+        performance.render(report(), builds=dataclasses.replace(builds, builds=found[1:]))
+    with pytest.raises(ResultError, match="expected a latency and a rate in every round"):
+        BuildRow(now, 1, (), ())
+
+
 def test_rows_of_an_unknown_study_cannot_be_made() -> None:
     with pytest.raises(
-        ResultError, match="study: expected one of paths, single, settings, spinning, clocks, load, got 'x'"
+        ResultError, match="study: expected one of paths, single, settings, spinning, clocks, load, protocols, got 'x'"
     ):
         row(study="x")
 
