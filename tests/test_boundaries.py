@@ -29,7 +29,7 @@ ROOMS = {
     # policies are checked by what carries them out, before anything is trained
     "recipes": room("defenses.policy pictures.geometry", "tomli tomli_w pydantic jsonschema_rs"),
     "pictures": room("", "numpy PIL"),
-    "zoo": room("pictures", "torch torchvision timm numpy sklearn PIL tqdm"),
+    "zoo": room("pictures", "torch torchvision timm numpy PIL tqdm"),
     # the key's rules (mode, length) stand in one place, so training reads it through handlers.key; and so does a gate's
     # score, which training/calibration/benign.py calibrates
     "training": room(
