@@ -57,9 +57,9 @@ ROOMS = {
     ),
     # what reading costs a training is measured in its own loop, on photographs and a network as an owner has them
     "bench": room(
-        "loadtests evaluation attacks zoo.datasets zoo.files zoo.images zoo.maps zoo.stored pictures handlers recipes "
-        "report training.session training.victim",
-        "torch numpy requests psutil tqdm onnx onnxruntime yaml sklearn PIL timm tensorboard",
+        "loadtests evaluation attacks zoo.datasets zoo.embedded zoo.files zoo.images zoo.maps zoo.stored pictures "
+        "handlers recipes report training.session training.victim",
+        "torch numpy requests psutil tqdm onnx onnxruntime yaml PIL timm tensorboard",
     ),
     # how far labels name their member is one formula, in training and in front of a running service
     "assurance": room(

@@ -31,7 +31,7 @@ def digits(split: str) -> tuple[torch.Tensor, torch.Tensor]:
     The test split is 500 digits at even distances in the list sorted by class, so it has its share of every
     class and, by the file's order, of every writer. The training split is the other 1,297.
     """
-    table = np.loadtxt(shipped("data/digits.csv.gz"), dtype=np.int64, delimiter=",")  # 64 pixels in 0..16, the class
+    table = np.loadtxt(_shipped("data/digits.csv.gz"), dtype=np.int64, delimiter=",")  # 64 pixels in 0..16, the class
     target = table[:, -1]
     order = np.argsort(target, kind="stable")
     test = order[np.floor((np.arange(TEST_DIGITS) + 0.5) * len(order) / TEST_DIGITS).astype(int)]
@@ -40,15 +40,14 @@ def digits(split: str) -> tuple[torch.Tensor, torch.Tensor]:
     return convert(pixels, size=SIZE, channels=None), torch.from_numpy(target[rows])
 
 
-def crops(photograph: str, split: str) -> tuple[torch.Tensor, None]:
+def crops(name: str, split: str) -> tuple[torch.Tensor, None]:
     """Gray crops of a photograph, 28 to 112 pixels a side, resized: float32 (N,1,28,28) in [0,1], no labels.
 
     Each crop is stretched to the full range of gray and may be mirrored; flat ones, such as sky, are left
     out. The 1,000 test crops come from the bottom of the photograph, the 6,000 training crops from the rest,
     so the splits share no pixel. Always the same crops in the same order.
     """
-    with Image.open(shipped(f"images/{photograph}")) as image:
-        photo = convert(from_bytes(np.asarray(image)[None]), size=None, channels=1)
+    photo = convert(from_bytes(photograph(name)[None]), size=None, channels=1)
     photo = photo[:, :, -TEST_ROWS:] if split == "test" else photo[:, :, :-TEST_ROWS]
     rng = np.random.default_rng(0)
     share = CROPS[split] // len(SCALES)
@@ -60,7 +59,13 @@ def crops(photograph: str, split: str) -> tuple[torch.Tensor, None]:
     return torch.where(mirrored, stretched.flip(3), stretched), None
 
 
-def shipped(name: str) -> Path:
+def photograph(name: str) -> np.ndarray:
+    """One of scikit-learn's sample photographs, `china.jpg` or `flower.jpg`: uint8 (427,640,3)."""
+    with Image.open(_shipped(f"images/{name}")) as image:
+        return np.asarray(image)
+
+
+def _shipped(name: str) -> Path:
     """A file of scikit-learn's datasets."""
     return Path(str(importlib.metadata.distribution("scikit-learn").locate_file(f"sklearn/datasets/{name}")))
 

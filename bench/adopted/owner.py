@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import timm
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -47,6 +46,8 @@ class Owner:
 
 def make(folder: Path, photographs: Path, *, seed: int, name: str = NAME) -> Owner:
     """The files of a timm network in `folder`, fitted to labelled photographs."""
+    import timm  # not at the top: it brings torchvision and all of torch's compiler, which take seconds
+
     files = sorted(photographs.glob("*/*.jpg"))
     names = sorted({file.parent.name for file in files})
     labels = torch.tensor([names.index(file.parent.name) for file in files])

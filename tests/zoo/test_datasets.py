@@ -7,10 +7,9 @@ import functools
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from zoo.datasets import DATASETS, DatasetError, Images, load
-from zoo.embedded import shipped
+from zoo.embedded import photograph
 from zoo.images import convert, from_bytes
 
 EMBEDDED = [name for name, dataset in DATASETS.items() if dataset.embedded]
@@ -112,8 +111,7 @@ def test_digits_keep_their_pictures_and_labels() -> None:
 def test_photographs_are_those_that_scikit_learn_shows(name: str) -> None:
     from sklearn.datasets import load_sample_image
 
-    with Image.open(shipped(f"images/{name}")) as image:
-        assert np.array_equal(np.asarray(image), load_sample_image(name))
+    assert np.array_equal(photograph(name), load_sample_image(name))
 
 
 @pytest.mark.parametrize(("split", "count"), [("train", 6000), ("test", 1000)])
