@@ -17,7 +17,6 @@ hash, key nor number of members is known. Every function takes probabilities flo
 from __future__ import annotations
 
 import torch
-from sklearn.mixture import GaussianMixture
 
 # The smallest probability whose logarithm is believed.
 LOG_FLOOR = 1e-7
@@ -49,6 +48,9 @@ def uncovered(probabilities: torch.Tensor) -> torch.Tensor:
 
     Fitted by expectation maximisation from a fixed seed: equal answers give equal logits.
     """
+    # not at the top: every process that trains a clone or imitates a user would wait for it as long as for torch
+    from sklearn.mixture import GaussianMixture
+
     logits = centred_log(probabilities)
     components = max(1, int(signatures(probabilities).sum()))
     mixture = GaussianMixture(components, covariance_type="diag", reg_covar=1e-2, random_state=0)

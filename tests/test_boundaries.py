@@ -29,7 +29,7 @@ ROOMS = {
     # policies are checked by what carries them out, before anything is trained
     "recipes": room("defenses.policy pictures.geometry", "tomli tomli_w pydantic jsonschema_rs"),
     "pictures": room("", "numpy PIL"),
-    "zoo": room("pictures", "torch torchvision timm numpy sklearn PIL tqdm"),
+    "zoo": room("pictures", "torch torchvision timm numpy PIL tqdm"),
     # the key's rules (mode, length) stand in one place, so training reads it through handlers.key; and so does a gate's
     # score, which training/calibration/benign.py calibrates
     "training": room(
@@ -58,9 +58,9 @@ ROOMS = {
     # what reading costs a training is measured in its own loop, on photographs and a network as an owner has them;
     # messages of gRPC are written by the classes that the front reads them with
     "bench": room(
-        "loadtests evaluation attacks zoo.datasets zoo.files zoo.images zoo.maps zoo.stored pictures handlers recipes "
-        "report training.session training.victim deploy.grpc_front.messages",
-        "torch numpy requests psutil tqdm onnx onnxruntime yaml sklearn PIL timm tensorboard grpc orjson",
+        "loadtests evaluation attacks zoo.datasets zoo.embedded zoo.files zoo.images zoo.maps zoo.stored pictures "
+        "handlers recipes report training.session training.victim deploy.grpc_front.messages",
+        "torch numpy requests psutil tqdm onnx onnxruntime yaml PIL timm tensorboard grpc orjson",
     ),
     # how far labels name their member is one formula, in training and in front of a running service
     "assurance": room(

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import timm
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -56,6 +55,8 @@ class Learnt(NamedTuple):
 
 def learnt(photographs: Path, *, seed: int, name: str = NAME) -> Learnt:
     """A timm network, fitted to labelled photographs, a folder for each class."""
+    import timm  # not at the top: it brings torchvision and all of torch\'s compiler, which take seconds
+
     files = sorted(photographs.glob("*/*.jpg"))
     names = tuple(sorted({file.parent.name for file in files}))
     labels = torch.tensor([names.index(file.parent.name) for file in files])

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from sklearn.datasets import load_sample_image
+
+from zoo.embedded import photograph
 
 SUBJECTS = ("china.jpg", "flower.jpg")
 LIGHTS = {"cold": (0.7, 0.85, 1.0), "warm": (1.0, 0.85, 0.6)}
@@ -42,11 +43,11 @@ def write(folder: Path, count: int, *, seed: int) -> Path:
 def _jpeg(label: int, random: np.random.Generator) -> bytes:
     """A crop of the class, somewhere and of some size, in its light with a little noise."""
     subject, light = divmod(label, len(LIGHTS))
-    photograph = load_sample_image(SUBJECTS[subject])
-    height, width = photograph.shape[:2]
+    picture = photograph(SUBJECTS[subject])
+    height, width = picture.shape[:2]
     side = int(random.integers(LEAST, height))
     top, left = int(random.integers(height - side)), int(random.integers(width - side))
-    crop = Image.fromarray(photograph[top : top + side, left : left + side])
+    crop = Image.fromarray(picture[top : top + side, left : left + side])
     pixels = np.asarray(crop.resize(SIZES[int(random.integers(len(SIZES)))], Image.Resampling.BICUBIC), np.float32)
     tinted = pixels * np.array(list(LIGHTS.values())[light]) * random.uniform(0.8, 1.1)
     noisy = tinted + random.normal(0, 4, pixels.shape)

@@ -12,7 +12,6 @@ from time import process_time
 
 import numpy as np
 from PIL import Image
-from sklearn.datasets import load_sample_image
 
 import recipes
 from bench import closedloop, overhttp
@@ -22,6 +21,7 @@ from pictures.geometry import Geometry
 from pictures.picture import Picture
 from report.headline import UNDEFENDED
 from report.rows.adopted import PictureRow
+from zoo import embedded
 from zoo.datasets import Data
 
 # width and height of what is sent, and whether it is served
@@ -68,7 +68,7 @@ def measure(place: Workplace) -> Iterator[PictureRow]:
 
 def photograph(width: int, height: int) -> bytes:
     """A JPEG file of one photograph in this size."""
-    picture = Image.fromarray(load_sample_image("china.jpg")).resize((width, height), Image.Resampling.BICUBIC)
+    picture = Image.fromarray(embedded.photograph("china.jpg")).resize((width, height), Image.Resampling.BICUBIC)
     noise = np.random.default_rng(0).normal(0, NOISE, (height, width, 3))
     levels = np.clip(np.asarray(picture) + noise, 0, 255).astype(np.uint8)
     out = io.BytesIO()

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torchvision.transforms import v2
 
 from pictures.fitting import fitted
 from pictures.model_input import ModelInput
@@ -60,6 +59,8 @@ def test_weights_of_a_pixel_sum_to_1(mode: str, source: int, target: int) -> Non
 
 @pytest.mark.parametrize("size", [(640, 480), (480, 640), (300, 300), (257, 999)])
 def test_resize_and_crop_are_torchvision_s(size: tuple[int, int]) -> None:
+    from torchvision.transforms import v2
+
     picture = photograph(*size)
     transform = v2.Compose([v2.Resize(256), v2.CenterCrop(224), v2.PILToTensor()])
     expected = transform(picture)

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from zoo.datasets import DATASETS, DatasetError, Images, load
+from zoo.embedded import photograph
 from zoo.images import convert, from_bytes
 
 EMBEDDED = [name for name, dataset in DATASETS.items() if dataset.embedded]
@@ -104,6 +105,13 @@ def test_digits_keep_their_pictures_and_labels() -> None:
         images = load("digits", split)
         assert images.labels is not None
         assert [known[row.numpy().tobytes()] for row in images.pixels] == images.labels.tolist()
+
+
+@pytest.mark.parametrize("name", ["china.jpg", "flower.jpg"])
+def test_photographs_are_those_that_scikit_learn_shows(name: str) -> None:
+    from sklearn.datasets import load_sample_image
+
+    assert np.array_equal(photograph(name), load_sample_image(name))
 
 
 @pytest.mark.parametrize(("split", "count"), [("train", 6000), ("test", 1000)])
