@@ -26,7 +26,8 @@ calibration in 1 / UNLUCKY (calibration-conditional p-values: Bates, Candes, Lei
 outliers with conformal p-values", 2023). P(S >= s_j) is at most a Beta(r, N + 1 - r) variable, r = the table's
 probability times N + 1, hence with Chernoff's bound of the binomial's tail
 
-    p_j = the largest q with  N KL((r - 1) / N, q) <= log(J / UNLUCKY),    KL(f, q) = f log(f/q) + (1-f) log((1-f)/(1-q))
+    p_j = the largest q with  N KL((r - 1) / N, q) <= log(J / UNLUCKY)
+    KL(f, q) = f log(f / q) + (1 - f) log((1 - f) / (1 - q))
 
 Starting over. Honest queries lose their stakes. Who asked them for a year and steals then would have to win all that
 back; so the capital is staked bit by bit: of the reserve R(n) = 1 / log2(n + 2), which is left after n queries, the

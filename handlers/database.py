@@ -37,9 +37,9 @@ Result = TypeVar("Result")
 class Database:
     """The file at `path`, made with mode 0600 where there is none, and its `tables`.
 
-    patience: seconds to wait for other processes; then sqlite3.OperationalError says that it is locked. log: whether to
-    keep a write-ahead log, which must not be of a file that is moved or removed while it is open. safe: whether the file
-    is still whole after the machine lost power, though its last transactions may be missing (synchronous=NORMAL).
+    patience: seconds to wait for other processes; then sqlite3.OperationalError says that it is locked. log: whether
+    to keep a write-ahead log, which must not be of a file that is moved or removed while it is open. safe: whether the
+    file is still whole after the machine lost power, though its last transactions may be missing (synchronous=NORMAL).
     Threads of a process take turns. Raises OSError, sqlite3.Error.
     """
 
