@@ -5,7 +5,8 @@
 Thieves attack the policy's archive as it is served, gate and all, a few times with different seeds; the scores of their
 queries are kept in RUN/scores, so that a later run starts where this one ended. An account of a thief is a part of one
 of these attacks, from a place drawn at random (the first of each begins at its beginning), with honest queries in
-between: each of its queries is an image of the test split with probability `dilution`.
+between: each of its queries is an image of the test split with probability `dilution`. A thief who tunes himself by the
+refusals (attacks/forms/matched.py) is measured a second time without his probes: he may have tuned on another account.
 
 Honest accounts ask images of the test split, drawn with replacement (exchangeable, as the budget's promise wants them),
 and such as are not: of one class alone; runs of neighbours in the data set's order; one run again and again; each image
@@ -26,6 +27,7 @@ import torch
 from numpy.typing import NDArray
 
 from attacks import registry
+from attacks.forms.matched import PROBES
 from attacks.oracle import REFUSED, Answers, Ledger
 from attacks.thief import steal
 from defenses.budget import Bets, advanced, opened
@@ -56,11 +58,13 @@ THIEVES: Mapping[str, tuple[str | None, ...]] = {
 }
 DILUTIONS = (0.0, 0.5, 0.9, 0.99)
 QUERIES = (50, 200, 1_000, 2_000, 10_000)
-# a thief's own queries that are recorded; a longer account of his would repeat some
-RECORDED = 2_000
+# a thief's own queries that are recorded, and of one who first learns what passes; a longer account would repeat some
+RECORDED, LEARNING = 1_000, 2_000
+# who has tuned himself on one account can open another: what he sends after his last probe
+TUNED, PROBED = "matched", 4 * PROBES
 HONEST_QUERIES = (1_000, 10_000)
 # of the test images, how many a shifted camera took: every so many of them
-EVERY = 4
+EVERY = 10
 RUN, COPIES = 200, 5
 CHUNK = 500
 
@@ -99,7 +103,7 @@ def study(task: Task, *, runs: int, accounts: int, honest: int) -> Iterator[Foun
 
 def _stops(dilution: float) -> tuple[int, ...]:
     """Lengths of accounts for which enough of a thief's queries were recorded."""
-    return tuple(queries for queries in QUERIES if queries * (1 - dilution) <= RECORDED)
+    return tuple(queries for queries in QUERIES if queries * (1 - dilution) <= RECORDED + 1)
 
 
 def _found(
@@ -219,23 +223,24 @@ def stolen(task: Task, policy: str, oracle: InProcessOracle, runs: int) -> Itera
         for form in forms:
             name = attack if form is None else f"{attack}+{form}"
             made = partial(_attacked, task, oracle, attack, form)
-            yield (
-                name,
-                [kept(task, f"{policy}-{name}-{seed}", partial(made, seed)) for seed in range(runs)],
-            )
+            streams = [kept(task, f"{policy}-{name}-{seed}", partial(made, seed)) for seed in range(runs)]
+            yield name, streams
+            if form == TUNED:
+                yield f"{name}, tuned before", [scores[PROBED:] for scores in streams]
 
 
 def _attacked(task: Task, oracle: InProcessOracle, attack: str, form: str | None, seed: int) -> Scores:
     """The scores of all that one attack asks, in order."""
     entry, policy = registry.attack(attack), oracle.pipeline.policy
     table = task.recipe.tables["attacks"][attack]
-    how = build(entry.parameters, {**table, "budget": RECORDED}, where=f"{task.recipe.path}: [attacks.{attack}]")
+    queries = RECORDED if form is None else LEARNING
+    how = build(entry.parameters, {**table, "budget": queries}, where=f"{task.recipe.path}: [attacks.{attack}]")
     service, cloning = task.job.service, tables.cloning(task.recipe)
     thief = entry.prepare(how, service, cloning=cloning, seed=seed, root=task.data)
     if form is not None:
         thief = registry.form(form).wrap(thief, service=service, cloning=cloning, seed=seed)
     victim = Scored(oracle)
-    for _ in steal(thief, Ledger(victim, RECORDED), rows=policy.max_rows):
+    for _ in steal(thief, Ledger(victim, queries), rows=policy.max_rows):
         pass
     return np.concatenate(victim.scores)
 
