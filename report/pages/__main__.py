@@ -16,6 +16,7 @@ from pathlib import Path
 from report import atomic
 from report.pages import (
     adopted,
+    budget,
     edm,
     gate_aware,
     meco,
@@ -35,6 +36,7 @@ from report.schema import ResultError
 PAGES: Mapping[str, Callable[[Path], dict[str, str]]] = {
     "unmixing": unmixing.pages,
     "gate-aware": gate_aware.pages,
+    "budget": budget.pages,
     "thieves": thieves.pages,
     "edm": edm.METHOD.pages,
     "meco": meco.METHOD.pages,

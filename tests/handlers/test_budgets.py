@@ -125,7 +125,8 @@ def test_an_observed_account_is_answered_and_written_down_once(made: Make, tmp_p
     spend(worker)
     assert worker.ask(of("thief", rows(BENIGN))) == plain.ask(of("thief", rows(BENIGN)))
     lines = [line for line in audited(tmp_path) if line["decision"] == "budget"]
-    (line,) = lines
+    assert len(lines) == 1
+    line = lines[0]
     assert (line["principal"], line["row"], line["rows"], line["digest"]) == ("thief", None, 12, None)
     assert line["score"] >= 3
     assert line["tail"] == pytest.approx(10.0 ** -line["score"])
