@@ -151,7 +151,7 @@ ROWS: dict[str, tuple[Panel, ...]] = {
         Panel(
             "Budgets of accounts",
             "cps",
-            "Accounts whose budget is spent; rows by what that made of them; unchecked passed because the store failed.",
+            "Accounts whose budget is spent; rows by what that made of them; unchecked: the store failed.",
             ((f"sum by (event) (rate(torchwarden_budget_total{{{OURS}}}[$__rate_interval]))", "{{event}}"),),
         ),
         Panel(

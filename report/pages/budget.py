@@ -23,8 +23,8 @@ PREFIX = "budget-"
 MADE_BY = "make reproduce-budget"
 # the honest accounts that the promise is about, and the attacker that no gate can tell from a customer
 EXCHANGEABLE, CUSTOMER = "test images", "in-distribution"
-# what is asked of a budget: a share of each thief's accounts within so many queries at this dilution, and the largest share
-# of honest accounts over as many as were measured
+# what is asked of a budget: a share of each thief's accounts within so many queries at this dilution, and the largest
+# share of honest accounts over as many as were measured
 TARGET, MOST_HONEST = 0.95, 0.001
 WITHIN: tuple[tuple[float, int], ...] = ((0.0, 200), (0.9, 2_000))
 SHOWN: tuple[tuple[float, int], ...] = ((0.0, 50), (0.0, 200), (0.5, 200), (0.9, 2_000), (0.9, 10_000), (0.99, 10_000))

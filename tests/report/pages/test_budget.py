@@ -99,12 +99,12 @@ def test_results_without_thieves_or_customers_are_an_error(tmp_path: Path) -> No
     with pytest.raises(ResultError, match=r"no budget-\*\.json; make reproduce-budget"):
         document.pages(tmp_path)
     write(tmp_path / "budget-mnist.json", Report(RUN, budgets=ROWS[2:]))
-    with pytest.raises(ResultError, match="expected rows of thieves and of 'test images'"):
+    with pytest.raises(ResultError, match="expected rows of thieves"):
         document.pages(tmp_path)
 
 
 def test_a_wrong_row_is_named() -> None:
-    with pytest.raises(ResultError, match=r"expected low <= flagged <= high, got 0.6, 0.5, 1"):
+    with pytest.raises(ResultError, match=r"expected low <= flagged <= high, got 0\.6, 0\.5"):
         row("knockoff", 0.5, 50, low=0.6, high=1.0)
-    with pytest.raises(ResultError, match="dilution: expected 0 for honest accounts, got 0.5"):
+    with pytest.raises(ResultError, match=r"dilution: expected 0 for honest accounts, got 0\.5"):
         row("test images", 0.5, 50, 0.5, thief=False)
