@@ -225,7 +225,7 @@ def stolen(task: Task, policy: str, oracle: InProcessOracle, runs: int) -> Itera
             made = partial(_attacked, task, oracle, attack, form)
             streams = [kept(task, f"{policy}-{name}-{seed}", partial(made, seed)) for seed in range(runs)]
             yield name, streams
-            if form == TUNED:
+            if form == TUNED and min(map(len, streams)) > PROBED:  # some attacks end before
                 yield f"{name}, tuned before", [scores[PROBED:] for scores in streams]
 
 
