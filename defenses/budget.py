@@ -39,6 +39,9 @@ fresh capital of about log(2) / (n log(n)^2), so that a late start costs the tes
 which is a test martingale as before: nothing enters but what was in reserve (the mixture over the time of the change,
 as in Shiryaev's and Roberts' procedures, with weights that sum to 1).
 
+Repetitions. An image that the account asked among its last RECENT ones is not counted again: it says nothing new, and a
+probe or a retry would win its stake each time. A thief who dilutes his queries has to find honest images as well.
+
 What it does not promise. Images of a customer whose camera, class or session is another than the calibration's are not
 exchangeable with it: docs/results/budget.md has how often such accounts are flagged.
 """
@@ -51,6 +54,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from defenses import ranges
 from defenses.gate import Calibration
@@ -75,6 +79,8 @@ BETS: tuple[tuple[float, float], ...] = (
 UNLUCKY = 0.01
 # capital beyond it is not counted: far above what any level asks for, and no product of it overflows
 MOST = 1e100
+# images of an account that are remembered, by four bytes of their digest, and not counted again
+RECENT = 64
 # an account that asks nothing for so many seconds is forgotten
 IDLE_S = 365 * 86_400.0
 
@@ -100,9 +106,17 @@ class Budget:
         ranges.choice("then", self.then, THEN)
 
 
+class Asked(NamedTuple):
+    """What an account asks in a batch, in order: scores (n,), NaN where there is none, and a mark of each image, (n,)
+    uint32, equal for equal ones."""
+
+    scores: Doubles
+    marks: NDArray[np.uint32]
+
+
 class Standing(NamedTuple):
-    """How an account stands after a batch: its queries so far, its largest capital, whether that has reached the limit,
-    and whether it did in this batch."""
+    """How an account stands after a batch: its queries so far that counted, its largest capital, whether that has
+    reached the limit, and whether it did in this batch."""
 
     queries: int
     capital: float
@@ -187,38 +201,51 @@ class Accounts:
         self._scope = f"{recipe}/budget"
         self._ledger = ledger
 
-    def charge(self, asked: Mapping[str, Doubles]) -> dict[str, Standing]:
-        """How principals stand once their queries with these scores, (n,) each in the order asked, are counted; rows
-        without a score, NaN, are not. Returns when it is remembered. Raises StoreError."""
-        factors = [self._bets(scores[~np.isnan(scores)]) for scores in asked.values()]
+    def charge(self, asked: Mapping[str, Asked]) -> dict[str, Standing]:
+        """How principals stand once these queries are counted; rows without a score and recent images are not. Returns
+        when it is remembered. Raises StoreError."""
         standings: list[Standing] = []
 
         def change(old: Sequence[bytes | None]) -> list[bytes]:
             standings.clear()  # a store may have to try more than once
             new = []
-            for packed, each in zip(old, factors, strict=True):
-                before = _unpacked(packed)
-                after = advanced(before, each[None])
+            for packed, each in zip(old, asked.values(), strict=True):
+                before, recent = _unpacked(packed)
+                counted, recent = _new(each, recent)
+                after = advanced(before, self._bets(each.scores[counted])[None])
                 queries, peak = after[0, :2]
                 spent = bool(peak >= self._limit)
                 fresh = spent and not before[0, 1] >= self._limit
                 standings.append(Standing(int(queries), float(peak), spent, fresh))
-                new.append(after.astype("<f8").tobytes())
+                new.append(after.astype("<f8").tobytes() + np.array(recent, "<u4").tobytes())
             return new
 
         self._ledger.revise([f"{self._scope}/{principal}" for principal in asked], change, idle=IDLE_S)
         return dict(zip(asked, standings, strict=True))
 
 
-def _unpacked(packed: bytes | None) -> Doubles:
-    """A state (1, 2 + B) as the ledger has it; a new account where it has none, or one that other code wrote."""
+def _new(asked: Asked, recent: list[int]) -> tuple[list[int], list[int]]:
+    """The rows that count, and the marks of the latest RECENT that did."""
+    rows = []
+    for row, (score, mark) in enumerate(zip(asked.scores.tolist(), asked.marks.tolist(), strict=True)):
+        if not math.isnan(score) and mark not in recent:
+            rows.append(row)
+            recent = [*recent[1 - RECENT :], mark]
+    return rows, recent
+
+
+def _unpacked(packed: bytes | None) -> tuple[Doubles, list[int]]:
+    """A state (1, 2 + B) as the ledger has it, and the marks of recent images; a new account where it has none.
+
+    Where it has one of another number of bets, which other code wrote: whoever is spent stays so, and the stakes begin
+    anew from what is in reserve.
+    """
+    started, size = opened(1), 8 * (2 + len(BETS))
     if packed is None:
-        return opened(1)
-    state = np.frombuffer(packed, "<f8").astype(np.float64)
-    if state.shape == (2 + len(BETS),):
-        return state[None]
-    # of another number of bets: whose account is spent stays so, and the stakes begin anew from what is in reserve
-    started = opened(1)
-    if len(state) >= 2:
-        started[0, :2] = state[:2]
-    return started
+        return started, []
+    if len(packed) in range(size, size + 4 * RECENT + 1, 4):
+        return np.frombuffer(packed[:size], "<f8").astype(np.float64)[None], np.frombuffer(
+            packed[size:], "<u4"
+        ).tolist()
+    started[0, :2] = np.frombuffer(packed[:16], "<f8")
+    return started, []

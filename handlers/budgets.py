@@ -8,13 +8,15 @@ opens on failures, it is answered as "unchecked".
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
-from defenses.budget import Accounts, Standing
+from defenses.budget import Accounts, Asked, Standing
 from defenses.memory import StoreError
 from handlers.batch import FAILED, Outcome
 from handlers.errors import for_log
@@ -37,16 +39,16 @@ class Charged(NamedTuple):
 def charged(requests: Sequence[Request], outcome: Outcome, accounts: Accounts, *, then: str, open_: bool) -> Charged:
     """Count the scored rows of all requests for their principals. then: of the policy's budget. open_: see above."""
     treatments: list[str | None] = [None] * len(requests)
-    scores: dict[str, list[float]] = {}
+    asked: dict[str, list[tuple[float, int]]] = {}
     asking: dict[str, list[int]] = {}
-    for index, (request, found) in enumerate(zip(requests, _scores(requests, outcome), strict=True)):
+    for index, (request, found) in enumerate(zip(requests, _scored(requests, outcome), strict=True)):
         if len(request.rows.images):
             asking.setdefault(request.principal, []).append(index)
-            scores.setdefault(request.principal, []).extend([] if request.rows.paid else found)
+            asked.setdefault(request.principal, []).extend([] if request.rows.paid else found)
     if not asking:
         return Charged(treatments, {})
     try:
-        standings = accounts.charge({name: np.array(each, np.float64) for name, each in scores.items()})
+        standings = accounts.charge({name: _asked(each) for name, each in asked.items()})
     except StoreError as error:
         _log.error("store: %s", for_log(error))
         failed = UNCHECKED if open_ else FAILED
@@ -60,15 +62,26 @@ def charged(requests: Sequence[Request], outcome: Outcome, accounts: Accounts, *
     return Charged(treatments, crossed)
 
 
-def _scores(requests: Sequence[Request], outcome: Outcome) -> list[list[float]]:
-    """The scores of each request's rows that were answered; none where the gate scored none."""
-    found = None if outcome.answers is None or outcome.answers.scores is None else outcome.answers.scores.score
-    each: list[list[float]] = []
+def _asked(rows: Sequence[tuple[float, int]]) -> Asked:
+    scores, marks = [score for score, _ in rows], [mark for _, mark in rows]
+    return Asked(np.array(scores, np.float64), np.array(marks, np.uint32))
+
+
+def _scored(requests: Sequence[Request], outcome: Outcome) -> list[list[tuple[float, int]]]:
+    """The score and the mark of each request's rows that were answered; none where the gate scored none."""
+    scores = None if outcome.answers is None else outcome.answers.scores
+    each: list[list[tuple[float, int]]] = []
     joined = answered = 0
     for request in requests:
-        count = len(request.rows.images)
-        alive = sum(joined + image not in outcome.failed for image in range(count))
-        each.append([] if found is None else found[answered : answered + alive].tolist())
-        joined += count
-        answered += alive
+        images = request.rows.images
+        alive = [image for number, image in enumerate(images, joined) if number not in outcome.failed]
+        found = [] if scores is None else scores.score[answered : answered + len(alive)].tolist()
+        each.append([(score, _mark(image)) for score, image in zip(found, alive, strict=False)])
+        joined += len(images)
+        answered += len(alive)
     return each
+
+
+def _mark(image: NDArray[np.float32]) -> int:
+    """Four bytes of an image's digest."""
+    return int.from_bytes(hashlib.sha256(np.ascontiguousarray(image, "<f4").data).digest()[:4], "little")

@@ -7,8 +7,8 @@ deploy.server sets to run/<instance>.budgets.sqlite3, or in the store's Redis wh
 A change is one transaction: it reads the accounts of a batch, and writes them before anybody gets an answer. What was
 answered has therefore been counted, whenever a worker is killed. A machine that loses power may lose the last seconds.
 
-What bounds it: a state of some 70 bytes and its name for each principal that asked in the last `idle` seconds (a year).
-Principals are the gateway's, which makes none by itself. Nobody is forgotten for want of room, or a crowd of new
+What bounds it: a state of some 330 bytes and its name for each principal that asked in the last `idle` seconds (a
+year). Principals are the gateway's, which makes none by itself. Nobody is forgotten for want of room, or a crowd of new
 accounts would buy an old one its reset.
 """
 

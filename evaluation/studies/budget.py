@@ -5,13 +5,14 @@
 Thieves attack the policy's archive as it is served, gate and all, a few times with different seeds; the scores of their
 queries are kept in RUN/scores, so that a later run starts where this one ended. An account of a thief is a part of one
 of these attacks, from a place drawn at random (the first of each begins at its beginning), with honest queries in
-between: each of its queries is an image of the test split with probability `dilution`. A thief who tunes himself by the
-refusals (attacks/forms/matched.py) is measured a second time without his probes: he may have tuned on another account.
+between: each of its queries is an image of the test split with probability `dilution`. A thief who tunes himself by
+the refusals (attacks/forms/matched.py) is measured a second time without his probes: he may have tuned on another
+account.
 
-Honest accounts ask images of the test split, drawn with replacement (exchangeable, as the budget's promise wants them),
-and such as are not: of one class alone; runs of neighbours in the data set's order; one run again and again; each image
-several times in a row; and images that a shifted camera took (evaluation/traffic.py). The promise does not cover those,
-so they are measured.
+Honest accounts ask images of the test split, drawn with replacement (exchangeable, as the budget's promise wants
+them), and such as are not: of one class alone; runs of neighbours in the data set's order; one run again and again,
+longer than the account remembers images; and images that a shifted camera took (evaluation/traffic.py). The promise
+does not cover those, so they are measured.
 
 The pipeline alone is asked. Which clone a thief gets is no question here: all that a budget sees are scores.
 """
@@ -65,7 +66,7 @@ TUNED, PROBED = "matched", 4 * PROBES
 HONEST_QUERIES = (1_000, 10_000)
 # of the test images, how many a shifted camera took: every so many of them
 EVERY = 10
-RUN, COPIES = 200, 5
+RUN = 200
 CHUNK = 500
 
 
@@ -177,12 +178,6 @@ def replayed(scores: Scores, length: int, random: np.random.Generator, accounts:
     return np.take(scores, starts[:, None] + np.arange(queries) % length)
 
 
-def copied(scores: Scores, copies: int, random: np.random.Generator, accounts: int, queries: int) -> Scores:
-    """Each image so many times in a row."""
-    drawn = random.choice(scores, (accounts, -(-queries // copies)))
-    return drawn.repeat(copies, axis=1)[:, :queries]
-
-
 def diluted(
     scores: Scores, customers: Scores, dilution: float, random: np.random.Generator, accounts: int, queries: int
 ) -> Scores:
@@ -208,7 +203,6 @@ def honest_kinds(task: Task, policy: str, oracle: InProcessOracle, customers: Sc
     yield kind("one class", *(partial(resampled, scores) for scores in classes))
     yield kind(f"runs of {RUN} neighbours", partial(in_runs, customers, RUN))
     yield kind(f"one run of {RUN}, replayed", partial(replayed, customers, RUN))
-    yield kind(f"each image {COPIES} times", partial(copied, customers, COPIES))
     for name, shift in SHIFTS.items():
         images = task.test.pixels[::EVERY]
         scores = kept(task, f"{policy}-{name}", lambda: gate(oracle, shift(images)))  # noqa: B023 - used at once

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from defenses import budget
-from defenses.budget import BETS, UNLUCKY, Accounts, Bets, Budget, advanced, bounds, opened, reserve
+from defenses.budget import BETS, RECENT, UNLUCKY, Accounts, Asked, Bets, Budget, advanced, bounds, opened, reserve
 from defenses.gate import Calibration, Threshold
 from defenses.memory import Change, StoreError
 from tests.defenses.policies import CALIBRATION
@@ -26,6 +26,11 @@ def measured(scores: np.ndarray) -> Calibration:
     """What training.calibration makes of benign images with these scores (N,)."""
     made = calibration(np.stack([scores, np.zeros_like(scores)], axis=1), form="paper", alpha=1.0)
     return Calibration(**{**made, "thresholds": tuple(Threshold(**each) for each in made["thresholds"])})
+
+
+def asked(*scores: float, first: int = 0) -> Asked:
+    """Queries of as many images, each another."""
+    return Asked(np.array(scores), np.arange(first, first + len(scores), dtype=np.uint32))
 
 
 class Memory:
@@ -131,24 +136,44 @@ def test_who_was_honest_for_long_is_still_caught() -> None:
 def test_accounts_are_charged_in_order_and_stay_spent() -> None:
     memory = Memory()
     accounts = Accounts(Budget(0.001, "label"), table(), recipe="digits", ledger=memory)
-    first = accounts.charge({"acme": np.array([9.0, np.nan, 9.0]), "other": np.array([0.0])})
+    first = accounts.charge({"acme": asked(9.0, np.nan, 9.0), "other": asked(0.0)})
     assert first["acme"].queries == 2, "a row without a score is none"
     assert not first["acme"].spent
-    second = accounts.charge({"acme": np.full(3, 9.0)})
+    second = accounts.charge({"acme": asked(9.0, 9.0, 9.0, first=3)})
     assert (second["acme"].spent, second["acme"].new, second["acme"].queries) == (True, True, 5)
-    third = accounts.charge({"acme": np.full(500, 0.0), "other": np.zeros(0)})
+    third = accounts.charge({"acme": asked(*[0.0] * 500, first=6), "other": asked()})
     assert (third["acme"].spent, third["acme"].new) == (True, False)
     assert third["acme"].capital == second["acme"].capital
     assert (third["other"].queries, third["other"].spent) == (1, False)
     assert sorted(memory.states) == ["digits/budget/acme", "digits/budget/other"]
-    assert len(memory.states["digits/budget/acme"]) == 8 * (2 + len(BETS))
+    assert len(memory.states["digits/budget/acme"]) == 8 * (2 + len(BETS)) + 4 * RECENT
+    assert len(memory.states["digits/budget/other"]) == 8 * (2 + len(BETS)) + 4
+
+
+def test_an_image_is_not_counted_again_while_it_is_recent() -> None:
+    memory = Memory()
+    accounts = Accounts(Budget(0.001, "label"), table(), recipe="digits", ledger=memory)
+    probe = Asked(np.full(3, 9.0), np.array([7, 7, 8], np.uint32))
+    for _ in range(50):
+        standing = accounts.charge({"health": probe})["health"]
+    assert (standing.queries, standing.spent) == (2, False)
+    for last in range(RECENT - 1):
+        accounts.charge({"health": asked(0.0, first=100 + last)})
+    assert (
+        accounts.charge({"health": Asked(np.array([9.0]), np.array([8], np.uint32))})["health"].queries
+        == 2 + RECENT - 1
+    )
+    assert (
+        accounts.charge({"health": Asked(np.array([9.0]), np.array([7], np.uint32))})["health"].queries
+        == 3 + RECENT - 1
+    )
 
 
 def test_a_state_with_other_bets_stays_spent_and_bets_anew() -> None:
     memory = Memory()
     memory.states["digits/budget/acme"] = np.array([700.0, 5000.0, 1.0], "<f8").tobytes()
     accounts = Accounts(Budget(0.001, "label"), table(), recipe="digits", ledger=memory)
-    assert accounts.charge({"acme": np.zeros(1)})["acme"] == (701, 5000.0, True, False)
+    assert accounts.charge({"acme": asked(0.0)})["acme"] == (701, 5000.0, True, False)
 
 
 def test_capital_does_not_overflow() -> None:
@@ -164,7 +189,7 @@ def test_a_ledger_that_fails_is_an_error() -> None:
             raise StoreError("gone")
 
     with pytest.raises(StoreError, match="gone"):
-        Accounts(Budget(0.001, "label"), table(), recipe="digits", ledger=Broken()).charge({"acme": np.zeros(1)})
+        Accounts(Budget(0.001, "label"), table(), recipe="digits", ledger=Broken()).charge({"acme": asked(0.0)})
 
 
 @pytest.mark.parametrize(
