@@ -126,7 +126,7 @@ def findings(studies: Sequence[Study]) -> Iterator[Finding]:
     for study in studies:
         for where in WITHIN:
             missed = [each for each in study.tellable if not each.met(*where)]
-            all_ = f"{TARGET:.0%} of every thief's accounts are flagged within {setting(*where)}"
+            all_ = f"{percent(TARGET)} of every thief's accounts are flagged within {setting(*where)}"
             text = f"{study.recipe}: {all_}: {study.met(*where)} of {len(study.tellable)} thieves."
             if missed:
                 least = min(missed, key=lambda each: each.share(*where) or 0.0)
