@@ -36,8 +36,8 @@ from report.schema import ResultError
 PAGES: Mapping[str, Callable[[Path], dict[str, str]]] = {
     "unmixing": unmixing.pages,
     "gate-aware": gate_aware.pages,
-    "budget": budget.pages,
     "thieves": thieves.pages,
+    "budget": budget.pages,
     "edm": edm.METHOD.pages,
     "meco": meco.METHOD.pages,
     "same": same.METHOD.pages,
