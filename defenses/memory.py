@@ -1,12 +1,14 @@
-"""What all processes that serve remember together: which solutions are spent, how many rows were taken.
+"""What all processes that serve remember together: which solutions are spent, how many rows were taken, how accounts
+stand.
 
-A stage is handed such a memory as one of two protocols; handlers/store.py has both, in an SQLite file or in Redis.
+A stage is handed such a memory as one of these protocols; handlers/store.py and handlers/ledger.py have them, in SQLite
+files or in Redis.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
 _REDIS = re.compile(r"rediss?://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[0-9]{1,4})?")
@@ -65,6 +67,19 @@ class Meter(Protocol):
 
     def take(self, charges: Sequence[Charge], window: float) -> list[Reached | None]:
         """Count each charge, in order, in all of its accounts or in none of them: then the one that is full."""
+
+
+Change = Callable[[Sequence[bytes | None]], Sequence[bytes]]
+"""The states of some accounts, None of those that have none, to their new ones; may be asked more than once."""
+
+
+class Ledger(Protocol):
+    """How accounts stand; see defenses/budget.py."""
+
+    def revise(self, names: Sequence[str], change: Change, *, idle: float) -> None:
+        """Put what `change` makes of the states of these accounts in their place, all or none, and with nobody else's
+        change in between. A state that is not revised for `idle` seconds is forgotten. Returns when it outlives this
+        process. Raises StoreError."""
 
 
 def check_url(store: object) -> None:

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from defenses import memory, ranges
-from defenses.gate import PROOF_OF_WORK, Calibration, Gate, Threshold
+from defenses.budget import PRICE, Budget
+from defenses.gate import Calibration, Gate, Threshold
 from defenses.limits import Limits
 from defenses.noise import PerceptualCode
 from defenses.responses.registry import RULES
@@ -114,7 +115,8 @@ class Policy:
     failed, "open" lets them pass where that stage is the route or the gate, or the count of rows. key_env: environment
     variable of the deployment's key. principal_header: the header in which a gateway names the client. store: what
     remembers spent solutions and rows taken, a Redis URL without user and password, or None for an SQLite file of the
-    server's instance.
+    server's instance. budget: how surprising a principal's queries may be together; needs a gate, whose scores it adds
+    up.
     """
 
     recipe: str
@@ -130,6 +132,7 @@ class Policy:
     perturb: Perturb | None = None
     gate: Gate | None = None
     limits: Limits | None = None
+    budget: Budget | None = None
     max_rows: int = 256
     on_stage_error: str = "closed"
     key_env: str | None = None
@@ -171,6 +174,8 @@ class Policy:
             self._check_gate()
         with _within("limits"):
             self._check_limits()
+        with _within("budget"):
+            self._check_budget()
         memory.check_url(self.store)
         if not isinstance(self.principal_header, str) or not _HEADER.fullmatch(self.principal_header):
             raise ValueError(f"principal_header: expected letters, digits and hyphens, got {self.principal_header!r}")
@@ -227,6 +232,37 @@ class Policy:
             most = self.limits.rows // self.max_rows
             raise ValueError(f"bad_rows: expected at most rows / max_rows, {most}, got {self.limits.bad_rows}")
 
+    def _check_budget(self) -> None:
+        if self.budget is None:
+            return
+        if self.gate is None:
+            raise ValueError(
+                "expected null, a budget adds up the scores of a gate and this policy has none, got a table"
+            )
+        own = self.budget.work is not None
+        if self.budget.then != PRICE and own:
+            raise ValueError(f"work: expected null, {self.budget.then!r} has no price, got a table")
+        if self.budget.then == PRICE and own == (self.gate.work is not None):
+            wanted = "null, the gate's price is asked" if own else "a table, neither it nor the gate has a price"
+            raise ValueError(f"work: expected {wanted}, got {'a table' if own else 'null'}")
+        if self.budget.work is not None:
+            with _within("work"):
+                self.budget.work.check(self.gate.false_positive_rate)
+
+    @property
+    def work(self) -> Work | None:
+        """What proof of work costs here, asked for by the gate or for a spent budget."""
+        stated = [stage.work for stage in (self.gate, self.budget) if stage is not None and stage.work is not None]
+        return stated[0] if stated else None
+
+    @property
+    def price(self) -> float:
+        """Expected hashes of a row of an account whose budget is spent, where that has a price: what the gate's most
+        suspicious row costs."""
+        if self.budget is None or self.budget.then != PRICE or self.gate is None or self.work is None:
+            return 0.0
+        return self.work.dearest(self.gate.false_positive_rate)
+
     @property
     def _busy(self) -> set[str]:
         """The graphs that answer or route."""
@@ -256,7 +292,7 @@ class Policy:
         stages = {
             "the route": self.route is not None,
             "keyed noise": self.perturb is not None and self.perturb.noise == "keyed",
-            "proof of work": self.gate is not None and self.gate.action == PROOF_OF_WORK,
+            "proof of work": self.work is not None,
         }
         return [stage for stage, keyed in stages.items() if keyed]
 
@@ -330,6 +366,16 @@ def _limits(value: object) -> Limits | None:
     return None if value is None else _build(Limits, _table(value))
 
 
+def _budget(value: object) -> Budget | None:
+    if value is None:
+        return None
+    fields = dict(_table(value))
+    if "work" in fields:
+        with _within("work"):
+            fields["work"] = _work(fields["work"])
+    return _build(Budget, fields)
+
+
 def _response(value: object) -> Response:
     return _build(Response, _split(value, "rule"))
 
@@ -342,6 +388,7 @@ _READERS: dict[str, Callable[[object], object]] = {
     "perturb": _perturb,
     "gate": _gate,
     "limits": _limits,
+    "budget": _budget,
     "response": _response,
 }
 

@@ -149,6 +149,12 @@ ROWS: dict[str, tuple[Panel, ...]] = {
             ),
         ),
         Panel(
+            "Budgets of accounts",
+            "cps",
+            "Accounts whose budget is spent; rows by what that made of them; unchecked: the store failed.",
+            ((f"sum by (event) (rate(torchwarden_budget_total{{{OURS}}}[$__rate_interval]))", "{{event}}"),),
+        ),
+        Panel(
             "Audit lines",
             "cps",
             "Lines of the audit log, written and failed.",

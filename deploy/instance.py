@@ -9,7 +9,7 @@
     tmp/                unpacked archives and the workers' sockets, unless the path is too long for a socket
 
 Next to it, run/<instance>.lock lets one start at a time through. The folder is made fresh at each start; the audit log,
-run/<instance>.audit.jsonl, outlives it.
+run/<instance>.audit.jsonl, and how accounts stand, run/<instance>.budgets.sqlite3, outlive it.
 """
 
 from __future__ import annotations
@@ -76,6 +76,7 @@ class Instance:
         self.log = self.folder / "logs" / "torchserve.log"
         self.console = self.folder / "logs" / "console.log"
         self.audit = self.folder.with_name(f"{name}.audit.jsonl")
+        self.budgets = self.folder.with_name(f"{name}.budgets.sqlite3")
 
     @contextlib.contextmanager
     def starting(self, what: str = "") -> Iterator[None]:

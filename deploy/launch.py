@@ -69,17 +69,19 @@ def command(java: Path, config: Path, *, vmargs: str, temp: Path, log: str) -> l
 
 
 def environment(
-    keys: Mapping[str, str], *, temp: Path, state: Path, audit: Path, environ: Mapping[str, str]
+    keys: Mapping[str, str], *, temp: Path, state: Path, audit: Path, budgets: Path, environ: Mapping[str, str]
 ) -> dict[str, str]:
     """What Java and its workers see: `keys` as `key_variables` finds them, INHERITED, FIXED, and no more.
 
     state: a folder for what the workers remember together, as long as the server runs. audit: the file of the audit
-    log, where $TORCHWARDEN_AUDIT does not name another one.
+    log, where $TORCHWARDEN_AUDIT does not name another one. budgets: likewise of the accounts, $TORCHWARDEN_BUDGETS.
     """
     inherited = {name: environ[name] for name in INHERITED if name in environ}
     folders = {"TMPDIR": str(temp), "TEMP": str(temp), "TORCHWARDEN_STATE": str(state)}
-    chosen = Path(environ.get("TORCHWARDEN_AUDIT") or audit).absolute()  # workers run in another folder
-    ours = {"TORCHWARDEN_PYTHON": sys.executable, "TORCHWARDEN_AUDIT": str(chosen)}
+    kept = {"TORCHWARDEN_AUDIT": audit, "TORCHWARDEN_BUDGETS": budgets}
+    # workers run in another folder
+    chosen = {name: str(Path(environ.get(name) or path).absolute()) for name, path in kept.items()}
+    ours = {"TORCHWARDEN_PYTHON": sys.executable, **chosen}
     return inherited | FIXED | folders | ours | dict(keys)
 
 

@@ -176,7 +176,8 @@ def _plan(instance: Instance, options: argparse.Namespace, *, log: str) -> Plan:
     settings.write(instance.config, _filled(given, endpoints, archives), comment=MADE_BY)
     archive.remember(instance.expected, archives)
     command = launch.command(executable, instance.config, vmargs=given.get("vmargs", ""), temp=temp, log=log)
-    environment = launch.environment(keys, temp=temp, state=instance.state, audit=instance.audit, environ=os.environ)
+    kept = {"audit": instance.audit, "budgets": instance.budgets}
+    environment = launch.environment(keys, temp=temp, state=instance.state, **kept, environ=os.environ)
     return Plan(command, environment, temp, endpoints, archives)
 
 

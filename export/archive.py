@@ -89,6 +89,7 @@ class PolicyTable:
     route, perturb, gate, response and the rest as in the archive. The perturbation of a `perturb` table is the
     predictor's where it names no other graph. A gate comes with its calibration (training/calibration). average:
     the mean of all the predictor's networks answers. limits: rows that may be asked in a window (defenses/limits.py).
+    budget: how surprising a principal's queries may be together (defenses/budget.py).
     pictures: fields of pictures/geometry.py in place of the model's own, as `background = 255`, or `fit = "crop"` for
     networks that were trained on images of one size.
     about: a line for pages; tags: what recipes/variants.py finds it by. Neither is in the archive.
@@ -103,6 +104,7 @@ class PolicyTable:
     backend: str = "onnxruntime"
     on_stage_error: str = "closed"
     limits: dict[str, Any] | None = None
+    budget: dict[str, Any] | None = None
     pictures: dict[str, Any] = field(default_factory=dict)
     principal_header: str = "Torchwarden-Principal"
     store: str | None = None
@@ -146,17 +148,24 @@ def handler_section(
         "gate": gate,
         "response": response(table),
         "limits": table.limits,
+        "budget": table.budget,
         "max_rows": serving.max_rows,
         "on_stage_error": table.on_stage_error,
-        "key_env": KEY if _keyed(route, perturb, gate) else None,
+        "key_env": KEY if _keyed(route, perturb, gate, table.budget) else None,
         "principal_header": table.principal_header,
         "store": table.store,
     }
 
 
-def _keyed(route: object, perturb: Mapping[str, Any] | None, gate: Mapping[str, Any] | None) -> bool:
+def _keyed(
+    route: object,
+    perturb: Mapping[str, Any] | None,
+    gate: Mapping[str, Any] | None,
+    budget: Mapping[str, Any] | None,
+) -> bool:
     """Whether a stage needs the deployment's key."""
-    return route is not None or (perturb or {}).get("noise") == "keyed" or (gate or {}).get("work") is not None
+    priced = any((stage or {}).get("work") is not None for stage in (gate, budget))
+    return route is not None or (perturb or {}).get("noise") == "keyed" or priced
 
 
 def fitting(table: PolicyTable, geometry: Geometry) -> Geometry:

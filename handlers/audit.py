@@ -3,8 +3,10 @@
     {"time": "2026-11-24T12:00:00.123Z", "request": "...", "principal": "acme", "policy": "digits-same-pow", "row": 3,
      "rows": 1, "decision": "proof-of-work", "score": 4.25, "tail": 0.0041, "digest": "...", "count": 1}
 
-A row's digest is the SHA-256 of its pixels, never the pixels; row is null where the request as a whole was refused, for
-its rate or its solution, and the digest then is the request's (null where it was not decoded).
+A row's digest is the SHA-256 of its pixels, never the pixels; row is null where the request as a whole was refused,
+for its rate, its account's budget or its solution, and the digest then is the request's (null where it was not
+decoded). A line of an account whose budget is spent, decision "budget", has its queries so far in rows, the base-10
+logarithm of its capital as score, and 1 / capital as tail (defenses/budget.py).
 
 Floods must not displace other lines. Each kind of line has a separate file and bound (KINDS): the file that
 $TORCHWARDEN_AUDIT names, X.audit.jsonl, for suspected rows, X.audit.limited.jsonl and X.audit.solutions.jsonl for
@@ -38,7 +40,7 @@ import orjson
 from numpy.typing import NDArray
 
 from handlers.database import Database
-from handlers.errors import ExpiredSolution, InvalidSolution, RateLimited, SpentSolution
+from handlers.errors import BudgetSpent, ExpiredSolution, InvalidSolution, RateLimited, SpentSolution
 
 Record = Mapping[str, object]
 Clock = Callable[[], float]
@@ -51,6 +53,7 @@ MINUTE = 60.0
 SMALL = 8 * 2**20
 KINDS = {
     RateLimited.code: "limited",
+    BudgetSpent.code: "limited",
     **{error.code: "solutions" for error in (InvalidSolution, ExpiredSolution, SpentSolution)},
 }
 COUNTS = "counts.sqlite3"

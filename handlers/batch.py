@@ -12,17 +12,19 @@ and the error asks for fewer.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from defenses.budget import LABEL, PRICE, REFUSE
 from defenses.gate import OBSERVE, PROOF_OF_WORK, REJECT
 from defenses.limits import Full, Limiter
 from defenses.memory import StoreError
 from defenses.pipeline import Answers, Pipeline, StageError
 from defenses.work import SolutionError, SolutionExpired, SolutionInvalid, SolutionSpent, TooDear
 from handlers.errors import (
+    BudgetSpent,
     ExpiredSolution,
     InvalidSolution,
     RateLimited,
@@ -41,10 +43,18 @@ from handlers.rows import Rows
 
 _log = logging.getLogger(__name__)
 
+# of a request that could not be counted, and must be
+FAILED = "failed"
 _STORE_FAILED = "proof of work cannot be asked for or checked now; try again later"
 _TOO_MUCH_WORK = "the rows of this request cost more work together than one challenge may ask for; send fewer rows"
+_BUDGET_SPENT = "this account is answered no more; its operator knows why"
 _UNCOUNTED = "rows cannot be counted now; try again later"
 _SUSPECT = (OBSERVE, REJECT, PROOF_OF_WORK)
+# treatments that leave nothing of a request
+_WHOLE: dict[str | None, Callable[[], RequestError]] = {
+    REFUSE: lambda: BudgetSpent(_BUDGET_SPENT),
+    FAILED: lambda: StoreFailed(_UNCOUNTED),
+}
 _REFUSED: dict[type[SolutionError], type[SolutionRefused]] = {
     SolutionInvalid: InvalidSolution,
     SolutionExpired: ExpiredSolution,
@@ -203,12 +213,21 @@ def ask(pipeline: Pipeline, requests: Sequence[Rows]) -> Outcome:
     return Outcome(answers, frozenset(range(len(joined))).difference(alive.tolist()))
 
 
-def replies(requests: Sequence[Rows], outcome: Outcome, classes: Classes, till: Till | None = None) -> list[Reply]:
+def replies(
+    requests: Sequence[Rows],
+    outcome: Outcome,
+    classes: Classes,
+    till: Till | None = None,
+    *,
+    treatments: Sequence[str | None] | None = None,
+    price: float = 0.0,
+) -> list[Reply]:
     """Each request's reply, in order and in its own form. till: asks for the work; without one, rows that want some are
-    only refused."""
+    only refused. treatments: of each request by its account's budget (handlers/budgets.py), none where left out; price:
+    expected hashes of a row of one whose treatment is a price."""
     out = []
     joined = answered = 0  # rows of earlier requests among the joined ones, and among the answers
-    for rows in requests:
+    for rows, treatment in zip(requests, treatments or [None] * len(requests), strict=True):
         errors = dict(rows.errors)
         shown, owing = [], {}  # answers that the client sees; hashes that a row owes, by its place
         suspects = []
@@ -224,12 +243,17 @@ def replies(requests: Sequence[Rows], outcome: Outcome, classes: Classes, till: 
                 )
             if decision == REJECT:
                 errors[place] = Rejected("this row is refused", row=place)
+            elif treatment == PRICE and not rows.paid:
+                owing[place] = price
             elif decision == PROOF_OF_WORK:
                 owing[place] = float(outcome.answers.work[answered])
             else:
                 shown.append(answered)
             answered += 1
         joined += len(rows.images)
+        if treatment in _WHOLE:
+            shown, owing = [], {}
+            errors = {0: _WHOLE[treatment]()}
         challenge = None
         if owing:
             challenge, wanted = _priced(rows, owing, till)
@@ -240,7 +264,7 @@ def replies(requests: Sequence[Rows], outcome: Outcome, classes: Classes, till: 
         wait = 0
         if outcome.answers is not None and shown:
             labels, probabilities = outcome.answers.labels[shown], outcome.answers.probabilities
-            served = None if probabilities is None else probabilities[shown]
+            served = None if probabilities is None or treatment == LABEL else probabilities[shown]
             encoded = rows.form.answers(Answered(labels, served, errors, foremost, challenge), classes)
         else:
             assert foremost is not None  # every row is answered or at fault

@@ -10,7 +10,8 @@ statement fails, in every process, from then on. So it is tried on another file 
 
 Durability. A transaction that was committed is the kernel's: it survives a worker that is killed. It is not synced to
 the disk (synchronous=OFF), where waiting for the disk would be most of its time. Who cares for what a machine that
-lost power has forgotten asks for `boot`.
+lost power has forgotten asks for `boot`; a file that must come back whole, though not with its last transactions, is
+opened `safe`.
 """
 
 from __future__ import annotations
@@ -36,19 +37,20 @@ Result = TypeVar("Result")
 class Database:
     """The file at `path`, made with mode 0600 where there is none, and its `tables`.
 
-    patience: seconds to wait for other processes; then sqlite3.OperationalError says that it is locked. log: whether to
-    keep a write-ahead log, which must not be of a file that is moved or removed while it is open. Threads of a process
-    take turns. Raises OSError, sqlite3.Error.
+    patience: seconds to wait for other processes; then sqlite3.OperationalError says that it is locked. log: whether
+    to keep a write-ahead log, which must not be of a file that is moved or removed while it is open. safe: whether the
+    file is still whole after the machine lost power, though its last transactions may be missing (synchronous=NORMAL).
+    Threads of a process take turns. Raises OSError, sqlite3.Error.
     """
 
-    def __init__(self, path: Path, *tables: str, patience: float, log: bool) -> None:
+    def __init__(self, path: Path, *tables: str, patience: float, log: bool, safe: bool = False) -> None:
         self._patience = patience
         self._turn = threading.Lock()  # sqlite3 knows one transaction a connection
         path.touch(mode=0o600)
         self._connection = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
         log = log and carries_log(path.parent)
         self.asked(lambda: self.rows(f"PRAGMA journal_mode={'WAL' if log else 'DELETE'}"))
-        self.asked(lambda: self.rows("PRAGMA synchronous=OFF"))
+        self.asked(lambda: self.rows(f"PRAGMA synchronous={'NORMAL' if safe else 'OFF'}"))
         self.changed(lambda: [self.rows(table) for table in tables])
 
     def rows(self, statement: str, *values: object) -> list[Any]:

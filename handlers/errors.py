@@ -4,6 +4,7 @@
       BadRequest 400                the client sent something it can correct
         Undecodable, UnsupportedImage, WrongShape, NotFinite, OutOfRange, NoRows, BadPrincipal
       Rejected 403                  the gate's word on a row
+      BudgetSpent 403               the account's queries were too surprising together
       SolutionRefused 403           a proof of work that pays for nothing
         InvalidSolution, ExpiredSolution, SpentSolution
       TooManyRows, TooManyPixels 413
@@ -13,7 +14,7 @@
       RateLimited 429               enough rows were asked for now
       Internal 500                  a bug of ours
       StageFailed 503               a stage of the pipeline failed, closed
-      StoreFailed 503               the store could not be asked what was spent or taken
+      StoreFailed 503               the store could not be asked what was spent or taken, or how an account stands
     LoadError                       the archive cannot serve: for the operator, never for a client
       KeyMissing, KeyUnusable
 
@@ -86,6 +87,11 @@ class BadPrincipal(BadRequest):
 class Rejected(RequestError):
     status = 403
     code = "rejected"
+
+
+class BudgetSpent(RequestError):
+    status = 403
+    code = "budget_spent"
 
 
 class SolutionRefused(RequestError):

@@ -9,6 +9,7 @@ that a client sent is logged: TorchServe takes metrics and commands from a worke
 from __future__ import annotations
 
 import logging
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,8 +21,9 @@ from typing import Any
 
 import orjson
 
+from defenses.budget import Standing
 from defenses.limits import SHARED, named
-from handlers import audit, batch, bodies, wire
+from handlers import audit, batch, bodies, budgets, wire
 from handlers.errors import (
     BadPrincipal,
     Internal,
@@ -30,7 +32,7 @@ from handlers.errors import (
     for_log,
 )
 from handlers.forms import Classes, Encoded, Form
-from handlers.loading import load, open_audit_log, open_limiter, open_toll
+from handlers.loading import load, open_accounts, open_audit_log, open_limiter, open_toll
 from handlers.metrics import Metrics
 from handlers.refusal import ASKED, redirected
 from handlers.request import Request
@@ -44,7 +46,7 @@ _log = logging.getLogger(__name__)
 
 class TorchWarden:
     """One archive's worker. State: the pipeline, the toll, the limiter and the metrics, made at load; what outlives a
-    request, the solutions that are spent and the rows that were taken, is in their store."""
+    request, the solutions that are spent, the rows that were taken and how accounts stand, is in their store."""
 
     def initialize(self, context: Any) -> None:
         """Load the unpacked archive and answer once. Raises LoadError."""
@@ -54,6 +56,7 @@ class TorchWarden:
         self._name = f"{self._policy.recipe}-{self._policy.policy}"
         self._toll = open_toll(self._policy)
         self._limiter = open_limiter(self._policy)
+        self._accounts = open_accounts(self._policy)
         self._audit_log = open_audit_log()
         self._metrics = Metrics(context.metrics, context.model_name, self._policy.members)
         self._classes = Classes.of(self._policy)
@@ -84,13 +87,16 @@ class TorchWarden:
             seconds["admit"] = perf_counter() - begun
         requests = [request.rows for request in asked]
         outcome = batch.ask(self._pipeline, requests)
+        charged = self._charged(asked, outcome, seconds)
         begun = perf_counter()
-        replies = batch.replies(requests, outcome, self._classes, self._toll)
+        replies = batch.replies(
+            requests, outcome, self._classes, self._toll, treatments=charged.treatments, price=self._policy.price
+        )
         seconds["encode"] = perf_counter() - begun
         if outcome.answers is not None:
             seconds.update(outcome.answers.seconds)
         places = [index for index in range(len(data)) if index not in described]
-        audited = self._audit(context, places, asked, replies)
+        audited = self._audit(context, places, asked, replies, charged.crossed)
         seconds["handle"] = perf_counter() - started
         self._metrics.count(
             outcome.answers,
@@ -100,6 +106,7 @@ class TorchWarden:
             solved=sum(rows.paid for rows in requests),
             limited=over,
             audited=audited,
+            budgets=_budget_events(requests, charged),
         )
         in_order = iter(replies)
         return [
@@ -178,16 +185,32 @@ class TorchWarden:
                 over[limit] += len(rows.images) + len(rows.errors)
         return [request._replace(rows=rows) for request, (rows, _) in zip(requests, found, strict=True)]
 
+    def _charged(self, asked: Sequence[Request], outcome: batch.Outcome, seconds: dict[str, float]) -> budgets.Charged:
+        """What the accounts' budgets make of the requests; nothing where the policy has none."""
+        if self._accounts is None or self._policy.budget is None:
+            return budgets.Charged([None] * len(asked), {})
+        begun = perf_counter()
+        open_ = self._policy.on_stage_error == "open"
+        found = budgets.charged(asked, outcome, self._accounts, then=self._policy.budget.then, open_=open_)
+        seconds["budget"] = perf_counter() - begun
+        return found
+
     def _audit(
-        self, context: Any, places: Sequence[int], asked: Sequence[Request], replies: Sequence[batch.Reply]
+        self,
+        context: Any,
+        places: Sequence[int],
+        asked: Sequence[Request],
+        replies: Sequence[batch.Reply],
+        crossed: Mapping[int, Standing],
     ) -> Mapping[str, int]:
         """Write the batch's lines; returns how many were written or failed."""
         if self._audit_log is None:
             return {}
         lines: list[dict[str, object]] = []
-        for index, request, reply in zip(places, asked, replies, strict=True):
+        for number, (index, request, reply) in enumerate(zip(places, asked, replies, strict=True)):
             refusals = REFUSED.intersection(reply.codes)
-            if not reply.suspects and not refusals:
+            standing = crossed.get(number)
+            if not reply.suspects and not refusals and standing is None:
                 continue
             common = {
                 "time": datetime.now(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
@@ -195,6 +218,11 @@ class TorchWarden:
                 "principal": request.principal,
                 "policy": self._name,
             }
+            if standing is not None:
+                capital = {"score": math.log10(standing.capital), "tail": min(1.0, 1 / standing.capital)}
+                lines.append(
+                    {**common, "row": None, "rows": standing.queries, "decision": "budget", **capital, "digest": None}
+                )
             for suspect in reply.suspects:
                 judged = {"decision": suspect.decision, "score": suspect.score, "tail": suspect.tail}
                 image = audit.digest(request.rows.images[suspect.image])
@@ -209,6 +237,15 @@ class TorchWarden:
             self._audit_log.settle()
             return {}
         return {"written" if self._audit_log.write(lines) else "failed": len(lines)}
+
+
+def _budget_events(requests: Sequence[Rows], charged: budgets.Charged) -> Counter[str]:
+    """Accounts whose budget this batch has spent, and rows by what their accounts' budgets made of them."""
+    events = Counter({"spent": len(charged.crossed)} if charged.crossed else {})
+    for rows, treatment in zip(requests, charged.treatments, strict=True):
+        if treatment is not None:
+            events[treatment] += len(rows.images)
+    return events
 
 
 def _message(context: Any, index: int, row: Mapping[str, Any]) -> bodies.Message:

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import yaml
 
+from defenses.budget import Accounts
 from defenses.limits import Limiter
 from defenses.memory import StoreError
 from defenses.pipeline import Pipeline, ask, sound
@@ -23,6 +24,7 @@ from handlers.audit import AUDIT, AuditLog
 from handlers.backends import BACKENDS, Backend
 from handlers.errors import LoadError
 from handlers.key import read_key
+from handlers.ledger import open_ledger
 from handlers.store import Store, open_store
 
 # Two rows, so that no graph with a fixed batch of one passes; twice, because TorchScript optimises on its
@@ -66,7 +68,7 @@ def open_toll(policy: Policy, environ: Mapping[str, str] = os.environ) -> Toll |
 
     A Redis that does not answer is no error: it may come later. Until then rows that must pay get 503.
     """
-    work = None if policy.gate is None else policy.gate.work
+    work = policy.work
     if work is None or policy.key_env is None:
         return None
     key = read_key(policy.key_env, environ)
@@ -81,6 +83,15 @@ def open_limiter(policy: Policy, environ: Mapping[str, str] = os.environ) -> Lim
         return None
     without = "every request gets 503" if policy.on_stage_error == "closed" else "rows are not limited"
     return Limiter(policy.limits, recipe=policy.recipe, meter=_opened(policy, environ, without))
+
+
+def open_accounts(policy: Policy, environ: Mapping[str, str] = os.environ) -> Accounts | None:
+    """What adds up the scores of each principal where `policy` has a budget, its ledger open. Raises LoadError; a Redis
+    that does not answer may come later."""
+    if policy.budget is None or policy.gate is None:
+        return None
+    ledger = open_ledger(policy.store, environ)
+    return Accounts(policy.budget, policy.gate.calibration, recipe=policy.recipe, ledger=ledger)
 
 
 def open_audit_log(environ: Mapping[str, str] = os.environ) -> AuditLog | None:

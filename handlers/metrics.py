@@ -30,6 +30,7 @@ class Metrics:
     torchwarden_scores_total{ModelName, tail}           rows that the gate scored, by the band of their tail probability
     torchwarden_work_total{ModelName, event}            challenges issued; solutions solved, expired, replayed, invalid
     torchwarden_limited_rows_total{ModelName, limit}    rows over a limit of the principal or in total; unchecked ones
+    torchwarden_budget_total{ModelName, event}          accounts whose budget is spent; rows by what that made of them
     torchwarden_audit_total{ModelName, event}           lines of the audit log, written and failed
     torchwarden_stage_seconds{ModelName, stage}         histogram: seconds a stage took on one batch, `handle` all of it
     """
@@ -43,6 +44,7 @@ class Metrics:
         self._scores = _find(cache, "torchwarden_scores_total", "tail")
         self._work = _find(cache, "torchwarden_work_total", "event")
         self._limited = _find(cache, "torchwarden_limited_rows_total", "limit")
+        self._budgets = _find(cache, "torchwarden_budget_total", "event")
         self._audit = _find(cache, "torchwarden_audit_total", "event")
         # TorchServe's enum of kinds, reached through a metric: importing it would tie this room to the server
         histogram = type(self._rows.metric_type)("histogram")
@@ -58,10 +60,11 @@ class Metrics:
         solved: int = 0,
         limited: Mapping[str, int] | None = None,
         audited: Mapping[str, int] | None = None,
+        budgets: Mapping[str, int] | None = None,
     ) -> None:
         """One batch: what was answered, the codes of what was refused, what each stage took; of proof of work the
         challenges issued and the requests that were paid for; rows by the limit they are over; lines of the audit log
-        by what became of them."""
+        by what became of them; accounts whose budget is spent, and rows by what that made of them."""
         if answers is not None:
             self._add(self._rows, Counter(answers.decisions))
             # members are numbered from 0; below that stands EVERY, which has every one of them answer
@@ -81,6 +84,7 @@ class Metrics:
         self._add(self._work, +events)  # those that there were
         self._add(self._limited, limited or {})
         self._add(self._audit, audited or {})
+        self._add(self._budgets, budgets or {})
         self._add(self._seconds, seconds)
 
     def _add(self, metric: Any, values: Mapping[str, float]) -> None:

@@ -27,6 +27,7 @@ writes. Redis counts a window by its clock, inside the script, so that the machi
 
 from __future__ import annotations
 
+import base64
 import math
 import secrets
 import sqlite3
@@ -36,7 +37,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from defenses.limits import SLOTS, full_for, slot
-from defenses.memory import Account, Charge, Meter, Reached, Solution, Spent, StoreError
+from defenses.memory import Account, Change, Charge, Meter, Reached, Solution, Spent, StoreError
 from handlers.database import Database, boot
 from handlers.errors import LoadError
 
@@ -53,6 +54,8 @@ STEP_S = 1.0
 # A Redis that was silent is not asked again for so long, or every row of a batch would wait for it in turn. A refused
 # connection shows at once.
 PAUSE_S = 5.0
+# so often is a change of accounts tried that others change at the same time
+RACES = 100
 
 _TABLES = (
     "CREATE TABLE IF NOT EXISTS spent (nonce TEXT PRIMARY KEY, expires REAL) WITHOUT ROWID",
@@ -255,7 +258,7 @@ class RedisStore:
         from redis.retry import Retry
 
         self._clock = clock
-        self._error, self._silence = redis.RedisError, redis.TimeoutError
+        self._error, self._silence, self._raced = redis.RedisError, redis.TimeoutError, redis.WatchError
         self._silent_until = 0.0
         self._checked: str | None = None  # the memory whose kind was looked at last, and found right
         try:
@@ -348,6 +351,34 @@ class RedisStore:
         account = charge.accounts[place - 1]
         by_slot = dict(zip(taken[::2], taken[1::2], strict=True))
         return _reached(account, by_slot, charge.rows, now, window) or Reached(account.name, 0.0)
+
+    def revise(self, names: Sequence[str], change: Change, *, idle: float) -> None:
+        """See defenses.memory.Ledger. Optimistic: what somebody else changed meanwhile is read again. A state is as old
+        as this Redis' memory is: keep it on disk (`appendonly yes`), or a restart begins all accounts anew."""
+        keys = [f"{self.PREFIX}{name}" for name in names]
+        seconds = math.ceil(idle)
+
+        def revised() -> bool:
+            with self._redis.pipeline(transaction=True) as pipe:
+                pipe.watch(*keys)
+                old = [None if text is None else base64.b64decode(text) for text in pipe.mget(keys)]
+                new = change(old)
+                pipe.multi()
+                for key, state in zip(keys, new, strict=True):
+                    pipe.set(key, base64.b64encode(state).decode(), ex=seconds)
+                try:
+                    pipe.execute()
+                except self._raced:
+                    return False
+                return True
+
+        if self._checked is None:
+            self.check()
+        for _ in range(RACES if keys else 0):
+            if self._answer(revised):
+                return
+        if keys:
+            raise StoreError(f"accounts were changed by others {RACES} times while they were revised")
 
     def _together(self, more: Callable[[Any], object]) -> list[Any]:
         """The answers of one transaction: of what names the life, and of what `more` adds."""

@@ -27,6 +27,7 @@ from report.fields import ResultError as ResultError
 from report.rows.adopted import PictureRow, ProgramRow, ReadingRow
 from report.rows.attack_speeds import AttackSpeedRow
 from report.rows.bench import BenchRow, DefenseCostRow
+from report.rows.budgets import BudgetRow
 from report.rows.builds import BuildRow
 from report.rows.clones import AgreementRow, AttackRow
 from report.rows.controls import ControlRow
@@ -82,6 +83,7 @@ class Report:
     score_curves: tuple[ScoreCurveRow, ...] = ()
     false_positives: tuple[FalsePositiveRow, ...] = ()
     work: tuple[WorkRow, ...] = ()
+    budgets: tuple[BudgetRow, ...] = ()
     gate_costs: tuple[GateCostRow, ...] = ()
     gate_precision: tuple[GatePrecisionRow, ...] = ()
     members: tuple[MemberRow, ...] = ()

@@ -46,8 +46,10 @@ ROOMS = {
     "attacks": room("zoo", "torch numpy sklearn"),
     # pages are printed from results files alone, without torch; attacks.names holds names and nothing else
     "report": room("attacks.names recipes.fields", "numpy matplotlib jinja2"),
+    # defenses.budget: what an account adds up to is no part of an archive's answer to a request, which is all that
+    # handlers give; defenses.gate: whose decisions its scores come with
     "evaluation": room(
-        "attacks zoo handlers recipes report",
+        "attacks zoo handlers recipes report defenses.budget defenses.gate",
         "torch numpy sklearn tqdm altcha",
     ),
     # deploy.direct: HTTP to our own servers, which nobody's environment may redirect
@@ -64,7 +66,7 @@ ROOMS = {
     ),
     # how far labels name their member is one formula, in training and in front of a running service
     "assurance": room(
-        "bench loadtests evaluation zoo.datasets handlers recipes report training.leak deploy.direct",
+        "bench loadtests evaluation zoo.datasets handlers recipes report training.leak deploy.direct defenses.budget",
         "torch timm safetensors sklearn onnx onnxruntime numpy PIL requests psutil tqdm yaml hypothesis schemathesis "
         "redis orjson pytest tomli",
     ),
@@ -76,6 +78,7 @@ LONG_FOLDERS = {
     "attacks": "an attack in each file, all of them in registry.py; what they share next to them",
     "zoo": "a data set's format or a network in each file, all of them in datasets.py and models.py",
     "training": "a kind of network in each file, named as its table; what they share next to them",
+    "handlers": "what a request meets on its way, a step in each file; handler.py has their order",
     "deploy": "a step of starting, watching or stopping a server in each file",
     "assurance/fuzz": "a kind of hostile request in each file, all of them in kinds.py; what sends and judges them",
     "assurance/faults": "a fault in each file, all of them in plan.py, and what all of them use",

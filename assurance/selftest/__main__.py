@@ -21,7 +21,7 @@ import numpy as np
 from tqdm import tqdm
 
 import recipes
-from assurance.selftest import answers, doors, gateway, inputs, limits, traces
+from assurance.selftest import answers, budgets, doors, gateway, inputs, limits, traces
 from assurance.selftest.checks import GATEWAY, SERVER, Check, Subject, exit_code, guarded, stopped, table, untried
 from assurance.selftest.gateway import Gateway
 from assurance.selftest.service import Row, Service, ServiceError
@@ -52,6 +52,7 @@ CHECKS: tuple[tuple[Check, str], ...] = (
     (answers.members, "diverse-members"),
     (answers.unnamed_members, "diverse-members"),
     (limits.limits, "limits"),
+    (budgets.budget, "budget"),
 )
 # controls that no request can show from outside; the tests that docs/threat-model.md names do
 UNSEEN = {
@@ -62,6 +63,8 @@ UNSEEN = {
     "checked-start": "the service has started",
     "hashed-install": "no response shows what was installed",
     "store-kind": "no response shows which Redis remembers",
+    "budget-kept": "it would stop a service at work",
+    "honest-accounts": "it would take thousands of honest accounts",
     "any-window": "no request holds up another at a moment of its choosing",
     "audit-flood": "it would push out what the log holds, if it could",
     "constant-time": "a request's time says little of a comparison",

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from evaluation.studies import (
     averaging,
+    budget,
     coherence,
     detection,
     false_positives,
@@ -29,6 +30,7 @@ STUDIES: Mapping[str, Study] = registry(
     gradients.STUDY,
     detection.STUDY,
     false_positives.STUDY,
+    budget.STUDY,
     reconstructions.STUDY,
     shifts.STUDY,
 )

@@ -16,6 +16,7 @@ from pathlib import Path
 from report import atomic
 from report.pages import (
     adopted,
+    budget,
     edm,
     gate_aware,
     meco,
@@ -36,6 +37,7 @@ PAGES: Mapping[str, Callable[[Path], dict[str, str]]] = {
     "unmixing": unmixing.pages,
     "gate-aware": gate_aware.pages,
     "thieves": thieves.pages,
+    "budget": budget.pages,
     "edm": edm.METHOD.pages,
     "meco": meco.METHOD.pages,
     "same": same.METHOD.pages,

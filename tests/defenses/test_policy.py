@@ -4,8 +4,10 @@ from typing import Any
 
 import pytest
 
+from defenses.budget import Budget
 from defenses.noise import PerceptualCode
 from defenses.policy import Perturb, Policy, PolicyError, Response, Route
+from defenses.work import Work
 from pictures.geometry import Geometry
 from tests.defenses.policies import CALIBRATION, FRESH, GATE, KEYED, PAID_GATE, ROUTE, UNSCALED, routed, section
 
@@ -347,3 +349,49 @@ def test_a_missing_key_and_a_section_that_is_no_table_are_named() -> None:
         Policy.parse(without)
     with pytest.raises(PolicyError, match=r"policy: expected a table, got None"):
         Policy.parse(None)  # type: ignore[arg-type]
+
+
+LABELS = {"level": 0.001, "then": "label"}
+PRICED = {"level": 0.001, "then": "price", "work": {"mean_benign": 100.0}}
+
+
+def test_a_budget_is_read_and_left_out_where_there_is_none() -> None:
+    policy = Policy.parse(section(gate=GATE, budget=LABELS))
+    assert policy.budget == Budget(level=0.001, then="label")
+    assert not policy.needs_key
+    assert (policy.work, policy.price) == (None, 0.0)
+    assert Policy.parse(section(gate=GATE, budget=None)).budget is None
+
+
+def test_the_price_of_a_spent_budget_is_the_gate_s_highest() -> None:
+    own = Policy.parse(section(gate=GATE, budget=PRICED, key_env="TORCHWARDEN_KEY"))
+    assert own.work == Work(mean_benign=100.0)
+    assert own.price == Work(mean_benign=100.0).dearest(0.01)
+    gate_s = {"gate": PAID_GATE, "budget": {**PRICED, "work": None}, "key_env": "TORCHWARDEN_KEY"}
+    assert Policy.parse(section(**gate_s)).price == own.price
+    with pytest.raises(
+        PolicyError, match="key_env: expected an environment variable's name, proof of work needs a key"
+    ):
+        Policy.parse(section(gate=GATE, budget=PRICED))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"gate": None}, "expected null, a budget adds up the scores of a gate and this policy has none, got a table"),
+        (
+            {"budget": {**LABELS, "work": {"mean_benign": 1.0}}},
+            "work: expected null, 'label' has no price, got a table",
+        ),
+        ({"budget": {"level": 0.001, "then": "price"}}, "work: expected a table, neither it nor the gate has a price"),
+        ({"gate": PAID_GATE, "budget": PRICED}, "work: expected null, the gate's price is asked, got a table"),
+        ({"budget": {**PRICED, "work": {"mean_benign": 1e9}}}, "work: mean_benign: expected at most"),
+        ({"budget": {**PRICED, "work": {"mean_benign": 0}}}, "work: mean_benign"),
+        ({"budget": {**LABELS, "levels": 1}}, "unknown key 'levels'; known keys: level, then, work"),
+        ({"budget": {"then": "label"}}, "missing key 'level'"),
+        ({"budget": "label"}, "expected a table, got 'label'"),
+    ],
+)
+def test_a_wrong_budget_is_named(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(PolicyError, match=f"budget: {message}"):
+        Policy.parse(section(**{"gate": GATE, "budget": LABELS, "key_env": "TORCHWARDEN_KEY", **changes}))

@@ -33,11 +33,17 @@ def test_only_the_short_list_is_passed(tmp_path: Path) -> None:
     }
     state = tmp_path / "state"
     given = launch.environment(
-        {"TORCHWARDEN_KEY": "y"}, temp=tmp_path, state=state, audit=tmp_path / "audit.jsonl", environ=environ
+        {"TORCHWARDEN_KEY": "y"},
+        temp=tmp_path,
+        state=state,
+        audit=tmp_path / "audit.jsonl",
+        budgets=tmp_path / "budgets.sqlite3",
+        environ=environ,
     )
     assert given == launch.FIXED | {
         "PATH": "/bin",
         "TORCHWARDEN_AUDIT": str(tmp_path / "audit.jsonl"),
+        "TORCHWARDEN_BUDGETS": str(tmp_path / "budgets.sqlite3"),
         "TORCHWARDEN_PYTHON": sys.executable,
         "TORCHWARDEN_STATE": str(state),
         "TORCHWARDEN_STORE": "redis://:z@cache",
@@ -49,10 +55,11 @@ def test_only_the_short_list_is_passed(tmp_path: Path) -> None:
     assert given["OMP_NUM_THREADS"] == "1"
 
 
-def test_the_audit_log_may_stand_elsewhere(tmp_path: Path) -> None:
-    asked = {"temp": tmp_path, "state": tmp_path, "audit": tmp_path / "audit.jsonl"}
-    given = launch.environment({}, environ={"TORCHWARDEN_AUDIT": "kept/audit.jsonl"}, **asked)
-    assert given["TORCHWARDEN_AUDIT"] == str(Path("kept/audit.jsonl").absolute())
+@pytest.mark.parametrize("variable", ["TORCHWARDEN_AUDIT", "TORCHWARDEN_BUDGETS"])
+def test_what_outlives_the_server_may_stand_elsewhere(tmp_path: Path, variable: str) -> None:
+    asked = {"temp": tmp_path, "state": tmp_path, "audit": tmp_path / "audit.jsonl", "budgets": tmp_path / "budgets"}
+    given = launch.environment({}, environ={variable: "kept/file"}, **asked)
+    assert given[variable] == str(Path("kept/file").absolute())
 
 
 def test_the_command_leaves_the_working_folder_off_the_class_path(tmp_path: Path) -> None:

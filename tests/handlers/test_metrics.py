@@ -150,6 +150,7 @@ def changed(folder: Path, name: str, **changes: Any) -> Any:
         ("torchwarden_scores_total", "tail"),
         ("torchwarden_work_total", "event"),
         ("torchwarden_limited_rows_total", "limit"),
+        ("torchwarden_budget_total", "event"),
         ("torchwarden_audit_total", "event"),
         ("torchwarden_stage_seconds", "stage"),
     ],

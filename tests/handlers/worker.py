@@ -20,6 +20,7 @@ METRICS = {
     "scores_total": "tail",
     "work_total": "event",
     "limited_rows_total": "limit",
+    "budget_total": "event",
     "audit_total": "event",
     "stage_seconds": "stage",
 }
