@@ -15,7 +15,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -39,20 +38,22 @@ WORK_S = 30.0
 FAULTS = ("failed", "dropped", "redirected", "unread")
 
 
-@dataclass
-class Paid:
-    """Proofs of work so far: how many, and the hashes that they were expected to take."""
-
-    challenges: int = 0
-    hashes: float = 0.0
-
-
 class Asking:
-    """Asks `target` over `wire` within `pace`, and writes `ledger`. Close it, or use it as a context manager."""
+    """Asks `target` over `wire` within `pace`, and writes `ledger`. Use it as a context manager, which closes the wire.
 
-    def __init__(self, target: Target, wire: Wire, pace: Pace, ledger: Ledger) -> None:
+    progress: called with the pictures of every request that was sent.
+    """
+
+    def __init__(
+        self,
+        target: Target,
+        wire: Wire,
+        pace: Pace,
+        ledger: Ledger,
+        progress: Callable[[int], object] = lambda pictures: None,
+    ) -> None:
         self.target, self.pace, self.ledger = target, pace, ledger
-        self.paid = Paid()
+        self._progress = progress
         self._wire = wire
         self.reader = Reader(target)
         self._threads = ThreadPoolExecutor(target.connections, thread_name_prefix="attest")
@@ -86,7 +87,7 @@ class Asking:
         missing = [row for row, entry in enumerate(found) if entry is None]
         groups = [missing[at : at + self.target.rows] for at in range(0, len(missing), self.target.rows)]
         sending = [
-            self._threads.submit(self._request, phase, [first + row for row in rows], [asked[row] for row in rows])
+            self._threads.submit(self.request, phase, [first + row for row in rows], [asked[row] for row in rows])
             for rows in groups
         ]
         wait(sending)
@@ -98,8 +99,9 @@ class Asking:
                 read[row] = None if answered is None else (answered, place)
         return _answers(read)
 
-    def _request(self, phase: str, places: list[int], asked: list[Picture]) -> Read | None:
-        """Send until it is final; what the answer says, None: it is none."""
+    def request(self, phase: str, places: Sequence[int], asked: Sequence[Picture]) -> Read | None:
+        """Send at most `target.rows` pictures until it is final; what the answer says, None: it is none. Raises
+        Stopped."""
         encoded, digests = encode(self.target, asked), [picture.sha256 for picture in asked]
         solution: dict[str, str] = {}
         for number in range(1, TRIES + 1):
@@ -113,6 +115,7 @@ class Asking:
             self.ledger.record(
                 phase, places, digests, reply.body, status=reply.status, kind=kind, final=final, ms=reply.ms
             )
+            self._progress(len(asked))
             with self._lock:
                 self._silent = self._silent + len(asked) if kind in FAULTS else 0
             if final:
@@ -129,12 +132,7 @@ class Asking:
         challenge = our_wire.decode_challenge(reply.body)
         assert challenge is not None, "a challenged reply has one"
         paid = payment.solve(challenge, seconds=WORK_S)
-        if paid is None:
-            return {}
-        with self._lock:
-            self.paid.challenges += 1
-            self.paid.hashes += payment.price(challenge)
-        return {our_wire.SOLUTION: paid.solution}
+        return {} if paid is None else {our_wire.SOLUTION: paid.solution}
 
     def _from_ledger(self, entry: Entry) -> tuple[Read, int] | None:
         """What an answer said of its picture, and in which row; None where there was none."""

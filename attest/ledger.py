@@ -150,8 +150,20 @@ class Ledger:
             _write(self._answers, body, offset)
             made = [
                 Entry(
-                    self.lines + row, phase, place, digest, answer, status, at, ms, kind, final,
-                    row, len(places), offset, len(body),
+                    self.lines + row,
+                    phase,
+                    place,
+                    digest,
+                    answer,
+                    status,
+                    at,
+                    ms,
+                    kind,
+                    final,
+                    row,
+                    len(places),
+                    offset,
+                    len(body),
                 )  # fmt: skip
                 for row, (place, digest) in enumerate(zip(places, digests, strict=True))
             ]

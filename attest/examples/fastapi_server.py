@@ -1,6 +1,6 @@
 """A FastAPI classifier as many are: one picture as a form's file, probabilities as JSON, a key in a header.
 
-    python -m attest.examples.fastapi_server MODEL.onnx [--port 8100]
+python -m attest.examples.fastapi_server MODEL.onnx [--port 8100]
 """
 
 from __future__ import annotations
@@ -38,7 +38,9 @@ def app(model: str, key: str = "") -> FastAPI:
 
 def main() -> None:
     """Serve until it is interrupted."""
-    parser = argparse.ArgumentParser(prog="python -m attest.examples.fastapi_server", description="a classifier's server")
+    parser = argparse.ArgumentParser(
+        prog="python -m attest.examples.fastapi_server", description="a classifier's server"
+    )
     parser.add_argument("model", help="ONNX file: images (N,1,28,28) in [0, 1] to probabilities (N,10)")
     parser.add_argument("--port", type=int, default=8100, help="on 127.0.0.1 (8100)")
     options = parser.parse_args()

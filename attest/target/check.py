@@ -49,9 +49,7 @@ ADVICE = {
 def load(spec: str, target: Target, split: str) -> Images:
     """The owner's images in the target's size: a folder, a .csv file, or a data set's name. Raises DatasetError."""
     known = spec.partition(":")[0] in datasets.DATASETS
-    return datasets.load(
-        spec if known else f"imagefolder:{spec}", split, size=target.size, channels=target.channels
-    )
+    return datasets.load(spec if known else f"imagefolder:{spec}", split, size=target.size, channels=target.channels)
 
 
 def dry(target: Target, name: str, images: torch.Tensor) -> Iterator[str]:
@@ -172,7 +170,9 @@ def _options() -> argparse.Namespace:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     check = commands.add_parser("check", help="send ten pictures and show what was understood")
     check.add_argument("name", help="a target's name, or the path of its .toml file")
-    check.add_argument("--images", help="labelled images: a folder, a .csv file or a data set's name (a photograph's crops)")
+    check.add_argument(
+        "--images", help="labelled images: a folder, a .csv file or a data set's name (a photograph's crops)"
+    )
     check.add_argument("--dry-run", action="store_true", help="show what would be sent and what it would cost")
     check.add_argument("--targets", type=Path, default=table.FOLDER, help="folder of the target files (targets)")
     return parser.parse_args()

@@ -125,7 +125,9 @@ class Reader:
             return self._places[str(told)]
         if isinstance(told, int) and not isinstance(told, bool) and 0 <= told < len(self._places):
             return told
-        raise ValueError(f"expected a class of the file, or a position below {len(self._places)}, got {str(told)[:40]!r}")
+        raise ValueError(
+            f"expected a class of the file, or a position below {len(self._places)}, got {str(told)[:40]!r}"
+        )
 
     def _unread(self, what: str, body: bytes) -> Unread:
         return Unread(self._target.hidden(f"{what} {body[:LETTERS].decode('utf-8', 'replace')!r}"))

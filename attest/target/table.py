@@ -22,13 +22,13 @@ A secret is read when a request is made. It stands in no field of a Target, so n
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import ipaddress
 import os
 import re
 import sys
 from collections.abc import Iterator, Mapping
-import dataclasses
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timezone
 from pathlib import Path
@@ -277,9 +277,21 @@ class Target:
         )
 
 
-FACTS = (
-    "send answer scale size channels format rows rate budget price_per_1000 currency owner authorised_until".split()
-)
+FACTS = [
+    "send",
+    "answer",
+    "scale",
+    "size",
+    "channels",
+    "format",
+    "rows",
+    "rate",
+    "budget",
+    "price_per_1000",
+    "currency",
+    "owner",
+    "authorised_until",
+]
 
 
 def path_of(name: str, folder: Path = FOLDER) -> Path:

@@ -100,7 +100,11 @@ class HttpWire:
             return Reply(DROPPED, type(error).__name__.encode(), _since(started))
         found = response.headers
         return Reply(
-            response.status_code, body, _since(started), _retry_after(found.get("Retry-After")), found.get("Location", "")
+            response.status_code,
+            body,
+            _since(started),
+            _retry_after(found.get("Retry-After")),
+            found.get("Location", ""),
         )
 
     def close(self) -> None:
