@@ -34,17 +34,20 @@ def pae(payload_type: str, payload: bytes) -> bytes:
 
 def sign(payload: bytes, payload_type: str, key: Ed25519PrivateKey, *, keyid: str) -> dict[str, Any]:
     """An envelope around the payload with one signature."""
+    return envelope(payload, payload_type, key.sign(pae(payload_type, payload)), keyid=keyid)
+
+
+def envelope(payload: bytes, payload_type: str, signature: bytes, *, keyid: str) -> dict[str, Any]:
+    """An envelope with one signature, in standard base64."""
     return {
         "payload": base64.b64encode(payload).decode(),
         "payloadType": payload_type,
-        "signatures": [
-            {"keyid": keyid, "sig": base64.b64encode(key.sign(pae(payload_type, payload))).decode()},
-        ],
+        "signatures": [{"keyid": keyid, "sig": base64.b64encode(signature).decode()}],
     }
 
 
-def verify(envelope: Mapping[str, Any], key: Ed25519PublicKey, *, payload_type: str) -> bytes:
-    """The payload, if one of the signatures over it is the key's and its type is the expected one.
+def verify(envelope: Mapping[str, Any], key: Ed25519PublicKey, *, payload_type: str) -> tuple[bytes, bytes]:
+    """Payload and signature, if one of the signatures over it is the key's and its type is the expected one.
 
     Raises EnvelopeError otherwise. Takes either alphabet of base64, as the protocol demands.
     """
@@ -53,14 +56,15 @@ def verify(envelope: Mapping[str, Any], key: Ed25519PublicKey, *, payload_type: 
     if not isinstance(given, str) or not isinstance(signatures, list):
         raise EnvelopeError("envelope: expected `payload` and `payloadType` (strings) and `signatures` (an array)")
     signed = pae(given, payload)
-    if not any(_signed(key, _decoded(entry, "sig"), signed) for entry in signatures):
+    held = next((each for each in (_decoded(entry, "sig") for entry in signatures) if _signed(key, each, signed)), None)
+    if held is None:
         raise EnvelopeError(
             f"signature: none of the envelope's {len(signatures)} is by this key over these bytes: "
             "either something was changed, or another key signed it"
         )
     if given != payload_type:
         raise EnvelopeError(f"payloadType: expected {payload_type!r}, got {given!r}")
-    return payload
+    return payload, held
 
 
 def _signed(key: Ed25519PublicKey, signature: bytes, data: bytes) -> bool:

@@ -97,9 +97,8 @@ def verified(text: bytes, key: Ed25519PublicKey) -> Statement:
         envelope = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise EvidenceError(f"evidence: not JSON ({error})") from None
-    payload = dsse.verify(envelope if isinstance(envelope, dict) else {}, key, payload_type=PAYLOAD_TYPE)
-    signatures = envelope["signatures"]
-    if len(signatures) != 1 or signatures[0].get("keyid") != keys.fingerprint(key) or _text(envelope).encode() != text:
+    payload, signature = dsse.verify(envelope if isinstance(envelope, dict) else {}, key, payload_type=PAYLOAD_TYPE)
+    if text != _text(dsse.envelope(payload, PAYLOAD_TYPE, signature, keyid=keys.fingerprint(key))).encode():
         raise EvidenceError(
             "evidence: the signature holds, but what it does not cover was changed: expected the form that "
             "`python -m attest.evidence` writes, with one signature and the key's fingerprint as its keyid"

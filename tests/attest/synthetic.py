@@ -100,22 +100,23 @@ def made(**changed: Any) -> Measured:
 
 
 def ledger(folder: Path, lines: int) -> LedgerFacts:
-    """Write a ledger of so many queries, whose images and answers are `image N` and `answer N`."""
-    text = "".join(
-        json.dumps(
-            {
-                "index": number,
-                "phase": "campaign",
-                "image": hashlib.sha256(f"image {number}".encode()).hexdigest(),
-                "answer": hashlib.sha256(f"answer {number}".encode()).hexdigest(),
-                "status": 200,
-                "at": f"2026-11-30T13:00:{number % 60:02}Z",
-            }
-        )
-        + "\n"
-        for number in range(lines)
-    )
+    """Write a ledger of so many queries and its answers; the pictures are `image N`, the answers `answer N`."""
+    text, answers = "", b""
+    for number in range(lines):
+        answer = f"answer {number}".encode()
+        line = {
+            "index": number,
+            "phase": "knockoff",
+            "image_sha256": hashlib.sha256(f"image {number}".encode()).hexdigest(),
+            "answer_sha256": hashlib.sha256(answer).hexdigest(),
+            "status": 200,
+            "at": f"2026-11-30T13:00:{number % 60:02}.000+00:00",
+            "offset": len(answers),
+            "length": len(answer),
+        }
+        text, answers = text + json.dumps(line) + "\n", answers + answer
     (folder / measured.LEDGER).write_text(text)
+    (folder / measured.ANSWERS).write_bytes(answers)
     return LedgerFacts(lines, hashlib.sha256(text.encode()).hexdigest(), lines, 0)
 
 
