@@ -1,0 +1,74 @@
+"""A classifier of scikit-learn's digits as its owner has it: `build/examples/digits.onnx` and `.ts.pt`, no defense.
+
+    python -m attest.examples.digits [--folder build/examples]
+
+Both files take images (N,1,28,28) float32 in [0, 1] and give probabilities (N,10). LeNet5, some seconds of one core.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from attacks.seeded import from_seed
+from report.atomic import replacing
+from zoo import datasets, models
+
+FOLDER = Path("build/examples")
+EPOCHS, BATCH, LR = 15, 64, 3e-3
+
+
+def train(*, seed: int = 0, epochs: int = EPOCHS) -> nn.Module:
+    """The network in evaluation mode, logits (N,10)."""
+    data = datasets.load("digits", "train")
+    assert data.labels is not None, "digits are labelled"
+    generator = torch.Generator().manual_seed(seed)
+    with from_seed(seed, torch.device("cpu")):
+        network = models.build("lenet5", classes=10, channels=1, size=28, mean=[0.5], std=[0.5])
+        optimiser = torch.optim.AdamW(network.parameters(), LR)
+        for _ in range(epochs):
+            for rows in torch.randperm(len(data), generator=generator).split(BATCH):
+                optimiser.zero_grad(set_to_none=True)
+                F.cross_entropy(network(data.pixels[rows]), data.labels[rows]).backward()
+                optimiser.step()
+    return network.eval()
+
+
+def write(network: nn.Module, folder: Path) -> tuple[Path, Path]:
+    """digits.onnx and digits.ts.pt, whole or not at all."""
+    whole = nn.Sequential(network, nn.Softmax(dim=1)).eval()
+    onnx, script = folder / "digits.onnx", folder / "digits.ts.pt"
+    example = torch.zeros(2, 1, 28, 28)
+    with replacing(onnx) as unfinished:
+        torch.onnx.export(
+            whole,
+            (example,),
+            str(unfinished),
+            input_names=["images"],
+            output_names=["probabilities"],
+            dynamic_shapes=({0: torch.export.Dim("rows")},),
+            external_data=False,
+            verbose=False,
+        )
+    with replacing(script) as unfinished:
+        torch.jit.trace(whole, example).save(str(unfinished))
+    return onnx, script
+
+
+def main() -> None:
+    """Write the files, unless they are there."""
+    parser = argparse.ArgumentParser(prog="python -m attest.examples.digits", description="the examples' classifier")
+    parser.add_argument("--folder", type=Path, default=FOLDER, help=f"where to ({FOLDER})")
+    folder = parser.parse_args().folder
+    if not (folder / "digits.onnx").exists() or not (folder / "digits.ts.pt").exists():
+        torch.set_num_threads(1)
+        write(train(), folder)
+    print(f"{folder / 'digits.onnx'}, {folder / 'digits.ts.pt'}")
+
+
+if __name__ == "__main__":
+    main()
