@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from attest.measured import Curve, Measured, Point, Verdict
+from attest.measured import Consistency, Curve, Measured, Point, Utility, Verdict
 from report.format import number, percent
 
 
@@ -35,10 +35,13 @@ class Thresholds:
     most_failed: float = 0.05
     most_redirected: float = 0.01
     most_refused_exam: float = 0.2
-    most_alike: float = 0.98
+    most_alike: float = 0.95
     least_same_label: float = 0.9
     least_exam: int = 50
     least_answered: int = 100
+    # of the budget, by a campaign that was stopped: by what took its time, or by waiting as the service asked
+    least_spent: float = 0.9
+    mostly_waited: float = 0.5
     # less confidence beyond these
     few_exam: int = 400
     few_queries: int = 1_000
@@ -76,6 +79,8 @@ def judge(measured: Measured) -> Verdict:
     doubts = list(dict.fromkeys(_doubts(measured)))
     if not doubts and best is None:
         doubts = [_nothing_to_buy(measured)]
+    if best is not None and word_of(best.share) != "copied":
+        doubts += _unfinished(measured)
     if doubts or best is None:
         return Verdict("no verdict", f"No verdict: {'; '.join(doubts)}.", None, None, None, False, None, tuple(doubts))
     word = word_of(best.share)
@@ -125,14 +130,30 @@ def first(measured: Measured, share: float) -> Bought | None:
     return min(enough, key=lambda each: (each.point.queries, -each.share), default=None)
 
 
-def _doubts(measured: Measured) -> Iterator[str]:
-    """Why nothing can be said, each a clause."""
-    utility, seen, same = measured.utility, measured.resistance, measured.consistency.same_label
-    queries = measured.ledger.queries
-    if measured.run.exam_images < BY.least_exam:
-        yield f"the exam has {measured.run.exam_images} images; fewer than {BY.least_exam} say nothing"
+def no_worth(utility: Utility, consistency: Consistency) -> Iterator[str]:
+    """Why nothing can be said of a service, each a clause, before any thief has asked it anything."""
+    same = consistency.same_label
     if utility.failed > BY.most_failed:
         yield f"the service failed on {percent(utility.failed)} of the owner's images (errors, timeouts, not readable)"
+    elif utility.refused > BY.most_refused_exam:
+        yield f"the service refused {percent(utility.refused)} of the owner's own images"
+    elif utility.largest > BY.most_alike > utility.majority:
+        yield f"{percent(utility.largest)} of the answers have one label, whatever the picture"
+    elif utility.low <= utility.majority:
+        yield (
+            f"the service is right on {percent(utility.accuracy)} of the owner's images, where a constant answer is on "
+            f"{percent(utility.majority)}: random answers, wrong classes or wrong preprocessing"
+        )
+    if same is not None and same < BY.least_same_label:
+        yield f"the same picture gets another label in {percent(1 - same)} of repeats"
+
+
+def _doubts(measured: Measured) -> Iterator[str]:
+    """Why nothing can be said, each a clause."""
+    seen, queries = measured.resistance, measured.ledger.queries
+    if measured.run.exam_images < BY.least_exam:
+        yield f"the exam has {measured.run.exam_images} images; fewer than {BY.least_exam} say nothing"
+    yield from no_worth(measured.utility, measured.consistency)
     failed = (seen.failed + seen.dropped + seen.unread) / max(queries, 1)
     if failed > BY.most_failed:
         yield (
@@ -141,23 +162,24 @@ def _doubts(measured: Measured) -> Iterator[str]:
         )
     if seen.redirected / max(queries, 1) > BY.most_redirected:
         yield f"{seen.redirected} answers sent the campaign elsewhere, where it was not allowed to follow"
-    if utility.refused > BY.most_refused_exam:
-        yield f"the service refused {percent(utility.refused)} of the owner's own images"
-    elif utility.failed <= BY.most_failed and utility.largest > BY.most_alike and utility.largest > utility.majority:
-        yield f"{percent(utility.largest)} of the answers have one label, whatever the picture"
-    elif utility.failed <= BY.most_failed and utility.low <= utility.majority:
-        yield (
-            f"the service is right on {percent(utility.accuracy)} of the owner's images, where a constant answer is on "
-            f"{percent(utility.majority)}: it may answer at random"
-        )
-    if same is not None and same < BY.least_same_label:
-        yield f"the same picture gets another label in {percent(1 - same)} of repeats"
-    unanswered = (seen.throttled, seen.refused, seen.failed, seen.dropped, seen.redirected, seen.unread)
-    answered = queries - sum(unanswered)
+    tries = (seen.throttled, seen.challenges)
+    answered = queries - sum((*tries, seen.refused, seen.failed, seen.dropped, seen.redirected, seen.unread))
     if answered < BY.least_answered:
         yield f"{max(answered, 0)} queries were answered; fewer than {BY.least_answered} say nothing"
     if not any(curve.points for curve in measured.curves):
-        yield "no thief could train a clone"
+        yield f"no thief could train a clone{_why(measured)}"
+
+
+def _unfinished(measured: Measured) -> Iterator[str]:
+    """Why a campaign that was stopped says nothing good: it is the service's merit only where it made thieves wait."""
+    waited = measured.resistance.waited_s > BY.mostly_waited * measured.run.seconds
+    if not measured.complete and not waited and measured.ledger.queries < BY.least_spent * measured.target.budget:
+        queries, budget = number(measured.ledger.queries, 0), number(measured.target.budget, 0)
+        yield f"only {queries} of {budget} queries could be sent, too few to call it safe{_why(measured)}"
+
+
+def _why(measured: Measured) -> str:
+    return f" ({measured.notes[0]})" if not measured.complete and measured.notes else ""
 
 
 def _nothing_to_buy(measured: Measured) -> str:
@@ -175,9 +197,7 @@ def _limits(measured: Measured, best: Bought, word: str) -> Iterator[str]:
     if word == "copied":
         return
     enough = max(BY.few_queries, BY.few_queries_per_class * len(measured.target.classes))
-    if any(curve.ended == "stopped" for curve in measured.curves):
-        yield f"the service no longer answered after {number(queries, 0)} queries; no thief went on from other accounts"
-    elif queries < enough:
+    if queries < enough:
         yield f"small budget: {number(queries, 0)} queries, where {number(enough, 0)} and more cost a thief little"
     if _rising(best.curve):
         yield "the best clone was still getting better at its last query"
@@ -185,7 +205,7 @@ def _limits(measured: Measured, best: Bought, word: str) -> Iterator[str]:
     if len(thieves) < BY.few_thieves:
         yield f"few thieves: {len(thieves)} had a clone to show ({', '.join(sorted(thieves))})"
     if not measured.complete:
-        yield "the campaign was stopped before its end"
+        yield f"the campaign was stopped before its end{_why(measured)}; no thief went on from other accounts"
     if measured.consistency.kind == "not measured":
         yield "whether equal pictures get equal answers was not measured"
     if measured.ledger.lost > BY.most_lost * queries:

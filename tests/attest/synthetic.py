@@ -77,7 +77,7 @@ def made(**changed: Any) -> Measured:
         target=target,
         run=run,
         utility=Utility(2000, 0.985, 0.979, 0.99, 0.114, 0.113, 0.0, 0.001, 8.0, 21.0),
-        consistency=Consistency(50, 5, 1.0, 0.0, 50, 0.998, 0.002, "deterministic"),
+        consistency=Consistency(20, 3, 1.0, 0.0, 3, 0.998, 0.002, "deterministic"),
         curves=(
             curve("knockoff", 0.71, 0.86, 0.93, 0.962, spread=0.004),
             curve("in-distribution", 0.9, 0.935, 0.952, 0.958, no_query_accuracy=0.62),

@@ -71,7 +71,10 @@ def test_a_copy_is_first_had_at_the_fewest_queries() -> None:
 
 # an endpoint that lies or fails, in as many ways: each of its own, with thieves that got nothing
 LIES: dict[str, tuple[dict[str, Any], str]] = {
-    "random labels": ({"utility": utility(accuracy=0.1, low=0.09, high=0.11, largest=0.12)}, "it may answer at random"),
+    "random labels": (
+        {"utility": utility(accuracy=0.1, low=0.09, high=0.11, largest=0.12)},
+        "random answers, wrong classes or wrong preprocessing",
+    ),
     "always the same": (
         {"utility": utility(accuracy=0.114, low=0.1, high=0.13, largest=1.0)},
         "100.0 % of the answers have one label",
@@ -91,6 +94,10 @@ LIES: dict[str, tuple[dict[str, Any], str]] = {
     "is too slow to be asked": (
         {"ledger": ledger(99), "resistance": Resistance()},
         "99 queries were answered; fewer than 100 say nothing",
+    ),
+    "is too slow to spend the budget": (
+        {"ledger": ledger(8_999), "complete": False, "notes": ("the time for the campaign is over",)},
+        "8\u202f999 of 10\u202f000 queries could be sent, too few to call it safe (the time for the campaign is over)",
     ),
     "few images": ({"run": dataclasses.replace(MADE.run, exam_images=49)}, "the exam has 49 images"),
     "no clone": ({"curves": ()}, "no thief could train a clone"),
@@ -149,7 +156,10 @@ LIMITS: dict[str, tuple[dict[str, Any], str]] = {
         "still getting better at its last query",
     ),
     "few thieves": ({"curves": HELD[:2]}, "few thieves: 2 had a clone to show (jbda, knockoff)"),
-    "stopped": ({"complete": False}, "the campaign was stopped before its end"),
+    "stopped": (
+        {"complete": False, "notes": ("the time for the campaign is over",)},
+        "stopped before its end (the time for the campaign is over); no thief went on from other accounts",
+    ),
     "consistency": (
         {"consistency": dataclasses.replace(MADE.consistency, kind="not measured", same_label=None)},
         "whether equal pictures get equal answers was not measured",
@@ -158,10 +168,6 @@ LIMITS: dict[str, tuple[dict[str, Any], str]] = {
     "users": (
         {"felt": (Felt("quiet", 100, 0.0, 0.98, 8.0, 20.0), Felt("campaign", 100, 0.0, 0.92, 8.0, 20.0))},
         "users' own answers got worse beside the campaign: 98.0 %, then 92.0 %",
-    ),
-    "accounts": (
-        {"curves": (dataclasses.replace(HELD[0], ended="stopped"), *HELD[1:]), "ledger": ledger(500)},
-        "the service no longer answered after 500 queries; no thief went on from other accounts",
     ),
 }
 
@@ -194,8 +200,19 @@ def test_a_clone_near_a_threshold_is_not_sure() -> None:
     assert verdict.confidence(found) == "moderate"
 
 
+def test_waiting_as_the_service_asked_is_its_merit() -> None:
+    """Stopped at a tenth of the budget: by waiting, it was judged within that; by slow answers, it was not."""
+    stopped = {"curves": HELD, "ledger": ledger(1000), "complete": False}
+    waited = made(**stopped, resistance=Resistance(throttled=30, throttled_after=900, waited_s=330.0)).verdict
+    assert waited.word == "not copied"
+    assert any("no thief went on from other accounts" in reason for reason in waited.reasons)
+    slow = made(**stopped, resistance=Resistance(throttled=30, throttled_after=900, waited_s=310.0)).verdict
+    assert slow.word == "no verdict"
+    assert made(**{**stopped, "curves": MADE.curves}, resistance=Resistance()).verdict.word == "copied"
+
+
 def test_two_limits_are_a_low_confidence() -> None:
-    assert verdict.confidence(made(curves=HELD, ledger=ledger(999), complete=False).verdict) == "low"
+    assert verdict.confidence(made(curves=HELD[:2], ledger=ledger(999)).verdict) == "low"
 
 
 def test_an_earlier_verdict_is_not_looked_at() -> None:
