@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import mean, pstdev
@@ -50,16 +50,31 @@ class Running:
     points: dict[str, list[Point]] = field(default_factory=dict)
     spread: dict[str, float | None] = field(default_factory=dict)
     floor: float | None = None
+    judged: bool = False
     ended: str = "budget"
 
     @property
     def standing(self) -> Standing:
         """Of the best of them."""
-        now, before = (
-            [points[place].accuracy for points in self.points.values() if len(points) >= -place] for place in (-1, -2)
-        )
         start = self.floor or 0.0
+        now = [points[-1].accuracy for points in self.points.values()]
+        before = [points[-2].accuracy for points in self.points.values() if len(points) > 1]
         return Standing(max(now, default=start), max(before, default=start))
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The training that a thief would choose, by its held-out answers: what each seed's clone reaches, and their mean
+    agreement."""
+
+    recipe: str
+    accuracies: tuple[float, ...]
+    agreement: float
+
+    @property
+    def accuracy(self) -> float:
+        """Their mean."""
+        return mean(self.accuracies)
 
 
 @dataclass(frozen=True)
@@ -72,8 +87,8 @@ class Result:
 
 
 class Battery:
-    """The thieves of `plans` on a service. exam: the owner's images, and what is served for them. seeds: one clone
-    each. workers: processes that train clones (evaluation.pool); say: gets a line for each."""
+    """The thieves of `plans` on a service. exam: the owner's images, and what is served for them. name: of
+    the target. workers: processes that train clones (evaluation.pool); say: gets a line for each."""
 
     def __init__(
         self,
@@ -84,11 +99,13 @@ class Battery:
         exam: Exam,
         folder: Path,
         *,
+        name: str,
         workers: int | None = None,
         say: Callable[[str], None] = lambda line: None,
     ) -> None:
         self._asking, self._plans, self._means, self._service = asking, plans, means, service
-        self._exam, self._folder, self._workers, self._say = exam, folder, workers, say
+        self._exam, self._folder, self._name = exam, folder, name
+        self._workers, self._say = workers, say
         self._exam_path = folder / "exam.npz"
         exam.save(self._exam_path)
         self._running: dict[str, Running] = {}
@@ -127,7 +144,6 @@ class Battery:
             return
         oracle: Oracle = self._asking.phase(f"thief:{plan.name}")
         running = Running(plan, thief, Ledger(labels_only(oracle) if plan.labels == "hard" else oracle, max(1, budget)))
-        running.floor = self._no_query(plan, thief.own())
         self._running[plan.name] = running
 
     def _gate_aware(self, budget: int) -> list[str]:
@@ -163,103 +179,83 @@ class Battery:
         return None
 
     def _judge(self, names: list[str]) -> None:
-        """Train the clones of thieves that asked, and set a point on each of their curves."""
-        cells: dict[str, list[Cell]] = {}
+        """Train the clones of thieves that asked, and set a point on each of their curves. The first time, train also
+        on what they had before they asked."""
+        answered: dict[str, list[Cell]] = {}
+        owned: dict[str, list[Cell]] = {}
         for name in names:
             running = self._running[name]
-            if not running.ledger.queries:
-                continue
-            own = running.thief.clone()
-            if own is not None:
-                self._add(running, running.plan, OWN, [(clone.predict(own.network, self._exam.images), own.held_out)])
-                continue
-            for plan in sharing(self._plans, name):
-                cells[plan.name] = self._cells(plan, running.thief, running.ledger.queries)
-        scores = self._trained([cell for each in cells.values() for cell in each])
+            if not running.judged:
+                owned[name] = self._owned(running)
+            if running.ledger.queries and running.thief.clone() is None:
+                for plan in sharing(self._plans, name):
+                    answered[plan.name] = self._cells(plan, running.thief, running.ledger.queries)
+        scores = self._trained([cell for cells in (*owned.values(), *answered.values()) for cell in cells])
         for name in names:
+            running = self._running[name]
+            if not running.judged:
+                running.floor = _chosen(owned[name], scores).accuracy if owned[name] else None
+                running.judged = True
             for plan in sharing(self._plans, name):
-                if cells.get(plan.name):
-                    self._choose(self._running[name], plan, {cell: scores[cell.key] for cell in cells[plan.name]})
+                if answered.get(plan.name):
+                    self._point(running, plan, _chosen(answered[plan.name], scores))
+            own = running.thief.clone()
+            if own is not None and running.ledger.queries:
+                labels = clone.predict(own.network, self._exam.images)
+                accuracy = metrics.accuracy(labels, self._exam.truth)
+                agreement = metrics.agreement(labels, self._exam.served)
+                self._point(running, running.plan, Chosen(OWN, (accuracy,), agreement))
 
     def _cells(self, plan: Plan, thief: Thief, queries: int) -> list[Cell]:
+        """The clones of what a thief was told so far; none where that is nothing that the plan can read."""
         try:
             transfer = thief.transfer_set()
         except ValueError:  # nothing was answered
             return []
-        if plan.labels == "soft" and transfer.probabilities is None and plan.recipes:
+        soft = plan.labels == "soft" and transfer.probabilities is not None
+        if plan.recipes and not soft:
             return []  # logarithms of nothing
-        return self._planned(plan, transfer, plan.name.replace(plan.name, plan.shares or plan.name), queries)
+        return self._planned(plan, transfer, plan.shares or plan.name, queries, "soft" if soft else "hard")
 
-    def _planned(
-        self, plan: Plan, transfer: TransferSet, name: str, queries: int, labels: str | None = None
-    ) -> list[Cell]:
-        """The clones of a transfer set, whose file is named by its thief and size: cells are cached by path."""
+    def _owned(self, running: Running) -> list[Cell]:
+        """The clones of the labelled images that a thief had before its first query."""
+        own = running.thief.own()
+        return [] if own is None else self._planned(running.plan, own, f"{running.plan.name}-own", len(own), "hard")
+
+    def _planned(self, plan: Plan, transfer: TransferSet, name: str, queries: int, reading: str) -> list[Cell]:
+        """The clones of a transfer set. Its file is named by thief and size, since what is read of it is cached."""
         path = self._folder / "transfer" / f"{re.sub('[^a-z0-9]+', '-', name)}-{queries}.npz"
         transfer.save(path)
-        reading = labels or ("soft" if plan.labels == "soft" and transfer.probabilities is not None else "hard")
         usual = plan.recipes or self._means.cloning.recipes
         recipes = tuple(recipe for recipe in usual if recipe_reads(recipe, reading))
         if not recipes:
             return []
-        cloning = dataclasses.replace(self._means.cloning, recipes=recipes)
-        return list(
-            clones.plan(
-                path,
-                self._exam_path,
-                cloning,
-                policy=self._asking.target.shown_url,
-                attack=plan.name,
-                adaptive=None,
-                classes=self._service.classes,
-                budgets=(queries,),
-                seeds=cloning.seeds,
-                labels=(reading,),
-            )  # fmt: skip
+        cells = clones.plan(
+            path,
+            self._exam_path,
+            dataclasses.replace(self._means.cloning, recipes=recipes),
+            policy=self._name,
+            attack=plan.name,
+            adaptive=None,
+            classes=self._service.classes,
+            budgets=(queries,),
+            seeds=self._means.cloning.seeds,
+            labels=(reading,),
         )
+        return list(cells)
 
     def _trained(self, cells: list[Cell]) -> dict[str, Score]:
         done = clones.finish(cells, self._folder / "clones", say=self._say, workers=self._workers)
         return {cell.key: score for cell, score in done}
 
-    def _choose(self, running: Running, plan: Plan, scores: dict[Cell, Score]) -> None:
-        """The training that the thief would choose, by its held-out answers; the mean over its seeds."""
-        by_recipe: dict[str, list[Score]] = {}
-        for cell, score in scores.items():
-            by_recipe.setdefault(cell.recipe, []).append(score)
-        recipe = best({name: [score.held_out for score in each] for name, each in by_recipe.items()})
-        kept = by_recipe[recipe]
-        self._point(
-            running, plan, recipe, [score.clone_accuracy for score in kept], mean(score.agreement for score in kept)
-        )
-
-    def _add(self, running: Running, plan: Plan, recipe: str, judged: list[tuple[torch.Tensor, float]]) -> None:
-        labels = judged[0][0]
-        accuracy = metrics.accuracy(labels, self._exam.truth)
-        self._point(running, plan, recipe, [accuracy], metrics.agreement(labels, self._exam.served))
-
-    def _point(self, running: Running, plan: Plan, recipe: str, accuracies: list[float], agreement: float) -> None:
-        accuracy = mean(accuracies)
-        low, high = wilson(accuracy, len(self._exam.truth))
-        queries = running.ledger.queries
+    def _point(self, running: Running, plan: Plan, found: Chosen) -> None:
+        low, high = wilson(found.accuracy, len(self._exam.truth))
+        queries, rejected = running.ledger.queries, running.ledger.refused
         price = self._asking.target.price(queries)
-        running.spread[plan.name] = pstdev(accuracies) if len(accuracies) > 1 else None
+        running.spread[plan.name] = pstdev(found.accuracies) if len(found.accuracies) > 1 else None
         running.points.setdefault(plan.name, []).append(
-            Point(queries, accuracy, low, high, agreement, running.ledger.refused, price, recipe)
+            Point(queries, found.accuracy, low, high, found.agreement, rejected, price, found.recipe)
         )
-
-    def _no_query(self, plan: Plan, own: TransferSet | None) -> float | None:
-        """What the thief's labelled images are worth without a query; None: it has none, or too few to train on."""
-        if own is None:
-            return None
-        cells = self._planned(plan, own, f"own of {plan.name}", len(own), labels="hard")
-        scores = self._trained(cells)
-        by_recipe: dict[str, list[Score]] = {}
-        for cell in cells:
-            by_recipe.setdefault(cell.recipe, []).append(scores[cell.key])
-        if not by_recipe:
-            return None
-        chosen = best({name: [score.held_out for score in each] for name, each in by_recipe.items()})
-        return mean(score.clone_accuracy for score in by_recipe[chosen])
 
     def _curves(self) -> list[Curve]:
         made = []
@@ -284,6 +280,15 @@ class Battery:
                     )  # fmt: skip
                 )
         return made
+
+
+def _chosen(cells: list[Cell], scores: Mapping[str, Score]) -> Chosen:
+    by_recipe: dict[str, list[Score]] = {}
+    for cell in cells:
+        by_recipe.setdefault(cell.recipe, []).append(scores[cell.key])
+    recipe = best({name: [score.held_out for score in each] for name, each in by_recipe.items()})
+    kept = by_recipe[recipe]
+    return Chosen(recipe, tuple(score.clone_accuracy for score in kept), mean(score.agreement for score in kept))
 
 
 def digest(images: torch.Tensor, labels: torch.Tensor) -> str:

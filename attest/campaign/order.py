@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 import torch
 from tqdm import tqdm
@@ -182,7 +183,7 @@ def _asked(
     means = Means(options.surrogate, _spec(options.images), len(owned), cloning(options, service), options.seed)
     battery = Battery(
         asking, plans, means, service, Exam(pixels, truth, labels), campaign.folder / "work",
-        workers=options.workers, say=say,
+        name=campaign.name, workers=options.workers, say=say,
     )  # fmt: skip
     most = int(BENIGN_SHARE * budget)
     already = {phase: asking.ledger.count(phase) for phase in (benign.QUIET, "utility", consistency.PHASE)}
@@ -285,7 +286,7 @@ class Record:
             "images_sha256": images_sha256,
             **campaign.options.settings(),
         }
-        self._content = {"deciding": deciding, "started": self._began.isoformat(timespec="seconds")}
+        self._content: dict[str, Any] = {"deciding": deciding, "started": self._began.isoformat(timespec="seconds")}
         self._content |= {"seconds": 0.0, "waited_s": 0.0, "resumed": -1}
         if self._path.exists():
             self._content = json.loads(self._path.read_text("utf-8"))

@@ -75,14 +75,14 @@ class Means:
 
 def parameters(plan: Plan, means: Means, budget: int) -> Any:
     """The attack's own, for so many queries."""
-    own: dict[str, Any] = {
+    own: dict[str, dict[str, Any]] = {
         "knockoff": {"surrogate": means.surrogate},
         "in-distribution": {"dataset": means.owned},
         "jbda": {"dataset": means.owned, "seeds": max(2, min(SEEDS, means.owned_images, budget // 4)), "rounds": 0},
         "dfme": {},
         "dfms-hl": {"proxy": means.surrogate},
-    }[plan.attack]
-    return registry.attack(plan.attack).parameters(budget=budget, **own)
+    }
+    return registry.attack(plan.attack).parameters(budget=budget, **own[plan.attack])
 
 
 def prepare(plan: Plan, means: Means, service: Service, budget: int) -> Thief:

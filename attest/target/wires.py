@@ -150,8 +150,8 @@ class GrpcWire:
         try:
             body: bytes = self._call(encoded.body, timeout=self._timeout, metadata=tuple(sent.items()))
         except grpc.RpcError as error:
-            code = error.code().name  # type: ignore[attr-defined]
-            return Reply(CODES.get(code, DROPPED), (error.details() or code).encode(), _since(started))  # type: ignore[attr-defined]
+            code = error.code().name
+            return Reply(CODES.get(code, DROPPED), (error.details() or code).encode(), _since(started))
         return Reply(200, body, _since(started))
 
     def close(self) -> None:
@@ -161,7 +161,8 @@ class GrpcWire:
 
 def _whole(response: requests.Response, end: float) -> bytes:
     """The body. Raises TimeoutError where it is not there in time, and OSError where it is too long."""
-    parts, length = [], 0
+    parts: list[bytes] = []
+    length = 0
     while True:
         part = response.raw.read1(CHUNK, decode_content=True)
         if not part:

@@ -1,0 +1,186 @@
+"""Campaigns against a real server, honest and otherwise."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tomli_w
+
+from attest import measured
+from attest.campaign import order
+from attest.campaign.order import Campaign, CampaignError, Options
+from attest.measured import Measured
+from attest.target import table
+from attest.target.wires import wire
+from tests.attest.service import Answer, Means, Reply, Service, honest, scores
+from tests.attest.service import table as fields
+from tests.processes import running
+
+OPTIONS = Options("digits", ("knockoff",), epochs=1, recipes=("adamw",), seeds=(0,), exam=40, workers=0)
+BUDGET = 400
+
+
+@pytest.fixture(scope="module")
+def model() -> Means:
+    return Means()
+
+
+def campaign(folder: Path, url: str, options: Options = OPTIONS, **changes: object) -> Campaign:
+    path = folder / "shop.toml"
+    path.write_text(tomli_w.dumps({"target": fields(url, budget=BUDGET, **changes)}))
+    return Campaign(table.read(path), "shop", table.digest(path), folder / "attest-shop", options)
+
+
+def run(which: Campaign) -> Measured:
+    return order.run(which, wire(which.target), say=lambda line: None)
+
+
+def test_an_honest_service_is_attested(tmp_path: Path, model: Means) -> None:
+    options = dataclasses.replace(OPTIONS, thieves=("knockoff", "in-distribution", "jbda"))
+    with Service(model=model) as service:
+        found = run(campaign(tmp_path, service.url, options))
+        assert len(service.seen) == found.ledger.lines <= BUDGET
+    assert found.verdict.word in ("copied", "partly copied", "not copied")
+    assert found.utility.accuracy > 0.7
+    assert found.consistency.kind == "deterministic"
+    curves = {curve.thief: curve for curve in found.curves}
+    assert set(curves) == {"knockoff", "knockoff, labels only", "knockoff, log p", "in-distribution", "jbda"}
+    assert sum(curve.ended == "dropped" for curve in found.curves if curve.shares is None) == 2
+    for name in ("knockoff, labels only", "knockoff, log p"):
+        assert [point.queries for point in curves[name].points] == [
+            point.queries for point in curves["knockoff"].points
+        ]
+    assert curves["knockoff"].no_query_accuracy is None
+    assert curves["in-distribution"].no_query_accuracy is not None
+    assert [each.stretch for each in found.felt] == ["quiet", "campaign"]
+    assert {each.what for each in found.not_tried} >= {"dfme", "dfms-hl", "knockoff, learning the gate"}
+    assert found.spent == found.ledger.lines * 0.002
+    assert measured.read(tmp_path / "attest-shop") == found
+
+
+def test_it_is_taken_up_without_asking_anything_twice(tmp_path: Path, model: Means) -> None:
+    def killing(service: Service, pixels: np.ndarray) -> Reply:
+        if len(service.seen) == 230 and process.poll() is None:
+            process.send_signal(signal.SIGKILL)
+        return honest(service, pixels)
+
+    with Service(killing, model) as service:
+        which = campaign(tmp_path, service.url, connections=2)
+        (tmp_path / "reports").mkdir()
+        command = [sys.executable, "-m", "attest", str(tmp_path / "shop.toml"), "--images", "digits", "--workers", "0"]
+        command += ["--thieves", "knockoff", "--epochs", "1", "--recipes", "adamw", "--seeds", "0", "--exam", "40"]
+        command += ["--reports", str(tmp_path / "reports")]
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+        with running(command, env=environment, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as process:
+            process.wait(timeout=300)
+        assert process.returncode == -signal.SIGKILL
+        time.sleep(0.2)
+        before = len(service.seen)
+        assert before < BUDGET
+        again = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+        assert again.returncode == 0, again.stderr
+        found = measured.read(tmp_path / "reports" / "attest-shop")
+        repeats = Counter(service.seen)
+    assert which.target.budget == BUDGET
+    assert found.run.resumed == 1
+    # every picture that arrived is in the ledger once, those whose answers the kill took among them
+    lines = [json.loads(line) for line in (tmp_path / "reports/attest-shop/ledger.jsonl").read_text().splitlines()]
+    assert sum(repeats.values()) == len(lines) == found.ledger.queries
+    assert len({(line["phase"], line["place"]) for line in lines}) == len(lines)
+    assert found.ledger.lost <= 3  # two connections and the benign user
+
+
+def random_labels(service: Service, pixels: np.ndarray) -> Reply:
+    draw = np.random.default_rng(len(service.seen)).dirichlet(np.ones(10)).astype(np.float32)
+    return scores(draw)
+
+
+def constant(service: Service, pixels: np.ndarray) -> Reply:
+    return scores(np.eye(10, dtype=np.float32)[3])
+
+
+def tenth_fails(service: Service, pixels: np.ndarray) -> Reply:
+    return (500, {}, b"oh") if len(service.seen) % 10 == 0 else honest(service, pixels)
+
+
+def drops(service: Service, pixels: np.ndarray) -> Reply:
+    return (0, {}, b"") if len(service.seen) % 5 == 0 else honest(service, pixels)
+
+
+def elsewhere(service: Service, pixels: np.ndarray) -> Reply:
+    return 302, {"Location": "http://127.0.0.1:1/"}, b""
+
+
+def slow(service: Service, pixels: np.ndarray) -> Reply:
+    time.sleep(0.15)
+    return honest(service, pixels)
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (random_labels, "no better than a constant answer"),
+        (constant, "answers name the same class"),
+        (tenth_fails, "got no answer through the service's fault"),
+        (drops, "got no answer through the service's fault"),
+        (elsewhere, "redirected elsewhere"),
+        (slow, "more than the 0.1 of this campaign"),
+    ],
+)
+def test_a_service_that_lies_gets_no_grade(tmp_path: Path, model: Means, answer: Answer, said: str) -> None:
+    options = dataclasses.replace(OPTIONS, minutes=0.1) if answer is slow else OPTIONS
+    with Service(answer, model) as service:
+        found = run(campaign(tmp_path, service.url, options))
+        asked = len(service.seen)
+    assert found.verdict.word == "no verdict"
+    assert found.verdict.bought is None
+    assert any(said in reason for reason in found.verdict.reasons), found.verdict.reasons
+    assert asked < BUDGET / 2, "the owner's money is not spent on it"
+    assert not found.complete
+    assert {each.what for each in found.not_tried} >= {"knockoff", "dfme"}
+
+
+def test_a_service_that_asks_to_be_left_alone_too_long_ends_the_campaign(tmp_path: Path, model: Means) -> None:
+    def closed(service: Service, pixels: np.ndarray) -> Reply:
+        return (429, {"Retry-After": "90000"}, b"") if len(service.seen) > 250 else honest(service, pixels)
+
+    with Service(closed, model) as service:
+        found = run(campaign(tmp_path, service.url))
+    assert found.resistance.throttled_after is not None
+    assert found.resistance.throttled_after >= 250
+    assert not found.complete
+    assert found.verdict.word in ("no verdict", "copied")
+
+
+def test_another_campaign_s_folder_is_refused_before_anything_is_sent(tmp_path: Path, model: Means) -> None:
+    with Service(model=model) as service:
+        run(campaign(tmp_path, service.url))
+        asked = len(service.seen)
+        with pytest.raises(CampaignError, match=r"holds another attest \(epochs was '1', now '2'\)"):
+            run(campaign(tmp_path, service.url, dataclasses.replace(OPTIONS, epochs=2)))
+        run(campaign(tmp_path, service.url))  # nothing is left to ask
+        assert len(service.seen) == asked
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"budget": 100}, "budget: expected at least 300 queries for an attest, got 100"),
+        ({"classes": 7}, "images: digits: class '7' is none of the target's"),
+    ],
+)
+def test_what_cannot_be_attested_is_said_before(tmp_path: Path, changes: dict[str, int], said: str) -> None:
+    which = campaign(tmp_path, "http://127.0.0.1:1/x")
+    which = dataclasses.replace(which, target=dataclasses.replace(which.target, **changes))
+    with pytest.raises(CampaignError, match=said):
+        order.exam_of(which)
