@@ -1,7 +1,7 @@
 """The ledger: every picture that was sent and what came back, one line each, appended and never changed.
 
     ledger.jsonl    {"index", "phase", "place", "image_sha256", "answer_sha256", "status", "at", "ms", "kind", "final",
-                     "row", "rows", "offset", "length"}
+                     "row", "rows", "offset", "length", "salt"}
     answers.bin     the answers' bytes one after another; a line says where its own are
     asked.log       what was sent and is not in the ledger yet
 
@@ -16,6 +16,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import secrets
 import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -51,7 +52,8 @@ class LedgerError(RuntimeError):
 class Entry:
     """One line. index: from 0. status: HTTP's, 0: no whole answer, LOST. at: when it was whole, ISO 8601, UTC. kind:
     one of KINDS. final: whether the picture is not sent again. row: the picture's own in a request of so many rows.
-    offset, length: of the answer in answers.bin."""
+    offset, length: of the answer in answers.bin. salt: 32 random hexadecimal digits: the hash of a line stands in the
+    proofs of others (attest/evidence/proofs.py), and must not be found by trying what the line may say."""
 
     index: int
     phase: str
@@ -67,6 +69,7 @@ class Entry:
     rows: int
     offset: int
     length: int
+    salt: str
 
 
 class Ledger:
@@ -164,6 +167,7 @@ class Ledger:
                     len(places),
                     offset,
                     len(body),
+                    secrets.token_hex(16),
                 )  # fmt: skip
                 for row, (place, digest) in enumerate(zip(places, digests, strict=True))
             ]

@@ -225,7 +225,8 @@ class LedgerFacts:
 
 @dataclass(frozen=True)
 class Measured:
-    """One attest. spent: price of all queries. complete: False where it was stopped before its end."""
+    """One attest. spent: price of all queries. complete: False where it was stopped before its end. notes: first why it
+    was, then what else a reader should know."""
 
     format: int
     target: TargetFacts

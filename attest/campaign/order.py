@@ -22,14 +22,13 @@ from tqdm import tqdm
 
 from attacks.clone import Cloning
 from attacks.service import Service
-from attest import measured
+from attest import measured, verdict
 from attest.asking import Asking
 from attest.campaign import benign, consistency, thieves
 from attest.campaign.battery import Battery, Result, digest
 from attest.campaign.resistance import resistance
 from attest.campaign.thieves import Means
 from attest.campaign.utility import served, utility
-from attest.campaign.verdict import no_worth, verdict
 from attest.ledger import Ledger
 from attest.measured import LedgerFacts, Measured, NotTried, RunFacts
 from attest.target.check import load
@@ -43,7 +42,7 @@ from zoo.images import Images, sides, unit
 
 # parts of the budget; the thieves have the rest
 EXAM_SHARE, CONSISTENCY_SHARE, QUIET_SHARE, BENIGN_SHARE = 0.1, 0.03, 0.02, 0.05
-FEWEST_EXAM, FEWEST_BUDGET = 20, 300
+FEWEST_EXAM, FEWEST_BUDGET = verdict.BY.least_exam, 300
 CONSISTENT, QUIET = 20, 100
 ASKED_EACH = 1 + consistency.REPEATS + consistency.COPIES
 RUN = "run.json"
@@ -139,12 +138,11 @@ def run(
             spent=target.price(lines),
             ledger=LedgerFacts(lines, hashlib.sha256(ledger.path.read_bytes()).hexdigest(), lines, lost),
             not_tried=(*asked.battery.not_tried, *asked.left_out, *NEVER),
-            verdict=verdict(
-                worth, asked.consistency, held, asked.battery.curves,
-                queries=lines, budget=budget, stopped=asked.battery.stopped,
-            ),
+            verdict=verdict.UNJUDGED,
             complete=asked.battery.stopped is None,
-        )  # fmt: skip
+            notes=() if asked.battery.stopped is None else (asked.battery.stopped,),
+        )
+    found = verdict.judged(found)
     measured.write(found, campaign.folder)
     return found
 
@@ -176,7 +174,7 @@ def _asked(
     except Stopped as event:
         return _Asked(same, Result((), _none_tried(campaign, str(event)), str(event)))
     worth = utility(asking, truth)
-    reasons = [*no_worth(worth, same), *_too_slow(asking, worth.p50_ms, options.minutes)]
+    reasons = [*verdict.no_worth(worth, same), *_too_slow(asking, worth.p50_ms, options.minutes)]
     if reasons:
         return _Asked(same, Result((), _none_tried(campaign, reasons[0]), reasons[0]))
     plans = thieves.chosen(options.thieves)
