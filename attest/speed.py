@@ -2,9 +2,9 @@
 
     python -m attest.speed [--rows 10000] [--rate 500]
 
-A server in a process of its own answers at once. The same pictures are sent twice over the same wire at the same rate:
-as a campaign sends them (pictures encoded, paced, written to the ledger, answers read), and bare, one body again and again
-with its answer thrown away. Shares are of the time a client has at that rate:
+A server in a process of its own answers at once. The same number of pictures is sent twice over the same wire at the
+same rate: as a campaign sends them (encoded, paced, written to the ledger, answers read), and bare, one body again and
+again with its answer thrown away. Shares are of the time a client has at that rate:
 
     share = (CPU seconds of the campaign - CPU seconds bare) / seconds
 """

@@ -1,9 +1,9 @@
 """A campaign from its first query to measured.json, in this order:
 
-    benign users alone -> utility -> consistency -> is there anything to steal? -> thieves, with benign users beside them
+    benign users alone -> utility -> consistency -> is there anything to steal? -> thieves, benign users beside them
 
-Nothing is kept between these but the ledger: a campaign that was interrupted runs again from its start, is answered from
-there, and goes on.
+Nothing is kept between these but the ledger: a campaign that was interrupted runs again from its start, is answered
+from there, and goes on.
 """
 
 from __future__ import annotations
@@ -200,19 +200,20 @@ def _none_tried(campaign: Campaign, why: str) -> tuple[NotTried, ...]:
 
 def _too_slow(asking: Asking, p50_ms: float, minutes: float) -> list[str]:
     """Whether the budget cannot be spent in time at the pace of the answers so far."""
-    left = asking.target.budget - asking.pace.sent
-    each = max(p50_ms / 1000 * asking.target.rows and p50_ms / 1000 / asking.target.connections, 1 / asking.target.rate)
+    target, left = asking.target, asking.target.budget - asking.pace.sent
+    each = max(p50_ms / 1000 / (target.rows * target.connections), 1 / target.rate)
     needed = left * each / 60
     if needed <= minutes:
         return []
     return [
-        f"at {p50_ms:.0f} ms an answer and {asking.target.rate:g} a second, {left:,} queries take {needed:.0f} minutes, "
-        f"more than the {minutes:g} of this campaign"
+        f"at {p50_ms:.0f} ms an answer and {target.rate:g} a second, {left:,} queries take {needed:.1f} minutes, more "
+        f"than the {minutes:g} of this campaign"
     ]
 
 
 def exam_of(campaign: Campaign) -> tuple[Images, Images]:
-    """The owner's images: those that are the exam, and those that thieves may have. Raises CampaignError, DatasetError."""
+    """The owner's images: those that are the exam, and those that thieves may have. Raises CampaignError,
+    DatasetError."""
     target, options = campaign.target, campaign.options
     if target.budget < FEWEST_BUDGET:
         raise CampaignError(f"budget: expected at least {FEWEST_BUDGET} queries for an attest, got {target.budget}")

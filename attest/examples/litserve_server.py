@@ -1,4 +1,5 @@
-"""LitServe around the examples' classifier: a PNG as base64 in JSON. Runs in a venv of its own (attest/examples/peers.py).
+"""LitServe around the examples' classifier: a PNG as base64 in JSON. Runs in a venv of its own
+(attest/examples/peers.py).
 
 python attest/examples/litserve_server.py MODEL.onnx PORT
 """

@@ -2,10 +2,10 @@
 
     python -m attest.examples.peers [fastapi litserve kserve kserve-v1 pytriton torchserve] [--budget 1000]
 
-A server runs in a venv of its own with the packages named here, below build/peers (fastapi and torchserve: in this one).
-The figures of each thief are compared point by point with those of the campaign in process, with the same model, images
-and seeds: where a server answers as the model does they are the same, and they have to agree within `--spread`. A server
-that does not start is named with the last line of its log, and the exit code is 1.
+A server runs in a venv of its own with the packages named here, below build/peers (fastapi and torchserve: in this
+one). The figures of each thief are compared point by point with those of the campaign in process, with the same model,
+images and seeds, and have to agree within `--spread`. A server that does not start is named with the last line of its
+log, and the exit code is 1.
 """
 
 from __future__ import annotations
@@ -179,8 +179,8 @@ def main() -> None:
         rows[name] = {"accuracy": found.utility.accuracy, "clones": best, "verdict": found.verdict.word, "apart": apart}
         clones = ", ".join(f"{thief} {accuracy:.3f}" for thief, accuracy in best.items())
         print(
-            f"{name}: service {found.utility.accuracy:.3f}, {clones}; {found.verdict.word}; at most {apart:.4f} from the "
-            "same in process",
+            f"{name}: service {found.utility.accuracy:.3f}, {clones}; {found.verdict.word}; at most {apart:.4f} from "
+            "the same in process",
             flush=True,
         )
     write_json(options.reports / "attest-peers.json", rows)

@@ -2,8 +2,8 @@
 
     python -m attest.examples.torchserve_server MODEL.ts.pt PORT
 
-The stock handler resizes to 256, crops 224 and normalises as for ImageNet, three channels. A wrapper in TorchScript takes
-that back, so the classifier sees the middle seven eighths of a digit, which costs it accuracy.
+The stock handler resizes to 256, crops 224 and normalises as for ImageNet, three channels. A wrapper in TorchScript
+takes that back, so the classifier sees the middle seven eighths of a digit, which costs it accuracy.
 """
 
 from __future__ import annotations
