@@ -28,6 +28,7 @@ from attest.asking import judged
 from attest.campaign import order
 from attest.campaign.order import Campaign, Options
 from attest.examples import digits, in_process, in_process_stock
+from attest.ledger import LedgerError
 from attest.measured import Measured
 from attest.target import check, table
 from attest.target.encoding import encode, pictures
@@ -36,7 +37,7 @@ from attest.target.table import Target
 from attest.target.wires import wire
 from report.atomic import write_json
 
-VENVS = Path("build/peers")
+VENVS, REPORTS = Path("build/peers"), Path("reports/peers")
 KEY = "EXAMPLE_KEY"
 READY_S = 240.0
 RUNTIME = "onnxruntime==1.23.2"
@@ -62,6 +63,9 @@ PEERS = {
     "pytriton": Peer(("nvidia-pytriton==0.7.0", RUNTIME), "pytriton_server", "digits-pytriton", 8130),
     "torchserve": Peer((), "torchserve_server", "digits-torchserve", 8140, stock=True),
 }
+
+
+MISTAKES = (order.CampaignError, LedgerError)
 
 
 class PeerError(RuntimeError):
@@ -159,12 +163,21 @@ def furthest(found: Measured, other: Measured) -> float:
 def main() -> None:
     """Attest the peers of the command line, and compare."""
     options = _options()
+    try:
+        sys.exit(int(compared(options)))
+    except MISTAKES as error:
+        sys.exit(f"attest.examples.peers: {error}")
+
+
+def compared(options: argparse.Namespace) -> bool:
+    """Attest every peer and the same in process, print and write the figures; whether something is wrong."""
     os.environ.setdefault(KEY, "sesame")
     torch.set_num_threads(1)
     if not (options.models / "digits.onnx").exists():
         digits.write(digits.train(), options.models)
     asked = Options("digits", tuple(options.thieves), epochs=options.epochs, workers=0)
-    rows, failed = {}, False
+    rows: dict[str, dict[str, object]] = {}
+    failed = False
     for name in options.names:
         where = {"budget": options.budget, "models": options.models, "reports": options.reports}
         try:
@@ -183,8 +196,8 @@ def main() -> None:
             "the same in process",
             flush=True,
         )
-    write_json(options.reports / "attest-peers.json", rows)
-    sys.exit(int(failed))
+    write_json(options.reports / "peers.json", rows)
+    return failed
 
 
 def _options() -> argparse.Namespace:
@@ -199,7 +212,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--models", type=Path, default=digits.FOLDER, help=f"folder of the model's files ({digits.FOLDER})"
     )
-    parser.add_argument("--reports", type=Path, default=Path("reports"), help="folder of the results (reports)")
+    parser.add_argument("--reports", type=Path, default=REPORTS, help=f"folder of the results ({REPORTS})")
     found = parser.parse_args()
     for name in found.names:
         if name not in PEERS:
