@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from attest import verdict
 from attest.measured import Felt, LedgerFacts, Resistance
 from tests.attest.synthetic import QUERIES, curve, made
+from tests.pages import text
 
 MADE = made()
 HELD = (curve("knockoff", 0.13, 0.14), curve("jbda", 0.2, 0.21, no_query_accuracy=0.15), curve("dfme", 0.11, 0.11))
@@ -217,3 +219,15 @@ def test_two_limits_are_a_low_confidence() -> None:
 
 def test_an_earlier_verdict_is_not_looked_at() -> None:
     assert verdict.judged(dataclasses.replace(MADE, verdict=verdict.UNJUDGED)) == MADE
+
+
+def test_the_page_states_the_thresholds() -> None:
+    """Those in words are: a tenth of repeats, three kinds of thieves."""
+    section = text("docs/attest-evidence.md").partition("## The verdict")[2].partition("## ")[0]
+    said = set(re.findall(r"[\d,]+(?: %)?", section))
+    assert 1 - verdict.BY.least_same_label == pytest.approx(0.1)
+    assert verdict.BY.few_thieves == 3
+    for name in ("copied", "held", "most_failed", "most_redirected", "most_refused_exam", "most_alike", "least_spent"):
+        assert f"{getattr(verdict.BY, name):.0%}".replace("%", " %") in said, name
+    for name in ("least_exam", "least_answered", "few_exam", "few_queries", "few_queries_per_class"):
+        assert f"{getattr(verdict.BY, name):,}" in said, name

@@ -23,6 +23,7 @@ from attest.evidence import __main__ as signing
 from attest.evidence import dsse, keys, proofs, statement
 from attest.evidence.errors import EvidenceError
 from tests.attest import synthetic
+from tests.pages import blocks
 
 LINES = 40
 
@@ -344,6 +345,36 @@ def test_the_programs_from_a_key_to_a_disputed_query(tmp_path: Path) -> None:
     assert failed.returncode == 1
     assert "FAILED" in failed.stderr
     assert "verdict" not in failed.stdout
+
+
+def test_an_auditor_needs_none_of_our_code(signed: Signed, tmp_path: Path) -> None:
+    """The page's own lines: OpenSSL, jq and coreutils over the files of a run."""
+    (block,) = (body for _, body in blocks("docs/attest-evidence.md") if "openssl pkeyutl" in body)
+    for name in (statement.FILE, measured.FILE, statement.REPORT):
+        shutil.copy(signed.folder / name, tmp_path)
+    shutil.copy(signed.folder.parent / "shop.mar", tmp_path)
+    shutil.copy(keys.public_path(signed.key), tmp_path / "attest.pub.pem")
+
+    def audit() -> subprocess.CompletedProcess[str]:
+        call = ["bash", "-euo", "pipefail", "-c", block]
+        return subprocess.run(call, cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    done = audit()
+    assert done.returncode == 0, done.stderr
+    assert "Signature Verified Successfully" in done.stdout
+    assert {f"{name}: OK" for name in ("measured.json", "report.html", "shop.mar")} < set(done.stdout.splitlines())
+    (tmp_path / measured.FILE).write_bytes((tmp_path / measured.FILE).read_bytes() + b" ")
+    assert "measured.json: FAILED" in audit().stdout
+    envelope = json.loads(signed.text)
+    whole = json.loads(base64.b64decode(envelope["payload"])) | {"_type": "x"}
+    changed = {**envelope, "payload": base64.b64encode(json.dumps(whole).encode()).decode()}
+    (tmp_path / statement.FILE).write_text(json.dumps(changed))
+    assert "Signature Verification Failure" in audit().stdout
+
+
+def test_an_auditor_needs_no_torch() -> None:
+    code = "import sys, attest.verify, attest.prove, attest.diff; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_a_proof_of_another_attest_fails(signed: Signed, tmp_path: Path) -> None:
