@@ -87,7 +87,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--budget", type=int, help="queries in all, at most the target's")
     parser.add_argument("--thieves", nargs="+", default=usual.thieves, help="of the battery (all)")
     parser.add_argument(
-        "--surrogate", default=usual.surrogate, help="data set of other images that thieves have (flower)"
+        "--surrogate",
+        default=usual.surrogate,
+        help="images of another task that thieves have (letters, or crops of a photograph)",
     )
     parser.add_argument("--architecture", default="", help="of the clones, as zoo.models has it (a LeNet5)")
     parser.add_argument("--epochs", type=int, default=usual.epochs, help="of a clone (10)")

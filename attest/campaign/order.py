@@ -61,12 +61,12 @@ class CampaignError(ValueError):
 @dataclass(frozen=True)
 class Options:
     """What decides the figures, next to the target file. images: the owner's. exam: the most of them that are asked
-    about. seeds: one clone each. minutes: after which the campaign ends where it is. workers: as evaluation.pool has
+    about. surrogate, architecture: "": as fits the target. seeds: one clone each. minutes: after which the campaign ends where it is. workers: as evaluation.pool has
     them; changes no figure."""
 
     images: str
     thieves: tuple[str, ...] = tuple(plan.name for plan in thieves.BATTERY if plan.asks)
-    surrogate: str = "flower"
+    surrogate: str = ""
     architecture: str = ""
     epochs: int = 10
     recipes: tuple[str, ...] = ("sgd", "adamw", "adamw-augmented")
@@ -180,7 +180,9 @@ def _asked(
     plans = thieves.chosen(options.thieves)
     target = campaign.target
     service = Service(target.channels, _size(target), len(target.class_names))
-    means = Means(options.surrogate, _spec(options.images), len(owned), cloning(options, service), options.seed)
+    means = Means(
+        surrogate(options, service), _spec(options.images), len(owned), cloning(options, service), options.seed
+    )
     battery = Battery(
         asking, plans, means, service, Exam(pixels, truth, labels), campaign.folder / "work",
         name=campaign.name, workers=options.workers, say=say,
@@ -245,6 +247,12 @@ def _by_class(images: Images, target: Target, spec: str) -> Images:
         f"images: {spec}: class {strangers[0]!r} is none of the target's ({', '.join(names[:8])}); name the folders as "
         "the target file's classes, or the classes as the folders"
     )
+
+
+def surrogate(options: Options, service: Service) -> str:
+    """The images of another task that thieves have: those asked for, letters for a service that takes gray pictures,
+    crops of a photograph for one that takes colour."""
+    return options.surrogate or ("font-letters" if service.channels == 1 else "flower")
 
 
 def cloning(options: Options, service: Service) -> Cloning:
