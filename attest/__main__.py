@@ -89,7 +89,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--surrogate",
         default=usual.surrogate,
-        help="images of another task that thieves have (letters, or crops of a photograph)",
+        help="other images that thieves have (letters, or crops of a photo)",
     )
     parser.add_argument("--architecture", default="", help="of the clones, as zoo.models has it (a LeNet5)")
     parser.add_argument("--epochs", type=int, default=usual.epochs, help="of a clone (10)")

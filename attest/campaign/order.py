@@ -60,9 +60,9 @@ class CampaignError(ValueError):
 
 @dataclass(frozen=True)
 class Options:
-    """What decides the figures, next to the target file. images: the owner's. exam: the most of them that are asked
-    about. surrogate, architecture: "": as fits the target. seeds: one clone each. minutes: after which the campaign ends where it is. workers: as evaluation.pool has
-    them; changes no figure."""
+    """What decides the figures, next to the target file. images: the owner's. surrogate, architecture: "": as fits the
+    target. exam: the most images that are asked about. seeds: one clone each. minutes: after which the campaign ends
+    where it is. workers: as evaluation.pool has them; changes no figure."""
 
     images: str
     thieves: tuple[str, ...] = tuple(plan.name for plan in thieves.BATTERY if plan.asks)

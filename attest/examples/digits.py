@@ -2,8 +2,8 @@
 
     python -m attest.examples.digits [--folder build/examples]
 
-Both files take images (N,1,28,28) float32 in [0, 1] and give probabilities (N,10). LeNet5, some seconds of one core. The
-pictures are `images/train/CLASS/*.png` and `images/test/CLASS/*.png`.
+Both files take images (N,1,28,28) float32 in [0, 1] and give probabilities (N,10). LeNet5, some seconds of one core.
+The pictures are `images/train/CLASS/*.png` and `images/test/CLASS/*.png`.
 """
 
 from __future__ import annotations

@@ -76,7 +76,7 @@ def other_place(service: Service, pixels: np.ndarray) -> Reply:
         (unknown_key, "401 'no such key: (X-Api-Key)'; is the header with the key right?"),
         (
             other_place,
-            "nothing at 'predictions[0].scores' in '{\"scores\": [1, 0]}'; are answer, scale and classes right?",
+            "nothing at 'predictions[0].scores' in '{\"scores\": [1, 0]}'; are answer, scale",
         ),
     ],
 )
