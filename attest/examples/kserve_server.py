@@ -27,7 +27,7 @@ class Digits(kserve.Model):
             return {"predictions": scores.tolist()}
         output = kserve.InferOutput("probabilities", list(scores.shape), "FP32")
         output.set_data_from_numpy(scores, binary_data=False)
-        return kserve.InferResponse(payload.id, self.name, [output])
+        return kserve.InferResponse(payload.id or "", self.name, [output])
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ import torch
 from attest.asking import judged
 from attest.campaign import order
 from attest.campaign.order import Campaign, Options
-from attest.examples import digits, in_process, in_process_stock
+from attest.examples import classifier, in_process, in_process_stock
 from attest.ledger import LedgerError
 from attest.measured import Measured
 from attest.target import check, table
@@ -174,7 +174,7 @@ def compared(options: argparse.Namespace) -> bool:
     os.environ.setdefault(KEY, "sesame")
     torch.set_num_threads(1)
     if not (options.models / "digits.onnx").exists():
-        digits.write(digits.train(), options.models)
+        classifier.write(classifier.train(), options.models)
     asked = Options("digits", tuple(options.thieves), epochs=options.epochs, workers=0)
     rows: dict[str, dict[str, object]] = {}
     failed = False
@@ -210,7 +210,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--epochs", type=int, default=10, help="of a clone (10)")
     parser.add_argument("--spread", type=float, default=0.02, help="by which accuracies may differ (0.02)")
     parser.add_argument(
-        "--models", type=Path, default=digits.FOLDER, help=f"folder of the model's files ({digits.FOLDER})"
+        "--models", type=Path, default=classifier.FOLDER, help=f"folder of the model's files ({classifier.FOLDER})"
     )
     parser.add_argument("--reports", type=Path, default=REPORTS, help=f"folder of the results ({REPORTS})")
     found = parser.parse_args()

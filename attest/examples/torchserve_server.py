@@ -12,6 +12,7 @@ import json
 import subprocess
 import sys
 import tempfile
+import warnings
 from pathlib import Path
 
 import torch
@@ -54,7 +55,9 @@ class Stock(nn.Module):
 
 def wrapped(model: Path) -> torch.jit.ScriptModule:
     """The TorchScript of `Stock` around the TorchScript `model`."""
-    script: torch.jit.ScriptModule = torch.jit.script(Stock(torch.jit.load(str(model)).eval()).eval())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # torch says at each call that TorchScript will end
+        script: torch.jit.ScriptModule = torch.jit.script(Stock(torch.jit.load(str(model)).eval()).eval())
     return script
 
 

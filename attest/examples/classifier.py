@@ -1,14 +1,16 @@
-"""A classifier of scikit-learn's digits as its owner has it: `digits.onnx` and `digits.ts.pt`, and labelled pictures.
+"""A classifier of gray digits as its owner has it: NAME.onnx and NAME.ts.pt, no defense, and labelled pictures.
 
-    python -m attest.examples.digits [--folder build/examples]
+    python -m attest.examples.classifier [--dataset digits] [--folder build/examples]
 
-Both files take images (N,1,28,28) float32 in [0, 1] and give probabilities (N,10). LeNet5, some seconds of one core.
-The pictures are `images/train/CLASS/*.png` and `images/test/CLASS/*.png`.
+Both files take images (N,1,28,28) float32 in [0, 1] and give probabilities (N,10): a LeNet5, some seconds of one core
+for scikit-learn's digits. The pictures are `images/train/CLASS/*.png` and `images/test/CLASS/*.png`; other data sets
+are named by themselves (--images mnist) and have none.
 """
 
 from __future__ import annotations
 
 import argparse
+import warnings
 from pathlib import Path
 
 import torch
@@ -20,14 +22,14 @@ from handlers.images import write_image
 from report.atomic import replacing
 from zoo import datasets, models
 
-FOLDER = Path("build/examples")
+FOLDER, DIGITS = Path("build/examples"), "digits"
 EPOCHS, BATCH, LR = 15, 64, 3e-3
 
 
-def train(*, seed: int = 0, epochs: int = EPOCHS) -> nn.Module:
+def train(dataset: str = DIGITS, *, seed: int = 0, epochs: int = EPOCHS) -> nn.Module:
     """The network in evaluation mode, logits (N,10)."""
-    data = datasets.load("digits", "train")
-    assert data.labels is not None, "digits are labelled"
+    data = datasets.load(dataset, "train", size=28, channels=1)
+    assert data.labels is not None, "a classifier is trained on labelled images"
     generator = torch.Generator().manual_seed(seed)
     with from_seed(seed, torch.device("cpu")):
         network = models.build("lenet5", classes=10, channels=1, size=28, mean=[0.5], std=[0.5])
@@ -40,10 +42,10 @@ def train(*, seed: int = 0, epochs: int = EPOCHS) -> nn.Module:
     return network.eval()
 
 
-def write(network: nn.Module, folder: Path) -> tuple[Path, Path]:
-    """digits.onnx and digits.ts.pt, whole or not at all."""
+def write(network: nn.Module, folder: Path, name: str = DIGITS) -> tuple[Path, Path]:
+    """NAME.onnx and NAME.ts.pt, whole or not at all."""
     whole = nn.Sequential(network, nn.Softmax(dim=1)).eval()
-    onnx, script = folder / "digits.onnx", folder / "digits.ts.pt"
+    onnx, script = folder / f"{name}.onnx", folder / f"{name}.ts.pt"
     example = torch.zeros(2, 1, 28, 28)
     with replacing(onnx) as unfinished:
         torch.onnx.export(
@@ -56,7 +58,8 @@ def write(network: nn.Module, folder: Path) -> tuple[Path, Path]:
             external_data=False,
             verbose=False,
         )
-    with replacing(script) as unfinished:
+    with replacing(script) as unfinished, warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # torch says at each call that TorchScript will end
         torch.jit.trace(whole, example).save(str(unfinished))
     return onnx, script
 
@@ -65,7 +68,7 @@ def write_pictures(folder: Path) -> None:
     """Every digit as a PNG, whole or not at all."""
     with replacing(folder) as unfinished:
         for split in ("train", "test"):
-            data = datasets.load("digits", split)
+            data = datasets.load(DIGITS, split)
             assert data.labels is not None, "digits are labelled"
             for number, (pixels, label) in enumerate(zip(data.pixels.numpy(), data.labels.tolist(), strict=True)):
                 path = unfinished / split / str(label) / f"{number:04d}.png"
@@ -75,15 +78,20 @@ def write_pictures(folder: Path) -> None:
 
 def main() -> None:
     """Write the files, unless they are there."""
-    parser = argparse.ArgumentParser(prog="python -m attest.examples.digits", description="the examples' classifier")
+    parser = argparse.ArgumentParser(prog="python -m attest.examples.classifier", description="a classifier to serve")
+    parser.add_argument("--dataset", default=DIGITS, help="ten classes of gray images (digits)")
+    parser.add_argument("--epochs", type=int, default=EPOCHS, help=f"of its training ({EPOCHS})")
     parser.add_argument("--folder", type=Path, default=FOLDER, help=f"where to ({FOLDER})")
-    folder = parser.parse_args().folder
-    if not (folder / "digits.onnx").exists() or not (folder / "digits.ts.pt").exists():
+    options = parser.parse_args()
+    files = [options.folder / f"{options.dataset}{ending}" for ending in (".onnx", ".ts.pt")]
+    if not all(file.exists() for file in files):
         torch.set_num_threads(1)
-        write(train(), folder)
-    if not (folder / "images").is_dir():
-        write_pictures(folder / "images")
-    print(f"{folder / 'digits.onnx'}, {folder / 'digits.ts.pt'}, {folder / 'images'}")
+        write(train(options.dataset, epochs=options.epochs), options.folder, options.dataset)
+    if options.dataset == DIGITS:
+        files.append(options.folder / "images")
+        if not files[-1].is_dir():
+            write_pictures(files[-1])
+    print(", ".join(map(str, files)))
 
 
 if __name__ == "__main__":
