@@ -29,7 +29,7 @@ from attest.campaign.division import ROUNDS, Standing, most, purse, survivors
 from attest.campaign.exact import wilson
 from attest.campaign.thieves import Means, Plan, prepare, sharing
 from attest.measured import Curve, NotTried, Point
-from attest.target.pace import Stopped
+from attest.target.pace import Spent, Stopped
 from evaluation import clones
 from evaluation.clones import Cell, Exam, Score
 
@@ -117,7 +117,8 @@ class Battery:
         laid_out = most(budget, len(asking))
         for plan in asking:
             self._start(plan, laid_out)
-        stopped, standing = None, list(self._running)
+        stopped: Stopped | None = None
+        standing = list(self._running)
         for number in range(ROUNDS):
             each = purse(budget - self._spent(), number, len(standing))
             for name in standing:
@@ -130,10 +131,11 @@ class Battery:
             for name in set(going) - set(better):
                 self._running[name].ended = "dropped"
             standing = better + (self._gate_aware(laid_out) if number == 0 else [])
-        if stopped:
-            for running in self._running.values():
-                running.ended = "stopped" if running.ended == "budget" else running.ended
-        return Result(tuple(self._curves()), tuple(self._not_tried), stopped)
+        if stopped is None or isinstance(stopped, Spent):
+            return Result(tuple(self._curves()), tuple(self._not_tried), None)
+        for running in self._running.values():
+            running.ended = "stopped" if running.ended == "budget" else running.ended
+        return Result(tuple(self._curves()), tuple(self._not_tried), str(stopped))
 
     def _start(self, plan: Plan, budget: int) -> None:
         """Prepare a thief, or say why it cannot be."""
@@ -163,8 +165,8 @@ class Battery:
     def _spent(self) -> int:
         return sum(running.ledger.queries for running in self._running.values())
 
-    def _steal(self, running: Running, queries: int) -> str | None:
-        """So many queries more; why the campaign cannot go on, or None."""
+    def _steal(self, running: Running, queries: int) -> Stopped | None:
+        """So many queries more; what keeps the campaign from going on, or None."""
         if queries < 1:
             return None
         running.ledger.budget = running.ledger.queries + queries
@@ -173,7 +175,7 @@ class Battery:
                 pass
         except Stopped as event:
             running.ledger.queries = self._asking.ledger.count(f"thief:{running.plan.name}")
-            return str(event)
+            return event
         if running.ledger.left:
             running.ended = "exhausted"
         return None

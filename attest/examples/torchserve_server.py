@@ -57,7 +57,8 @@ def wrapped(model: Path) -> torch.jit.ScriptModule:
     """The TorchScript of `Stock` around the TorchScript `model`."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # torch says at each call that TorchScript will end
-        script: torch.jit.ScriptModule = torch.jit.script(Stock(torch.jit.load(str(model)).eval()).eval())
+        stock = Stock(torch.jit.load(str(model)).eval()).eval()
+        script: torch.jit.ScriptModule = torch.jit.trace(stock, torch.zeros(2, 3, 224, 224))
     return script
 
 

@@ -21,6 +21,10 @@ class Stopped(Exception):  # noqa: N818 - an event, not a fault
     """The campaign may not or cannot go on; nothing was sent. The message says why."""
 
 
+class Spent(Stopped):
+    """The budget is spent: the campaign's own end."""
+
+
 class Pace:
     """sent: pictures so far. waited_s: while the service asked to be left alone. seconds: until the campaign has to
     end, None: whenever. clock, sleep: seconds."""
@@ -47,7 +51,7 @@ class Pace:
         with self._lock:
             self.check()
             if self.sent + pictures > self._target.budget:
-                raise Stopped(f"the budget of {self._target.budget} queries is spent")
+                raise Spent(f"the budget of {self._target.budget} queries is spent")
             start = max(self._free, self._clock())
             if self._end is not None and start > self._end:
                 raise Stopped("the time for the campaign is over")

@@ -162,6 +162,35 @@ def test_a_service_that_asks_to_be_left_alone_too_long_ends_the_campaign(tmp_pat
     assert found.verdict.word in ("no verdict", "copied")
 
 
+def gated(service: Service, pixels: np.ndarray) -> Reply:
+    """Refuses what is far from every class."""
+    far = ((service.model.means - pixels.ravel()) ** 2).mean(axis=1).min() > 0.12
+    return (403, {}, b"odd") if far else honest(service, pixels)
+
+
+def test_refusals_bring_in_the_thief_that_learns_the_gate(tmp_path: Path, model: Means) -> None:
+    with Service(gated, model) as service:
+        found = run(campaign(tmp_path, service.url))
+    refused = [json.loads(line) for line in (tmp_path / "attest-shop/ledger.jsonl").read_text().splitlines()]
+    first = next(line["index"] for line in refused if line["status"] == 403)
+    assert found.resistance.refused == sum(line["status"] == 403 for line in refused) > 20
+    assert found.resistance.refused_after == first
+    assert "knockoff, learning the gate" in {curve.thief for curve in found.curves}
+    assert found.utility.refused < 0.2
+    assert all(point.rejected > 0 for curve in found.curves for point in curve.points)
+
+
+def test_retries_are_charged_and_the_spent_budget_is_the_campaign_s_own_end(tmp_path: Path, model: Means) -> None:
+    def busy(service: Service, pixels: np.ndarray) -> Reply:
+        return (429, {"Retry-After": "0"}, b"") if len(service.seen) % 4 == 0 else honest(service, pixels)
+
+    with Service(busy, model) as service:
+        found = run(campaign(tmp_path, service.url))
+        assert len(service.seen) == BUDGET == found.ledger.queries
+    assert found.complete
+    assert found.resistance.throttled > 80
+
+
 def test_another_campaign_s_folder_is_refused_before_anything_is_sent(tmp_path: Path, model: Means) -> None:
     with Service(model=model) as service:
         run(campaign(tmp_path, service.url))
