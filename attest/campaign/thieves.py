@@ -43,13 +43,13 @@ class Plan:
 
 BATTERY = (
     Plan("knockoff", "knockoff"),
-    Plan("knockoff, labels only", "knockoff", labels="hard", shares="knockoff"),
-    Plan("knockoff, log p", "knockoff", recipes=("adamw-log-p",), shares="knockoff"),
+    Plan("label-only", "knockoff", labels="hard", shares="knockoff"),
+    Plan("log-p", "knockoff", recipes=("adamw-log-p",), shares="knockoff"),
     Plan("in-distribution", "in-distribution"),
     Plan("jbda", "jbda"),
     Plan("dfme", "dfme"),
     Plan("dfms-hl", "dfms-hl", labels="hard"),
-    Plan("knockoff, learning the gate", "knockoff", form="filtered", gate_aware=True),
+    Plan("gate-aware", "knockoff", form="filtered", gate_aware=True),
 )
 NAMES = tuple(plan.name for plan in BATTERY)
 

@@ -54,16 +54,16 @@ def test_an_honest_service_is_attested(tmp_path: Path, model: Means) -> None:
     assert found.utility.accuracy > 0.7
     assert found.consistency.kind == "deterministic"
     curves = {curve.thief: curve for curve in found.curves}
-    assert set(curves) == {"knockoff", "knockoff, labels only", "knockoff, log p", "in-distribution", "jbda"}
+    assert set(curves) == {"knockoff", "label-only", "log-p", "in-distribution", "jbda"}
     assert sum(curve.ended == "dropped" for curve in found.curves if curve.shares is None) == 2
-    for name in ("knockoff, labels only", "knockoff, log p"):
+    for name in ("label-only", "log-p"):
         assert [point.queries for point in curves[name].points] == [
             point.queries for point in curves["knockoff"].points
         ]
     assert curves["knockoff"].no_query_accuracy is None
     assert curves["in-distribution"].no_query_accuracy is not None
     assert [each.stretch for each in found.felt] == ["quiet", "campaign"]
-    assert {each.what for each in found.not_tried} >= {"dfme", "dfms-hl", "knockoff, learning the gate"}
+    assert {each.what for each in found.not_tried} >= {"dfme", "dfms-hl", "gate-aware"}
     assert found.spent == found.ledger.lines * 0.002
     assert measured.read(tmp_path / "attest-shop") == found
 
@@ -157,7 +157,7 @@ def test_a_service_that_asks_to_be_left_alone_too_long_ends_the_campaign(tmp_pat
     with Service(closed, model) as service:
         found = run(campaign(tmp_path, service.url))
     assert found.resistance.throttled_after is not None
-    assert found.resistance.throttled_after >= 250
+    assert found.resistance.throttled_after >= 240  # several are under way
     assert not found.complete
     assert found.verdict.word in ("no verdict", "copied")
 
@@ -170,12 +170,13 @@ def gated(service: Service, pixels: np.ndarray) -> Reply:
 
 def test_refusals_bring_in_the_thief_that_learns_the_gate(tmp_path: Path, model: Means) -> None:
     with Service(gated, model) as service:
-        found = run(campaign(tmp_path, service.url))
+        options = dataclasses.replace(OPTIONS, thieves=("knockoff", "gate-aware"))
+        found = run(campaign(tmp_path, service.url, options))
     refused = [json.loads(line) for line in (tmp_path / "attest-shop/ledger.jsonl").read_text().splitlines()]
     first = next(line["index"] for line in refused if line["status"] == 403)
     assert found.resistance.refused == sum(line["status"] == 403 for line in refused) > 20
     assert found.resistance.refused_after == first
-    assert "knockoff, learning the gate" in {curve.thief for curve in found.curves}
+    assert "gate-aware" in {curve.thief for curve in found.curves}
     assert found.utility.refused < 0.2
     assert all(point.rejected > 0 for curve in found.curves for point in curve.points)
 
