@@ -92,7 +92,7 @@ def _options() -> argparse.Namespace:
         help="other images that thieves have (letters, or crops of a photo)",
     )
     parser.add_argument("--architecture", default="", help="of the clones, as zoo.models has it (a LeNet5)")
-    parser.add_argument("--epochs", type=int, default=usual.epochs, help="of a clone (10)")
+    parser.add_argument("--epochs", type=int, default=usual.epochs, help="of a clone (more for fewer queries)")
     parser.add_argument("--recipes", nargs="+", default=usual.recipes, help="trainings of a clone that a thief tries")
     parser.add_argument("--exam", type=int, default=usual.exam, help="the most images of the exam (1000)")
     parser.add_argument("--seed", type=int, default=0, help="of the thieves' choices (0)")

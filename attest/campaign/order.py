@@ -45,6 +45,8 @@ EXAM_SHARE, CONSISTENCY_SHARE, QUIET_SHARE, BENIGN_SHARE = 0.1, 0.03, 0.02, 0.05
 FEWEST_EXAM, FEWEST_BUDGET = verdict.BY.least_exam, 300
 CONSISTENT, QUIET = 20, 100
 ASKED_EACH = 1 + consistency.REPEATS + consistency.COPIES
+# images that a clone is shown in all, where the epochs that come of it lie within bounds; and its batches
+SHOWN, FEWEST_EPOCHS, MOST_EPOCHS, BATCH = 100_000, 10, 60, 64
 RUN = "run.json"
 # what no run of this command looks at
 NEVER = (
@@ -60,15 +62,15 @@ class CampaignError(ValueError):
 
 @dataclass(frozen=True)
 class Options:
-    """What decides the figures, next to the target file. images: the owner's. surrogate, architecture: "": as fits the
-    target. exam: the most images that are asked about. seeds: one clone each. minutes: after which the campaign ends
+    """What decides the figures, next to the target file. images: the owner's. surrogate, architecture, epochs: "" and 0:
+    as fits target and budget. exam: the most images that are asked about. seeds: one clone each. minutes: after which the campaign ends
     where it is. workers: as evaluation.pool has them; changes no figure."""
 
     images: str
     thieves: tuple[str, ...] = tuple(plan.name for plan in thieves.BATTERY if plan.asks)
     surrogate: str = ""
     architecture: str = ""
-    epochs: int = 10
+    epochs: int = 0
     recipes: tuple[str, ...] = ("sgd", "adamw", "adamw-augmented")
     exam: int = 1000
     seed: int = 0
@@ -255,15 +257,17 @@ def surrogate(options: Options, service: Service) -> str:
     return options.surrogate or ("font-letters" if service.channels == 1 else "flower")
 
 
-def cloning(options: Options, service: Service) -> Cloning:
-    """The thieves' clone: the architecture asked for, or a LeNet5, which looks at a small copy of a larger image."""
+def cloning(options: Options, service: Service, budget: int) -> Cloning:
+    """The thieves' clone: the architecture asked for, or a LeNet5, which looks at a small copy of a larger image. Of few
+    queries it is trained for more epochs: a clone that had no time to learn would say nothing for the service."""
     height, width = sides(service.size)
     fits = height == width and 28 <= height <= 32
     shrunk = {} if options.architecture or fits else {"shrunk": min(32, height, width)}
     small = min(height, width) < 28
     return Cloning(
         architecture=options.architecture or ("conv3" if small else "lenet5"),
-        epochs=options.epochs,
+        epochs=options.epochs or max(FEWEST_EPOCHS, min(MOST_EPOCHS, SHOWN // budget)),
+        batch_size=BATCH,
         options=shrunk,
         recipes=options.recipes,
         seeds=options.seeds,

@@ -207,7 +207,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("names", nargs="*", default=list(PEERS), help=f"of {', '.join(PEERS)} (all)")
     parser.add_argument("--budget", type=int, default=1000, help="queries to each (1000)")
     parser.add_argument("--thieves", nargs="+", default=["knockoff", "in-distribution"], help="of the battery (two)")
-    parser.add_argument("--epochs", type=int, default=10, help="of a clone (10)")
+    parser.add_argument("--epochs", type=int, default=0, help="of a clone (more for fewer queries)")
     parser.add_argument("--spread", type=float, default=0.02, help="by which accuracies may differ (0.02)")
     parser.add_argument(
         "--models", type=Path, default=classifier.FOLDER, help=f"folder of the model's files ({classifier.FOLDER})"
