@@ -62,9 +62,9 @@ class CampaignError(ValueError):
 
 @dataclass(frozen=True)
 class Options:
-    """What decides the figures, next to the target file. images: the owner's. surrogate, architecture, epochs: "" and 0:
-    as fits target and budget. exam: the most images that are asked about. seeds: one clone each. minutes: after which the campaign ends
-    where it is. workers: as evaluation.pool has them; changes no figure."""
+    """What decides the figures, next to the target file. images: the owner's. surrogate, architecture, epochs: "" and
+    0: as fits target and budget. exam: the most images that are asked about. seeds: one clone each. minutes: after
+    which the campaign ends where it is. workers: as evaluation.pool has them; changes no figure."""
 
     images: str
     thieves: tuple[str, ...] = tuple(plan.name for plan in thieves.BATTERY if plan.asks)
@@ -182,9 +182,8 @@ def _asked(
     plans = thieves.chosen(options.thieves)
     target = campaign.target
     service = Service(target.channels, _size(target), len(target.class_names))
-    means = Means(
-        surrogate(options, service), _spec(options.images), len(owned), cloning(options, service), options.seed
-    )
+    clones = cloning(options, service, budget)
+    means = Means(surrogate(options, service), _spec(options.images), len(owned), clones, options.seed)
     battery = Battery(
         asking, plans, means, service, Exam(pixels, truth, labels), campaign.folder / "work",
         name=campaign.name, workers=options.workers, say=say,
@@ -258,8 +257,8 @@ def surrogate(options: Options, service: Service) -> str:
 
 
 def cloning(options: Options, service: Service, budget: int) -> Cloning:
-    """The thieves' clone: the architecture asked for, or a LeNet5, which looks at a small copy of a larger image. Of few
-    queries it is trained for more epochs: a clone that had no time to learn would say nothing for the service."""
+    """The thieves' clone: the architecture asked for, or a LeNet5, which looks at a small copy of a larger image. Of
+    few queries it is trained for more epochs: a clone that had no time to learn would say nothing for the service."""
     height, width = sides(service.size)
     fits = height == width and 28 <= height <= 32
     shrunk = {} if options.architecture or fits else {"shrunk": min(32, height, width)}
