@@ -57,7 +57,7 @@ def main() -> None:
     print(f"target: {said.target.name}, {said.target.url}, from {said.run.started}")
     print(f"verdict: {said.verdict.sentence}")
     print(f"confidence: {verdict.confidence(said.verdict)}")
-    for reason in said.verdict.reasons:
+    for reason in verdict.caveats(said.verdict):
         print(f"  {reason}")
 
 
