@@ -2,8 +2,8 @@
 
     python -m attest NAME --images DIR [--budget N] [--thieves knockoff jbda] [--dry-run]
 
-NAME is a file of targets/ (docs/attest.md). Everything lies in reports/attest-NAME: measured.json for the report and the
-evidence, ledger.jsonl and answers.bin for the owner. An attest that was interrupted goes on with the same command.
+NAME is a file of targets/ (docs/attest.md). Everything lies in reports/attest-NAME: measured.json for the report and
+the evidence, ledger.jsonl and answers.bin for the owner. An attest that was interrupted goes on with the same command.
 """
 
 from __future__ import annotations
@@ -53,7 +53,8 @@ def summary(measured: Measured, folder: Path) -> Iterator[str]:
             yield f"{curve.thief}: {points} ({curve.last.price:.2f} {measured.target.currency}; {curve.ended})"
     yield measured.verdict.sentence
     yield from (f"  {reason}" for reason in measured.verdict.reasons)
-    yield f"{measured.ledger.queries:,} queries, {measured.spent:.2f} {measured.target.currency}: {folder / 'measured.json'}"
+    cost = f"{measured.spent:.2f} {measured.target.currency}"
+    yield f"{measured.ledger.queries:,} queries, {cost}: {folder / 'measured.json'}"
 
 
 def _campaign(options: argparse.Namespace) -> Campaign:
@@ -86,7 +87,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--budget", type=int, help="queries in all, at most the target's")
     parser.add_argument("--thieves", nargs="+", default=usual.thieves, help="of the battery (all)")
     parser.add_argument(
-        "--surrogate", default=usual.surrogate, help="data set of other images that thieves have (flower)"
+        "--surrogate",
+        default=usual.surrogate,
+        help="images of another task that thieves have (letters, or crops of a photograph)",
     )
     parser.add_argument("--architecture", default="", help="of the clones, as zoo.models has it (a LeNet5)")
     parser.add_argument("--epochs", type=int, default=usual.epochs, help="of a clone (10)")

@@ -113,8 +113,8 @@ class Ledger:
         if found is not None and found.image_sha256 != image_sha256:
             raise LedgerError(
                 f"{self.path}: line {found.index + 1}: expected the picture {image_sha256[:12]} at place {place} of "
-                f"{phase}, got {found.image_sha256[:12]}: it is the ledger of another campaign (images, seeds or versions "
-                "differ); move its folder away to begin anew"
+                f"{phase}, got {found.image_sha256[:12]}: it is the ledger of another campaign (images, seeds or "
+                "versions differ); move its folder away to begin anew"
             )
         return found
 
@@ -168,7 +168,7 @@ class Ledger:
                     offset,
                     len(body),
                     secrets.token_hex(16),
-                )  # fmt: skip
+                )
                 for row, (place, digest) in enumerate(zip(places, digests, strict=True))
             ]
             self._out.write(b"".join(orjson.dumps(asdict(entry)) + b"\n" for entry in made))

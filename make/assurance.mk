@@ -31,24 +31,3 @@ owners: | $(ready) ## models in every form of owners', packages of PyPI among th
 
 controls: | $(ready) ## take out each control of the threat model: its test must fail; results/controls.json
 	$(py) -m assurance.controls --output results/controls.json
-
-# what an attest is signed by, next to the deployment's key
-ATTEST_KEY ?= secrets/attest.pem
-
-attest-key: $(ATTEST_KEY) ## the key that signs evidence, made once, never overwritten, and its public half next to it
-
-$(ATTEST_KEY): | $(ready)
-	mkdir -p -m 700 $(@D)
-	$(py) -m attest.evidence.keys $@
-
-attest-sign: $(ATTEST_KEY) ## RUN=reports/attest-NAME [SUBJECTS='FILE ...']: its report, and its evidence signed with ATTEST_KEY
-	$(py) -m attest.evidence sign $(RUN) --key $(ATTEST_KEY) $(SUBJECTS:%=--subject %)
-
-attest-verify: | $(ready) ## FILE=evidence.dsse.json KEY=attest.pub.pem [ASKED='--max-age 30 ...']: who signed it, and that nothing was changed
-	$(py) -m attest.verify $(FILE) --key $(KEY) $(ASKED)
-
-attest-diff: | $(ready) ## OLD=DIR NEW=DIR [ASKED='--max-bought 2 ...']: what got better or worse between two attests
-	$(py) -m attest.diff $(OLD) $(NEW) $(ASKED)
-
-attest-pdf: | $(ready) ## RUN=reports/attest-NAME: its report printed by a headless Chromium
-	$(py) -m attest.report $(RUN) --pdf

@@ -277,7 +277,7 @@ class Battery:
                         points,
                         running.ended,
                         running.spread.get(plan.name),
-                    )  # fmt: skip
+                    )
                 )
         return made
 

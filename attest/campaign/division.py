@@ -5,8 +5,8 @@ better half goes on. Better is who would be ahead after one more round like the 
 
     foresight = accuracy + (accuracy - accuracy a round before)
 
-so that a thief that starts slowly and still gains outlives one that is ahead and has stopped. What a thief cannot spend,
-because it has no more images, goes to the rounds that follow.
+so that a thief that starts slowly and still gains outlives one that is ahead and has stopped. What a thief cannot
+spend, because it has no more images, goes to the rounds that follow.
 """
 
 from __future__ import annotations

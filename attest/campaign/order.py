@@ -1,9 +1,9 @@
 """A campaign from its first query to measured.json, in this order:
 
-    benign users alone -> utility -> consistency -> is there anything to steal? -> thieves, with benign users beside them
+    benign users alone -> utility -> consistency -> is there anything to steal? -> thieves, benign users beside them
 
-Nothing is kept between these but the ledger: a campaign that was interrupted runs again from its start, is answered from
-there, and goes on.
+Nothing is kept between these but the ledger: a campaign that was interrupted runs again from its start, is answered
+from there, and goes on.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from zoo.images import Images, sides, unit
 
 # parts of the budget; the thieves have the rest
 EXAM_SHARE, CONSISTENCY_SHARE, QUIET_SHARE, BENIGN_SHARE = 0.1, 0.03, 0.02, 0.05
-FEWEST_EXAM, FEWEST_BUDGET = 20, 300
+FEWEST_EXAM, FEWEST_BUDGET = verdict.BY.least_exam, 300
 CONSISTENT, QUIET = 20, 100
 ASKED_EACH = 1 + consistency.REPEATS + consistency.COPIES
 RUN = "run.json"
@@ -61,12 +61,12 @@ class CampaignError(ValueError):
 @dataclass(frozen=True)
 class Options:
     """What decides the figures, next to the target file. images: the owner's. exam: the most of them that are asked
-    about. seeds: one clone each. minutes: after which the campaign ends where it is. workers: as evaluation.pool has
+    about. surrogate, architecture: "": as fits the target. seeds: one clone each. minutes: after which the campaign ends where it is. workers: as evaluation.pool has
     them; changes no figure."""
 
     images: str
     thieves: tuple[str, ...] = tuple(plan.name for plan in thieves.BATTERY if plan.asks)
-    surrogate: str = "flower"
+    surrogate: str = ""
     architecture: str = ""
     epochs: int = 10
     recipes: tuple[str, ...] = ("sgd", "adamw", "adamw-augmented")
@@ -180,7 +180,9 @@ def _asked(
     plans = thieves.chosen(options.thieves)
     target = campaign.target
     service = Service(target.channels, _size(target), len(target.class_names))
-    means = Means(options.surrogate, _spec(options.images), len(owned), cloning(options, service), options.seed)
+    means = Means(
+        surrogate(options, service), _spec(options.images), len(owned), cloning(options, service), options.seed
+    )
     battery = Battery(
         asking, plans, means, service, Exam(pixels, truth, labels), campaign.folder / "work",
         name=campaign.name, workers=options.workers, say=say,
@@ -200,19 +202,20 @@ def _none_tried(campaign: Campaign, why: str) -> tuple[NotTried, ...]:
 
 def _too_slow(asking: Asking, p50_ms: float, minutes: float) -> list[str]:
     """Whether the budget cannot be spent in time at the pace of the answers so far."""
-    left = asking.target.budget - asking.pace.sent
-    each = max(p50_ms / 1000 * asking.target.rows and p50_ms / 1000 / asking.target.connections, 1 / asking.target.rate)
+    target, left = asking.target, asking.target.budget - asking.pace.sent
+    each = max(p50_ms / 1000 / (target.rows * target.connections), 1 / target.rate)
     needed = left * each / 60
     if needed <= minutes:
         return []
     return [
-        f"at {p50_ms:.0f} ms an answer and {asking.target.rate:g} a second, {left:,} queries take {needed:.0f} minutes, "
-        f"more than the {minutes:g} of this campaign"
+        f"at {p50_ms:.0f} ms an answer and {target.rate:g} a second, {left:,} queries take {needed:.1f} minutes, more "
+        f"than the {minutes:g} of this campaign"
     ]
 
 
 def exam_of(campaign: Campaign) -> tuple[Images, Images]:
-    """The owner's images: those that are the exam, and those that thieves may have. Raises CampaignError, DatasetError."""
+    """The owner's images: those that are the exam, and those that thieves may have. Raises CampaignError,
+    DatasetError."""
     target, options = campaign.target, campaign.options
     if target.budget < FEWEST_BUDGET:
         raise CampaignError(f"budget: expected at least {FEWEST_BUDGET} queries for an attest, got {target.budget}")
@@ -244,6 +247,12 @@ def _by_class(images: Images, target: Target, spec: str) -> Images:
         f"images: {spec}: class {strangers[0]!r} is none of the target's ({', '.join(names[:8])}); name the folders as "
         "the target file's classes, or the classes as the folders"
     )
+
+
+def surrogate(options: Options, service: Service) -> str:
+    """The images of another task that thieves have: those asked for, letters for a service that takes gray pictures,
+    crops of a photograph for one that takes colour."""
+    return options.surrogate or ("font-letters" if service.channels == 1 else "flower")
 
 
 def cloning(options: Options, service: Service) -> Cloning:

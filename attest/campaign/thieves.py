@@ -18,6 +18,8 @@ from attacks.thief import Thief
 
 # labelled images that JBDA starts from
 SEEDS = 50
+# images that DFMS-HL's generator learns to draw like: as many as it has queries, within
+FEWEST_PROXIES, MOST_PROXIES = 500, 5000
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ def parameters(plan: Plan, means: Means, budget: int) -> Any:
         "in-distribution": {"dataset": means.owned},
         "jbda": {"dataset": means.owned, "seeds": max(2, min(SEEDS, means.owned_images, budget // 4)), "rounds": 0},
         "dfme": {},
-        "dfms-hl": {"proxy": means.surrogate},
+        "dfms-hl": {"proxy": means.surrogate, "proxies": max(FEWEST_PROXIES, min(MOST_PROXIES, budget))},
     }
     return registry.attack(plan.attack).parameters(budget=budget, **own[plan.attack])
 

@@ -14,7 +14,8 @@ PART = 64
 
 
 def served(asking: Asking, images: torch.Tensor) -> torch.Tensor:
-    """The served labels int64 (N,) of images float32 (N, C, H, W), REFUSED where there was no answer. Raises Stopped."""
+    """The served labels int64 (N,) of images float32 (N, C, H, W), REFUSED where there was no answer. Raises
+    Stopped."""
     oracle = asking.phase(PHASE)
     return torch.cat([oracle(part).labels for part in images.split(PART)])
 

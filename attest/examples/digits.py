@@ -1,8 +1,9 @@
-"""A classifier of scikit-learn's digits as its owner has it: `build/examples/digits.onnx` and `.ts.pt`, no defense.
+"""A classifier of scikit-learn's digits as its owner has it: `digits.onnx` and `digits.ts.pt`, and labelled pictures.
 
     python -m attest.examples.digits [--folder build/examples]
 
-Both files take images (N,1,28,28) float32 in [0, 1] and give probabilities (N,10). LeNet5, some seconds of one core.
+Both files take images (N,1,28,28) float32 in [0, 1] and give probabilities (N,10). LeNet5, some seconds of one core. The
+pictures are `images/train/CLASS/*.png` and `images/test/CLASS/*.png`.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from attacks.seeded import from_seed
+from handlers.images import write_image
 from report.atomic import replacing
 from zoo import datasets, models
 
@@ -59,6 +61,18 @@ def write(network: nn.Module, folder: Path) -> tuple[Path, Path]:
     return onnx, script
 
 
+def write_pictures(folder: Path) -> None:
+    """Every digit as a PNG, whole or not at all."""
+    with replacing(folder) as unfinished:
+        for split in ("train", "test"):
+            data = datasets.load("digits", split)
+            assert data.labels is not None, "digits are labelled"
+            for number, (pixels, label) in enumerate(zip(data.pixels.numpy(), data.labels.tolist(), strict=True)):
+                path = unfinished / split / str(label) / f"{number:04d}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(write_image(pixels, "png"))
+
+
 def main() -> None:
     """Write the files, unless they are there."""
     parser = argparse.ArgumentParser(prog="python -m attest.examples.digits", description="the examples' classifier")
@@ -67,7 +81,9 @@ def main() -> None:
     if not (folder / "digits.onnx").exists() or not (folder / "digits.ts.pt").exists():
         torch.set_num_threads(1)
         write(train(), folder)
-    print(f"{folder / 'digits.onnx'}, {folder / 'digits.ts.pt'}")
+    if not (folder / "images").is_dir():
+        write_pictures(folder / "images")
+    print(f"{folder / 'digits.onnx'}, {folder / 'digits.ts.pt'}, {folder / 'images'}")
 
 
 if __name__ == "__main__":

@@ -24,7 +24,6 @@ def app(model: str, key: str = "") -> FastAPI:
     session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     service = FastAPI()
 
-    @service.post("/classify")
     def classify(file: Annotated[UploadFile, File()], x_api_key: Annotated[str, Header()] = "") -> dict[str, object]:
         if x_api_key != key:
             raise HTTPException(401, "unknown key")
@@ -33,6 +32,7 @@ def app(model: str, key: str = "") -> FastAPI:
         (scores,) = session.run(["probabilities"], {"images": pixels})[0]
         return {"predictions": [{"scores": scores.tolist()}]}
 
+    service.add_api_route("/classify", classify, methods=["POST"])
     return service
 
 

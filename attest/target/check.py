@@ -2,8 +2,8 @@
 
     python -m loadtests.target check NAME [--images DIR] [--dry-run]
 
-It asks at the target's rate, within its budget, and writes nothing. The pictures are the owner's, or, without any, crops
-of a photograph, which are of no class: then labels say nothing, but the form of the answers does.
+It asks at the target's rate, within its budget, and writes nothing. The pictures are the owner's, or, without any,
+crops of a photograph, which are of no class: then labels say nothing, but the form of the answers does.
 """
 
 from __future__ import annotations
@@ -107,7 +107,8 @@ def fault(target: Target, answers: list[tuple[Reply, str, Read | None]]) -> str 
     reply, kind, _ = answers[0]
     where = f"{target.shown_url}: no picture was answered"
     if kind == "redirected":
-        return f"{where}: {reply.status}, it redirects to {reply.location.partition('?')[0]!r}, which is not followed; if that is right, put it into url"
+        place = reply.location.partition("?")[0]
+        return f"{where}: {reply.status}, a redirection to {place!r} is not followed; if it is right, put it into url"
     if kind == "unread":
         try:
             Reader(target).read(reply.body, target.rows)

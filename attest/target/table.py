@@ -242,7 +242,8 @@ class Target:
         )
 
     def secrets(self) -> dict[str, str]:
-        """The headers as they are sent. Raises TargetError for a variable that is not set. Do not keep what it gives."""
+        """The headers as they are sent. Raises TargetError for a variable that is not set. Do not keep
+        what it gives."""
         found = {}
         for name, value in self.headers.items():
             variable = value.removeprefix(SECRET)

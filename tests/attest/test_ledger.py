@@ -80,7 +80,7 @@ def test_a_line_and_an_answer_that_were_cut_off_are_dropped(tmp_path: Path) -> N
 def test_another_campaign_is_refused(tmp_path: Path) -> None:
     with Ledger(tmp_path) as ledger:
         record(ledger, 0, b"first")
-        with pytest.raises(LedgerError, match="line 1: expected the picture .* it is the ledger of another campaign"):
+        with pytest.raises(LedgerError, match=r"line 1: expected the picture .* it is the ledger of another campaign"):
             ledger.final("utility", 0, OTHER)
 
 
