@@ -27,7 +27,7 @@ BREACH, INCOMPARABLE = 1, 2
 # what two attests must have in common, and what of each says so
 COMMON: Mapping[str, Callable[[Measured], object]] = {
     "target": lambda it: (it.target.name, it.target.url, it.target.sha256),
-    "budget": lambda it: (it.target.budget, it.target.rate),
+    "budget": lambda it: it.target.budget,
     "seeds": lambda it: it.run.seeds,
     "images": lambda it: (it.run.images_sha256, it.run.exam_images),
     "settings": lambda it: it.run.settings,

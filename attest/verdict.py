@@ -101,11 +101,17 @@ def word_of(share: float) -> str:
     return "copied" if share >= BY.copied else "partly copied" if share >= BY.held else "not copied"
 
 
+def caveats(verdict: Verdict) -> tuple[str, ...]:
+    """What lowers the confidence in a verdict, each a clause."""
+    unsure = verdict.bought is not None and not verdict.confident
+    return (*(("another draw of the exam's images could change the word",) if unsure else ()), *verdict.reasons)
+
+
 def confidence(verdict: Verdict) -> str:
     """How far the word can be relied on: "none", "low", "moderate" or "high"."""
     if verdict.word == "no verdict":
         return "none"
-    worth = (not verdict.confident) + len(verdict.reasons)
+    worth = len(caveats(verdict))
     return ("high", "moderate")[worth] if worth < 2 else "low"
 
 

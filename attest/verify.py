@@ -43,22 +43,27 @@ def main() -> None:
     try:
         key = keys.public(options.key)
         found = statement.verified(_read(options.evidence), key)
-        print(f"ok: signed by {keys.fingerprint(key)} at {found.predicate.signed_at}, by the signer's clock")
+        print(plain(f"ok: signed by {keys.fingerprint(key)} at {found.predicate.signed_at}, by the signer's clock"))
         for line in checks(found, options.evidence.parent, subjects=options.subject, ledger=options.ledger):
-            print(line)
+            print(plain(line))
         if options.max_age is not None:
             print(fresh(found, options.max_age, now=datetime.now(timezone.utc)))
         if options.proof:
             for line in query(found, options.proof, image=options.image, answer=options.answer):
-                print(line)
+                print(plain(line))
     except EvidenceError as error:
-        sys.exit(f"attest.verify: FAILED: {error}")
+        sys.exit(f"attest.verify: FAILED: {plain(str(error))}")
     said = found.predicate.measured
-    print(f"target: {said.target.name}, {said.target.url}, from {said.run.started}")
-    print(f"verdict: {said.verdict.sentence}")
+    print(plain(f"target: {said.target.name}, {said.target.url}, from {said.run.started}"))
+    print(plain(f"verdict: {said.verdict.sentence}"))
     print(f"confidence: {verdict.confidence(said.verdict)}")
-    for reason in said.verdict.reasons:
-        print(f"  {reason}")
+    for reason in verdict.caveats(said.verdict):
+        print(plain(f"  {reason}"))
+
+
+def plain(text: str) -> str:
+    """Text without what steers a terminal: what it says is the signer's, or whoever's the file is."""
+    return "".join(letter if letter.isprintable() or letter in "\n\u202f" else "?" for letter in text)
 
 
 def checks(
@@ -104,7 +109,7 @@ def query(found: statement.Statement, proof: Path, *, image: Path | None, answer
     """The query that a proof shows, held against the picture and the answer that are given. Raises EvidenceError."""
     try:
         content = json.loads(_read(proof))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise EvidenceError(f"{proof}: not JSON ({error})") from None
     shown = proofs.proven(content, found.predicate.ledger)
     yield f"ok: query {shown['index']} is in the ledger: {json.dumps(shown)}"

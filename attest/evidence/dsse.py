@@ -55,7 +55,10 @@ def verify(envelope: Mapping[str, Any], key: Ed25519PublicKey, *, payload_type: 
     given, signatures = envelope.get("payloadType"), envelope.get("signatures")
     if not isinstance(given, str) or not isinstance(signatures, list):
         raise EnvelopeError("envelope: expected `payload` and `payloadType` (strings) and `signatures` (an array)")
-    signed = pae(given, payload)
+    try:
+        signed = pae(given, payload)
+    except UnicodeEncodeError:
+        raise EnvelopeError("payloadType: half of a surrogate pair, which is no text") from None
     held = next((each for each in (_decoded(entry, "sig") for entry in signatures) if _signed(key, each, signed)), None)
     if held is None:
         raise EnvelopeError(

@@ -103,7 +103,10 @@ def verified(text: bytes, key: Ed25519PublicKey) -> Statement:
             "evidence: the signature holds, but what it does not cover was changed: expected the form that "
             "`python -m attest.evidence` writes, with one signature and the key's fingerprint as its keyid"
         )
-    return parsed(json.loads(payload))
+    try:
+        return parsed(json.loads(payload))
+    except (RecursionError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise EvidenceError(f"evidence: its payload is not JSON ({error})") from None
 
 
 def parsed(statement: Any) -> Statement:

@@ -11,6 +11,7 @@ good mark may come of an endpoint that fails or lies.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -19,7 +20,7 @@ from report.format import number, percent, points
 
 ATLAS, ML, AISVS = "MITRE ATLAS 5.6", "OWASP ML Top 10", "OWASP AISVS 1.0"
 STATES = ("passed", "partly", "failed", "not tested")
-# by how much the best clone from numbers must beat the best from labels, for the numbers to be worth hiding
+# by how much a clone from numbers must beat the same thief's from labels, for the numbers to be worth hiding
 WORTH_HIDING = 0.02
 OF_WORD = {"copied": "failed", "partly copied": "partly", "not copied": "passed", "no verdict": "not tested"}
 
@@ -65,20 +66,25 @@ def _obfuscation(measured: Measured) -> tuple[str, str]:
     scale = measured.target.scale
     if scale == "label":
         return "passed", "answers are labels alone"
-    best = {
-        labels: max(
-            (each.accuracy for curve in measured.curves if curve.labels == labels for each in curve.points),
-            default=None,
-        )
-        for labels in ("soft", "hard")
-    }
-    soft, hard = best["soft"], best["hard"]
-    if soft is None or hard is None:
-        return "failed", f"answers are {scale}, and which part of a clone they are worth was not measured"
-    worth = f"the best clone from them has {percent(soft)}, from labels {percent(hard)}, {points(soft - hard)} points"
+    pairs = list(_with_and_without_numbers(measured))
+    if not pairs:
+        return "failed", f"answers are {scale}; what they are worth to a thief, over labels alone, was not measured"
+    thief, soft, hard = max(pairs, key=lambda pair: pair[1] - pair[2])
+    worth = f"from them {thief} has {percent(soft)}, from their labels {percent(hard)}, {points(soft - hard)} points"
     if soft - hard <= WORTH_HIDING:
         return "passed", f"answers are {scale}, but worth no more than labels: {worth}"
     return ("partly" if scale == "top-k" else "failed"), f"answers are {scale}: {worth}"
+
+
+def _with_and_without_numbers(measured: Measured) -> Iterator[tuple[str, float, float]]:
+    """For each attack, the clones' accuracies from numbers and from labels, after as many queries: the last that both
+    have."""
+    for soft, hard in itertools.product(measured.curves, measured.curves):
+        if (soft.labels, hard.labels) == ("soft", "hard") and soft.attack == hard.attack:
+            from_labels = {point.queries: point.accuracy for point in hard.points}
+            common = [point for point in soft.points if point.queries in from_labels]
+            if common:
+                yield soft.thief, common[-1].accuracy, from_labels[common[-1].queries]
 
 
 def _limits(measured: Measured) -> tuple[str, str]:

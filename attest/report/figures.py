@@ -34,6 +34,7 @@ def curves(measured: Measured) -> str:
         target = measured.target
         if target.price_per_1000:
             top = axis.secondary_xaxis("top", functions=_prices(target.price_per_1000 / 1000))
+            top.xaxis.set_major_formatter(FuncFormatter(lambda value, _: number(value, 2)))
             top.set_xlabel(f"price of the queries, {target.currency}")
         axis.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
         return svg(figure, "curves")

@@ -50,6 +50,7 @@ def render(measured: Measured, marks: Mapping[str, str] | None = None) -> str:
         sentence=_without_word(measured),
         by=verdict.BY,
         confidence=verdict.confidence(measured.verdict),
+        caveats=verdict.caveats(measured.verdict),
         best=max(verdict.bought(measured), key=lambda each: each.share, default=None),
         first=verdict.first(measured, verdict.BY.copied),
         bought=_largest_share(measured),

@@ -377,6 +377,31 @@ def test_an_auditor_needs_no_torch() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+DEEP = "[" * 100_000
+
+
+def test_what_is_nested_without_end_is_refused(signed: Signed, tmp_path: Path) -> None:
+    with pytest.raises(EvidenceError, match="evidence: not JSON"):
+        statement.verified(DEEP.encode(), signed.public)
+    text = statement.sign(DEEP.encode(), keys.private(signed.key))
+    with pytest.raises(EvidenceError, match="its payload is not JSON"):
+        statement.verified(text.encode(), signed.public)
+    (tmp_path / "proof.json").write_text(DEEP)
+    found = statement.verified(signed.text, signed.public)
+    with pytest.raises(EvidenceError, match=r"proof\.json: not JSON"):
+        list(verify.query(found, tmp_path / "proof.json", image=None, answer=None))
+
+
+def test_a_signer_s_words_do_not_steer_the_terminal(signed: Signed, tmp_path: Path) -> None:
+    whole = content(signed)
+    whole["predicate"]["measured"]["target"]["name"] = "\x1b[2Jshop"
+    (tmp_path / statement.FILE).write_bytes(again(signed, whole))
+    done = run("attest.verify", tmp_path / statement.FILE, "--key", keys.public_path(signed.key))
+    assert done.returncode == 0, done.stderr
+    assert "target: ?[2Jshop" in done.stdout
+    assert "\x1b" not in done.stdout
+
+
 def test_a_proof_of_another_attest_fails(signed: Signed, tmp_path: Path) -> None:
     """The same query of another campaign: an equal line alone proves nothing."""
     synthetic.ledger(tmp_path, LINES + 160)

@@ -100,6 +100,7 @@ def test_openssl_verifies_it(tmp_path: Path) -> None:
         ({"signatures": ["x"]}, "sig: expected a string of base64"),
         ({"signatures": [{"sig": "*"}]}, "sig: not base64"),
         ({"payload": 7}, "payload: expected a string of base64, got int"),
+        ({"payloadType": "\ud800"}, "payloadType: half of a surrogate pair"),
         ({"payloadType": None}, "expected `payload` and `payloadType`"),
     ],
 )

@@ -70,6 +70,16 @@ def test_numbers_are_judged_by_what_they_are_worth(scale: str, curves: Any, stat
     assert (found["AML.M0002"], found["11.3.2"]) == (state, state)
 
 
+def test_numbers_are_compared_within_one_thief_at_equal_queries() -> None:
+    """A thief that was dropped early says nothing of the numbers that another went on with."""
+    dropped = curve("knockoff (label-only)", 0.1, labels="hard")
+    dropped = dataclasses.replace(dropped, points=(dataclasses.replace(dropped.points[0], queries=2500),))
+    found = {row.name: row for row in controls(made(curves=(curve("knockoff", 0.11, 0.4, 0.5, 0.6), dropped)))}
+    assert (found["AML.M0002"].state, "+1.0 points" in found["AML.M0002"].why) == ("passed", True)
+    other = {row.name: row for row in controls(made(curves=(curve("jbda", 0.5), dropped)))}
+    assert "was not measured" in other["11.3.2"].why
+
+
 THROTTLED = Resistance(throttled=10, throttled_after=5, waited_s=3.0)
 FLAGGED = Resistance(flagged=10, flagged_after=5)
 REFUSED = Resistance(refused=10, refused_after=5)
