@@ -41,7 +41,7 @@ FAULTS = ("failed", "dropped", "redirected", "unread")
 class Asking:
     """Asks `target` over `wire` within `pace`, and writes `ledger`. Use it as a context manager, which closes the wire.
 
-    progress: called with the pictures of every request that was sent.
+    classes: their order (attest.target.reading). progress: called with the pictures of every request that was sent.
     """
 
     def __init__(
@@ -50,12 +50,14 @@ class Asking:
         wire: Wire,
         pace: Pace,
         ledger: Ledger,
+        *,
+        classes: Sequence[str] = (),
         progress: Callable[[int], object] = lambda pictures: None,
     ) -> None:
         self.target, self.pace, self.ledger = target, pace, ledger
         self._progress = progress
         self._wire = wire
-        self.reader = Reader(target)
+        self.reader = Reader(target, classes)
         self._threads = ThreadPoolExecutor(target.connections, thread_name_prefix="attest")
         self._silent = 0
         self._lock = threading.Lock()

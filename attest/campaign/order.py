@@ -31,7 +31,7 @@ from attest.campaign.thieves import Means
 from attest.campaign.utility import served, utility
 from attest.ledger import Ledger
 from attest.measured import LedgerFacts, Measured, NotTried, RunFacts
-from attest.target.check import load
+from attest.target.check import classes_of, load
 from attest.target.pace import Pace, Stopped
 from attest.target.table import Target
 from attest.target.wires import Wire
@@ -107,12 +107,14 @@ def run(
 ) -> Measured:
     """Carry it out, or take it up; what was measured, which lies in `folder` too.
 
-    wire: closed at the end. Raises CampaignError, LedgerError, zoo's DatasetError, before anything is sent.
+    wire: closed at the end. Raises CampaignError, TargetError, LedgerError, zoo's DatasetError, before anything is
+    sent.
     """
     target, options = campaign.target, campaign.options
     exam, owned = exam_of(campaign)
     assert exam.labels is not None, "exam_of gives labelled images"
     pixels, truth = unit(exam.stored), exam.labels
+    classes = classes_of(exam, target, options.images)
     sha256 = digest(pixels, truth)
     record = Record(campaign, sha256)
     budget = target.budget
@@ -120,7 +122,7 @@ def run(
         pace = Pace(target, sent=ledger.lines, seconds=60 * options.minutes, sleep=sleep)
         with (
             tqdm(total=budget, initial=ledger.lines, desc=campaign.name, unit="query", leave=False) as bar,
-            Asking(target, wire, pace, ledger, progress=bar.update) as asking,
+            Asking(target, wire, pace, ledger, classes=classes, progress=bar.update) as asking,
         ):
             asked = _asked(asking, campaign, pixels, truth, owned, say)
             worth = utility(asking, truth)
@@ -220,34 +222,14 @@ def exam_of(campaign: Campaign) -> tuple[Images, Images]:
     target, options = campaign.target, campaign.options
     if target.budget < FEWEST_BUDGET:
         raise CampaignError(f"budget: expected at least {FEWEST_BUDGET} queries for an attest, got {target.budget}")
-    test, train = (
-        _by_class(load(options.images, target, split), target, options.images) for split in ("test", "train")
-    )
+    test, train = (load(options.images, target, split) for split in ("test", "train"))
+    if test.labels is None:
+        raise CampaignError(f"images: {options.images}: expected a folder for each class, got images without labels")
     count = min(len(test), options.exam, max(FEWEST_EXAM, int(EXAM_SHARE * target.budget)))
     if count < FEWEST_EXAM:
         raise CampaignError(f"images: expected at least {FEWEST_EXAM} labelled ones for the exam, got {count}")
     rows = torch.linspace(0, len(test) - 1, count).long()
-    assert test.labels is not None, "_by_class gives labels"
     return replace(test, stored=test.stored[rows].contiguous(), labels=test.labels[rows]), train
-
-
-def _by_class(images: Images, target: Target, spec: str) -> Images:
-    """The images with labels that are positions in the target's classes. Raises CampaignError."""
-    names = target.class_names
-    if images.labels is None:
-        raise CampaignError(
-            f"images: {spec}: expected labelled images, a folder for each class, got some without labels"
-        )
-    strangers = [name for name in images.classes if name not in names]
-    if not strangers:
-        places = torch.tensor([names.index(name) for name in images.classes])
-        return replace(images, labels=places[images.labels], classes=names)
-    if isinstance(target.classes, int) and len(images.classes) == target.classes:
-        return replace(images, classes=names)
-    raise CampaignError(
-        f"images: {spec}: class {strangers[0]!r} is none of the target's ({', '.join(names[:8])}); name the folders as "
-        "the target file's classes, or the classes as the folders"
-    )
 
 
 def surrogate(options: Options, service: Service) -> str:

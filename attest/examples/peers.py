@@ -105,11 +105,17 @@ def serving(name: str, model: Path, target: Target) -> Iterator[None]:
             _until_ready(process, target, log)
             yield
         finally:
-            family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
-            for each in family:
-                each.terminate()
-            for each in psutil.wait_procs(family, timeout=10)[1]:
-                each.kill()
+            _end(process)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """The server and all that it has started; it may have ended by itself."""
+    if process.poll() is None:
+        family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+        for each in family:
+            each.terminate()
+        for each in psutil.wait_procs(family, timeout=10)[1]:
+            each.kill()
 
 
 def _until_ready(process: subprocess.Popen[bytes], target: Target, log: Path) -> None:

@@ -12,7 +12,7 @@ import argparse
 import statistics
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +52,21 @@ def load(spec: str, target: Target, split: str) -> Images:
     return datasets.load(spec if known else f"imagefolder:{spec}", split, size=target.size, channels=target.channels)
 
 
+def classes_of(images: Images, target: Target, spec: str) -> tuple[str, ...]:
+    """All of the target's classes, those of the images first, in their order: so labels of images are positions in it.
+    Raises TargetError where a class of theirs is none of the target's."""
+    names = target.class_names
+    strangers = [name for name in images.classes if name not in names]
+    if not strangers:
+        return (*images.classes, *(name for name in names if name not in images.classes))
+    if isinstance(target.classes, int) and len(images.classes) == target.classes:
+        return names
+    raise TargetError(
+        f"images: {spec}: class {strangers[0]!r} is none of the target's ({', '.join(names[:8])}); name the folders as "
+        "the target file's classes, or the classes as the folders"
+    )
+
+
 def dry(target: Target, name: str, images: torch.Tensor) -> Iterator[str]:
     """Lines: the request, and what it would cost. Nothing is sent, and no secret is read."""
     encoded = encode(target, pictures(target, images[: target.rows].numpy()))
@@ -70,9 +85,11 @@ def dry(target: Target, name: str, images: torch.Tensor) -> Iterator[str]:
     yield f"  allowed by: {_leave(target)}"
 
 
-def ask(target: Target, images: torch.Tensor, sending: Wire, pace: Pace) -> list[tuple[Reply, str, Read | None]]:
+def ask(
+    target: Target, images: torch.Tensor, sending: Wire, pace: Pace, reader: Reader
+) -> list[tuple[Reply, str, Read | None]]:
     """Every answer, what it is and what it says, a request each. Raises Stopped."""
-    reader, found = Reader(target), []
+    found = []
     for part in images.split(target.rows):
         pace.take(len(part))
         reply = sending.send(encode(target, pictures(target, part.numpy())))
@@ -81,9 +98,12 @@ def ask(target: Target, images: torch.Tensor, sending: Wire, pace: Pace) -> list
 
 
 def understood(
-    target: Target, answers: list[tuple[Reply, str, Read | None]], truth: torch.Tensor | None
+    target: Target,
+    answers: list[tuple[Reply, str, Read | None]],
+    classes: Sequence[str],
+    truth: torch.Tensor | None,
 ) -> Iterator[str]:
-    """Lines about what the answers are. truth: the pictures' labels, where they are known."""
+    """Lines about what the answers are. classes: by label. truth: the pictures' labels, where they are known."""
     kinds = Counter(f"{reply.status or 'no answer'} {kind}" for reply, kind, _ in answers)
     yield "  answers: " + ", ".join(f"{count} x {what}" for what, count in kinds.most_common())
     times = [reply.ms for reply, _, _ in answers]
@@ -92,7 +112,7 @@ def understood(
     if not read:
         return
     labels = np.concatenate([each.labels for each in read])
-    names = [target.class_names[label] for label in labels]
+    names = [classes[label] for label in labels]
     yield f"  classes: {len(target.class_names)}; answered: " + ", ".join(dict.fromkeys(names))
     shown = [each.probabilities for each in read if each.probabilities is not None]
     yield "  form: " + ("the label alone" if not shown else _form(target, np.concatenate(shown)))
@@ -151,14 +171,15 @@ def main() -> None:
         if options.dry_run:
             print("\n".join(dry(target, options.name, shown)))
             return
+        classes = classes_of(images, target, options.images or STRANGE)
         sending = wire(target)
         try:
-            answers = ask(target, shown, sending, Pace(target))
+            answers = ask(target, shown, sending, Pace(target), Reader(target, classes))
         finally:
             sending.close()
         print(f"{options.name}: {len(shown)} pictures to {target.shown_url}; allowed by: {_leave(target)}")
         truth = None if images.labels is None else images.labels[rows]
-        print("\n".join(understood(target, answers, truth)))
+        print("\n".join(understood(target, answers, classes, truth)))
         wrong = fault(target, answers)
         if wrong:
             sys.exit(f"attest.target: {wrong}")

@@ -7,7 +7,7 @@ their softmax. Of top-k answers the classes that are not named have the probabil
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -43,10 +43,12 @@ class Read:
 
 
 class Reader:
-    """Reads the answers of one target."""
+    """Reads the answers of one target. classes: all of its classes, in the order in which labels and numbers are given,
+    as the owner's images have them; (): the file's."""
 
-    def __init__(self, target: Target) -> None:
+    def __init__(self, target: Target, classes: Sequence[str] = ()) -> None:
         self._target = target
+        self._order = [target.class_names.index(name) for name in classes or target.class_names]
         self._answer = jmespath.compile(target.answer)
         self._names = jmespath.compile(target.names) if target.names else None
         self._flag = jmespath.compile(target.flag) if target.flag else None
@@ -65,6 +67,9 @@ class Reader:
             labels, probabilities = self._rows(found, content, rows)
         except (ValueError, TypeError, KeyError, IndexError, OverflowError) as error:
             raise self._unread(f"at {self._target.answer!r} {error} in", body) from None
+        if probabilities is not None:
+            probabilities = probabilities[:, self._order]
+        labels = np.argsort(self._order)[labels]
         flagged = np.full(rows, bool(self._flag.search(content)) if self._flag else False)
         return Read(labels, probabilities, flagged)
 
