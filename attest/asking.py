@@ -87,18 +87,27 @@ class Asking:
         found = [self.ledger.final(phase, first + row, picture.sha256) for row, picture in enumerate(asked)]
         read = [None if entry is None else self._from_ledger(entry) for entry in found]
         missing = [row for row, entry in enumerate(found) if entry is None]
-        groups = [missing[at : at + self.target.rows] for at in range(0, len(missing), self.target.rows)]
-        sending = [
-            self._threads.submit(self.request, phase, [first + row for row in rows], [asked[row] for row in rows])
-            for rows in groups
-        ]
+        groups = iter([missing[at : at + self.target.rows] for at in range(0, len(missing), self.target.rows)])
+        taking = threading.Lock()
+
+        def send() -> None:
+            """What is left, group by group: a thread each, not a task each, which would cost as much as a query."""
+            while True:
+                with taking:
+                    rows = next(groups, None)
+                if rows is None:
+                    return
+                places, some = [first + row for row in rows], [asked[row] for row in rows]
+                answered = self.request(phase, places, some)
+                for place, row in enumerate(rows):
+                    read[row] = None if answered is None else (answered, place)
+
+        sending = [self._threads.submit(send) for _ in range(min(self.target.connections, len(missing)))]
         wait(sending)
         if sending:
             self.ledger.flush()
-        for rows, future in zip(groups, sending, strict=True):
-            answered = future.result()
-            for place, row in enumerate(rows):
-                read[row] = None if answered is None else (answered, place)
+        for each in sending:
+            each.result()
         return _answers(read)
 
     def request(self, phase: str, places: Sequence[int], asked: Sequence[Picture]) -> Read | None:

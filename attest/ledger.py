@@ -20,7 +20,7 @@ import secrets
 import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -171,7 +171,7 @@ class Ledger:
                 )
                 for row, (place, digest) in enumerate(zip(places, digests, strict=True))
             ]
-            self._out.write(b"".join(orjson.dumps(asdict(entry)) + b"\n" for entry in made))
+            self._out.write(b"".join(orjson.dumps(entry) + b"\n" for entry in made))
             for entry in made:
                 self._know(entry)
             self._in_flight -= 1

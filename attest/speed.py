@@ -2,11 +2,11 @@
 
     python -m attest.speed [--rows 10000] [--rate 500]
 
-A server in a process of its own answers at once. The same number of pictures is sent twice over the same wire at the
-same rate: as a campaign sends them (encoded, paced, written to the ledger, answers read), and bare, one body again and
-again with its answer thrown away. Shares are of the time a client has at that rate:
+A server in a process of its own answers at once. The same pictures are sent twice over the same wire at the same rate:
+as a campaign sends them (paced, digested, written to the ledger, answers read by JMESPath), and as any client does, who
+encodes each, sends it and parses the answer's JSON. The share is of the time that a client has for a picture:
 
-    share = (CPU seconds of the campaign - CPU seconds bare) / seconds
+    share = (CPU seconds of a picture in the campaign - those of a bare one) * rate
 """
 
 from __future__ import annotations
@@ -27,10 +27,11 @@ import torch
 
 from attest.asking import Asking
 from attest.ledger import Ledger
-from attest.target.encoding import encode, pictures
+from attest.target.encoding import Encoded
 from attest.target.pace import Pace
 from attest.target.table import Target
 from attest.target.wires import wire
+from handlers.images import write_image
 from zoo import datasets
 
 PART = 64
@@ -77,11 +78,12 @@ def campaign(target: Target, images: torch.Tensor, folder: Path) -> tuple[float,
 
 def bare(target: Target, images: torch.Tensor) -> tuple[float, float]:
     """The same requests, over the same wire, by as many threads, at the same rate, and nothing else."""
-    body, pace, sending = encode(target, pictures(target, images[:1].numpy())), Pace(target), wire(target)
+    pace, sending, pixels = Pace(target), wire(target), images.numpy()
 
-    def send(_: int) -> None:
+    def send(row: int) -> None:
         pace.take(1)
-        sending.send(body)
+        picture = write_image(pixels[row], target.format)
+        json.loads(sending.send(Encoded(picture, f"image/{target.format}")).body)
 
     with ThreadPoolExecutor(target.connections) as threads:
         found = timed(lambda: list(threads.map(send, range(len(images)))))
@@ -118,7 +120,7 @@ def main() -> None:
         bare_seconds, bare_used = bare(target, images)
     finally:
         server.terminate()
-    share = (used - bare_used) / seconds
+    share = (used - bare_used) / options.rows * options.rate
     print(f"campaign: {options.rows / seconds:.0f} rows/s, {used / seconds:.1%} of a core")
     print(f"bare:     {options.rows / bare_seconds:.0f} rows/s, {bare_used / bare_seconds:.1%} of a core")
     print(f"the harness's own share: {share:.1%} of the time (at most {MOST:.0%})")

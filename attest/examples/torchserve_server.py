@@ -68,7 +68,7 @@ def archive(model: Path, folder: Path) -> None:
     (folder / "index_to_name.json").write_text(json.dumps({str(kind): str(kind) for kind in range(10)}))
     subprocess.run(
         [
-            *(str(Path(sys.executable).with_name("torch-model-archiver")), "--model-name", "digits", "--version", "1"),
+            *(sys.executable, "-m", "model_archiver.model_packaging", "--model-name", "digits", "--version", "1"),
             *("--serialized-file", str(folder / "stock.ts.pt"), "--extra-files", str(folder / "index_to_name.json")),
             *("--handler", "image_classifier", "--export-path", str(folder), "--force"),
         ],

@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from datetime import date, datetime, timezone
 
 from attest.target.table import Target
 
@@ -41,6 +42,8 @@ class Pace:
         self.sent = sent
         self.waited_s = 0.0
         self._target = target
+        # read once: every picture asks
+        self._last_day = None if target.loopback else date.fromisoformat(target.authorised_until)
         self._clock, self._sleep = clock, sleep
         self._end = None if seconds is None else clock() + seconds
         self._free = clock()
@@ -61,7 +64,7 @@ class Pace:
 
     def check(self) -> None:
         """Raises Stopped where the owner's leave or the time is over."""
-        if not self._target.allowed_now:
+        if self._last_day is not None and datetime.now(timezone.utc).date() > self._last_day:
             raise Stopped(f"the owner's leave ended on {self._target.authorised_until}")
         if self._end is not None and self._clock() > self._end:
             raise Stopped("the time for the campaign is over")

@@ -48,7 +48,8 @@ class Reader:
 
     def __init__(self, target: Target, classes: Sequence[str] = ()) -> None:
         self._target = target
-        self._order = [target.class_names.index(name) for name in classes or target.class_names]
+        self._order = np.array([target.class_names.index(name) for name in classes or target.class_names])
+        self._positions = self._order.argsort()
         self._answer = jmespath.compile(target.answer)
         self._names = jmespath.compile(target.names) if target.names else None
         self._flag = jmespath.compile(target.flag) if target.flag else None
@@ -69,7 +70,7 @@ class Reader:
             raise self._unread(f"at {self._target.answer!r} {error} in", body) from None
         if probabilities is not None:
             probabilities = probabilities[:, self._order]
-        labels = np.argsort(self._order)[labels]
+        labels = self._positions[labels]
         flagged = np.full(rows, bool(self._flag.search(content)) if self._flag else False)
         return Read(labels, probabilities, flagged)
 

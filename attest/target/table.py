@@ -216,11 +216,6 @@ class Target:
             return host == "localhost"
 
     @property
-    def allowed_now(self) -> bool:
-        """Whether the owner's leave still holds, UTC."""
-        return self.loopback or date.fromisoformat(self.authorised_until) >= datetime.now(timezone.utc).date()
-
-    @property
     def class_names(self) -> tuple[str, ...]:
         """By position; numbers in decimal where the file says only how many there are."""
         return tuple(map(str, range(self.classes))) if isinstance(self.classes, int) else self.classes
