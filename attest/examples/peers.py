@@ -41,18 +41,22 @@ VENVS, REPORTS = Path("build/peers"), Path("reports/peers")
 KEY = "EXAMPLE_KEY"
 READY_S = 240.0
 RUNTIME = "onnxruntime==1.23.2"
+# TorchServe's handlers import it, and no package of TorchServe's asks for it
+CAPTUM = "captum==0.9.0"
 
 
 @dataclass(frozen=True)
 class Peer:
     """packages: of its venv, pinned; (): it runs in ours. server: a script of this folder. target: of targets/. port:
-    as the target file has it. stock: it sees pictures through TorchServe's stock handler."""
+    as the target file has it. stock: it sees pictures through TorchServe's stock handler. beside: a package that our
+    venv lacks, without what that one depends on."""
 
     packages: tuple[str, ...]
     server: str
     target: str
     port: int
     stock: bool = False
+    beside: str = ""
 
 
 PEERS = {
@@ -61,7 +65,7 @@ PEERS = {
     "kserve": Peer(("kserve==0.21.0", RUNTIME), "kserve_server", "digits-kserve", 8120),
     "kserve-v1": Peer(("kserve==0.21.0", RUNTIME), "kserve_server", "digits-kserve-v1", 8120),
     "pytriton": Peer(("nvidia-pytriton==0.7.0", RUNTIME), "pytriton_server", "digits-pytriton", 8130),
-    "torchserve": Peer((), "torchserve_server", "digits-torchserve", 8140, stock=True),
+    "torchserve": Peer((), "torchserve_server", "digits-torchserve", 8140, stock=True, beside=CAPTUM),
 }
 
 
@@ -90,6 +94,22 @@ def python(peer: Peer) -> Path:
     return made.absolute()
 
 
+def environment(peer: Peer) -> dict[str, str]:
+    """The environment of its server, with what it needs beside our own venv, installed where it is missing. Raises
+    PeerError."""
+    if not peer.beside:
+        return dict(os.environ)
+    folder = VENVS / peer.beside
+    if not folder.is_dir():
+        install = [sys.executable, "-m", "uv", "pip", "install", "--quiet", "--no-deps", "--target", str(folder)]
+        try:
+            subprocess.run([*install, peer.beside], check=True, capture_output=True)
+        except subprocess.CalledProcessError as error:
+            raise PeerError(error.stderr.decode("utf-8", "replace").strip()) from None
+    # our own rooms are named too: TorchServe hands its variables to workers that run elsewhere
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([str(folder.absolute()), str(Path.cwd())])}
+
+
 @contextmanager
 def serving(name: str, model: Path, target: Target) -> Iterator[None]:
     """The peer's server, until the block ends. Raises PeerError."""
@@ -100,7 +120,10 @@ def serving(name: str, model: Path, target: Target) -> Iterator[None]:
         port = ["--port"] if name == "fastapi" else []
         command = [sys.executable, "-m", f"attest.examples.{peer.server}", str(model), *port, str(peer.port)]
     log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("wb") as out, subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT) as process:
+    with (
+        log.open("wb") as out,
+        subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, env=environment(peer)) as process,
+    ):
         try:
             _until_ready(process, target, log)
             yield
