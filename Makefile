@@ -50,7 +50,7 @@ endef
 # networks and calibrations are kept, and made where they are missing, whatever was made of them before
 .PRECIOUS: runs/%
 .SECONDEXPANSION:
-.PHONY: help setup adopt lock audit sbom kubernetes-check key train export calibrate archive serve client rotate status stop health dashboard loadtest attack fuzz selftest faults soak owners controls report demo reproduce documents bench bench-builds bench-archives bench-profile bench-fusing bench-memory bench-refusals bench-attacks bench-adopted check test test-all clean
+.PHONY: help setup adopt lock audit sbom kubernetes-check key train export calibrate archive serve client rotate status stop health dashboard loadtest attack fuzz selftest faults soak owners controls attest attest-check attest-peers attest-speed attest-key attest-sign attest-verify attest-diff attest-pdf report demo reproduce documents bench bench-builds bench-archives bench-profile bench-fusing bench-memory bench-refusals bench-attacks bench-adopted check test test-all clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-19s %s\n", $$1, $$2}' Makefile make/*.mk
@@ -149,7 +149,7 @@ reproduce: $$(addprefix reproduce-,$$(studies)) ## every study of RECIPE, or rep
 documents: | $(ready) ## the pages alone, from the committed results/*.json
 	$(py) -m report.pages
 
-include make/assurance.mk make/bench.mk
+include make/assurance.mk make/bench.mk make/attest.mk
 
 check: | $(ready) ## lint, format, types, import boundaries, recipes, results files
 	.venv/bin/ruff check .

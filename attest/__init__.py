@@ -1,0 +1,1 @@
+"""Attest: attack any classifier endpoint under a budget, and hand over what was measured."""
