@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 from defenses import memory, ranges
 from defenses.gate import PROOF_OF_WORK, Calibration, Gate, Threshold
 from defenses.limits import Limits
+from defenses.mark import Mark
 from defenses.noise import PerceptualCode
 from defenses.responses.registry import RULES
 from defenses.responses.rule import Rule, rehearse
@@ -129,6 +130,7 @@ class Policy:
     route: Route | None = None
     perturb: Perturb | None = None
     gate: Gate | None = None
+    mark: Mark | None = None
     limits: Limits | None = None
     max_rows: int = 256
     on_stage_error: str = "closed"
@@ -169,6 +171,8 @@ class Policy:
             self._check_response()
         with _within("gate"):
             self._check_gate()
+        with _within("mark"):
+            self._check_mark()
         with _within("limits"):
             self._check_limits()
         memory.check_url(self.store)
@@ -218,6 +222,21 @@ class Policy:
         if self.gate is not None and self.gate.graph in {*self._busy, *self._perturbs, *self.consulted}:
             raise ValueError(f"graph: expected one that nothing else reads, got {self.gate.graph!r}")
 
+    def _check_mark(self) -> None:
+        if self.mark is None:
+            return
+        if len(self.class_names) < 3:
+            raise ValueError("expected null, of two classes there is none to choose; a mark needs 3 or more")
+        side = min(self.input.height, self.input.width)
+        if self.mark.grid > side:
+            raise ValueError(f"grid: expected at most the image's side, {side}, got {self.mark.grid}")
+        why = self.response.build().hides(self.mark.strength)
+        if why:
+            raise ValueError(
+                f"strength: expected a rule under which clients see a mark of {self.mark.strength:g}, such as 'soft'; "
+                f"{why}. Change the rule or leave out `mark`"
+            )
+
     def _check_limits(self) -> None:
         if self.limits is None:
             return
@@ -256,6 +275,7 @@ class Policy:
         stages = {
             "the route": self.route is not None,
             "keyed noise": self.perturb is not None and self.perturb.noise == "keyed",
+            "a mark": self.mark is not None,
             "proof of work": self.gate is not None and self.gate.action == PROOF_OF_WORK,
         }
         return [stage for stage, keyed in stages.items() if keyed]
@@ -326,6 +346,10 @@ def _work(value: object) -> Work | None:
     return None if value is None else _build(Work, _table(value))
 
 
+def _mark(value: object) -> Mark | None:
+    return None if value is None else _build(Mark, _table(value))
+
+
 def _limits(value: object) -> Limits | None:
     return None if value is None else _build(Limits, _table(value))
 
@@ -341,6 +365,7 @@ _READERS: dict[str, Callable[[object], object]] = {
     "route": _route,
     "perturb": _perturb,
     "gate": _gate,
+    "mark": _mark,
     "limits": _limits,
     "response": _response,
 }

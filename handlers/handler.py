@@ -82,7 +82,7 @@ class TorchWarden:
             ]
             seconds["admit"] = perf_counter() - begun
         requests = [request.rows for request in asked]
-        outcome = batch.ask(self._pipeline, requests)
+        outcome = batch.ask(self._pipeline, requests, [request.principal for request in asked])
         begun = perf_counter()
         replies = batch.replies(requests, outcome, self._classes, self._toll)
         seconds["encode"] = perf_counter() - begun

@@ -46,8 +46,9 @@ ROOMS = {
     "attacks": room("zoo", "torch numpy sklearn"),
     # pages are printed from results files alone, without torch; attacks.names holds names and nothing else
     "report": room("attacks.names recipes.fields", "numpy matplotlib jinja2"),
+    # whose answers a clone learnt is read from the marks that the policy made, by what made them
     "evaluation": room(
-        "attacks zoo handlers recipes report",
+        "attacks zoo handlers recipes report defenses.mark defenses.limits",
         "torch numpy sklearn tqdm altcha",
     ),
     # deploy.direct: HTTP to our own servers, which nobody's environment may redirect
@@ -63,7 +64,8 @@ ROOMS = {
     ),
     # how far labels name their member is one formula, in training and in front of a running service
     "assurance": room(
-        "bench loadtests evaluation zoo.datasets handlers recipes report training.leak deploy.direct",
+        "bench loadtests evaluation attacks zoo.datasets handlers recipes report defenses.mark training.leak "
+        "deploy.direct",
         "torch timm safetensors sklearn onnx onnxruntime numpy PIL requests psutil tqdm yaml hypothesis schemathesis "
         "redis orjson pytest tomli",
     ),

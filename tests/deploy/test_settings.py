@@ -100,6 +100,7 @@ def test_our_metrics_have_the_dimensions_that_handlers_fill() -> None:
         "torchwarden_work_total": ("counter", ["ModelName", "event"]),
         "torchwarden_limited_rows_total": ("counter", ["ModelName", "limit"]),
         "torchwarden_audit_total": ("counter", ["ModelName", "event"]),
+        "torchwarden_marked_rows_total": ("counter", ["ModelName", "strength"]),
         "torchwarden_stage_seconds": ("histogram", ["ModelName", "stage"]),
     }
 

@@ -151,6 +151,7 @@ def changed(folder: Path, name: str, **changes: Any) -> Any:
         ("torchwarden_work_total", "event"),
         ("torchwarden_limited_rows_total", "limit"),
         ("torchwarden_audit_total", "event"),
+        ("torchwarden_marked_rows_total", "strength"),
         ("torchwarden_stage_seconds", "stage"),
     ],
 )
