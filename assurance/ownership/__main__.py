@@ -4,9 +4,9 @@
     python -m assurance.ownership http://127.0.0.1:8080/predictions/suspect mnist-marked --keys ... --accounts FILE
 
 The suspect is asked about the recipe's test split, and so is the archive, in this process. Each account is tried under
-the key of each period; p is that of evaluation/marks/evidence.py, multiplied by the number of tries. The bound is stated
-before anything is tried: at most that share of models that learnt nothing of any account is accused. Where no p is at
-most the bound, the answer is "not enough evidence", which is no acquittal. The exit code is 0 either way.
+the key of each period; p is that of evaluation/marks/evidence.py, multiplied by the number of tries. The bound is
+stated before anything is tried: at most that share of models that learnt nothing of any account is accused. Where no p
+is at most the bound, the answer is "not enough evidence", which is no acquittal. The exit code is 0 either way.
 """
 
 from __future__ import annotations
@@ -59,7 +59,9 @@ def tries(
     """
     policy = oracle.pipeline.policy
     if policy.mark is None:
-        raise OracleError(f"{policy.recipe}-{policy.policy}: expected an archive whose policy has a mark, got one without")
+        raise OracleError(
+            f"{policy.recipe}-{policy.policy}: expected an archive whose policy has a mark, got one without"
+        )
     served = np.concatenate([_owner(oracle, images[start : start + 500]) for start in range(0, len(images), 500)])
     said = suspect(images)
     found = []
@@ -118,7 +120,9 @@ def main() -> None:
         sys.exit(f"assurance.ownership: {error}")
     for each in found[:SHOWN]:
         seen = each.evidence
-        print(f"{each.account}, key {each.key[:12]}: z {seen.z:.1f}, p {seen.p:.2g}, e {seen.e:.2g}, {seen.images} images")
+        print(
+            f"{each.account}, key {each.key[:12]}: z {seen.z:.1f}, p {seen.p:.2g}, e {seen.e:.2g}, {seen.images} images"
+        )
     print(verdict(found, options.bound))
     if options.output is not None:
         write_json(options.output, {"bound": options.bound, "tries": [asdict(each) for each in found]})

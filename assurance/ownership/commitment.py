@@ -1,4 +1,4 @@
-"""What an owner can publish of its marks before there is a suspect, so that nobody can say the key was chosen afterwards.
+"""What an owner can publish of its marks before there is a suspect: nobody can say that the key was chosen for one.
 
     python -m assurance.ownership.commitment RECIPE POLICY --keys secrets/torchwarden.key --accounts alice bob
 
@@ -25,8 +25,8 @@ from handlers.key import read_key
 from report.atomic import write_json
 
 DERIVATION = (
-    "secret = HMAC-SHA256(key, 'torchwarden/mark/1'); account = HMAC-SHA256(secret, 'account/' + name); keyed classes = "
-    "little-endian 64-bit numbers of SHAKE-256(account) modulo K - 1, those from the cell's own label on plus 1; "
+    "secret = HMAC-SHA256(key, 'torchwarden/mark/1'); account = HMAC-SHA256(secret, 'account/' + name); keyed classes "
+    "are little-endian 64-bit numbers of SHAKE-256(account) modulo K - 1, those from the cell's own label on plus 1; "
     "commitments are SHA-256 of secret and account"
 )
 

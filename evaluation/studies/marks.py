@@ -48,7 +48,7 @@ BOUND = 0.01
 DEFAULT = Mark(strength=0.02)
 # what marks are compared: form, strength, parts
 FRONTIER = [("linear", Mark(s)) for s in (0.005, 0.01, 0.02, 0.04)]
-FRONTIER += [("linear", Mark(0.02, parts=parts)) for parts in (1, 4, 8, 32, 256)]
+FRONTIER += [("linear", Mark(0.02, parts=parts)) for parts in (1, 8, 32)]
 FRONTIER += [("log p", Mark(0.02)), ("signs", Mark(0.02))]
 # trained without any mark: on true labels, on unmarked answers
 HONEST, UNMARKED = "true labels", "unmarked answers"
@@ -88,7 +88,7 @@ def study(task: Task, *, seeds: int, epochs: int, workers: int) -> Iterator[Foun
     yield Found(rows, says="\n".join(map(line, rows)), settings={"mark clones' epochs": epochs})
     nulls = list(accusations(task.recipe.name, [job for job in jobs if job.seed == 0], answers))
     yield Found(nulls, says="\n".join(f"{null.kind}: {null.accused} of {null.tries} at {null.bound}" for null in nulls))
-    yield Found([cost(task.recipe.name, mark, asked[0]) for mark in (DEFAULT, Mark(0.02, parts=256))])
+    yield Found([cost(task.recipe.name, mark, asked[0]) for mark in (DEFAULT, Mark(0.02, parts=32))])
 
 
 def ask(task: Task, folder: Path, seed: int) -> Path:
@@ -344,7 +344,7 @@ STUDY = Study(
     sections=("marks", "mark_nulls", "mark_costs"),
     options=(
         Option("seeds", 1, "thieves, keys and clones", least=1),
-        Option("epochs", 10, "of each clone", least=1),
+        Option("epochs", 6, "of each clone", least=1),
         Option("workers", 0, "processes that train, 0 for one a core", least=0),
     ),
     one_thread=True,

@@ -18,6 +18,7 @@ from report.pages import (
     adopted,
     edm,
     gate_aware,
+    marks,
     meco,
     misleader,
     owners,
@@ -35,6 +36,7 @@ from report.schema import ResultError
 PAGES: Mapping[str, Callable[[Path], dict[str, str]]] = {
     "unmixing": unmixing.pages,
     "gate-aware": gate_aware.pages,
+    "marks": marks.pages,
     "thieves": thieves.pages,
     "edm": edm.METHOD.pages,
     "meco": meco.METHOD.pages,

@@ -47,7 +47,9 @@ def test_probability_is_moved_as_worked_out_by_hand() -> None:
 
 
 @given(seed=st.integers(0, 2**20), strength=st.floats(0.001, 0.1))
-def test_labels_stay_and_rows_stay_distributions_at_a_distance_of_twice_the_strength(seed: int, strength: float) -> None:
+def test_labels_stay_and_rows_stay_distributions_at_a_distance_of_twice_the_strength(
+    seed: int, strength: float
+) -> None:
     rows = answers(16, seed)
     shown, _ = marker(strength=strength)(images(16, seed), rows, ["a"] * 16)
     assert (shown.argmax(1) == rows.argmax(1)).all()

@@ -30,7 +30,9 @@ def redraws() -> list[np.ndarray]:
 def test_p_is_the_share_of_all_redraws_that_are_as_extreme() -> None:
     read = random_table()
     totals = {
-        tuple(classes): sum(int(read.scores[row, read.others[row].tolist().index(classes[cell])]) for row, cell in enumerate(read.cells))
+        tuple(classes): sum(
+            int(read.scores[row, read.others[row].tolist().index(classes[cell])]) for row, cell in enumerate(read.cells)
+        )
         for classes in redraws()
     }
     assert len(totals) == 3**4
