@@ -35,7 +35,7 @@ Doubles = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
 # what probabilities are taken above: less is noise of the suspect's
-EPSILON = 1e-3
+EPSILON = 1e-4
 # steps of a to the standard deviation of its entries
 STEPS = 32
 # b above, a being in standard deviations of its entries
