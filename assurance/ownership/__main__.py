@@ -79,7 +79,10 @@ def tries(
 def _owner(oracle: InProcessOracle, images: NDArray[np.float32]) -> NDArray[np.float64]:
     """(N,K): the mean of the archive's members, before any rule."""
     graphs, members = oracle.pipeline.graphs, oracle.pipeline.policy.members
-    return np.mean([graphs[member](images)["probabilities"] for member in members], axis=0, dtype=np.float64)
+    mean: NDArray[np.float64] = np.mean(
+        [graphs[member](images)["probabilities"] for member in members], axis=0, dtype=np.float64
+    )
+    return mean
 
 
 def verdict(found: Sequence[Try], bound: float) -> str:

@@ -89,7 +89,8 @@ def _served(url: str, classes: int, token: str | None) -> Suspect:
 def _rows(values: NDArray[np.float32], classes: int, name: str) -> Doubles:
     """Rows that sum to 1: of logits, their softmax; of labels, 1 at the label."""
     if values.ndim == 1 and np.issubdtype(values.dtype, np.integer):
-        return np.eye(classes)[values]
+        ones: Doubles = np.eye(classes)[values]
+        return ones
     if values.ndim != 2 or values.shape[1] != classes or not np.isfinite(values).all():
         raise SuspectError(f"suspect: {name}: expected finite rows of {classes} classes, got shape {values.shape}")
     rows = values.astype(np.float64)

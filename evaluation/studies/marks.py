@@ -102,7 +102,9 @@ def ask(task: Task, folder: Path, seed: int) -> Path:
         service = Service(policy.input.channels, policy.input.height, len(policy.class_names))
         images = owned_images.load(task.recipe.section("dataset", _Named).name, service, task.data)
         order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
-        mine, own = images.rows(order[:QUERIES]), images.rows(order[QUERIES : QUERIES + OWNED])
+        # of a small data set a quarter is left to the thief
+        count = min(QUERIES, 3 * len(images) // 4)
+        mine, own = images.rows(order[:count]), images.rows(order[count : count + OWNED])
         assert own.labels is not None, "a recipe's data set is labelled"
         assert mine.labels is not None, "a recipe's data set is labelled"
         assert task.test.labels is not None, "a recipe's data set is labelled"
