@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 import recipes
 from assurance.ownership.commitment import commitment, names, read_keys
-from assurance.ownership.suspects import Suspect, SuspectError, opened
+from assurance.ownership.suspects import ROWS, Suspect, SuspectError, opened
 from defenses.mark import Marker, secret
 from evaluation.marks.evidence import Evidence, table
 from evaluation.oracles import InProcessOracle, OracleError
@@ -105,6 +105,7 @@ def main() -> None:
     parser.add_argument("--accounts", nargs="+", required=True, metavar="NAME", help="principals, or a file of them")
     parser.add_argument("--bound", type=float, default=BOUND, help=f"stated chance of a false accusation ({BOUND})")
     parser.add_argument("--token", type=Path, default=None, metavar="FILE", help="with the suspect server's token")
+    parser.add_argument("--rows", type=int, default=ROWS, help=f"in one request to a server ({ROWS})")
     parser.add_argument("--store", type=Path, default=Path("model_store"), help="folder of archives (model_store)")
     parser.add_argument("--data", type=Path, default=None, help="folder of the data sets, searched first")
     parser.add_argument("--output", type=Path, default=None, metavar="FILE", help="every try, as JSON")
@@ -118,7 +119,9 @@ def main() -> None:
         with InProcessOracle(options.store / f"{options.archive}.mar", environ=environ) as oracle:
             classes = len(oracle.pipeline.policy.class_names)
             token = None if options.token is None else options.token.read_text("utf-8").strip()
-            found = tries(oracle, opened(options.suspect, classes=classes, token=token), images, keys, accounts)
+            found = tries(
+                oracle, opened(options.suspect, classes=classes, token=token, rows=options.rows), images, keys, accounts
+            )
     except (recipes.RecipeError, DatasetError, OracleError, LoadError, SuspectError, ValueError, OSError) as error:
         sys.exit(f"assurance.ownership: {error}")
     for each in found[:SHOWN]:

@@ -24,7 +24,8 @@ Doubles = NDArray[np.float64]
 Images = NDArray[np.float32]
 Suspect = Callable[[Images], Doubles]
 
-ROWS = 64
+# in one request, or one run of a graph
+ROWS = 16
 SECONDS = 60.0
 SUM_TOLERANCE = 1e-3
 
@@ -33,11 +34,11 @@ class SuspectError(ValueError):
     """A suspect that cannot be asked, or that answers about other classes."""
 
 
-def opened(name: str, *, classes: int, token: str | None = None) -> Suspect:
+def opened(name: str, *, classes: int, token: str | None = None, rows: int = ROWS) -> Suspect:
     """What asks the suspect called `name` about images (N,C,H,W) float32 in [0, 1] and gives (N,K) float64 rows that
-    sum to 1. token: of a server that wants one. Raises SuspectError, also when it is called."""
+    sum to 1. token: of a server that wants one; rows: in one request to it. Raises SuspectError, when called as well."""
     if name.startswith(("http://", "https://")):
-        return _served(name, classes, token)
+        return _served(name, classes, token, rows)
     if not name.endswith(".onnx"):
         raise SuspectError(f"suspect: expected a file that ends in .onnx, or a URL of http or https, got {name!r}")
     return _onnx(Path(name), classes)
@@ -68,7 +69,7 @@ def _onnx(path: Path, classes: int) -> Suspect:
     return ask
 
 
-def _served(url: str, classes: int, token: str | None) -> Suspect:
+def _served(url: str, classes: int, token: str | None, rows: int) -> Suspect:
     headers = {} if token is None else {"Authorization": f"Bearer {token}"}
 
     def post(body: bytes, content_type: str, more: dict[str, str] | None = None) -> tuple[int, bytes]:
@@ -78,7 +79,7 @@ def _served(url: str, classes: int, token: str | None) -> Suspect:
         return answer.status_code, answer.content
 
     def ask(images: Images) -> Doubles:
-        answers = HttpOracle(post, rows=ROWS)(torch.from_numpy(images))
+        answers = HttpOracle(post, rows=rows)(torch.from_numpy(images))
         if (answers.labels == REFUSED).any():
             raise SuspectError(f"suspect: {url} refuses rows; ask with an account that it answers")
         return _rows(distributions(answers, classes).numpy(), classes, url)

@@ -21,7 +21,7 @@ from tests.e2e.conftest import run
 
 pytestmark = pytest.mark.drill
 
-POLICIES = ("edm", "label", "same-reject", "same-pow", "limited")
+POLICIES = ("edm", "label", "same-reject", "same-pow", "marked", "limited")
 
 
 @dataclass(frozen=True)
