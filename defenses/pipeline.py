@@ -2,6 +2,9 @@
 
     route (hash graph -> member) -> perturb (noise and its graph -> other images) -> predict (member graphs)
           -> gate (its graph and the prediction -> score -> decision) -> respond (the rule's graphs -> response rule)
+          -> mark (the row, the image as it was sent and the account -> a keyed class gets a little more)
+
+A rule that only tells less of a row, as top-k does, comes after the mark; every other comes before it.
 
 Without a route the one member answers, or all of them do and the row gets their mean (`average`).
 
@@ -12,14 +15,14 @@ A batch is routed by index: each member graph runs once, on its own rows, and re
 the request. No row's answer depends on the other rows. A stage that fails does so for the rows it failed
 on, and the answer to that is StageError (fail closed); a policy may say `on_stage_error: open`, which lets a
 row whose *route* failed go to member 0, lets one whose *gate* failed pass without a score, and marks this in its
-decision. A perturbation, a predictor and a response that fail always fail closed: an answer without the noise or the
-rule that it should have passed is none.
+decision. A perturbation, a predictor and a response that fail always fail closed, the mark with the response: an answer
+without what it should have passed is none.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -27,6 +30,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from defenses.gate import ANSWER, ANSWER_OPEN, PROOF_OF_WORK, Scores
+from defenses.limits import SHARED
+from defenses.mark import Mark, Marker
 from defenses.noise import Entropy, Fresh, Keyed, Noise
 from defenses.policy import Perturb, Policy, PolicyError
 from defenses.responses.rule import Context, Doubles, Probabilities
@@ -73,8 +78,9 @@ class Answers:
     that the decision keeps from the client too. members: (N,) int64, who answered, EVERY where all did. decisions: per
     row, "answer", "answer-open" (a stage failed on it and the policy let it pass) or the gate's decision. work:
     (N,) float64, expected hashes wanted of each row, 0 where none are. seconds: per stage of the policy. scores: of the
-    gate, None where no row was scored. opened: the last failure that the policy let pass, if there was one. Members and
-    scores are for the operator alone.
+    gate, None where no row was scored. opened: the last failure that the policy let pass, if there was one. whole:
+    (N,), rows that carry the whole strength of the mark, None where the policy has none. Members, scores and whole are
+    for the operator alone.
     """
 
     labels: Integers
@@ -85,6 +91,7 @@ class Answers:
     seconds: Mapping[str, float]
     scores: Scores | None = None
     opened: StageError | None = None
+    whole: Flags | None = None
 
 
 def ask(graph: Graph, images: Images, reads: Mapping[str, int], *noise: NDArray[np.float32]) -> Outputs:
@@ -165,6 +172,7 @@ class Pipeline:
         self._consulted = policy.consulted
         self._rule = policy.response.build()
         self._noise = None if policy.perturb is None else _noise(policy.perturb, key, clock, entropy)
+        self._marker = None if policy.mark is None else _marker(policy.mark, policy, key)
         self._router: Router | None = None
         if policy.route is not None:
             if key is None:
@@ -173,10 +181,11 @@ class Pipeline:
             table = member_table(key, values=hash_.values, members=len(policy.members))
             self._router = Router(hash_, table)
 
-    def __call__(self, images: Images, paid: Flags | None = None) -> Answers:
+    def __call__(self, images: Images, paid: Flags | None = None, accounts: Sequence[str] | None = None) -> Answers:
         """Answer images (N,C,H,W) float32 in [0, 1], N >= 1, of the policy's geometry. Raises StageError.
 
         paid: (N,), rows that the gate lets pass unseen, their proof of work being done; none where it is left out.
+        accounts: (N,), whose answers they are, for the mark; SHARED where it is left out.
         """
         shape = self.policy.input.shape
         if images.ndim != 4 or images.shape[1:] != shape or not len(images) or images.dtype != np.float32:
@@ -185,6 +194,10 @@ class Pipeline:
             paid = np.zeros(len(images), np.bool_)
         if paid.shape != (len(images),) or paid.dtype != np.bool_:
             raise ValueError(f"paid: expected bool ({len(images)},), got {paid.dtype} {paid.shape}")
+        if accounts is None:
+            accounts = [SHARED] * len(images)
+        if len(accounts) != len(images):
+            raise ValueError(f"accounts: expected {len(images)}, got {len(accounts)}")
         started = self._now()
         members, opened = self._route(images)
         routed = self._now()
@@ -194,7 +207,7 @@ class Pipeline:
         predicted = self._now()
         gated = self._gate(images, probabilities, paid)
         judged = predicted if self.policy.gate is None else self._now()
-        labels, shown = self._respond(seen, probabilities)
+        labels, shown, whole = self._respond(seen, probabilities, images, accounts)
         seconds = {"predict": predicted - perturbed, "respond": self._now() - judged}
         if self._router is not None:
             seconds["route"] = routed - started
@@ -207,7 +220,7 @@ class Pipeline:
             if decisions[row] == ANSWER:
                 decisions[row] = ANSWER_OPEN
         opened = gated.opened or opened
-        return Answers(labels, shown, members, tuple(decisions), gated.work, seconds, gated.scores, opened)
+        return Answers(labels, shown, members, tuple(decisions), gated.work, seconds, gated.scores, opened, whole)
 
     def _route(self, images: Images) -> tuple[Integers, StageError | None]:
         """Each row's member, and the failure that the policy lets pass. Raises StageError where it does not."""
@@ -338,18 +351,30 @@ class Pipeline:
         decisions, work = gate.decide(scores, paid)
         return _Gated(decisions, work, scores if usable.any() else None, opened)
 
-    def _respond(self, images: Images, probabilities: Probabilities) -> tuple[Integers, Probabilities | None]:
-        """Labels and what is shown of the probabilities. Raises StageError."""
-        context = Context(self._consult(images), self._random)
+    def _respond(
+        self, seen: Images, probabilities: Probabilities, images: Images, accounts: Sequence[str]
+    ) -> tuple[Integers, Probabilities | None, Flags | None]:
+        """Labels, what is shown of the probabilities, and which rows carry the whole mark. Raises StageError.
+
+        seen: what the members were shown. images: as they were sent, which the mark's cells are of: noise would move
+        a row to another.
+        """
+        context = Context(self._consult(seen), self._random)
+        whole = None
         try:
-            shown = self._rule(probabilities, context)
+            marked = probabilities
+            if self._marker is not None and self._rule.presents:
+                marked, whole = self._marker(images, probabilities, accounts)
+            shown = self._rule(marked, context)
+            if self._marker is not None and not self._rule.presents and shown is not None:
+                shown, whole = self._marker(images, shown, accounts)
         except MemoryError:
             raise
         except Exception as error:
             raise StageError("respond", error, np.arange(len(probabilities))) from error
         # A rule that moves the largest entry moves the label with it: the two never contradict each other.
         decides = probabilities if shown is None or self._rule.keeps_label else shown
-        return decides.argmax(axis=1), shown
+        return decides.argmax(axis=1), shown, whole
 
     def _consult(self, images: Images) -> dict[str, Outputs]:
         """The outputs of the response rule's graphs for the batch. Raises StageError, naming the rows they fail on."""
@@ -369,6 +394,13 @@ class Pipeline:
         if not usable.all():
             raise StageError("respond", cause, np.flatnonzero(~usable)) from cause
         return outputs
+
+
+def _marker(mark: Mark, policy: Policy, key: bytes | None) -> Marker:
+    """What marks a policy's rows. Raises PolicyError where there is no key."""
+    if key is None:
+        raise PolicyError("a mark is drawn from a key, got none")
+    return Marker(mark, key=key, channels=policy.input.channels, classes=len(policy.class_names))
 
 
 def _noise(perturb: Perturb, key: bytes | None, clock: Callable[[], float], entropy: Entropy) -> Noise:

@@ -19,6 +19,7 @@ from defenses import memory, ranges
 from defenses.budget import PRICE, Budget
 from defenses.gate import Calibration, Gate, Threshold
 from defenses.limits import Limits
+from defenses.mark import Mark
 from defenses.noise import PerceptualCode
 from defenses.responses.registry import RULES
 from defenses.responses.rule import Rule, rehearse
@@ -131,6 +132,7 @@ class Policy:
     route: Route | None = None
     perturb: Perturb | None = None
     gate: Gate | None = None
+    mark: Mark | None = None
     limits: Limits | None = None
     budget: Budget | None = None
     max_rows: int = 256
@@ -172,6 +174,8 @@ class Policy:
             self._check_response()
         with _within("gate"):
             self._check_gate()
+        with _within("mark"):
+            self._check_mark()
         with _within("limits"):
             self._check_limits()
         with _within("budget"):
@@ -222,6 +226,21 @@ class Policy:
     def _check_gate(self) -> None:
         if self.gate is not None and self.gate.graph in {*self._busy, *self._perturbs, *self.consulted}:
             raise ValueError(f"graph: expected one that nothing else reads, got {self.gate.graph!r}")
+
+    def _check_mark(self) -> None:
+        if self.mark is None:
+            return
+        if len(self.class_names) < 3:
+            raise ValueError("expected null, of two classes there is none to choose; a mark needs 3 or more")
+        side = min(self.input.height, self.input.width)
+        if self.mark.grid > side:
+            raise ValueError(f"grid: expected at most the image's side, {side}, got {self.mark.grid}")
+        why = self.response.build().hides(self.mark.strength)
+        if why:
+            raise ValueError(
+                f"strength: expected a rule under which clients see a mark of {self.mark.strength:g}, such as 'soft'; "
+                f"{why}. Change the rule or leave out `mark`"
+            )
 
     def _check_limits(self) -> None:
         if self.limits is None:
@@ -292,6 +311,7 @@ class Policy:
         stages = {
             "the route": self.route is not None,
             "keyed noise": self.perturb is not None and self.perturb.noise == "keyed",
+            "a mark": self.mark is not None,
             "proof of work": self.work is not None,
         }
         return [stage for stage, keyed in stages.items() if keyed]
@@ -362,6 +382,10 @@ def _work(value: object) -> Work | None:
     return None if value is None else _build(Work, _table(value))
 
 
+def _mark(value: object) -> Mark | None:
+    return None if value is None else _build(Mark, _table(value))
+
+
 def _limits(value: object) -> Limits | None:
     return None if value is None else _build(Limits, _table(value))
 
@@ -387,6 +411,7 @@ _READERS: dict[str, Callable[[object], object]] = {
     "route": _route,
     "perturb": _perturb,
     "gate": _gate,
+    "mark": _mark,
     "limits": _limits,
     "budget": _budget,
     "response": _response,

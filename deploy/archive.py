@@ -173,7 +173,7 @@ def _archive(path: Path, manifest: Any, config: Any, golden: Any) -> Archive:
         workers=_positive(config, "minWorkers", CONFIG),
         threads=_positive(handler, "threads", f"{CONFIG}: handler"),
         key_env=key_env,
-        exact=rule == "soft" and handler.get("perturb") is None,
+        exact=rule == "soft" and handler.get("perturb") is None and handler.get("mark") is None,
         image=base64.b64decode(_field(golden, "image", str, GOLDEN), validate=True),
         accepted=_rows(_field(golden, "accepted", list, GOLDEN)),
         version=_field(_field(manifest, "model", dict, MANIFEST), "modelVersion", str, f"{MANIFEST}: model"),

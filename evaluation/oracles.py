@@ -8,6 +8,7 @@ are the caller's and the policy's business.
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 import zipfile
 from collections.abc import Callable, Mapping
@@ -20,6 +21,7 @@ import torch
 
 import handlers
 from attacks.oracle import REFUSED, Answers, joined
+from defenses.limits import SHARED
 from evaluation.payment import Credit, Solver, on_credit, price
 from handlers import batch, bodies, loading, wire
 from handlers.backends import BACKENDS
@@ -82,22 +84,32 @@ class InProcessOracle:
     """An archive's answers without a server: the handler's own code on the archive's own graphs.
 
     Unpacks `archive` (.mar) to a temporary folder of its own, checks that the code inside is byte for byte this
-    checkout's, and loads it as the server's worker would (the deployment's key comes from the environment). seed: of
+    checkout's, and loads it as the server's worker would (the deployment's key comes from `environ`). seed: of
     what a response rule draws, so that the same questions get the same answers; None: fresh, as a server's are. pay:
     answer rows that want a proof of work, and note its price (`Answers.work`), though nobody hashes; else they are
-    REFUSED. Use as a context manager, or `close` it. Raises OracleError, or handlers' LoadError.
+    REFUSED. principal: whose answers they are. Use as a context manager, or `close` it. Raises OracleError, or
+    handlers' LoadError.
     """
 
-    def __init__(self, archive: Path, *, seed: int | None = None, pay: bool = False) -> None:
+    def __init__(
+        self,
+        archive: Path,
+        *,
+        seed: int | None = None,
+        pay: bool = False,
+        principal: str = SHARED,
+        environ: Mapping[str, str] = os.environ,
+    ) -> None:
         if not archive.is_file():
             raise OracleError(f"{archive}: no such archive; build it first (make archive)")
         self._folder = tempfile.TemporaryDirectory(prefix="torchwarden-")
         try:
             _unpack(archive, self.folder)
-            self.pipeline = loading.load(self.folder, seed=seed)
+            self.pipeline = loading.load(self.folder, environ=environ, seed=seed)
         except BaseException:
             self.close()
             raise
+        self._principal = principal
         self._till = Credit() if pay else None
         rows = self.pipeline.policy.max_rows
         self._oracle = HttpOracle(self.post, rows=rows, solver=on_credit if pay else None)
@@ -156,7 +168,8 @@ class InProcessOracle:
         except RequestError as error:
             rows = wire.Rows.refused(error, policy.input, form)
         (rows,) = batch.admitted([rows], [headers.get(wire.SOLUTION)], self._till)
-        return batch.replies([rows], batch.ask(self.pipeline, [rows]), Classes.of(policy), self._till)[0]
+        outcome = batch.ask(self.pipeline, [rows], [self._principal])
+        return batch.replies([rows], outcome, Classes.of(policy), self._till)[0]
 
     def close(self) -> None:
         """Remove the unpacked files."""

@@ -88,8 +88,9 @@ class PolicyTable:
 
     route, perturb, gate, response and the rest as in the archive. The perturbation of a `perturb` table is the
     predictor's where it names no other graph. A gate comes with its calibration (training/calibration). average:
-    the mean of all the predictor's networks answers. limits: rows that may be asked in a window (defenses/limits.py).
-    budget: how surprising a principal's queries may be together (defenses/budget.py).
+    the mean of all the predictor's networks answers. mark: what clones learn and the key reads (defenses/mark.py).
+    limits: rows that may be asked in a window (defenses/limits.py). budget: how surprising a principal's queries may be
+    together (defenses/budget.py).
     pictures: fields of pictures/geometry.py in place of the model's own, as `background = 255`, or `fit = "crop"` for
     networks that were trained on images of one size.
     about: a line for pages; tags: what recipes/variants.py finds it by. Neither is in the archive.
@@ -103,6 +104,7 @@ class PolicyTable:
     response: dict[str, Any] = field(default_factory=lambda: {"rule": "soft"})
     backend: str = "onnxruntime"
     on_stage_error: str = "closed"
+    mark: dict[str, Any] | None = None
     limits: dict[str, Any] | None = None
     budget: dict[str, Any] | None = None
     pictures: dict[str, Any] = field(default_factory=dict)
@@ -147,11 +149,12 @@ def handler_section(
         "perturb": perturb,
         "gate": gate,
         "response": response(table),
+        "mark": table.mark,
         "limits": table.limits,
         "budget": table.budget,
         "max_rows": serving.max_rows,
         "on_stage_error": table.on_stage_error,
-        "key_env": KEY if _keyed(route, perturb, gate, table.budget) else None,
+        "key_env": KEY if table.mark is not None or _keyed(route, perturb, gate, table.budget) else None,
         "principal_header": table.principal_header,
         "store": table.store,
     }

@@ -50,7 +50,7 @@ def main(folder: Path) -> None:
     answers = pipeline(image)
     accepted = np.array(golden["accepted"])
     assert answers.labels[0] in accepted.argmax(1), f"golden image: label {answers.labels[0]} is no member's answer"
-    if pipeline.policy.response.rule == "soft" and pipeline.policy.perturb is None:
+    if pipeline.policy.response.rule == "soft" and pipeline.policy.perturb is None and pipeline.policy.mark is None:
         distance = np.abs(accepted - answers.probabilities[0]).max(1).min()
         assert distance <= TOLERANCE, f"golden image: probabilities are {distance:.1e} from every member's answer"
     assert answers.decisions[0] == "answer", f"golden image: the gate's decision is {answers.decisions[0]!r}"
@@ -67,7 +67,9 @@ def served(pipeline: Any, members: tuple[str, ...], image: Any) -> list[float]:
     """What the archive's response rule shows of these members' answer to the image without noise."""
     import numpy as np
 
-    alone = dataclasses.replace(pipeline.policy, members=members, route=None, perturb=None, gate=None, key_env=None)
+    alone = dataclasses.replace(
+        pipeline.policy, members=members, route=None, perturb=None, gate=None, mark=None, key_env=None
+    )
     graphs = {name: pipeline.graphs[name] for name in alone.graphs}
     clock, random = (lambda: 0.0), np.random.default_rng(0)
     asked = type(pipeline)(alone, graphs, key=None, now=clock, clock=clock, random=random, entropy=os.urandom)

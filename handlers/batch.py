@@ -19,7 +19,7 @@ import numpy as np
 
 from defenses.budget import LABEL, PRICE, REFUSE
 from defenses.gate import OBSERVE, PROOF_OF_WORK, REJECT
-from defenses.limits import Full, Limiter
+from defenses.limits import SHARED, Full, Limiter
 from defenses.memory import StoreError
 from defenses.pipeline import Answers, Pipeline, StageError
 from defenses.work import SolutionError, SolutionExpired, SolutionInvalid, SolutionSpent, TooDear
@@ -188,8 +188,9 @@ def _judged(rows: Rows, wrong: SolutionError | StoreError | None) -> Rows:
     return rows.as_refused(StoreFailed(_STORE_FAILED))
 
 
-def ask(pipeline: Pipeline, requests: Sequence[Rows]) -> Outcome:
-    """Ask for the images of all requests, joined, in one call; one request's images are not copied.
+def ask(pipeline: Pipeline, requests: Sequence[Rows], principals: Sequence[str] | None = None) -> Outcome:
+    """Ask for the images of all requests, joined, in one call; one request's images are not copied. principals: of the
+    requests, SHARED where they are left out.
 
     Where a stage fails on some rows, the others are asked again without them: rows that would be answered
     alone are answered here. MemoryError passes: TorchServe has an answer for it.
@@ -199,11 +200,17 @@ def ask(pipeline: Pipeline, requests: Sequence[Rows]) -> Outcome:
         return Outcome(None, frozenset())
     joined = images[0] if len(images) == 1 else np.concatenate(images)
     paid = np.repeat([rows.paid for rows in requests], [len(rows.images) for rows in requests])
+    accounts = _accounts(requests, principals)
     alive = np.arange(len(joined))
     answers = None
     while answers is None and len(alive):
         try:
-            answers = pipeline(joined if len(alive) == len(joined) else joined[alive], paid=paid[alive])
+            whole = len(alive) == len(joined)
+            answers = pipeline(
+                joined if whole else joined[alive],
+                paid=paid[alive],
+                accounts=accounts if whole else [accounts[row] for row in alive],
+            )
             failure = answers.opened
         except StageError as error:
             failure = error
@@ -211,6 +218,12 @@ def ask(pipeline: Pipeline, requests: Sequence[Rows]) -> Outcome:
         if failure is not None:
             _log.error("stage %s, rows failed: %d: %s", failure.stage, len(failure.rows), for_log(failure.cause))
     return Outcome(answers, frozenset(range(len(joined))).difference(alive.tolist()))
+
+
+def _accounts(requests: Sequence[Rows], principals: Sequence[str] | None) -> list[str]:
+    """Whose each joined row is."""
+    names = [SHARED] * len(requests) if principals is None else principals
+    return [name for name, rows in zip(names, requests, strict=True) for _ in range(len(rows.images))]
 
 
 def replies(

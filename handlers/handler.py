@@ -86,7 +86,7 @@ class TorchWarden:
             asked = [request._replace(rows=rows) for request, rows in zip(asked, paid, strict=True)]
             seconds["admit"] = perf_counter() - begun
         requests = [request.rows for request in asked]
-        outcome = batch.ask(self._pipeline, requests)
+        outcome = batch.ask(self._pipeline, requests, [request.principal for request in asked])
         charged = self._charged(asked, outcome, seconds)
         begun = perf_counter()
         replies = batch.replies(

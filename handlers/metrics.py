@@ -32,6 +32,7 @@ class Metrics:
     torchwarden_limited_rows_total{ModelName, limit}    rows over a limit of the principal or in total; unchecked ones
     torchwarden_budget_total{ModelName, event}          accounts whose budget is spent; rows by what that made of them
     torchwarden_audit_total{ModelName, event}           lines of the audit log, written and failed
+    torchwarden_marked_rows_total{ModelName, strength}  rows that carry a mark, whole or less of it
     torchwarden_stage_seconds{ModelName, stage}         histogram: seconds a stage took on one batch, `handle` all of it
     """
 
@@ -46,6 +47,7 @@ class Metrics:
         self._limited = _find(cache, "torchwarden_limited_rows_total", "limit")
         self._budgets = _find(cache, "torchwarden_budget_total", "event")
         self._audit = _find(cache, "torchwarden_audit_total", "event")
+        self._marked = _find(cache, "torchwarden_marked_rows_total", "strength")
         # TorchServe's enum of kinds, reached through a metric: importing it would tie this room to the server
         histogram = type(self._rows.metric_type)("histogram")
         self._seconds = _find(cache, "torchwarden_stage_seconds", "stage", histogram)
@@ -78,6 +80,10 @@ class Metrics:
                 tail = answers.scores.tail
                 bands = TAILS[np.searchsorted(TAILS, tail[~np.isnan(tail)])]
                 self._add(self._scores, Counter(f"{band:g}" for band in bands))
+            if answers.whole is not None:
+                whole = int(answers.whole.sum())
+                rows = {"whole": whole, "less": len(answers.whole) - whole}
+                self._add(self._marked, {strength: count for strength, count in rows.items() if count})
         self._add(self._errors, Counter(codes))
         events = Counter({"issued": issued, "solved": solved})
         events.update(REFUSALS[code] for code in codes if code in REFUSALS)

@@ -98,7 +98,7 @@ def section(name: str, policy: Mapping[str, Any], tables: Mapping[str, Any]) -> 
         "max_rows": serving.get("max_rows", 256),
         "key_env": "TORCHWARDEN_KEY",
     }
-    for key in ("limits", "budget", "on_stage_error", "principal_header", "store", "response"):
+    for key in ("mark", "limits", "budget", "on_stage_error", "principal_header", "store", "response"):
         if key in policy:
             found[key] = policy[key]
     rule = _table(found["response"])

@@ -44,6 +44,7 @@ from report.rows.gates import (
 )
 from report.rows.gradients import GradientRow
 from report.rows.impact import FeltRow
+from report.rows.marks import MarkCostRow, MarkNullRow, MarkRow
 from report.rows.members import EnsembleCostRow, MemberRow, ShiftRow
 from report.rows.memory import EnvironmentRow, MemoryRow
 from report.rows.noise import DenoisingRow, NoiseRow
@@ -79,6 +80,9 @@ class Report:
     noise: tuple[NoiseRow, ...] = ()
     denoising: tuple[DenoisingRow, ...] = ()
     gradients: tuple[GradientRow, ...] = ()
+    marks: tuple[MarkRow, ...] = ()
+    mark_nulls: tuple[MarkNullRow, ...] = ()
+    mark_costs: tuple[MarkCostRow, ...] = ()
     defense_costs: tuple[DefenseCostRow, ...] = ()
     score_curves: tuple[ScoreCurveRow, ...] = ()
     false_positives: tuple[FalsePositiveRow, ...] = ()

@@ -14,11 +14,11 @@ import pytest
 import torch
 
 from tests import product
-from tests.product import BASELINES, GATED, LIMITED, NOISY, POLICIES, RECIPE, Smoke
+from tests.product import BASELINES, GATED, LIMITED, MARKED, NOISY, POLICIES, RECIPE, Smoke
 
 pytest_plugins = ["tests.reached"]
 
-__all__ = ["BASELINES", "GATED", "LIMITED", "NOISY", "POLICIES", "RECIPE", "Smoke"]
+__all__ = ["BASELINES", "GATED", "LIMITED", "MARKED", "NOISY", "POLICIES", "RECIPE", "Smoke"]
 
 # A test without a marker is of the first. pyproject.toml says what each is for.
 TIERS = ("unit", "server", "drill")
@@ -179,6 +179,12 @@ def baselines(smoke: Smoke) -> Smoke:
 @pytest.fixture(scope="session")
 def limited(smoke: Smoke) -> Smoke:
     """The same, for those who ask LIMITED."""
+    return smoke
+
+
+@pytest.fixture(scope="session")
+def marked(smoke: Smoke) -> Smoke:
+    """The same, for those who ask MARKED."""
     return smoke
 
 

@@ -28,6 +28,7 @@ POLICIES = ("undefended", "edm", "label", "averaged", "fitted")
 BASELINES = ("randp", "mad", "grad")
 NOISY = ("meco", "meco-keyed", "meco-rotating")
 LIMITED = ("limited",)
+MARKED = ("marked",)
 GATED = ("same-observe", "same-reject", "same-pow", "edm-pow", "meco-reject")
 
 FOLDER = CHECKOUT / "build" / "smoke"
@@ -157,5 +158,5 @@ def archive(smoke: Smoke, _seed: int) -> None:
         "store": smoke.store,
         "data": None,
     }
-    for policy in (*POLICIES, *BASELINES, *NOISY, *LIMITED, *GATED):
+    for policy in (*POLICIES, *BASELINES, *NOISY, *LIMITED, *MARKED, *GATED):
         program.archive(recipe, policy, tables[policy], serving, **folders)

@@ -47,9 +47,10 @@ ROOMS = {
     # pages are printed from results files alone, without torch; attacks.names holds names and nothing else
     "report": room("attacks.names recipes.fields", "numpy matplotlib jinja2"),
     # defenses.budget: what an account adds up to is no part of an archive's answer to a request, which is all that
-    # handlers give; defenses.gate: whose decisions its scores come with
+    # handlers give; defenses.gate: whose decisions its scores come with; defenses.mark: whose answers a clone learnt is
+    # read from the marks that the policy made, by what made them
     "evaluation": room(
-        "attacks zoo handlers recipes report defenses.budget defenses.gate",
+        "attacks zoo handlers recipes report defenses.budget defenses.gate defenses.mark defenses.limits",
         "torch numpy sklearn tqdm altcha",
     ),
     # deploy.direct: HTTP to our own servers, which nobody's environment may redirect
@@ -66,7 +67,8 @@ ROOMS = {
     ),
     # how far labels name their member is one formula, in training and in front of a running service
     "assurance": room(
-        "bench loadtests evaluation zoo.datasets handlers recipes report training.leak deploy.direct defenses.budget",
+        "bench loadtests evaluation attacks zoo.datasets handlers recipes report defenses.budget defenses.mark "
+        "training.leak deploy.direct",
         "torch timm safetensors sklearn onnx onnxruntime numpy PIL requests psutil tqdm yaml hypothesis schemathesis "
         "redis orjson pytest tomli",
     ),

@@ -49,6 +49,7 @@ CHECKS: tuple[tuple[Check, str], ...] = (
     (answers.full_price, "full-price"),
     (answers.fewer_answers, "fewer-answers"),
     (answers.noise, "input-noise"),
+    (answers.marks, "marks"),
     (answers.members, "diverse-members"),
     (answers.unnamed_members, "diverse-members"),
     (limits.limits, "limits"),

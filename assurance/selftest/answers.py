@@ -236,6 +236,30 @@ def noise(subject: Subject) -> Iterator[Finding]:
         )
 
 
+def marks(subject: Subject) -> Iterator[Finding]:
+    """Benign images for two principals: the same labels, other probabilities, and for one of them twice the same."""
+    if not subject.stage("mark"):
+        yield absent("marks", subject.name, "the policy has no mark")
+        return
+    rows = subject.benign[: subject.max_rows]
+    first, second, again = (_shown(subject, rows, purpose) for purpose in ("mark-a", "mark-b", "mark-a"))
+    labels = first[0] == second[0]
+    yield judged(
+        "marks",
+        subject.name,
+        f"{len(first[0])} benign images, for two principals",
+        "the same labels, other probabilities",
+        f"{'the same' if labels else 'other'} labels, {'the same' if first[1] == second[1] else 'other'} probabilities",
+        ok=labels and first[1] != second[1] and first == again,
+    )
+
+
+def _shown(subject: Subject, rows: Any, purpose: str) -> tuple[list[int], list[list[float]]]:
+    """The labels and the probabilities that a principal is shown, of the rows that are answered."""
+    reply = subject.service.rows(subject.name, rows, principal=subject.service.principal(purpose))
+    return [each["label"] for each in reply.answers], [each["probabilities"] for each in reply.answers]
+
+
 def members(subject: Subject) -> Iterator[Finding]:
     """Who answers: several members where a hash picks one, all of them where their mean is returned."""
     names = subject.served.get("members", [])

@@ -24,6 +24,7 @@ class Soft(Rule):
     """y = p: every probability as the predictor gave it. Returns its argument, not a copy."""
 
     keeps_label = True
+    presents = True
 
     def __call__(self, probabilities: Probabilities, context: Context, /) -> Probabilities | None:
         return probabilities
@@ -34,6 +35,10 @@ class Label(Rule):
     """No probabilities: the client gets argmax p alone."""
 
     keeps_label = True
+    presents = True
+
+    def hides(self, strength: float) -> str:
+        return "'label' tells no probabilities, and a mark in labels would be wrong answers"
 
     def __call__(self, probabilities: Probabilities, context: Context, /) -> Probabilities | None:
         return None
@@ -49,6 +54,10 @@ class TopK(Rule):
 
     k: int
     keeps_label = True
+    presents = True
+
+    def hides(self, strength: float) -> str:
+        return "'top_k' with k = 1 tells no second class" if self.k == 1 else ""
 
     def __post_init__(self) -> None:
         ranges.integer("k", self.k, 1, 10_000)
@@ -73,6 +82,10 @@ class Rounded(Rule):
 
     digits: int
     keeps_label = True
+    presents = True
+
+    def hides(self, strength: float) -> str:
+        return f"'rounded' with digits = {self.digits} rounds it away" if strength < 10**-self.digits else ""
 
     def __post_init__(self) -> None:
         ranges.integer("digits", self.digits, 1, 6)

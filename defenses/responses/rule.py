@@ -43,6 +43,14 @@ class Rule(ABC):
     def keeps_label(self) -> bool:
         """Whether the predictor's label has a row's largest entry, whatever the row (another may tie with it)."""
 
+    # whether it only tells less of a row: a mark (defenses/mark.py) goes in before such a rule, and after any other
+    presents = False
+
+    def hides(self, strength: float) -> str:
+        """Why clients would see nothing of a mark of this strength; "" where they see it."""
+        del strength
+        return ""
+
     def reads(self, classes: int) -> Mapping[str, Mapping[str, int]]:
         """The graphs it reads besides the predictor, for K = `classes`: graph -> outputs, name -> columns."""
         del classes

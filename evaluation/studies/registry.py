@@ -13,6 +13,7 @@ from evaluation.studies import (
     gradients,
     hashes,
     input_noise,
+    marks,
     reconstructions,
     shifts,
     training,
@@ -33,4 +34,5 @@ STUDIES: Mapping[str, Study] = registry(
     budget.STUDY,
     reconstructions.STUDY,
     shifts.STUDY,
+    marks.STUDY,
 )

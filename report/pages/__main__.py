@@ -19,6 +19,7 @@ from report.pages import (
     budget,
     edm,
     gate_aware,
+    marks,
     meco,
     misleader,
     owners,
@@ -36,6 +37,7 @@ from report.schema import ResultError
 PAGES: Mapping[str, Callable[[Path], dict[str, str]]] = {
     "unmixing": unmixing.pages,
     "gate-aware": gate_aware.pages,
+    "marks": marks.pages,
     "thieves": thieves.pages,
     "budget": budget.pages,
     "edm": edm.METHOD.pages,

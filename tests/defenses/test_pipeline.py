@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from defenses.mark import Marker
 from defenses.pipeline import EVERY, Answers, GraphError, Pipeline, StageError, ask, sound
 from defenses.policy import Policy, PolicyError
 from defenses.responses import registry
@@ -901,3 +902,58 @@ def test_the_gate_s_seconds_are_its_own() -> None:
 def test_a_missing_gate_is_an_error_at_construction() -> None:
     with pytest.raises(PolicyError, match="expected a graph named 'elsewhere', got hash, edm-0"):
         pipeline(gate={**GATED, "graph": "elsewhere"})
+
+
+MARK = {"strength": 0.05, "parts": 2, "grid": 2, "width": 32}
+
+
+def marked(rule: Mapping[str, Any], **changes: Any) -> Pipeline:
+    return pipeline(mark=MARK, response=rule, **changes)
+
+
+def test_a_mark_is_what_the_marker_makes_of_the_images_as_they_were_sent() -> None:
+    images, accounts = batch(32), ["a", "b"] * 16
+    plain = pipeline()(images)
+    policy = Policy.parse(routed(mark=MARK))
+    assert policy.mark is not None
+    expected, whole = Marker(policy.mark, key=KEY, channels=1, classes=3)(images, plain.probabilities, accounts)
+    answers = marked({"rule": "soft"})(images, accounts=accounts)
+    assert np.array_equal(answers.probabilities, expected)
+    assert np.array_equal(answers.whole, whole)
+    assert np.array_equal(answers.labels, plain.labels)
+    assert not np.array_equal(answers.probabilities, plain.probabilities)
+    assert plain.whole is None
+    # a perturbation does not move an image to another cell
+    unmarked = pipeline(perturb=FRESH)(images)
+    expected, _ = Marker(policy.mark, key=KEY, channels=1, classes=3)(images, unmarked.probabilities, accounts)
+    assert np.array_equal(marked({"rule": "soft"}, perturb=FRESH)(images, accounts=accounts).probabilities, expected)
+
+
+def test_a_mark_goes_in_before_what_tells_less_and_after_what_tells_otherwise() -> None:
+    images = batch(32)
+    soft = marked({"rule": "soft"})(images).probabilities
+    second = marked({"rule": "top_k", "k": 2})(images).probabilities
+    assert np.array_equal(second, np.where(second > 0, soft, 0))
+    assert np.array_equal(marked({"rule": "rounded", "digits": 3})(images).probabilities, np.round(soft, 3))
+    noise = {"rule": "randp", "epsilon": 0.1}
+    distorted = pipeline(response=noise)(images)
+    policy = Policy.parse(routed(mark=MARK))
+    assert policy.mark is not None
+    expected, _ = Marker(policy.mark, key=KEY, channels=1, classes=3)(images, distorted.probabilities, ["-"] * 32)
+    assert np.array_equal(marked(noise)(images).probabilities, expected)
+
+
+def test_rows_whose_accounts_are_not_said_are_of_the_shared_one() -> None:
+    images = batch(16)
+    answers = marked({"rule": "soft"})
+    assert np.array_equal(answers(images).probabilities, answers(images, accounts=["-"] * 16).probabilities)
+    assert not np.array_equal(answers(images).probabilities, answers(images, accounts=["a"] * 16).probabilities)
+    with pytest.raises(ValueError, match="accounts: expected 16, got 1"):
+        answers(images, accounts=["a"])
+
+
+def test_a_mark_without_a_key_is_an_error() -> None:
+    policy = Policy.parse(section(mark=MARK, key_env="TORCHWARDEN_KEY"))
+    rest: dict[str, Any] = {"now": lambda: 0.0, "clock": lambda: 0.0, "random": RANDOM, "entropy": RANDOM.bytes}
+    with pytest.raises(PolicyError, match="a mark is drawn from a key, got none"):
+        Pipeline(policy, {"victim": Linear(3, 0)}, key=None, **rest)

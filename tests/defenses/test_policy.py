@@ -5,9 +5,11 @@ from typing import Any
 import pytest
 
 from defenses.budget import Budget
+from defenses.mark import Mark
 from defenses.noise import PerceptualCode
 from defenses.policy import Perturb, Policy, PolicyError, Response, Route
 from defenses.work import Work
+from handlers import wire
 from pictures.geometry import Geometry
 from tests.defenses.policies import CALIBRATION, FRESH, GATE, KEYED, PAID_GATE, ROUTE, UNSCALED, routed, section
 
@@ -395,3 +397,36 @@ def test_the_price_of_a_spent_budget_is_the_gate_s_highest() -> None:
 def test_a_wrong_budget_is_named(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(PolicyError, match=f"budget: {message}"):
         Policy.parse(section(**{"gate": GATE, "budget": LABELS, "key_env": "TORCHWARDEN_KEY", **changes}))
+
+
+MARK = {"strength": 0.02, "parts": 4, "grid": 4}
+
+
+def test_a_mark_needs_a_key_and_is_told_to_nobody() -> None:
+    policy = Policy.parse(section(mark=MARK, key_env="TORCHWARDEN_KEY"))
+    assert policy.needs_key
+    assert policy.mark == Mark(0.02, parts=4)
+    assert wire.describe(policy) == wire.describe(Policy.parse(section()))
+    with pytest.raises(PolicyError, match="key_env: expected an environment variable's name, a mark needs a key"):
+        Policy.parse(section(mark=MARK))
+
+
+@pytest.mark.parametrize(
+    ("changes", "error"),
+    [
+        (
+            {"response": {"rule": "label"}},
+            "'label' tells no probabilities, and a mark in labels would be wrong answers",
+        ),
+        ({"response": {"rule": "top_k", "k": 1}}, "'top_k' with k = 1 tells no second class"),
+        ({"response": {"rule": "rounded", "digits": 1}}, "'rounded' with digits = 1 rounds it away"),
+        ({"class_names": ["a", "b"]}, "mark: expected null, of two classes there is none to choose"),
+        ({"mark": {**MARK, "grid": 5}}, "mark: grid: expected at most the image's side, 4, got 5"),
+        ({"mark": {**MARK, "parts": 3}}, "mark: parts: expected a power of two, got 3"),
+        ({"mark": {**MARK, "cells": 80}}, "mark: unknown key 'cells'; known keys: strength, parts, grid, width"),
+        ({"mark": {}}, "mark: missing key 'strength'"),
+    ],
+)
+def test_a_mark_that_nobody_would_see_is_refused(changes: dict[str, Any], error: str) -> None:
+    with pytest.raises(PolicyError, match=error):
+        Policy.parse(section(**{"mark": MARK, "key_env": "TORCHWARDEN_KEY", **changes}))

@@ -101,6 +101,7 @@ def test_our_metrics_have_the_dimensions_that_handlers_fill() -> None:
         "torchwarden_limited_rows_total": ("counter", ["ModelName", "limit"]),
         "torchwarden_budget_total": ("counter", ["ModelName", "event"]),
         "torchwarden_audit_total": ("counter", ["ModelName", "event"]),
+        "torchwarden_marked_rows_total": ("counter", ["ModelName", "strength"]),
         "torchwarden_stage_seconds": ("histogram", ["ModelName", "stage"]),
     }
 

@@ -21,7 +21,7 @@ from tests.e2e.conftest import run
 
 pytestmark = pytest.mark.drill
 
-POLICIES = ("edm", "label", "same-reject", "same-pow", "limited")
+POLICIES = ("edm", "label", "same-reject", "same-pow", "marked", "limited")
 
 
 @dataclass(frozen=True)
@@ -103,6 +103,7 @@ def test_every_control_of_the_threat_model_is_tried_or_has_a_reason(whole: Exami
         ("proof-of-work", "smoke-same-pow"),
         ("coarse-prices", "smoke-same-pow"),
         ("full-price", "smoke-same-pow"),
+        ("marks", "smoke-marked"),
         ("limits", "smoke-limited"),
         ("limits-before-work", "smoke-limited"),
         ("gateway-shares", "(gateway)"),

@@ -152,6 +152,7 @@ def changed(folder: Path, name: str, **changes: Any) -> Any:
         ("torchwarden_limited_rows_total", "limit"),
         ("torchwarden_budget_total", "event"),
         ("torchwarden_audit_total", "event"),
+        ("torchwarden_marked_rows_total", "strength"),
         ("torchwarden_stage_seconds", "stage"),
     ],
 )

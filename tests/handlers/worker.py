@@ -21,6 +21,7 @@ METRICS = {
     "work_total": "event",
     "limited_rows_total": "limit",
     "budget_total": "event",
+    "marked_rows_total": "strength",
     "audit_total": "event",
     "stage_seconds": "stage",
 }

@@ -1,0 +1,1 @@
+"""Whose answers a suspect model learnt: keyed marks, read by the key's owner alone."""

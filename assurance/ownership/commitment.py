@@ -1,0 +1,88 @@
+"""What an owner can publish of its marks before there is a suspect: nobody can say that the key was chosen for one.
+
+    python -m assurance.ownership.commitment RECIPE POLICY --keys secrets/torchwarden.key --accounts alice bob
+
+The commitment of a key is SHA-256 of what it gives for marks, that of an account SHA-256 of what it gives for the
+account (defenses/mark.py): neither tells anything of a cell or a class, and both bind the owner. The file also states
+the mark's table and how everything is drawn. Have it time-stamped where that matters (RFC 3161):
+
+    openssl ts -query -data commitment.json -sha256 -cert -out commitment.tsq
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import recipes
+from defenses.mark import Mark, derived, secret
+from handlers.errors import LoadError
+from handlers.key import read_key
+from report.atomic import write_json
+
+DERIVATION = (
+    "secret = HMAC-SHA256(key, 'torchwarden/mark/1'); account = HMAC-SHA256(secret, 'account/' + name); keyed classes "
+    "are little-endian 64-bit numbers of SHAKE-256(account) modulo K - 1, those from the cell's own label on plus 1; "
+    "commitments are SHA-256 of secret and account"
+)
+
+
+def commitment(secret_: bytes) -> str:
+    """Of what a key gives, in hexadecimal."""
+    return hashlib.sha256(secret_).hexdigest()
+
+
+def stated(mark: Mark, keys: Sequence[bytes], accounts: Sequence[str]) -> dict[str, object]:
+    """What is published."""
+    periods = []
+    for key in keys:
+        own = secret(key)
+        named = {account: commitment(derived(own, account)) for account in accounts}
+        periods.append({"commitment": commitment(own), "accounts": named})
+    return {"mark": asdict(mark), "derivation": DERIVATION, "keys": periods}
+
+
+def read_keys(paths: Sequence[Path]) -> list[bytes]:
+    """The deployment's keys in files of mode 0600. Raises LoadError."""
+    return [read_key("KEY", {"KEY_FILE": str(path)}) for path in paths]
+
+
+def names(words: Sequence[str]) -> list[str]:
+    """Accounts as they are named, or one a line in a file that is. Raises ValueError where there is none."""
+    if len(words) == 1 and Path(words[0]).is_file():
+        words = Path(words[0]).read_text("utf-8").split()
+    found = list(dict.fromkeys(words))
+    if not found:
+        raise ValueError("accounts: expected one or more, got none")
+    return found
+
+
+def main() -> None:
+    """Run the command line; a mistake of the user's is a message and exit code 1."""
+    parser = argparse.ArgumentParser(
+        prog="python -m assurance.ownership.commitment", description=(__doc__ or "").splitlines()[0]
+    )
+    parser.add_argument("recipe")
+    parser.add_argument("policy", help="one with a mark")
+    parser.add_argument("--keys", type=Path, nargs="+", required=True, metavar="FILE", help="of all periods")
+    parser.add_argument("--accounts", nargs="*", default=[], metavar="NAME", help="principals, or a file of them")
+    parser.add_argument("--output", type=Path, default=Path("commitment.json"), metavar="FILE")
+    options = parser.parse_args()
+    try:
+        recipe = recipes.read(options.recipe)
+        policy = recipe.tables.get("policies", {}).get(options.policy, {})
+        if not policy.get("mark"):
+            raise ValueError(f"{recipe.path}: expected [policies.{options.policy}] with a mark, found none")
+        accounts = names(options.accounts) if options.accounts else []
+        write_json(options.output, stated(Mark(**policy["mark"]), read_keys(options.keys), accounts))
+    except (recipes.RecipeError, LoadError, ValueError) as error:
+        sys.exit(f"assurance.ownership.commitment: {error}")
+    print(options.output)
+
+
+if __name__ == "__main__":
+    main()

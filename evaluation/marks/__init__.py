@@ -1,0 +1,1 @@
+"""Keyed marks: whether a suspect learnt one, whose it was, and which mark thieves keep."""
