@@ -19,8 +19,9 @@ from tests.evaluation import gated
 
 
 def few(asked: Path, folder: Path, seed: int, epochs: int) -> Iterator[marks.Job]:
-    for thief in ("soft", "labels", "served as labels", "served in int8", "fine-tuned on 150", marks.HONEST):
+    for thief in ("soft", "labels", "served as labels", "served in int8", "fine-tuned on 150"):
         yield marks.Job(asked, folder, "linear", marks.DEFAULT, thief, seed, epochs)
+    yield marks.Job(asked, folder, "none", marks.DEFAULT, marks.HONEST, 10, epochs)
 
 
 @pytest.fixture
@@ -47,7 +48,7 @@ def test_clones_are_trained_once_and_tried(
     ]
     soft = report.marks[0]
     assert 0 < soft.l1 <= 0.04 + 1e-6
-    assert soft.images == 360
+    assert soft.images == len(task.test.pixels)
     assert 0 < soft.p <= 1
     nulls = {row.kind: row for row in report.mark_nulls}
     assert (nulls["clones under another key"].models, nulls["clones under another key"].tries) == (5, 15)
