@@ -118,7 +118,6 @@ class Judge:
         got = self.answered(graph)
         two = np.sort(got, axis=1)[:, -2:]
         margin = float(np.quantile(two[:, 1] - two[:, 0], 1 - AGREEMENT))
-        right = [None, None] if self.labels is None else [_share(each, self.labels) for each in (got, self.expected)]
         return Found(
             self.precision,
             self.source,
@@ -126,7 +125,8 @@ class Judge:
             layers,
             tuple(kept),
             len(got),
-            *right,
+            accuracy=None if self.labels is None else _share(got, self.labels),
+            float32_accuracy=None if self.labels is None else _share(self.expected, self.labels),
             agreement=_share(got, self.expected.argmax(1)),
             tolerance=max(LEAST_TOLERANCE, round(margin / 2, 6)),
         )

@@ -36,8 +36,8 @@ ROOMS = {
         "zoo pictures.model_input recipes handlers.key defenses.gate",
         "torch numpy safetensors accelerate tqdm onnxruntime",
     ),
-    # defenses.guard: its rows are drawn and asked at export as they are at load; training.victim.split: which images are held
-    # out, on which a graph in fewer bits is judged
+    # defenses.guard: its rows are drawn and asked at export as they are at load; training.victim.split: which images
+    # are held out, on which a graph in fewer bits is judged
     "export": room(
         "zoo pictures recipes defenses.guard training.black_box training.calibration.stored "
         "training.checkpoint training.victim.split",

@@ -12,6 +12,7 @@ from evaluation.studies import (
     gradients,
     hashes,
     input_noise,
+    quantised,
     reconstructions,
     shifts,
     training,
@@ -31,4 +32,5 @@ STUDIES: Mapping[str, Study] = registry(
     false_positives.STUDY,
     reconstructions.STUDY,
     shifts.STUDY,
+    quantised.STUDY,
 )
