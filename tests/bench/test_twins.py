@@ -52,5 +52,5 @@ def test_another_is_refused(recipe: recipes.Recipe, policy: str, words: str) -> 
 
 
 def test_without_archives_it_says_what_to_do(recipe: recipes.Recipe, tmp_path: Path) -> None:
-    with pytest.raises(SystemExit, match="bench.twins: .*undefended.mar"):
+    with pytest.raises(SystemExit, match=r"bench\.twins: .*undefended\.mar"):
         twins.main([str(recipe.path), "--policies", "undefended-int8", "--store", str(tmp_path)])
