@@ -50,7 +50,7 @@ from loadtests.target import TargetError
 from report.bench_targets import CLOCKED
 from report.headline import UNDEFENDED
 from report.rows.bench import BenchRow
-from report.schema import Report, ResultError, run_info, write
+from report.schema import Report, ResultError, run_info, vnni, write
 from zoo import datasets
 
 EDM = "edm"
@@ -146,7 +146,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(f"bench: {error}")
     except KeyboardInterrupt:
         sys.exit(f"bench: interrupted; what was finished is in {options.partial}, the same command goes on")
-    settings = {**partial.settings, "members_met": met, "member_mb": weights}
+    settings = {**partial.settings, "vnni": vnni(), "members_met": met, "member_mb": weights}
     run = run_info(seed=inprocess.SEED, started=started, settings=settings)
     run = dataclasses.replace(run, started=partial.started, seconds=round(run.seconds + partial.saved, 1))
     write(options.output, Report(run, bench=tuple(rows)))

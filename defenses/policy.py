@@ -28,6 +28,8 @@ from defenses.work import Work
 from pictures.geometry import Geometry
 
 T = TypeVar("T")
+# bf16 is none: ONNX Runtime's convolutions do not take it in the opset of the graphs
+PRECISIONS = ("float32", "int8", "fp16")
 _HEADER = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,63}")
 
 
@@ -111,8 +113,9 @@ class Policy:
 
     members: the predictor graphs, by name; more than one needs a route, which picks one a row, or average: every
     member answers every row, and the answer is the mean of their probabilities. class_names: the K classes, in the
-    order of the graphs' columns. backend: what runs the graphs (handlers/backends.py knows which). threads: what
-    each graph may use. max_rows: rows in one request. on_stage_error: "closed" refuses the rows of a stage that
+    order of the graphs' columns. backend: what runs the graphs (handlers/backends.py knows which). precision: of the
+    graphs that answer and perturb, one of PRECISIONS; the hash's and the gate's are float32. threads: what each graph
+    may use. max_rows: rows in one request. on_stage_error: "closed" refuses the rows of a stage that
     failed, "open" lets them pass where that stage is the route or the gate, or the count of rows. key_env: environment
     variable of the deployment's key. principal_header: the header in which a gateway names the client. store: what
     remembers spent solutions and rows taken, a Redis URL without user and password, or None for an SQLite file of the
@@ -128,6 +131,7 @@ class Policy:
     class_names: tuple[str, ...]
     members: tuple[str, ...]
     response: Response
+    precision: str = "float32"
     average: bool = False
     route: Route | None = None
     perturb: Perturb | None = None
@@ -158,6 +162,7 @@ class Policy:
         ranges.identifier("recipe", self.recipe)
         ranges.identifier("policy", self.policy)
         ranges.identifier("backend", self.backend)
+        self._check_precision()
         ranges.integer("threads", self.threads, 1, 1024)
         ranges.integer("max_rows", self.max_rows, 1, 65_536)
         ranges.choice("on_stage_error", self.on_stage_error, ("closed", "open"))
@@ -183,6 +188,14 @@ class Policy:
         memory.check_url(self.store)
         if not isinstance(self.principal_header, str) or not _HEADER.fullmatch(self.principal_header):
             raise ValueError(f"principal_header: expected letters, digits and hyphens, got {self.principal_header!r}")
+
+    def _check_precision(self) -> None:
+        ranges.choice("precision", self.precision, PRECISIONS)
+        if self.precision != "float32" and self.backend != "onnxruntime":
+            raise ValueError(
+                f"precision: expected 'float32', {self.backend!r} has no graphs in {self.precision} (backend = "
+                f"'onnxruntime' has), got {self.precision!r}"
+            )
 
     def _check_average(self) -> None:
         if type(self.average) is not bool:

@@ -31,11 +31,12 @@ import numpy as np
 import yaml
 
 import recipes
+from defenses import guard
 from export.graphs import Answer, ExportError, graph_names, on_onnxruntime
-from export.predictor import Predictor
+from export.guarded import guarded
+from export.predictor import Predictor, predictor_of
 from pictures.geometry import Geometry
-from recipes.policies import HASH_GRAPH, RULE_GRAPHS, VICTIM, victim_file
-from training.black_box import GRAPH
+from recipes.policies import FLOAT32, FP16, HASH_GRAPH, RULE_GRAPHS, suffixed
 from training.calibration.stored import CalibrationError, GateTable, calibrated
 from training.checkpoint import CheckpointError, load
 from zoo import datasets
@@ -91,6 +92,7 @@ class PolicyTable:
     the mean of all the predictor's networks answers. mark: what clones learn and the key reads (defenses/mark.py).
     limits: rows that may be asked in a window (defenses/limits.py). budget: how surprising a principal's queries may be
     together (defenses/budget.py).
+    precision: of the graphs that answer and perturb (export/quantise.py).
     pictures: fields of pictures/geometry.py in place of the model's own, as `background = 255`, or `fit = "crop"` for
     networks that were trained on images of one size.
     about: a line for pages; tags: what recipes/variants.py finds it by. Neither is in the archive.
@@ -103,6 +105,7 @@ class PolicyTable:
     gate: GateTable | None = None
     response: dict[str, Any] = field(default_factory=lambda: {"rule": "soft"})
     backend: str = "onnxruntime"
+    precision: str = FLOAT32
     on_stage_error: str = "closed"
     mark: dict[str, Any] | None = None
     limits: dict[str, Any] | None = None
@@ -133,6 +136,8 @@ def handler_section(
         decided = HASH_FIELDS[hash_](network) if hash_ in HASH_FIELDS else {}
         route = {**table.route, "graph": graph, **decided}
     perturb = None if table.perturb is None else perturbed(table, runs / recipe)
+    if perturb is not None:
+        perturb["graph"] = suffixed(perturb["graph"], table.precision)
     gate = None
     if table.gate is not None:
         gate = calibrated(name, table.gate, runs / recipe, predictor=predictor.digest)
@@ -140,6 +145,7 @@ def handler_section(
         "recipe": recipe,
         "policy": name,
         "backend": table.backend,
+        "precision": table.precision,
         "threads": serving.threads,
         "input": asdict(fitting(table, geometry)),
         "class_names": list(predictor.classes),
@@ -248,13 +254,14 @@ def _unsuspected(responses: Mapping[str, np.ndarray]) -> np.ndarray:
 
 
 def _opened(section: Mapping[str, Any], graphs: Path, name: str) -> Answer:
-    return on_onnxruntime(_found(section, graphs / f"{name}.onnx"))
+    path = present(graphs / f"{name}.onnx", section["recipe"])
+    return on_onnxruntime(path, cuda=section["precision"] == FP16)
 
 
-def _found(section: Mapping[str, Any], source: Path) -> Path:
+def present(source: Path, recipe: str) -> Path:
     """The path of a graph that is there. Raises ExportError where it is not."""
     if not source.is_file():
-        raise ExportError(f"no graph at {source}: export it first (python -m export.graphs {section['recipe']})")
+        raise ExportError(f"no graph at {source}: export it first (python -m export.graphs {recipe})")
     return source
 
 
@@ -268,7 +275,7 @@ def stage(folder: Path, section: Mapping[str, Any], graphs: Path, golden_answer:
     shutil.copyfile(CHECKOUT / "handlers" / "handler.py", folder / "handler.py")
     (folder / "graphs").mkdir()
     for name in graphs_of(section):
-        source = _found(section, graphs / f"{name}{ENDINGS[section['backend']]}")
+        source = present(graphs / f"{name}{ENDINGS[section['backend']]}", section["recipe"])
         shutil.copyfile(source, folder / "graphs" / source.name)
     (folder / "golden.json").write_text(json.dumps(golden_answer))
 
@@ -360,18 +367,22 @@ def archive(
     data: Path | None,
 ) -> Path:
     """Build model_store/<recipe>-<policy>.mar and give its path. Raises ExportError, CheckpointError."""
-    graphs, checkpoints = build / recipe.name, runs / recipe.name
+    graphs = build / recipe.name
     data_set = recipe.section("dataset", datasets.Data)
     images = data_set.load("test", data)
-    if table.predictor == VICTIM and victim_file(recipe.tables).endswith(GRAPH):
-        predictor = Predictor.adopted(checkpoints / victim_file(recipe.tables))
-    else:
-        predictor = Predictor.of(load(checkpoints / f"{table.predictor}.safetensors"))
+    predictor = predictor_of(recipe, table.predictor, runs)
+    if table.precision != FLOAT32:
+        behind = [] if table.perturb is None else [perturbed(table, runs / recipe.name)["graph"]]
+        predictor = predictor.served(table.precision, graphs, *behind)
     section = handler_section(recipe.name, name, table, serving, predictor, data_set.geometry(predictor.shape), runs)
     target = store / f"{recipe.name}-{name}.mar"
     with tempfile.TemporaryDirectory() as private:
         folder = Path(private)
-        stage(folder, section, graphs, golden(section, graphs, unit(images.stored[:GOLDEN_IMAGES]).numpy()))
+        right = golden(section, graphs, unit(images.stored[:GOLDEN_IMAGES]).numpy())
+        stage(folder, section, graphs, right)
+        if table.precision != FLOAT32:
+            text = guarded(section, graphs, right["image"], lambda graph: _opened(section, graphs, graph))
+            (folder / guard.NAME).write_text(text)
         (folder / "model-config.yaml").write_text(model_config(section, serving))
         prove(folder)
         pack(folder, target.stem, target)

@@ -231,11 +231,12 @@ def to_onnx(model: nn.Module, shape: tuple[int, ...], path: Path, metadata: Mapp
     write(path, data)
 
 
-def on_onnxruntime(graph: Path | bytes) -> Answer:
-    """An ONNX graph as a function of its inputs, on one thread of the CPU."""
+def on_onnxruntime(graph: Path | bytes, *, cuda: bool = False) -> Answer:
+    """An ONNX graph as a function of its inputs, on one thread of the CPU, or on CUDA."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    providers = [*(["CUDAExecutionProvider"] if cuda else []), "CPUExecutionProvider"]
+    session = onnxruntime.InferenceSession(graph, options, providers=providers)
     takes = [each.name for each in session.get_inputs()]
     names = [output.name for output in session.get_outputs()]
     return lambda *given: dict(zip(names, session.run(names, dict(zip(takes, given, strict=True))), strict=True))

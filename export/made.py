@@ -51,12 +51,12 @@ def _entry(path: Path, checkpoint: str) -> dict[str, str]:
 
 
 @cache
-def maker() -> str:
-    """The hash of the code and the libraries that make graphs."""
+def maker(code: tuple[str, ...] = CODE) -> str:
+    """The hash of the code and the libraries that make graphs. code: patterns of files."""
     state = hashlib.sha256()
     for library in LIBRARIES:
         state.update(f"{library} {metadata.version(library)}\n".encode())
-    for path in sorted(path for pattern in CODE for path in CHECKOUT.glob(pattern)):
+    for path in sorted(path for pattern in code for path in CHECKOUT.glob(pattern)):
         content = path.read_bytes()
         state.update(f"{path.relative_to(CHECKOUT)} {len(content)}\n".encode() + content)
     return state.hexdigest()

@@ -38,6 +38,13 @@ class Backend(Protocol):
     def __call__(self, images: Images, /, *more: NDArray[np.float32]) -> Outputs: ...
 
 
+def cuda() -> bool:
+    """Whether the installed onnxruntime offers CUDA."""
+    import onnxruntime
+
+    return "CUDAExecutionProvider" in onnxruntime.get_available_providers()
+
+
 class OnnxGraph:
     """An ONNX file on ONNX Runtime, on CUDA where the installed onnxruntime offers it.
 
@@ -58,7 +65,7 @@ class OnnxGraph:
         options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         providers: list[object] = ["CPUExecutionProvider"]
-        if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        if cuda():
             onnxruntime.preload_dlls()  # CUDA's libraries from the packages that bring them: nothing else loads them
             providers.insert(0, ("CUDAExecutionProvider", {"device_id": gpu or 0}))
         self._session = onnxruntime.InferenceSession(path, options, providers=providers)

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import yaml
 
+from defenses import guard
 from defenses.budget import Accounts
 from defenses.limits import Limiter
 from defenses.memory import StoreError
@@ -21,7 +22,7 @@ from defenses.pipeline import Pipeline, ask, sound
 from defenses.policy import Policy, PolicyError
 from defenses.work import Toll
 from handlers.audit import AUDIT, AuditLog
-from handlers.backends import BACKENDS, Backend
+from handlers.backends import BACKENDS, Backend, cuda
 from handlers.errors import LoadError
 from handlers.key import read_key
 from handlers.ledger import open_ledger
@@ -47,9 +48,15 @@ def load(
     policy = _read_policy(model_dir / "model-config.yaml")
     if policy.backend not in BACKENDS:
         raise LoadError(f"policy: backend: expected one of {', '.join(BACKENDS)}, got {policy.backend!r}")
+    if policy.precision == "fp16" and not cuda():
+        raise LoadError(
+            "policy: precision: 'fp16' needs CUDA, and the installed onnxruntime has none. "
+            "Serve a policy with precision 'int8' or 'float32' here, or install onnxruntime-gpu"
+        )
     key = read_key(policy.key_env, environ) if policy.needs_key and policy.key_env else None
     graphs = {name: _open(model_dir / "graphs", name, policy, gpu) for name in policy.graphs}
     _warm_up(policy, graphs)
+    _guard(policy, graphs, model_dir)
     device = graphs[policy.members[0]].device
     _log.info("%s-%s runs on %s, threads a graph: %d", policy.recipe, policy.policy, device, policy.threads)
     return Pipeline(
@@ -139,6 +146,19 @@ def _open(folder: Path, name: str, policy: Policy, gpu: int | None) -> Backend:
         raise LoadError(
             f"graphs/{path.name} cannot be opened by {policy.backend}: {error}. Build the archive again"
         ) from error
+
+
+def _guard(policy: Policy, graphs: Mapping[str, Backend], folder: Path) -> None:
+    """Raise LoadError where this machine answers stored rows otherwise than the exporting one."""
+    if policy.precision == "float32":
+        return
+    try:
+        golden, held = ((folder / name).read_text("utf-8") for name in ("golden.json", guard.NAME))
+        guard.check(policy, graphs, golden, held)
+    except OSError as error:
+        raise LoadError(f"{guard.NAME}: cannot be read: {error}. Build the archive again") from error
+    except guard.GuardError as error:
+        raise LoadError(str(error)) from error
 
 
 def _warm_up(policy: Policy, graphs: Mapping[str, Backend]) -> None:

@@ -17,6 +17,8 @@ from recipes.fields import nearest
 
 # of a predictor that names the owner's file, as recipes once did
 ONNX = ".onnx"
+# of a policy's graphs; what is not float32 has a graph of its own (export/quantise.py)
+FLOAT32, INT8, FP16 = "float32", "int8", "fp16"
 # the network of a route, and of a gate, that names no other
 HASH_GRAPH, GATE_GRAPH = "hash", "same"
 # the network whose graph a response rule reads, where its table names no other
@@ -32,6 +34,16 @@ def victim_file(tables: Mapping[str, Any]) -> str:
     """The file of a recipe's victim: a checkpoint, or the graph of an adopted model whose weights are not known."""
     graph_alone = "model" in tables and not _table(tables["model"]).get("architecture")
     return f"{VICTIM}{ONNX}" if graph_alone else f"{VICTIM}.safetensors"
+
+
+def suffixed(graph: str, precision: str) -> str:
+    """The name of a graph in a precision."""
+    return graph if precision == FLOAT32 else f"{graph}-{precision}"
+
+
+def narrowed(policy: Mapping[str, Any]) -> bool:
+    """Whether a policy's graphs are not float32."""
+    return bool(policy.get("precision", FLOAT32) != FLOAT32)
 
 
 def networks(policy: Mapping[str, Any]) -> list[str]:
@@ -89,6 +101,7 @@ def section(name: str, policy: Mapping[str, Any], tables: Mapping[str, Any]) -> 
         "recipe": "recipe",
         "policy": name,
         "backend": policy.get("backend", "onnxruntime"),
+        "precision": policy.get("precision", FLOAT32),
         "threads": serving.get("threads", 1),
         "input": {"channels": 1, "height": 4096, "width": 4096},
         "class_names": [str(number) for number in range(10)],

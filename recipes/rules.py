@@ -61,13 +61,15 @@ def rules(recipe: Recipe) -> str:
         program = tables.module(fields["program"])
         needs = [str(recipe.path), *_needs(name, fields, recipe)]
         lines += _rule(f"$(runs)/{name}.safetensors", needs, f"{program} $(spec) --network {name}", touch=True)
+    narrow = {name: _narrow(name) for name, policy in found.items() if policies.narrowed(policy)}
+    for name, target in narrow.items():
+        lines += _rule(target, ["$(graphs)"], f"export.quantise $(spec) --policies {name}", touch=True)
     for name in gates:
-        lines += _rule(
-            f"$(runs)/{name}.calibration.json", [f"$(nets.{name})"], f"training.calibration $(spec) --policies {name}"
-        )
+        needs = [f"$(nets.{name})", *([narrow[name]] if name in narrow else [])]
+        lines += _rule(f"$(runs)/{name}.calibration.json", needs, f"training.calibration $(spec) --policies {name}")
     for name in found:
         scores = [f"$(runs)/{name}.calibration.json"] if name in gates else []
-        needs = ["$(graphs)", *scores, "$(packed)"]
+        needs = ["$(graphs)", *([narrow[name]] if name in narrow else []), *scores, "$(packed)"]
         lines += _rule(f"model_store/{recipe.name}-{name}.mar", needs, f"export.archive $(spec) --policies {name}")
     for name in measured:
         lines += _reproduced(name, studies[name], recipe)
@@ -97,6 +99,11 @@ def _words(recipe: Recipe) -> Iterator[str]:
             for option, given in asked.items() if isinstance(asked, Mapping) else [(key, asked)]:
                 yield from (option, *map(str, given if isinstance(given, list) else [given]))
     yield from recipe.tables.get("evaluate", {})
+
+
+def _narrow(name: str) -> str:
+    """What says that a policy's graphs are there in its precision."""
+    return f"build/$(name)/.{name}.quantised"
 
 
 def _victim(recipe: Recipe) -> str:

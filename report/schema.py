@@ -51,6 +51,7 @@ from report.rows.noise import DenoisingRow, NoiseRow
 from report.rows.owners import OwnerRow
 from report.rows.policies import PolicyRow
 from report.rows.profile import ProfileRow
+from report.rows.quantised import QuantisedRow
 from report.rows.refusals import RefusalRow
 from report.rows.routing import CoherenceRow, HashCostRow, InvarianceRow, RoutingRow
 from report.rows.run import RunInfo
@@ -104,6 +105,7 @@ class Report:
     owners: tuple[OwnerRow, ...] = ()
     refusals: tuple[RefusalRow, ...] = ()
     builds: tuple[BuildRow, ...] = ()
+    quantised: tuple[QuantisedRow, ...] = ()
     soak: tuple[SoakRow, ...] = ()
     faults: tuple[FaultRow, ...] = ()
     fuzz: tuple[FuzzRow, ...] = ()
@@ -188,6 +190,15 @@ def run_info(*, seed: int, started: datetime, settings: Mapping[str, Any]) -> Ru
         seconds=round((datetime.now(timezone.utc) - started).total_seconds(), 1),
         settings={name: _without_folders(value) for name, value in settings.items()},
     )
+
+
+def vnni() -> bool | None:
+    """Whether this CPU multiplies bytes into 32 bits in one step; None where it does not say."""
+    try:
+        flags = set(Path("/proc/cpuinfo").read_text("utf-8").split())
+    except OSError:
+        return None
+    return bool(flags & {"avx512_vnni", "avx_vnni"})
 
 
 def _without_folders(value: Any) -> Any:

@@ -36,8 +36,11 @@ ROOMS = {
         "zoo pictures.model_input recipes handlers.key defenses.gate",
         "torch numpy safetensors accelerate tqdm onnxruntime",
     ),
+    # defenses.guard: its rows are drawn and asked at export as they are at load; training.victim.split: which images
+    # are held out, on which a graph in fewer bits is judged
     "export": room(
-        "zoo pictures recipes training.black_box training.calibration.stored training.checkpoint",
+        "zoo pictures recipes defenses.guard training.black_box training.calibration.stored "
+        "training.checkpoint training.victim.split",
         "torch onnx onnxruntime numpy yaml tqdm PIL",
     ),
     # a geometry is a few numbers that a policy holds: no picture is read there
@@ -92,6 +95,7 @@ LONG_FOLDERS = {
     "training": "a kind of network in each file, named as its table; what they share next to them",
     "handlers": "what a request meets on its way, a step in each file; handler.py has their order",
     "deploy": "a step of starting, watching or stopping a server in each file",
+    "bench": "a cost in each file, with the loops of clients that several of them time",
     "assurance/fuzz": "a kind of hostile request in each file, all of them in kinds.py; what sends and judges them",
     "assurance/faults": "a fault in each file, all of them in plan.py, and what all of them use",
     "recipes": "a recipe in each file, and what reads them",

@@ -19,13 +19,13 @@ def targets() -> set[str]:
 def studies() -> set[str]:
     """What the rules of some recipe make."""
     found = [rules(recipes.read(name)) for name in recipes.known()]
-    return set(re.findall(r"^((?:reproduce|over-http)-[a-z-]+):", "\n".join(found), re.MULTILINE))
+    return set(re.findall(r"^((?:reproduce|over-http)-[a-z0-9-]+):", "\n".join(found), re.MULTILINE))
 
 
 @pytest.mark.parametrize("page", WRITTEN)
 def test_make_targets_exist(page: str) -> None:
     commands = re.findall(
-        r"make ((?:[a-z-]+ ?)+)", "\n".join(re.findall(r"`[^`\n]*`|```sh.*?```", text(page), re.DOTALL))
+        r"make ((?:[a-z][a-z0-9-]* ?)+)", "\n".join(re.findall(r"`[^`\n]*`|```sh.*?```", text(page), re.DOTALL))
     )
     named = {word for command in commands for word in command.split()}
     known = targets() | studies() | {"reproduce-"}  # `make reproduce-NAME`

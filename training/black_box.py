@@ -13,7 +13,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -86,6 +86,16 @@ def labelled(images: Images, box: BlackBox) -> Images:
     with torch.inference_mode():
         labels = torch.cat([box.answer(part).argmax(1) for part in parts(images.stored, most=64)])
     return dataclasses.replace(images, labels=labels, classes=box.classes)
+
+
+def digest_of(graphs: Sequence[Path]) -> str:
+    """Of several graphs' files, in their order. Raises CheckpointError where one is missing."""
+    state = hashlib.sha256()
+    for path in graphs:
+        if not path.is_file():
+            raise CheckpointError(f"no graph at {path}: make it first (python -m export.quantise RECIPE)")
+        state.update(hashlib.sha256(path.read_bytes()).digest())
+    return state.hexdigest()
 
 
 def _network(read: Checkpoint) -> BlackBox:

@@ -14,6 +14,7 @@ from evaluation.studies import (
     hashes,
     input_noise,
     marks,
+    quantised,
     reconstructions,
     shifts,
     training,
@@ -35,4 +36,5 @@ STUDIES: Mapping[str, Study] = registry(
     reconstructions.STUDY,
     shifts.STUDY,
     marks.STUDY,
+    quantised.STUDY,
 )

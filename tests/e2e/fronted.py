@@ -17,10 +17,11 @@ from urllib.parse import urlsplit
 import numpy as np
 import requests
 
+from defenses.policy import Policy
 from export.archive import Serving, model_config, pack
 from tests.deploy import tiny
 from tests.e2e.conftest import CHECKOUT, run
-from tests.handlers.archives import weights, write_archive
+from tests.handlers.archives import weights, write_archive, write_guard
 from tests.handlers.test_proof_of_work import BENIGN, rows
 
 QUEUE = 8
@@ -81,6 +82,8 @@ def build_policy(store: Path, folder: Path, section: dict[str, Any]) -> None:
     answer = np.exp(logits) / np.exp(logits).sum()
     golden = {"image": base64.b64encode(image.tobytes()).decode(), "accepted": answer.tolist()}
     (staged / "golden.json").write_text(json.dumps(golden))
+    if "precision" in section:
+        write_guard(staged, Policy.parse(section))
     (staged / "model-config.yaml").write_text(model_config(section, Serving(workers=1, batch_size=4)))
     store.mkdir(parents=True, exist_ok=True)
     pack(staged, name, store / f"{name}.mar")

@@ -4,6 +4,7 @@ added, and a gate that takes whatever is not gray for suspicious."""
 from __future__ import annotations
 
 import base64
+import json
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,10 +16,14 @@ import torch
 import yaml
 from onnx import TensorProto, helper, numpy_helper
 
+from defenses import guard
 from defenses.policy import Policy
+from handlers.backends import OnnxGraph
 
 KEY = bytes(range(100, 132))
 ENVIRON = {"TORCHWARDEN_KEY": KEY.hex()}
+# of a guard
+TOLERANCE = 0.01
 
 # S = ||x - 1/2||^2, which is 5 for a black image of 4 x 5. P(S >= s) is 0.01 at 1, and from there on a sixteenth every
 # ln(16) / 8 = 0.35: one level, at four times the price.
@@ -191,4 +196,34 @@ def write_archive(folder: Path, section: Mapping[str, Any]) -> Path:
                 write_gate_onnx(path, shape, classes)
             else:
                 write_onnx(path, name, shape, classes)
+    if policy.precision != "float32":
+        write_guard(folder, policy)
     return folder
+
+
+def write_guard(folder: Path, policy: Policy) -> None:
+    """golden.json and guard.json, of what the archive's graphs say on this machine."""
+    path = folder / "golden.json"
+    if not path.exists():
+        drawn = np.random.default_rng(3).random(policy.input.shape, dtype=np.float32)
+        path.write_text(json.dumps({"image": base64.b64encode(drawn.tobytes()).decode(), "accepted": []}))
+    golden = np.frombuffer(base64.b64decode(json.loads(path.read_text())["image"]), "<f4").reshape(policy.input.shape)
+    opened = {name: OnnxGraph(folder / "graphs" / f"{name}.onnx", threads=1, gpu=None) for name in policy.graphs}
+    perturb = policy.perturb
+    said = guard.answers(
+        {name: opened[name] for name in policy.members},
+        None if perturb is None else opened[perturb.graph],
+        guard.rows(golden),
+        () if perturb is None else perturb.noise_shape,
+    )
+    (folder / guard.NAME).write_text(guard.stated(said, dict.fromkeys(policy.members, TOLERANCE)))
+
+
+def spoil_guard(folder: Path, *, member: str, row: int, by: float) -> None:
+    """Move the first stored probability of a row in guard.json by so much."""
+    path = folder / guard.NAME
+    stated = json.loads(path.read_text())
+    values = np.frombuffer(base64.b64decode(stated["members"][member]["answers"]), "<f4").reshape(guard.ROWS, -1).copy()
+    values[row, 0] += by
+    stated["members"][member]["answers"] = base64.b64encode(values.tobytes()).decode()
+    path.write_text(json.dumps(stated))

@@ -11,7 +11,7 @@ the deployment itself, where it is known to be benign.
 A predictor of one network is asked once an image: a checkpoint, or an adopted model (see
 training/black_box.py). So is one behind a perturbation (MeCo), under a separate draw of noise for each image. Which
 member of an ensemble answers an image is secret and as good as random, so every one does; or their mean, where that is
-served.
+served. Where a policy has a precision, the very graphs answer that will be served (export/quantise.py), from build/.
 """
 
 from __future__ import annotations
@@ -31,8 +31,10 @@ from tqdm import tqdm
 import recipes
 from defenses.gate import FORMS
 from pictures.model_input import ModelInput
+from recipes.policies import FLOAT32
 from training.black_box import black_box, graph_alone
 from training.calibration.benign import RATES, calibration
+from training.calibration.served import served
 from training.calibration.stored import GateTable, write
 from training.checkpoint import Checkpoint, load
 from training.examples import examples
@@ -58,6 +60,7 @@ class Guarded:
     gate: GateTable
     perturb: dict[str, Any] | None = None
     average: bool = False
+    precision: str = FLOAT32
 
     def __post_init__(self) -> None:
         if self.gate.form not in FORMS:
@@ -88,7 +91,7 @@ class Task:
 
 def guarded(recipe: recipes.Recipe, names: list[str] | None) -> dict[str, Guarded]:
     """The policies with a gate that were asked for, all of them where none was. Raises RecipeError."""
-    kept, found = ("predictor", "gate", "perturb", "average"), {}
+    kept, found = ("predictor", "gate", "perturb", "average", "precision"), {}
     for name, fields in recipe.tables.get("policies", {}).items():
         if "gate" in fields:
             known = {key: fields[key] for key in kept if key in fields}
@@ -126,8 +129,12 @@ def answers(
     return torch.stack([network.to(images.device)(images).float().softmax(1) for network in networks], dim=1)
 
 
-def opened_predictor(table: Guarded, folder: Path, task: Task) -> tuple[Answers, str]:
-    """What the predictor of a policy answers with, and its digest."""
+def opened_predictor(table: Guarded, folder: Path, build: Path, task: Task) -> tuple[Answers, str]:
+    """What the predictor of a policy answers with, and its digest. build: the folder of the recipe's graphs."""
+    if table.precision != FLOAT32:
+        narrow, digest, shape = served(table.predictor, table.perturbation, table.precision, build)
+        _same_task(build, Task(shape, task.classes), task)
+        return lambda images: narrow(images).mean(1, keepdim=True) if table.average else narrow(images), digest
     path, graph = folder / f"{table.predictor}.safetensors", graph_alone(table.predictor, folder)
     if graph is not None:
         box = black_box(table.predictor, folder)
@@ -202,16 +209,16 @@ def traffic(folder: Path | None, recipe: recipes.Recipe, arguments: argparse.Nam
 def main(arguments: argparse.Namespace) -> None:
     recipe = recipes.read(arguments.recipe)
     folder = arguments.runs / recipe.name
-    measured: dict[tuple[str, str, str | None, bool], dict[str, NDArray[np.float64]]] = {}
+    measured: dict[tuple[str, str, str | None, bool, str], dict[str, NDArray[np.float64]]] = {}
     for name, table in guarded(recipe, arguments.policies).items():
         gate = opened_gate(folder / f"{table.gate.graph}.safetensors")
         task = Task.of(gate)
-        answer, digest = opened_predictor(table, folder, task)
+        answer, digest = opened_predictor(table, folder, arguments.build / recipe.name, task)
         # what the gate's network says of benign images, unless the command line does
         stated = recipe.network(table.gate.graph, Same).benign if table.gate.graph in recipe.networks else ""
         benign_images = arguments.images or (Path(stated) if stated else None)
         # policies that differ in what they do with a score share what it is made of
-        shared = table.gate.graph, table.predictor, table.perturbation, table.average
+        shared = table.gate.graph, table.predictor, table.perturbation, table.average, table.precision
         if shared not in measured:
             measured[shared] = measure(gate, answer, traffic(benign_images, recipe, arguments, task))
         terms, form = measured[shared], table.gate.form
@@ -230,5 +237,6 @@ def parse(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--policies", nargs="+", default=None, help="which [policies.NAME] (all that have a gate)")
     parser.add_argument("--images", type=Path, default=None, help="folder of benign images (the validation split)")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of the checkpoints (runs)")
+    parser.add_argument("--build", type=Path, default=Path("build"), help="folder of the graphs (build)")
     parser.add_argument("--data", type=Path, default=None, help="folder of the data sets, searched first")
     return parser.parse_args(words)

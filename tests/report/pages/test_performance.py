@@ -152,6 +152,11 @@ def test_targets_are_judged_by_ratios_within_rounds() -> None:
         "rows/s of `undefended` at saturation, HTTP against in process": (0.9, True, 2),
         "rows/s of `edm` at saturation, HTTP against in process": (0.8, False, 2),
         "rows/s of `undefended`, one client without batching, HTTP against in process": (0.67, True, 2),
+        **{
+            f"rows/s of `{policy}-int8` at saturation over HTTP against `undefended` in float32": (None, False, 0)
+            for policy in ("undefended", "edm", "meco", "same-observe", "misleader-routed")
+        },
+        "latency of one client of `edm-int8` over HTTP against `undefended` in float32": (None, False, 0),
         "MiB of a worker of `edm` beyond `undefended` and 5 members' weights": (50.0, True, 1),
     }
     assert list(found) == list(expected)
@@ -164,7 +169,24 @@ def test_targets_are_judged_by_ratios_within_rounds() -> None:
 
 def test_a_target_without_its_rows_is_not_met() -> None:
     found = bench_targets.verdicts([row(architecture="conv3")], {})
-    assert [(verdict.measured, verdict.met) for verdict in found] == [(None, False)] * 8
+    assert [(verdict.measured, verdict.met) for verdict in found] == [(None, False)] * 14
+
+
+def test_8_bits_are_held_against_float32_of_the_same_round() -> None:
+    found = [
+        served(1, policy="undefended", p50_rounds=(4.0, 6.0), rate_rounds=(90.0, 90.0)),
+        served(1, policy="edm-int8", p50_rounds=(1.0, 3.0), rate_rounds=(200.0, 200.0)),
+        served(64, policy="undefended", rate_rounds=(100.0, 200.0)),
+        served(64, policy="edm-int8", rate_rounds=(300.0, 500.0)),
+    ]
+    assert bench_targets.gains(found, "edm-int8") == pytest.approx([3.0, 2.5])
+    assert bench_targets.waits(found, "edm-int8") == pytest.approx([0.25, 0.5])
+    judged = {each.target: each for each in bench_targets.verdicts(found, {})}
+    assert judged["rows/s of `edm-int8` at saturation over HTTP against `undefended` in float32"].met
+    assert judged["latency of one client of `edm-int8` over HTTP against `undefended` in float32"].measured == 0.375
+    assert not any(
+        "`edm-int8`, one client" in target or "`edm-int8` at saturation, HTTP" in target for target in judged
+    )
 
 
 def test_time_outside_the_handler_is_what_its_clocks_do_not_show() -> None:

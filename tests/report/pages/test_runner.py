@@ -52,7 +52,7 @@ def test_an_unknown_page_is_a_message(
 ) -> None:
     with pytest.raises(SystemExit):
         run(monkeypatch, tmp_path, "nothing")
-    assert "no page nothing; there are unmixing, gate-aware, thieves" in capsys.readouterr().err
+    assert "no page nothing; there are unmixing, gate-aware, marks" in capsys.readouterr().err
 
 
 GENERATED = sorted(path for path in DOCS.rglob("*.md") if "Made by `python -m report.pages" in path.read_text("utf-8"))
