@@ -202,7 +202,8 @@ class Battery:
                 if answered.get(plan.name):
                     self._point(running, plan, _chosen(answered[plan.name], scores))
             own = running.thief.clone()
-            if own is not None and running.ledger.queries:
+            # a network that was told nothing is nobody's clone
+            if own is not None and running.ledger.queries > running.ledger.refused:
                 labels = clone.predict(own.network, self._exam.images)
                 accuracy = metrics.accuracy(labels, self._exam.truth)
                 agreement = metrics.agreement(labels, self._exam.served)
