@@ -202,6 +202,16 @@ def test_a_service_that_refuses_every_thief_was_not_copied(tmp_path: Path, model
     assert "every thief was refused" in render(found)
 
 
+def test_of_labels_alone_every_thief_learns_from_labels(tmp_path: Path, model: Means) -> None:
+    def label(service: Service, pixels: np.ndarray) -> Reply:
+        return 200, {}, json.dumps({"label": int(service.model(pixels).argmax())}).encode()
+
+    with Service(label, model) as service:
+        found = run(campaign(tmp_path, service.url, answer="label", scale="label"))
+    assert {curve.thief: curve.labels for curve in found.curves} == {"knockoff": "hard", "label-only": "hard"}
+    assert {each.what: each.why for each in found.not_tried}["log-p"].startswith("the service tells no probabilities")
+
+
 def test_retries_are_charged_and_the_spent_budget_is_the_campaign_s_own_end(tmp_path: Path, model: Means) -> None:
     def busy(service: Service, pixels: np.ndarray) -> Reply:
         return (429, {"Retry-After": "0"}, b"") if len(service.seen) % 4 == 0 else honest(service, pixels)

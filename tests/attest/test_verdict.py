@@ -231,8 +231,8 @@ def test_thieves_that_were_all_refused_bought_nothing() -> None:
     found = made(**REFUSED).verdict
     assert (found.word, found.bought, found.low, found.high, found.best) == ("not copied", 0.0, 0.0, 0.0, None)
     assert found.sentence == (
-        "Not copied: the service refused this campaign's thieves, 9\u202f000 queries of 10\u202f000, the first after 300. "
-        "None was told enough to train a clone, where the service is right on 98.5 % of the owner's images."
+        "Not copied: the service refused this campaign's thieves, 9\u202f000 queries of 10\u202f000, the first "
+        "after 300. None was told enough to train a clone, where the service is right on 98.5 % of the owner's images."
     )
     assert len(found.reasons) == 1
     assert found.reasons[0].startswith("one account was refused")
