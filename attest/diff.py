@@ -205,7 +205,7 @@ def _rank(it: Measured) -> int:
 
 
 def _last(it: Measured) -> dict[str, measured.Point]:
-    return {f"{curve.thief}, {curve.labels} labels": curve.last for curve in it.curves if curve.last}
+    return {curve.thief: curve.last for curve in it.curves if curve.last}
 
 
 def _clones(old: Measured, new: Measured) -> dict[str, tuple[measured.Point, measured.Point]]:

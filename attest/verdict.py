@@ -9,8 +9,11 @@ side alone.
 
 There is no verdict where the answers cannot be told from a fault or a lie: a service that fails, redirects, answers
 everything alike or at random, gives a picture another label each time, or knows no more than a constant does. A poor
-clone of such a service says nothing for it. What is only small (budget, exam, number of thieves) lowers the confidence,
-in words. A copy needs no large budget to be a copy, so what could only have helped the thief limits no such verdict.
+clone of such a service says nothing for it. A service that answers its owner's images and refuses the thieves is none
+of these: thieves without an answer have no clone and bought nothing.
+
+What is only small (budget, exam, number of thieves) lowers the confidence, in words. A copy needs no large budget to be
+a copy, so what could only have helped the thief limits no such verdict.
 """
 
 from __future__ import annotations
@@ -77,12 +80,15 @@ def judge(measured: Measured) -> Verdict:
     """The verdict on what was measured."""
     best = max(bought(measured), key=lambda each: each.share, default=None)
     doubts = list(dict.fromkeys(_doubts(measured)))
-    if not doubts and best is None:
+    if not doubts and not _to_buy(measured):
         doubts = [_nothing_to_buy(measured)]
-    if best is not None and word_of(best.share) != "copied":
-        doubts += _unfinished(measured)
-    if doubts or best is None:
+    if not doubts and (best is None or word_of(best.share) != "copied"):
+        doubts = list(_unfinished(measured))
+    if doubts:
         return Verdict("no verdict", f"No verdict: {'; '.join(doubts)}.", None, None, None, False, None, tuple(doubts))
+    if best is None:
+        limits = tuple(_limits(measured, None, "not copied"))
+        return Verdict("not copied", _refusal(measured), 0.0, 0.0, 0.0, True, None, limits)
     word = word_of(best.share)
     return Verdict(
         word,
@@ -117,17 +123,21 @@ def confidence(verdict: Verdict) -> str:
 
 def bought(measured: Measured) -> list[Bought]:
     """What each clone got, of the curves whose thief had something to gain."""
+    service = measured.utility.accuracy
+    return [
+        Bought(
+            curve, each, floor, *((value - floor) / (service - floor) for value in (each.accuracy, each.low, each.high))
+        )
+        for curve, floor in _to_buy(measured)
+        for each in curve.points
+    ]
+
+
+def _to_buy(measured: Measured) -> list[tuple[Curve, float]]:
+    """The curves whose thief had something to gain, with or without a clone, and what each had without a query."""
     service, constant = measured.utility.accuracy, measured.utility.majority
-    found = []
-    for curve in measured.curves:
-        floor = max(constant, curve.no_query_accuracy or 0.0)
-        room = service - floor
-        if room >= BY.worth:
-            found += [
-                Bought(curve, each, floor, *((value - floor) / room for value in (each.accuracy, each.low, each.high)))
-                for each in curve.points
-            ]
-    return found
+    floors = [(curve, max(constant, curve.no_query_accuracy or 0.0)) for curve in measured.curves]
+    return [(curve, floor) for curve, floor in floors if service - floor >= BY.worth]
 
 
 def first(measured: Measured, share: float) -> Bought | None:
@@ -169,10 +179,11 @@ def _doubts(measured: Measured) -> Iterator[str]:
     if seen.redirected / max(queries, 1) > BY.most_redirected:
         yield f"{seen.redirected} answers sent the campaign elsewhere, where it was not allowed to follow"
     tries = (seen.throttled, seen.challenges)
-    answered = queries - sum((*tries, seen.refused, seen.failed, seen.dropped, seen.redirected, seen.unread))
-    if answered < BY.least_answered:
-        yield f"{max(answered, 0)} queries were answered; fewer than {BY.least_answered} say nothing"
-    if not any(curve.points for curve in measured.curves):
+    told = queries - sum((*tries, seen.failed, seen.dropped, seen.redirected, seen.unread))
+    if told < BY.least_answered:
+        yield f"{max(told, 0)} queries were answered or refused; fewer than {BY.least_answered} say nothing"
+    refused = measured.curves and seen.refused >= BY.least_answered
+    if not refused and not any(curve.points for curve in measured.curves):
         yield f"no thief could train a clone{_why(measured)}"
 
 
@@ -195,21 +206,24 @@ def _nothing_to_buy(measured: Measured) -> str:
     )
 
 
-def _limits(measured: Measured, best: Bought, word: str) -> Iterator[str]:
-    """What lowers the confidence, each a clause."""
+def _limits(measured: Measured, best: Bought | None, word: str) -> Iterator[str]:
+    """What lowers the confidence, each a clause. best: None where the service refused every thief."""
     exam, queries = measured.run.exam_images, measured.ledger.queries
-    if exam < BY.few_exam:
+    if best is None:
+        yield "one account was refused: whether others are, or pictures more like its users', was not asked"
+    elif exam < BY.few_exam:
         yield f"few images: on {exam}, a clone's accuracy is known to {_half_width(best)} points"
     if word == "copied":
         return
     enough = max(BY.few_queries, BY.few_queries_per_class * len(measured.target.classes))
     if queries < enough:
         yield f"small budget: {number(queries, 0)} queries, where {number(enough, 0)} and more cost a thief little"
-    if _rising(best.curve):
+    if best is not None and _rising(best.curve):
         yield "the best clone was still getting better at its last query"
-    thieves = {curve.attack for curve in measured.curves if curve.points}
+    thieves = {curve.attack for curve in measured.curves if curve.points or best is None}
     if len(thieves) < BY.few_thieves:
-        yield f"few thieves: {len(thieves)} had a clone to show ({', '.join(sorted(thieves))})"
+        what = "asked" if best is None else "had a clone to show"
+        yield f"few thieves: {len(thieves)} {what} ({', '.join(sorted(thieves))})"
     if not measured.complete:
         yield f"the campaign was stopped before its end{_why(measured)}; no thief went on from other accounts"
     if measured.consistency.kind == "not measured":
@@ -238,6 +252,15 @@ def _sentence(word: str, best: Bought, measured: Measured) -> str:
         f"{word.capitalize()}: {best.curve.thief} ({best.curve.labels} labels) made a clone that is right on "
         f"{percent(point.accuracy)}, where the service is on {percent(measured.utility.accuracy)}, with "
         f"{number(point.queries, 0)} queries for {price}. That is {percent(best.share)} of what there was to buy."
+    )
+
+
+def _refusal(measured: Measured) -> str:
+    refused, after = measured.resistance.refused, measured.resistance.refused_after
+    return (
+        f"Not copied: the service refused this campaign's thieves, {number(refused, 0)} queries of "
+        f"{number(measured.ledger.queries, 0)}, the first after {number(after, 0)}. None was told enough to train a "
+        f"clone, where the service is right on {percent(measured.utility.accuracy)} of the owner's images."
     )
 
 

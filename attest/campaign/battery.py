@@ -202,7 +202,8 @@ class Battery:
                 if answered.get(plan.name):
                     self._point(running, plan, _chosen(answered[plan.name], scores))
             own = running.thief.clone()
-            if own is not None and running.ledger.queries:
+            # a network that was told nothing is nobody's clone
+            if own is not None and running.ledger.queries > running.ledger.refused:
                 labels = clone.predict(own.network, self._exam.images)
                 accuracy = metrics.accuracy(labels, self._exam.truth)
                 agreement = metrics.agreement(labels, self._exam.served)
@@ -261,18 +262,22 @@ class Battery:
 
     def _curves(self) -> list[Curve]:
         made = []
+        # what is told decides what a thief reads, whatever it would rather have
+        labels_alone = self._asking.target.scale == "label"
         for running in self._running.values():
             for plan in sharing(self._plans, running.plan.name):
                 points = tuple(running.points.get(plan.name, ()))
                 if not points and not plan.asks:
-                    self._not_tried.append(NotTried(plan.name, "the service tells no probabilities to learn from"))
+                    told = running.ledger.queries > running.ledger.refused
+                    what = "the service tells no probabilities" if told else "nothing was answered"
+                    self._not_tried.append(NotTried(plan.name, f"{what} to learn from"))
                     continue
                 made.append(
                     Curve(
                         plan.name,
                         plan.attack,
                         plan.form,
-                        plan.labels,
+                        "hard" if labels_alone else plan.labels,
                         plan.shares,
                         self._means.seed,
                         running.floor,

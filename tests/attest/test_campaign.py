@@ -20,12 +20,14 @@ from attest import measured
 from attest.campaign import order
 from attest.campaign.order import Campaign, CampaignError, Options
 from attest.measured import Measured
+from attest.report.page import render
 from attest.target import table
 from attest.target.table import TargetError
 from attest.target.wires import wire
 from tests.attest.service import Answer, Means, Reply, Service, honest, scores
 from tests.attest.service import table as fields
 from tests.processes import running
+from zoo import datasets
 
 OPTIONS = Options("digits", ("knockoff",), epochs=1, recipes=("adamw",), seeds=(0,), exam=60, workers=0)
 BUDGET = 450
@@ -180,6 +182,34 @@ def test_refusals_bring_in_the_thief_that_learns_the_gate(tmp_path: Path, model:
     assert "gate-aware" in {curve.thief for curve in found.curves}
     assert found.utility.refused < 0.2
     assert all(point.rejected > 0 for curve in found.curves for point in curve.points)
+
+
+def test_a_service_that_refuses_every_thief_was_not_copied(tmp_path: Path, model: Means) -> None:
+    """A data-free thief has a network of its own, which is nobody's clone before it was told anything."""
+    users = [(picture * 255).round() for picture in datasets.load("digits", "test").pixels.numpy()]
+
+    def only_users(service: Service, pixels: np.ndarray) -> Reply:
+        known = any(np.abs(pixels * 255 - user).max() <= 1.5 for user in users)
+        return honest(service, pixels) if known else (403, {}, b"odd")
+
+    with Service(only_users, model) as service:
+        found = run(campaign(tmp_path, service.url, dataclasses.replace(OPTIONS, thieves=("knockoff", "dfms-hl"))))
+    assert found.utility.refused == 0
+    assert found.resistance.refused > BUDGET / 2
+    assert [curve.points for curve in found.curves] == [()] * len(found.curves)
+    assert (found.verdict.word, found.verdict.bought) == ("not copied", 0.0)
+    assert found.verdict.sentence.startswith("Not copied: the service refused this campaign's thieves")
+    assert "every thief was refused" in render(found)
+
+
+def test_of_labels_alone_every_thief_learns_from_labels(tmp_path: Path, model: Means) -> None:
+    def label(service: Service, pixels: np.ndarray) -> Reply:
+        return 200, {}, json.dumps({"label": int(service.model(pixels).argmax())}).encode()
+
+    with Service(label, model) as service:
+        found = run(campaign(tmp_path, service.url, answer="label", scale="label"))
+    assert {curve.thief: curve.labels for curve in found.curves} == {"knockoff": "hard", "label-only": "hard"}
+    assert {each.what: each.why for each in found.not_tried}["log-p"].startswith("the service tells no probabilities")
 
 
 def test_retries_are_charged_and_the_spent_budget_is_the_campaign_s_own_end(tmp_path: Path, model: Means) -> None:

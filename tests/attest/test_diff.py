@@ -39,8 +39,8 @@ def test_better_worse_and_noise() -> None:
         OLD, made(utility=WORSE_SERVICE, curves=(curve("knockoff", 0.95), curve("jbda", 0.5, no_query_accuracy=0.4)))
     )
     assert found["accuracy of the service"] == "worse"
-    assert found["clone of knockoff, soft labels"] == "better (within noise)"
-    assert found["clone of jbda, soft labels"] == "better"
+    assert found["clone of knockoff"] == "better (within noise)"
+    assert found["clone of jbda"] == "better"
     held = words(OLD, made(curves=(curve("knockoff", 0.12),)))
     assert (held["verdict"], held["bought by the best thief"]) == ("better", "better")
 
@@ -59,7 +59,7 @@ def test_never_is_later_than_any_query() -> None:
     ("threshold", "new", "most", "message"),
     [
         ("bought", OLD, 0.2, "bought: +"),
-        ("clone", OLD, 0.2, "clone of knockoff, soft labels: +46.2 points, expected at most +20.0"),
+        ("clone", OLD, 0.2, "clone of knockoff: +46.2 points, expected at most +20.0"),
         (
             "accuracy_loss",
             dataclasses.replace(OLD, utility=WORSE_SERVICE),
@@ -86,7 +86,7 @@ def test_each_threshold_from_both_sides(threshold: str, new: Any, most: Any, mes
 def test_what_is_no_longer_measured_passes_its_threshold() -> None:
     """A thief that was left out, or users that were not asked, are no improvement."""
     fewer = made(curves=OLD.curves[:2], felt=())
-    assert "clone of jbda, soft labels: OLD has one, NEW has none, so it cannot be compared" in broken(fewer, clone=1.0)
+    assert "clone of jbda: OLD has one, NEW has none, so it cannot be compared" in broken(fewer, clone=1.0)
     assert broken(fewer, p99=100.0) == ["p99: users were not measured in both"]
     assert broken(OLD, LIAR, bought=1.0) == ["bought: was not measured in both"]
 
@@ -125,7 +125,7 @@ def test_the_program_s_exit_codes(tmp_path: Path) -> None:
     old, better, budget = (tmp_path / name for name in runs)
     kept = command(old, better, "--max-bought", "0", "--max-clone", "0.5")
     assert (kept.returncode, "FAILED" in kept.stdout) == (1, True), kept.stdout
-    assert "clone of jbda, soft labels: OLD has one" in kept.stdout
+    assert "clone of jbda: OLD has one" in kept.stdout
     assert command(old, better, "--max-bought", "0", "--word").returncode == 0
     assert command(better, old, "--max-bought", "1").returncode == 1
     refused = command(old, budget)

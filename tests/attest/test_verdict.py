@@ -91,11 +91,10 @@ LIES: dict[str, tuple[dict[str, Any], str]] = {
     "fails on the exam": ({"utility": utility(failed=0.1)}, "the service failed on 10.0 % of the owner's images"),
     "refuses the exam": ({"utility": utility(refused=0.3)}, "the service refused 30.0 % of the owner's own images"),
     "redirects": ({"resistance": Resistance(redirected=101)}, "101 answers sent the campaign elsewhere"),
-    "answers nothing": ({"resistance": Resistance(refused=QUERIES - 99)}, "99 queries were answered"),
-    "throttles everything": ({"resistance": Resistance(throttled=QUERIES - 99)}, "99 queries were answered"),
+    "throttles everything": ({"resistance": Resistance(throttled=QUERIES - 99)}, "99 queries were answered or refused"),
     "is too slow to be asked": (
         {"ledger": ledger(99), "resistance": Resistance()},
-        "99 queries were answered; fewer than 100 say nothing",
+        "99 queries were answered or refused; fewer than 100 say nothing",
     ),
     "is too slow to spend the budget": (
         {"ledger": ledger(8_999), "complete": False, "notes": ("the time for the campaign is over",)},
@@ -103,6 +102,14 @@ LIES: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "few images": ({"run": dataclasses.replace(MADE.run, exam_images=49)}, "the exam has 49 images"),
     "no clone": ({"curves": ()}, "no thief could train a clone"),
+    "no thief, and refusals": (
+        {"curves": (), "resistance": Resistance(refused=9_000, refused_after=300)},
+        "no thief could train a clone",
+    ),
+    "no clone, for another reason": (
+        {"curves": (curve("knockoff"),), "resistance": Resistance(refused=99, refused_after=300)},
+        "no thief could train a clone",
+    ),
     "nothing to steal": (
         {"curves": (curve("in-distribution", 0.97, no_query_accuracy=0.96),)},
         "there is nothing to buy",
@@ -211,6 +218,47 @@ def test_waiting_as_the_service_asked_is_its_merit() -> None:
     slow = made(**stopped, resistance=Resistance(throttled=30, throttled_after=900, waited_s=310.0)).verdict
     assert slow.word == "no verdict"
     assert made(**{**stopped, "curves": MADE.curves}, resistance=Resistance()).verdict.word == "copied"
+
+
+REFUSED = {
+    "curves": tuple(curve(thief) for thief in ("knockoff", "jbda", "dfme")),
+    "resistance": Resistance(refused=9_000, refused_after=300),
+}
+
+
+def test_thieves_that_were_all_refused_bought_nothing() -> None:
+    """Users were answered, so it is no broken service; one account was refused, so it is never sure."""
+    found = made(**REFUSED).verdict
+    assert (found.word, found.bought, found.low, found.high, found.best) == ("not copied", 0.0, 0.0, 0.0, None)
+    assert found.sentence == (
+        "Not copied: the service refused this campaign's thieves, 9\u202f000 queries of 10\u202f000, the first "
+        "after 300. None was told enough to train a clone, where the service is right on 98.5 % of the owner's images."
+    )
+    assert len(found.reasons) == 1
+    assert found.reasons[0].startswith("one account was refused")
+    assert verdict.confidence(found) == "moderate"
+    small = made(**{**REFUSED, "curves": REFUSED["curves"][:1], "ledger": ledger(999)}).verdict
+    assert {each.partition(":")[0] for each in small.reasons} == {
+        "one account was refused",
+        "small budget",
+        "few thieves",
+    }
+    assert verdict.confidence(small) == "low"
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"utility": utility(refused=0.3)}, "refused 30.0 % of the owner's own images"),
+        ({"utility": utility(failed=0.1)}, "failed on 10.0 % of the owner's images"),
+        ({"complete": False, "ledger": ledger(8_999)}, "too few to call it safe"),
+        ({"curves": (curve("knockoff", no_query_accuracy=0.95),)}, "there is nothing to buy"),
+    ],
+)
+def test_refusing_thieves_makes_nothing_good_that_is_not(fields: dict[str, Any], reason: str) -> None:
+    found = made(**{**REFUSED, **fields}).verdict
+    assert found.word == "no verdict"
+    assert reason in found.sentence
 
 
 def test_two_limits_are_a_low_confidence() -> None:
