@@ -45,13 +45,13 @@ class Made:
 def _entry(path: Path, checkpoint: str) -> dict[str, str]:
     return {
         "checkpoint": checkpoint,
-        "maker": maker(),
+        "maker": maker(CODE),
         "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
     }
 
 
 @cache
-def maker(code: tuple[str, ...] = CODE) -> str:
+def maker(code: tuple[str, ...]) -> str:
     """The hash of the code and the libraries that make graphs. code: patterns of files."""
     state = hashlib.sha256()
     for library in LIBRARIES:

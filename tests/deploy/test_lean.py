@@ -149,7 +149,7 @@ def test_there_are_no_tensors_while_nobody_imported_torch() -> None:
 def test_the_worker_is_the_same_interpreter_with_the_arguments_as_given(tmp_path: Path) -> None:
     script = tmp_path / "worker with space.py"
     script.write_text("import json, sys\nprint(json.dumps([sys.executable, sys.argv, sys.path, __name__]))")
-    folders = {"temp": tmp_path, "state": tmp_path, "audit": tmp_path / "audit.jsonl"}
+    folders = {"temp": tmp_path, "state": tmp_path, "audit": tmp_path / "audit.jsonl", "budgets": tmp_path / "accounts"}
     started = subprocess.run(
         [launch.WORKER_PYTHON, script, "--sock-name", "a b", "--x=1"],
         env=launch.environment({}, environ={"PATH": os.environ["PATH"]}, **folders),
