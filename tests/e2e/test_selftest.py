@@ -168,6 +168,7 @@ BROKEN: dict[str, tuple[dict[str, Change], set[str]]] = {
         },
         {"proof-of-work"},
     ),
+    "marked": ({"defenses/mark.py": without('b"account/" + account.encode()', 'b"account/"')}, {"marks"}),
     "edm": (
         {
             "defenses/routing.py": without(
