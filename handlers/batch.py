@@ -276,15 +276,23 @@ def replies(
         foremost = errors[min(owing or errors)] if errors else None
         wait = 0
         if outcome.answers is not None and shown:
-            labels, probabilities = outcome.answers.labels[shown], outcome.answers.probabilities
-            served = None if probabilities is None or treatment == LABEL else probabilities[shown]
-            encoded = rows.form.answers(Answered(labels, served, errors, foremost, challenge), classes)
+            those, probabilities = _those(shown), outcome.answers.probabilities
+            served = None if probabilities is None or treatment == LABEL else probabilities[those]
+            encoded = rows.form.answers(
+                Answered(outcome.answers.labels[those], served, errors, foremost, challenge), classes
+            )
         else:
             assert foremost is not None  # every row is answered or at fault
             encoded = rows.form.error(foremost, challenge)
             wait = foremost.seconds if isinstance(foremost, RateLimited) else 0
         out.append(Reply(encoded, codes, challenged, wait, tuple(suspects)))
     return out
+
+
+def _those(shown: list[int]) -> slice | list[int]:
+    """An index of answers, in rising order: a slice where they are neighbours, which numpy takes a view of."""
+    first, last = shown[0], shown[-1]
+    return slice(first, last + 1) if last - first + 1 == len(shown) else shown
 
 
 def _priced(
