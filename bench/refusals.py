@@ -201,8 +201,9 @@ def gateway(running: Server, folder: Path, name: str) -> Iterator[Gateway]:
 
 
 def unlimited(text: str) -> str:
-    """nginx's settings with limits of requests a second that no client reaches."""
-    return RATE.sub("rate=1000000r/s", text)
+    """nginx's settings with limits that no client reaches: of requests a second, and of requests on one connection,
+    which nginx closes after a thousand."""
+    return RATE.sub("rate=1000000r/s", text).replace("http {\n", "http {\n    keepalive_requests 1000000000;\n", 1)
 
 
 def without(text: str, what: str) -> str:
