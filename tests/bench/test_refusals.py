@@ -39,3 +39,4 @@ def test_exactly_one_line_of_the_settings_is_taken_out() -> None:
     assert refusals.unlimited("zone=rate:10m rate=2000r/s; zone=x rate=600r/m") == (
         "zone=rate:10m rate=1000000r/s; zone=x rate=600r/m"
     )
+    assert refusals.unlimited("http {\n    a;\n}\n") == "http {\n    keepalive_requests 1000000000;\n    a;\n}\n"
