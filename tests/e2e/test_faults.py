@@ -93,6 +93,7 @@ def test_the_audit_log_says_so_when_it_cannot_be_written(on_a_server: Measured) 
     assert on_a_server["store_full", "no write succeeds"].facts["audit lines counted as failed"] > 0  # type: ignore[operator]
 
 
+@pytest.mark.alone
 def test_a_clock_that_jumps_lets_no_solution_pay_twice(
     subjects: Subjects, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
