@@ -19,6 +19,7 @@ from statistics import median
 import numpy as np
 
 import recipes
+import recipes.policies
 from bench.inprocess import SEED, in_process, pipeline
 from bench.overhttp import BenchError
 from bench.rounds import interleaved
@@ -39,8 +40,8 @@ def twin(recipe: recipes.Recipe, policy: str) -> str:
     policies = recipe.tables["policies"]
     if policy not in policies:
         raise BenchError(f"{recipe.path}: no [policies.{policy}]; it has {', '.join(policies)}")
-    plain = policy.removesuffix(f"-{policies[policy].get('precision', 'float32')}")
-    if plain == policy or plain not in policies:
+    plain = recipes.policies.twin(policy, policies)
+    if plain is None:
         raise BenchError(
             f"[policies.{policy}]: expected the name NAME-PRECISION, and [policies.NAME] beside it, got none"
         )

@@ -88,8 +88,9 @@ def share(benign: int, attack: int, ratio: float) -> tuple[int, int]:
     return attack, max(1, round((1 - ratio) / ratio * attack))
 
 
-def wilson(hits: int, rows: int) -> tuple[float, float]:
-    """The 95 % interval of a share, hits of rows >= 1 (Wilson, JASA 1927), within [0, 1]."""
+def wilson(hits: float, rows: int) -> tuple[float, float]:
+    """The 95 % interval of a share, hits of rows >= 1 (Wilson, JASA 1927), within [0, 1]. hits: a mean of several
+    counts need not be whole."""
     z = NORMAL_95
     observed = hits / rows
     centre = observed + z**2 / (2 * rows)

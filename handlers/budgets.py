@@ -8,7 +8,6 @@ opens on failures, it is answered as "unchecked".
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 
 from defenses.budget import Accounts, Asked, Standing
 from defenses.memory import StoreError
+from handlers.audit import digest
 from handlers.batch import FAILED, Outcome
 from handlers.errors import for_log
 from handlers.request import Request
@@ -84,4 +84,4 @@ def _scored(requests: Sequence[Request], outcome: Outcome) -> list[list[tuple[fl
 
 def _mark(image: NDArray[np.float32]) -> int:
     """Four bytes of an image's digest."""
-    return int.from_bytes(hashlib.sha256(np.ascontiguousarray(image, "<f4").data).digest()[:4], "little")
+    return int.from_bytes(bytes.fromhex(digest(image))[:4], "little")

@@ -25,7 +25,7 @@ def read_key(name: str, environ: Mapping[str, str]) -> bytes:
     """The key in the file ${name}_FILE, else in $name. Raises KeyMissing, KeyUnusable."""
     path = environ.get(f"{name}_FILE")
     if path:
-        return _parse(_read_private(Path(path), f"{name}_FILE"), f"the key in {path}")
+        return _parse(_read(Path(path), f"{name}_FILE"), f"the key in {path}")
     if environ.get(name):
         return _parse(environ[name], f"the key in ${name}")
     raise KeyMissing(
@@ -36,26 +36,36 @@ def read_key(name: str, environ: Mapping[str, str]) -> bytes:
 
 def make_key(path: Path) -> None:
     """Write a new key to `path`, mode 0600. Raises FileExistsError rather than replace one."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        os.fchmod(descriptor, 0o600)  # whatever the umask
-        file.write(secrets.token_hex(KEY_BYTES) + "\n")
+    write_new(path, (secrets.token_hex(KEY_BYTES) + "\n").encode(), mode=0o600)
 
 
-def _read_private(path: Path, variable: str) -> str:
+def write_new(path: Path, content: bytes, *, mode: int) -> None:
+    """Write a file that is not there yet, of just this mode. Raises FileExistsError rather than replace one."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    with os.fdopen(descriptor, "wb") as file:
+        os.fchmod(descriptor, mode)  # whatever the umask
+        file.write(content)
+
+
+def read_private(path: Path, *, most: int = 4096) -> bytes:
+    """The first `most` bytes of a file that nobody else can read. Raises KeyUnusable, OSError."""
+    # without waiting: a FIFO has no end until somebody writes to it
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
-        # without waiting: a FIFO has no end until somebody writes to it
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        try:
-            state = os.fstat(descriptor)
-            mode = stat.S_IMODE(state.st_mode)
-            if not stat.S_ISREG(state.st_mode):
-                raise KeyUnusable(f"key file {path}: expected a regular file, got {stat.filemode(state.st_mode)}")
-            if mode & 0o077:
-                raise KeyUnusable(f"key file {path}: expected mode 0600, got {mode:04o}. Run `chmod 600 {path}`")
-            return os.read(descriptor, 4096).decode("ascii", "replace")
-        finally:
-            os.close(descriptor)
+        state = os.fstat(descriptor)
+        mode = stat.S_IMODE(state.st_mode)
+        if not stat.S_ISREG(state.st_mode):
+            raise KeyUnusable(f"key file {path}: expected a regular file, got {stat.filemode(state.st_mode)}")
+        if mode & 0o077:
+            raise KeyUnusable(f"key file {path}: expected mode 0600, got {mode:04o}. Run `chmod 600 {path}`")
+        return os.read(descriptor, most)
+    finally:
+        os.close(descriptor)
+
+
+def _read(path: Path, variable: str) -> str:
+    try:
+        return read_private(path).decode("ascii", "replace")
     except OSError as error:
         raise KeyMissing(
             f"key file {path} (${variable}): {error.strerror}. Make one with `python -m handlers.key {path}`"

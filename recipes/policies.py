@@ -41,6 +41,13 @@ def suffixed(graph: str, precision: str) -> str:
     return graph if precision == FLOAT32 else f"{graph}-{precision}"
 
 
+def twin(name: str, policies: Mapping[str, Mapping[str, Any]]) -> str | None:
+    """The float32 policy that NAME-PRECISION is a variant of, by its name, None where there is no such policy."""
+    precision = str(policies[name].get("precision", FLOAT32))
+    plain = name.removesuffix(f"-{precision}")
+    return plain if plain != name and plain in policies else None
+
+
 def narrowed(policy: Mapping[str, Any]) -> bool:
     """Whether a policy's graphs are not float32."""
     return bool(policy.get("precision", FLOAT32) != FLOAT32)

@@ -76,12 +76,13 @@ ROOMS = {
         "redis orjson pytest tomli",
     ),
     # endpoints that are not ours, asked by our thieves; handlers.wire solves our own challenges, handlers.images writes
-    # files; the gRPC front's messages are the protocol's. deploy.java, fastapi, litserve, kserve, pytriton, ts,
-    # torchvision and onnxruntime are of attest/examples, whose servers are not ours; cryptography and jsonschema_rs of
-    # attest/evidence, jinja2 and matplotlib of attest/report, which do without torch (tests/attest/test_verify.py)
+    # files, and handlers.key those that nobody else may read; the gRPC front's messages are the protocol's. deploy.java,
+    # fastapi, litserve, kserve, pytriton, ts, torchvision and onnxruntime are of attest/examples, whose servers are not
+    # ours; cryptography and jsonschema_rs of attest/evidence, jinja2 and matplotlib of attest/report, which do without
+    # torch (tests/attest/test_verify.py)
     "attest": room(
         "attacks zoo evaluation recipes.fields report deploy.direct deploy.java deploy.grpc_front.messages "
-        "handlers.wire handlers.images",
+        "handlers.wire handlers.images handlers.errors handlers.key",
         "torch numpy requests urllib3 grpc jmespath orjson tqdm tomli onnxruntime fastapi uvicorn litserve kserve "
         "pytriton PIL psutil torchvision ts cryptography jsonschema_rs jinja2 matplotlib",
     ),

@@ -113,11 +113,16 @@ def _network(read: Checkpoint) -> BlackBox:
     return BlackBox(answer, read.architectures[0].shape, tuple(read.facts["classes"]), read.digest, dict(read.facts))
 
 
-def _graph(path: Path) -> BlackBox:
+def opened(path: Path) -> Any:
+    """A session of ONNX Runtime on the CPU. Raises what that raises."""
     import onnxruntime  # here, because a victim that was trained here needs none of it
 
+    return onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+
+
+def _graph(path: Path) -> BlackBox:
     try:
-        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+        session = opened(path)
         facts = json.loads(session.get_modelmeta().custom_metadata_map["facts"])
         channels, height, width = session.get_inputs()[0].shape[1:]
     except Exception as error:  # the runtime's own, and of a file that no adoption has made

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
 
-Z = 1.96
+from evaluation import roc
 
 
 def wilson(share: float, count: int) -> tuple[float, float]:
-    """The 95 % interval of a share that was seen in `count` trials (Wilson, JASA 1927); [0, 1] for none."""
-    if count < 1:
-        return 0.0, 1.0
-    square = Z * Z / count
-    middle = (share + square / 2) / (1 + square)
-    half = Z / (1 + square) * math.sqrt(share * (1 - share) / count + square / (4 * count))
-    return max(0.0, middle - half), min(1.0, middle + half)
+    """Wilson's 95 % interval of a share that was seen in `count` trials; [0, 1] for none."""
+    return roc.wilson(share * count, count) if count else (0.0, 1.0)
 
 
 def percentiles(times: Sequence[float]) -> tuple[float, float]:

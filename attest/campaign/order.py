@@ -31,7 +31,7 @@ from attest.campaign.thieves import Means
 from attest.campaign.utility import served, utility
 from attest.ledger import Ledger
 from attest.measured import LedgerFacts, Measured, NotTried, RunFacts
-from attest.target.check import classes_of, load
+from attest.target.check import classes_of, load, named
 from attest.target.pace import Pace, Stopped
 from attest.target.table import Target
 from attest.target.wires import Wire
@@ -185,7 +185,7 @@ def _asked(
     target = campaign.target
     service = Service(target.channels, _size(target), len(target.class_names))
     clones = cloning(options, service, budget)
-    means = Means(surrogate(options, service), _spec(options.images), len(owned), clones, options.seed)
+    means = Means(surrogate(options, service), named(options.images), len(owned), clones, options.seed)
     battery = Battery(
         asking, plans, means, service, Exam(pixels, truth, labels), campaign.folder / "work",
         name=campaign.name, workers=options.workers, say=say,
@@ -258,12 +258,6 @@ def cloning(options: Options, service: Service, budget: int) -> Cloning:
 def _size(target: Target) -> int | tuple[int, int]:
     height, width = target.size
     return height if height == width else (height, width)
-
-
-def _spec(images: str) -> str:
-    from zoo import datasets
-
-    return images if images.partition(":")[0] in datasets.DATASETS else f"imagefolder:{images}"
 
 
 class Record:

@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import os
-import stat
 import sys
 from pathlib import Path
 
@@ -27,6 +25,8 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from attest.evidence.errors import EvidenceError
+from handlers.errors import KeyUnusable
+from handlers.key import read_private, write_new
 
 MOST_BYTES = 65536
 
@@ -44,8 +44,8 @@ def make(path: Path) -> Path:
     if public.exists():
         raise FileExistsError(public)
     key = Ed25519PrivateKey.generate()
-    _write_new(path, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()), 0o600)
-    _write_new(public, key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo), 0o644)
+    write_new(path, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()), mode=0o600)
+    write_new(public, key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo), mode=0o644)
     return public
 
 
@@ -57,19 +57,13 @@ def public_path(path: Path) -> Path:
 def private(path: Path) -> Ed25519PrivateKey:
     """The private key in a file that nobody else can read. Raises KeyFileError."""
     try:
-        # without waiting: a FIFO has no end until somebody writes to it
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        text = read_private(path, most=MOST_BYTES)
     except OSError as error:
         raise KeyFileError(
             f"{path}: {error.strerror}. Make a key with `python -m attest.evidence.keys {path}`"
         ) from None
-    with os.fdopen(descriptor, "rb") as file:
-        mode = os.fstat(descriptor).st_mode
-        if not stat.S_ISREG(mode):
-            raise KeyFileError(f"{path}: expected a regular file, got {stat.filemode(mode)}")
-        if mode & 0o077:
-            raise KeyFileError(f"{path}: expected mode 0600, got {stat.S_IMODE(mode):04o}. Run `chmod 600 {path}`")
-        text = file.read(MOST_BYTES)
+    except KeyUnusable as error:
+        raise KeyFileError(str(error)) from None
     try:
         key = load_pem_private_key(text, password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm):
@@ -98,13 +92,6 @@ def public(path: Path) -> Ed25519PublicKey:
 def fingerprint(key: Ed25519PublicKey) -> str:
     """SHA-256 of the key's SubjectPublicKeyInfo (DER), 64 hexadecimal digits: what two people read to each other."""
     return hashlib.sha256(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).hexdigest()
-
-
-def _write_new(path: Path, text: bytes, mode: int) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    with os.fdopen(descriptor, "wb") as file:
-        os.fchmod(descriptor, mode)  # whatever the umask
-        file.write(text)
 
 
 def main() -> None:

@@ -46,10 +46,14 @@ ADVICE = {
 }
 
 
-def load(spec: str, target: Target, split: str) -> Images:
-    """The owner's images in the target's size: a folder, a .csv file, or a data set's name. Raises DatasetError."""
-    known = spec.partition(":")[0] in datasets.DATASETS
-    return datasets.load(spec if known else f"imagefolder:{spec}", split, size=target.size, channels=target.channels)
+def named(images: str) -> str:
+    """The owner's images as zoo.datasets calls them: a data set's name, or a folder or a .csv file."""
+    return images if images.partition(":")[0] in datasets.DATASETS else f"imagefolder:{images}"
+
+
+def load(images: str, target: Target, split: str) -> Images:
+    """The owner's images in the target's size. Raises DatasetError."""
+    return datasets.load(named(images), split, size=target.size, channels=target.channels)
 
 
 def classes_of(images: Images, target: Target, spec: str) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from pathlib import Path
 from attacks import metrics
 from evaluation.oracles import InProcessOracle
 from evaluation.studies.study import Found, Study, StudyError, Task
+from recipes.policies import narrowed, twin
 from report.rows.quantised import QuantisedRow
 
 SEED = 0
@@ -26,15 +27,15 @@ ENTRY = "precision"
 def study(task: Task) -> Iterator[Found]:
     """A row for each policy with a precision. Raises StudyError where there is none, or its twin is not among them."""
     tables = task.recipe.tables["policies"]
-    narrow = [name for name in task.policies if tables[name].get("precision", "float32") != "float32"]
+    narrow = [name for name in task.policies if narrowed(tables[name])]
     if not narrow:
         raise StudyError("expected a policy NAME-int8 with precision = 'int8', and NAME, got none")
     for policy in narrow:
         precision = str(tables[policy]["precision"])
-        twin = policy.removesuffix(f"-{precision}")
-        if twin == policy or twin not in task.policies:
+        plain = twin(policy, tables)
+        if plain is None or plain not in task.policies:
             raise StudyError(f"{policy}: expected the name NAME-{precision}, and NAME among the policies")
-        row = measure(task, policy, twin, precision)
+        row = measure(task, policy, plain, precision)
         yield Found(
             [row],
             says=f"{row.recipe}-{policy}: accuracy {row.accuracy:.4f} (float32 {row.float32_accuracy:.4f}), "
@@ -42,10 +43,10 @@ def study(task: Task) -> Iterator[Found]:
         )
 
 
-def measure(task: Task, policy: str, twin: str, precision: str) -> QuantisedRow:
+def measure(task: Task, policy: str, plain: str, precision: str) -> QuantisedRow:
     """The row of one policy."""
     assert task.test.labels is not None, "a recipe's data set is labelled"
-    with InProcessOracle(task.archive(twin), seed=SEED, pay=True) as oracle:
+    with InProcessOracle(task.archive(plain), seed=SEED, pay=True) as oracle:
         full, whole = oracle(task.test.pixels), weight(oracle)
     with InProcessOracle(task.archive(policy), seed=SEED, pay=True) as oracle:
         got, narrow = oracle(task.test.pixels), weight(oracle)

@@ -9,12 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from itertools import count
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from recipes.policies import suffixed
-from training.black_box import GRAPH, digest_of
+from training.black_box import GRAPH, digest_of, opened
 from training.checkpoint import CheckpointError
 
 
@@ -42,7 +41,7 @@ def served(
     paths = graphs(predictor, precision, folder)
     behind = [] if perturbation is None else [folder / f"{suffixed(perturbation, precision)}{GRAPH}"]
     digest = digest_of([*paths, *behind])
-    members, perturb = [_session(path) for path in paths], [_session(path) for path in behind]
+    members, perturb = [opened(path) for path in paths], [opened(path) for path in behind]
     shape = tuple(members[0].get_inputs()[0].shape[1:])
     generator = torch.Generator().manual_seed(0)
 
@@ -55,9 +54,3 @@ def served(
         return torch.stack([torch.from_numpy(each) for each in responses], dim=1).to(images.device)
 
     return answer, digest, (shape[0], shape[1], shape[2])
-
-
-def _session(path: Path) -> Any:
-    import onnxruntime  # here, because calibrations of checkpoints need none of it
-
-    return onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
