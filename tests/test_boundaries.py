@@ -76,7 +76,7 @@ ROOMS = {
         "redis orjson pytest tomli",
     ),
     # endpoints that are not ours, asked by our thieves; handlers.wire solves our own challenges, handlers.images writes
-    # files, and handlers.key those that nobody else may read; the gRPC front's messages are the protocol's. deploy.java,
+    # files, handlers.key those that nobody else may read; the gRPC front's messages are the protocol's. deploy.java,
     # fastapi, litserve, kserve, pytriton, ts, torchvision and onnxruntime are of attest/examples, whose servers are not
     # ours; cryptography and jsonschema_rs of attest/evidence, jinja2 and matplotlib of attest/report, which do without
     # torch (tests/attest/test_verify.py)
