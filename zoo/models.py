@@ -22,6 +22,7 @@ from zoo.hash_net import HashNet
 from zoo.images import Size, sides
 from zoo.lenet5 import FIFTH, HALF, LENET5, lenet5
 from zoo.published import UnknownNetworkError, is_published, published
+from zoo.resnet9 import resnet9
 from zoo.shrink import Shrink
 from zoo.stems import densenet121, mobilenetv2, resnet_8x
 from zoo.wide_resnet import wide_resnet
@@ -73,6 +74,7 @@ ARCHITECTURES: Mapping[str, Architecture] = {
     "lenet5": Architecture(partial(lenet5, widths=LENET5), "MISLEADER's MNIST teacher and first member", 28, 32),
     "lenet5-half": Architecture(partial(lenet5, widths=HALF), "MISLEADER's second MNIST member", 28, 32),
     "lenet5-fifth": Architecture(partial(lenet5, widths=FIFTH), "MISLEADER's third MNIST member", 28, 32),
+    "resnet9": Architecture(resnet9, "a CIFAR victim that two cores train in minutes", 8, options={"width": 16}),
     "resnet18-8x": Architecture(partial(resnet_8x, depth=18), "the thieves' CIFAR clone", 8),
     "resnet34-8x": Architecture(
         partial(resnet_8x, depth=34),
