@@ -134,6 +134,11 @@ class Cell:
         """Charged and not answered; where seeds differ, the most."""
         return max(row.rejected for row in self.chosen)
 
+    @property
+    def refused(self) -> float:
+        """Share of its charged images without an answer."""
+        return self.rejected / self.queries
+
 
 @dataclass(frozen=True)
 class Duel:

@@ -32,11 +32,6 @@ class Behind:
     cell: Cell
     gain: Gain | None
 
-    @property
-    def refused(self) -> float:
-        """Share of its charged images."""
-        return self.cell.rejected / self.cell.queries
-
 
 @dataclass(frozen=True)
 class Thief:
