@@ -211,10 +211,7 @@ class Battery:
 
     def _cells(self, plan: Plan, thief: Thief, queries: int) -> list[Cell]:
         """The clones of what a thief was told so far; none where that is nothing that the plan can read."""
-        try:
-            transfer = thief.transfer_set()
-        except ValueError:  # nothing was answered
-            return []
+        transfer = thief.transfer_set()
         soft = plan.labels == "soft" and transfer.probabilities is not None
         if plan.recipes and not soft:
             return []  # logarithms of nothing
@@ -268,8 +265,9 @@ class Battery:
             for plan in sharing(self._plans, running.plan.name):
                 points = tuple(running.points.get(plan.name, ()))
                 if not points and not plan.asks:
-                    told = running.ledger.queries > running.ledger.refused
-                    what = "the service tells no probabilities" if told else "nothing was answered"
+                    told = running.ledger.queries - running.ledger.refused
+                    few = f"{told} queries were answered, too few"
+                    what = few if told < clone.LEAST_ROWS else "the service tells no probabilities"
                     self._not_tried.append(NotTried(plan.name, f"{what} to learn from"))
                     continue
                 made.append(
