@@ -75,9 +75,9 @@ def _campaign(options: argparse.Namespace) -> Campaign:
 
 def _dry(campaign: Campaign) -> Iterator[str]:
     owners = order.images_of(campaign)
-    exam = owners.exam
-    yield from check.dry(campaign.target, campaign.name, exam.pixels[: check.PICTURES])
-    yield f"  {len(exam)} labelled images for the exam, {len(owners.thieves)} that thieves may have; into {campaign.folder}"
+    exam, had = len(owners.exam), len(owners.thieves)
+    yield from check.dry(campaign.target, campaign.name, owners.exam.pixels[: check.PICTURES])
+    yield f"  {exam} labelled images for the exam, {had} that thieves may have; into {campaign.folder}"
 
 
 def _options() -> argparse.Namespace:

@@ -155,8 +155,9 @@ class Curve:
 class Resistance:
     """What the service did against the campaign. *_after: queries until it first happened, None: never. throttled: 429
     (and 503 with Retry-After); waited_s: obeyed. refused: 401, 403, 406, 422, 451 and the like after the check had
-    passed. flagged: answers in which the target's `flag` was true, or that withheld their numbers. challenges: proofs of work solved; hashes: expected
-    for them. failed: 5xx; dropped: no whole answer; redirected: elsewhere, never followed; unread: no answer found."""
+    passed. flagged: answers in which the target's `flag` was true, or that withheld their numbers. challenges:
+    proofs of work solved; hashes: expected for them. failed: 5xx, and that the path is not there; dropped: no whole
+    answer; redirected: elsewhere, never followed; unread: no answer found."""
 
     throttled: int = 0
     throttled_after: int | None = None

@@ -286,9 +286,9 @@ def _refusal(measured: Measured) -> str:
     refused, after = measured.resistance.refused, measured.resistance.refused_after
     return (
         f"Not copied: the service refused this campaign's thieves, {number(refused, 0)} queries of "
-        f"{number(measured.ledger.queries, 0)}, the first after {number(after, 0)}. None that had something to gain was "
-        f"told enough to train a clone, where the service is right on {percent(measured.utility.accuracy)} of the owner's "
-        f"images.{''.join(_gained_nothing(measured))}"
+        f"{number(measured.ledger.queries, 0)}, the first after {number(after, 0)}. None that had something to gain "
+        f"was told enough to train a clone, where the service is right on {percent(measured.utility.accuracy)} of the "
+        f"owner's images.{''.join(_gained_nothing(measured))}"
     )
 
 

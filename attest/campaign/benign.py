@@ -1,7 +1,7 @@
-"""What benign users feel: images of the owner's that are not in the exam, one by one, before the campaign and next to it.
+"""What benign users feel: images of the owner's outside the exam, one by one, before the campaign and next to it.
 
-No picture is asked about twice while there are others, so a service that knows the exam, or remembers what it was asked,
-cannot answer users well by that alone.
+No picture is asked about twice while there are others, so a service that knows the exam, or remembers what it was
+asked, cannot answer users well by that alone.
 """
 
 from __future__ import annotations

@@ -222,8 +222,8 @@ def _too_slow(asking: Asking, p50_ms: float, minutes: float) -> list[str]:
 
 @dataclass(frozen=True)
 class Owners:
-    """The owner's images, all labelled. exam: those that the service and every clone are judged by. users: others, where
-    there are any. thieves: those that thieves may have."""
+    """The owner's images, all labelled. exam: those that the service and every clone are judged by. users: others,
+    where there are any. thieves: those that thieves may have."""
 
     exam: Images
     users: Users
@@ -247,8 +247,8 @@ def images_of(campaign: Campaign) -> Owners:
 
 
 def _users(test: Images, exam: torch.Tensor, train: Images, quiet: int) -> Users:
-    """Images in random order that are not in the exam: the rest of its split, or the thieves', or the exam's where those
-    have no labels."""
+    """Images in random order that are not in the exam: the rest of its split, or the thieves', or the exam's where
+    those have no labels."""
     assert test.labels is not None, "the exam is labelled"
     rest = torch.ones(len(test), dtype=torch.bool)
     rest[exam] = False

@@ -1,7 +1,7 @@
 """JSON that says one thing: no key twice in one object, no NaN.
 
-`json.loads` keeps the last of two equal keys, other parsers the first: a file with both says one thing to us and another
-to them, under one signature.
+`json.loads` keeps the last of two equal keys, other parsers the first: a file with both says one thing to us and
+another to them, under one signature.
 """
 
 from __future__ import annotations

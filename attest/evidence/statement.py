@@ -121,7 +121,9 @@ def parsed(statement: Any) -> Statement:
     if len(subjects) != len(statement["subject"]):
         raise EvidenceError("subject: a name stands there twice")
     if missing := {TARGET, MEASURED, REPORT} - set(subjects):
-        raise EvidenceError(f"subject: expected {', '.join(sorted(missing))} among the names, got {', '.join(subjects)}")
+        raise EvidenceError(
+            f"subject: expected {', '.join(sorted(missing))} among the names, got {', '.join(subjects)}"
+        )
     if subjects.get(TARGET) != predicate.measured.target.sha256:
         raise EvidenceError("subject: the target's digest is not that of what was measured")
     return Statement(subjects, predicate)

@@ -91,9 +91,9 @@ class Target:
     url: http(s)://HOST/PATH; for kserve-v2-grpc grpc(s)://HOST:PORT/MODEL. format: of a picture, or of numbers in
     [0, 1] (float32) and 0 to 255 (uint8). layout, mean, std: of numbers; (x - mean) / std a channel, where they are
     given. rows: pictures in a request. answer: JMESPath over the answer's JSON to the numbers of its rows, the label,
-    or a table of numbers by name. label: JMESPath to the label of an answer that withholds its numbers. names: where the names stand apart, JMESPath to them, in the order of `answer`. flag:
-    JMESPath that is true where the service says that it took offence. classes: names, or how many. connections: open
-    at once. timeout: seconds for a whole answer. cacert: file of the authority that signed the server's certificate.
+    or a table of numbers by name. label: JMESPath to the label of an answer that withholds its numbers. names: where
+    the names stand apart, JMESPath to them, in the order of `answer`. flag: JMESPath that is true where the service
+    says that it took offence. classes: names, or how many. connections: open at once. timeout: seconds for a whole answer. cacert: file of the authority that signed the server's certificate.
     """
 
     url: str

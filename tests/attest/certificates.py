@@ -50,9 +50,7 @@ class Authority:
         files.key.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
         return files
 
-    def _builder(
-        self, key: ec.EllipticCurvePublicKey, subject: x509.Name, left: timedelta
-    ) -> x509.CertificateBuilder:
+    def _builder(self, key: ec.EllipticCurvePublicKey, subject: x509.Name, left: timedelta) -> x509.CertificateBuilder:
         now = datetime.now(timezone.utc)
         return (
             x509.CertificateBuilder(self._name, subject, key)

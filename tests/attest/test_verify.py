@@ -198,7 +198,9 @@ def test_base64_has_one_form(signed: Signed) -> None:
     assert base64.b64decode(spare) == base64.b64decode(sig)
     changed = [f" {sig}", f"{sig}\n", f"{sig}A", f"{sig}{sig}", sig.rstrip("="), f"{sig}=", spare]
     others = [{**envelope, "signatures": [{**signature, "sig": each}]} for each in changed]
-    others += [{**envelope, "payload": each} for each in (f" {payload}", f"{payload}\n", f"{payload}====", f"{payload}AAAA")]
+    others += [
+        {**envelope, "payload": each} for each in (f" {payload}", f"{payload}\n", f"{payload}====", f"{payload}AAAA")
+    ]
     others += [{**envelope, "signatures": each} for each in ([], {}, [None], [{}], [[signature]], "x", [signature] * 2)]
     zero = {**signature, "sig": base64.b64encode(bytes(64)).decode()}
     others += [{**envelope, "signatures": each} for each in ([zero, signature], [signature, zero], [zero])]
@@ -230,7 +232,11 @@ def test_any_changed_byte_of_the_ledger_fails(signed: Signed, tmp_path: Path) ->
 def test_any_changed_byte_of_the_public_key_fails(signed: Signed, tmp_path: Path) -> None:
     """Each bit of it; and what a reader of PEM would overlook."""
     text, path = keys.public_path(signed.key).read_bytes(), tmp_path / "other.pub.pem"
-    others = [text[:place] + bytes([text[place] ^ 1 << bit]) + text[place + 1 :] for place in range(len(text)) for bit in range(8)]
+    others = [
+        text[:place] + bytes([text[place] ^ 1 << bit]) + text[place + 1 :]
+        for place in range(len(text))
+        for bit in range(8)
+    ]
     others += [b"x\n" + text, text + b"x", text + b"\n", text.replace(b"\n", b"\r\n"), text + text, text[:-1]]
     for other in others:
         path.write_bytes(other)
@@ -241,7 +247,11 @@ def test_any_changed_byte_of_the_public_key_fails(signed: Signed, tmp_path: Path
 
 
 def test_a_measured_json_that_says_two_things_fails_though_signed(signed: Signed, tmp_path: Path) -> None:
-    text = (signed.folder / measured.FILE).read_text().replace('"word": "copied"', '"word": "not copied", "word": "copied"')
+    text = (
+        (signed.folder / measured.FILE)
+        .read_text()
+        .replace('"word": "copied"', '"word": "not copied", "word": "copied"')
+    )
     (tmp_path / measured.FILE).write_text(text)
     whole = content(signed)
     for subject in whole["subject"]:
@@ -251,14 +261,16 @@ def test_a_measured_json_that_says_two_things_fails_though_signed(signed: Signed
         signed.check(again(signed, whole), folder=tmp_path)
 
 
-@pytest.mark.parametrize("change", [{"index": 7.0}, {"index": True}, {"index": "7"}, {"lines": 200.0}, {"format": True}])
+@pytest.mark.parametrize(
+    "change", [{"index": 7.0}, {"index": True}, {"index": "7"}, {"lines": 200.0}, {"format": True}]
+)
 def test_a_proof_has_whole_numbers(signed: Signed, tmp_path: Path, change: dict[str, Any]) -> None:
     proof = proofs.prove(proofs.lines(signed.folder / measured.LEDGER), 1 if change == {"index": True} else 7)
     found = statement.verified(signed.text, signed.public)
     (tmp_path / "proof.json").write_text(json.dumps(proof))
     assert list(verify.query(found, tmp_path / "proof.json", image=None, answer=None))
     (tmp_path / "proof.json").write_text(json.dumps({**proof, **change}))
-    with pytest.raises(EvidenceError, match="^proof: "):
+    with pytest.raises(EvidenceError, match=r"^proof: "):
         list(verify.query(found, tmp_path / "proof.json", image=None, answer=None))
 
 

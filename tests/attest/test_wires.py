@@ -1,4 +1,4 @@
-"""What a service may send that no HTTP library was made for: each becomes a reply, none an exception or an endless wait."""
+"""What a service may send that no HTTP library was made for: each is a reply, none an exception or an endless wait."""
 
 from __future__ import annotations
 
