@@ -131,7 +131,8 @@ class Curve:
     """One thief. thief: its name in reports, such as "knockoff" or "knockoff (label-only)". labels: "soft" or "hard".
     shares: name of the thief whose queries it learns from, where it sends none of its own. no_query_accuracy: what it
     has before its first query, None where it has nothing of the task. ended: "budget", "exhausted" (it has no more to
-    ask), "dropped" (others gained more) or "stopped" (the service no longer answers). spread: of the last point's
+    ask), "dropped" (others gained more), "nothing to gain" (it knows as much without a query) or "stopped" (the service
+    no longer answers). spread: of the last point's
     accuracy over `seeds` clones (standard deviation), None for one seed."""
 
     thief: str

@@ -30,6 +30,7 @@ from attest.campaign.exact import wilson
 from attest.campaign.thieves import Means, Plan, prepare, sharing
 from attest.measured import Curve, NotTried, Point
 from attest.target.pace import Spent, Stopped
+from attest.verdict import BY
 from evaluation import clones
 from evaluation.clones import Cell, Exam, Score
 
@@ -53,13 +54,17 @@ class Running:
     judged: bool = False
     ended: str = "budget"
 
-    @property
-    def standing(self) -> Standing:
-        """Of the best of them."""
-        start = self.floor or 0.0
+    def to_gain(self, service: float, constant: float) -> float:
+        """By how much the service's accuracy is above the better of a constant answer's and this thief's own."""
+        return service - max(constant, self.floor or 0.0)
+
+    def standing(self, service: float, constant: float) -> Standing:
+        """What the best of them bought of that."""
+        gain = self.to_gain(service, constant)
+        floor = service - gain
         now = [points[-1].accuracy for points in self.points.values()]
         before = [points[-2].accuracy for points in self.points.values() if len(points) > 1]
-        return Standing(max(now, default=start), max(before, default=start))
+        return Standing(*((max(each, default=floor) - floor) / gain for each in (now, before)))
 
 
 @dataclass(frozen=True)
@@ -126,7 +131,7 @@ class Battery:
             self._judge(standing)
             if stopped or number == ROUNDS - 1:
                 break
-            going = {name: self._running[name].standing for name in standing if self._running[name].ended == "budget"}
+            going = self._going(standing)
             better = survivors(going) if going else []
             for name in set(going) - set(better):
                 self._running[name].ended = "dropped"
@@ -136,6 +141,20 @@ class Battery:
         for running in self._running.values():
             running.ended = "stopped" if running.ended == "budget" else running.ended
         return Result(tuple(self._curves()), tuple(self._not_tried), str(stopped))
+
+    def _going(self, names: list[str]) -> dict[str, Standing]:
+        """How the thieves stand that can ask more and have something to gain by it. One that knows as much without a
+        query is ahead of all others, and would spend on nothing what these are judged by."""
+        truth = self._exam.truth
+        levels = (metrics.accuracy(self._exam.served, truth), float(truth.bincount().max() / len(truth)))
+        found = {}
+        for name in names:
+            running = self._running[name]
+            if running.ended == "budget" and running.to_gain(*levels) < BY.worth:
+                running.ended = "nothing to gain"
+            elif running.ended == "budget":
+                found[name] = running.standing(*levels)
+        return found
 
     def _start(self, plan: Plan, budget: int) -> None:
         """Prepare a thief, or say why it cannot be."""

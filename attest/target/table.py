@@ -93,7 +93,8 @@ class Target:
     given. rows: pictures in a request. answer: JMESPath over the answer's JSON to the numbers of its rows, the label,
     or a table of numbers by name. label: JMESPath to the label of an answer that withholds its numbers. names: where
     the names stand apart, JMESPath to them, in the order of `answer`. flag: JMESPath that is true where the service
-    says that it took offence. classes: names, or how many. connections: open at once. timeout: seconds for a whole answer. cacert: file of the authority that signed the server's certificate.
+    says that it took offence. classes: names, or how many. connections: open at once. timeout: seconds for a whole
+    answer. cacert: file of the authority that signed the server's certificate.
     """
 
     url: str

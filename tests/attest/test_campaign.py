@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import tomli_w
 
-from attest import measured
+from attest import measured, verdict
 from attest.campaign import order
 from attest.campaign.order import Campaign, CampaignError, Options
 from attest.measured import Measured
@@ -69,6 +69,25 @@ def test_an_honest_service_is_attested(tmp_path: Path, model: Means) -> None:
     assert {each.what for each in found.not_tried} >= {"dfme", "dfms-hl", "gate-aware"}
     assert found.spent == found.ledger.lines * 0.002
     assert measured.read(tmp_path / "attest-shop") == found
+
+
+def test_a_thief_that_has_nothing_to_gain_spends_one_round(tmp_path: Path, model: Means) -> None:
+    """A service that is right on half of the images is worth less than a clone of the owner's own labels; what the
+    knockoff reaches with all the rest is what the service is judged by."""
+
+    def poor(service: Service, pixels: np.ndarray) -> Reply:
+        found = service.model(pixels)
+        return scores(found if found.argmax() < 5 else np.roll(found, 1))
+
+    options = dataclasses.replace(OPTIONS, thieves=("knockoff", "in-distribution"), epochs=8)
+    with Service(poor, model) as service:
+        found = run(campaign(tmp_path, service.url, options))
+    curves = {curve.thief: curve for curve in found.curves}
+    owned = curves["in-distribution"].no_query_accuracy
+    assert owned is not None
+    assert found.utility.accuracy - owned < verdict.BY.worth
+    assert curves["in-distribution"].ended == "nothing to gain"
+    assert (len(curves["in-distribution"].points), len(curves["knockoff"].points)) == (1, 4)
 
 
 def test_it_is_taken_up_without_asking_anything_twice(tmp_path: Path, model: Means) -> None:
