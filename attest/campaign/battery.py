@@ -54,17 +54,13 @@ class Running:
     judged: bool = False
     ended: str = "budget"
 
-    def to_gain(self, service: float, constant: float) -> float:
-        """By how much the service's accuracy is above the better of a constant answer's and this thief's own."""
-        return service - max(constant, self.floor or 0.0)
-
-    def standing(self, service: float, constant: float) -> Standing:
-        """What the best of them bought of that."""
-        gain = self.to_gain(service, constant)
-        floor = service - gain
+    @property
+    def standing(self) -> Standing:
+        """Of the best of them."""
+        start = self.floor or 0.0
         now = [points[-1].accuracy for points in self.points.values()]
         before = [points[-2].accuracy for points in self.points.values() if len(points) > 1]
-        return Standing(*((max(each, default=floor) - floor) / gain for each in (now, before)))
+        return Standing(max(now, default=start), max(before, default=start))
 
 
 @dataclass(frozen=True)
@@ -145,16 +141,12 @@ class Battery:
     def _going(self, names: list[str]) -> dict[str, Standing]:
         """How the thieves stand that can ask more and have something to gain by it. One that knows as much without a
         query is ahead of all others, and would spend on nothing what these are judged by."""
-        truth = self._exam.truth
-        levels = (metrics.accuracy(self._exam.served, truth), float(truth.bincount().max() / len(truth)))
-        found = {}
-        for name in names:
-            running = self._running[name]
-            if running.ended == "budget" and running.to_gain(*levels) < BY.worth:
+        service = metrics.accuracy(self._exam.served, self._exam.truth)
+        asking = {name: self._running[name] for name in names if self._running[name].ended == "budget"}
+        for running in asking.values():
+            if service - (running.floor or 0.0) < BY.worth:
                 running.ended = "nothing to gain"
-            elif running.ended == "budget":
-                found[name] = running.standing(*levels)
-        return found
+        return {name: running.standing for name, running in asking.items() if running.ended == "budget"}
 
     def _start(self, plan: Plan, budget: int) -> None:
         """Prepare a thief, or say why it cannot be."""

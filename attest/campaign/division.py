@@ -1,9 +1,9 @@
 """The budget, divided among thieves by what each still gains: successive halving (Karnin, Koren and Somekh, ICML 2013).
 
 In each of ROUNDS rounds an equal part of what is left is divided equally among the thieves that are still in; then the
-better half goes on. Better is who would have bought more after one more round like the last:
+better half goes on. Better is who would be ahead after one more round like the last:
 
-    foresight = bought + (bought - bought a round before)
+    foresight = accuracy + (accuracy - accuracy a round before)
 
 so that a thief that starts slowly and still gains outlives one that is ahead and has stopped. What a thief cannot
 spend, because it has no more images, goes to the rounds that follow.
@@ -20,16 +20,15 @@ ROUNDS = 4
 
 @dataclass(frozen=True)
 class Standing:
-    """A thief after a round. bought: by its best clone, of what there was to buy (attest/verdict.py); before: the round
-    before."""
+    """A thief after a round. accuracy: of its best clone; before: the round before."""
 
-    bought: float
+    accuracy: float
     before: float
 
     @property
     def foresight(self) -> float:
-        """What it would have bought if it gained as much again."""
-        return 2 * self.bought - self.before
+        """What it would reach if it gained as much again."""
+        return 2 * self.accuracy - self.before
 
 
 def purse(left: int, number: int, thieves: int) -> int:
