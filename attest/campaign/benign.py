@@ -46,7 +46,8 @@ def quiet(asking: Asking, users: Users) -> None:
 
 
 class Beside:
-    """A benign user in a thread of its own, `most` queries at SHARE of the rate, while the block runs."""
+    """A benign user in a thread of its own, while the block runs: `most` queries spread over the campaign's budget, so
+    that its end is seen too, at SHARE of the rate at most."""
 
     def __init__(self, asking: Asking, users: Users, most: int) -> None:
         self._asking, self._users, self._most = asking, users, most
@@ -66,6 +67,8 @@ class Beside:
         asking, every = self._asking, 1 / (SHARE * self._asking.target.rate)
         while asking.ledger.count(BESIDE) < self._most and not self._over.wait(every):
             place = asking.ledger.count(BESIDE)
+            if place * asking.target.budget > self._most * asking.pace.sent:
+                continue  # not yet its turn
             image = self._users.images[self._users.row(BESIDE, place)][None]
             try:
                 asking.request(BESIDE, [place], pictures(asking.target, image.numpy()))

@@ -225,18 +225,18 @@ def test_nor_does_one_that_nobody_listed(tmp_path: Path, model: Means, answer: A
 
 
 def for_a_while(service: Service, pixels: np.ndarray) -> Reply:
-    return (honest if len(service.seen) < 160 else random_labels)(service, pixels)
+    return (honest if len(service.seen) < 100 else random_labels)(service, pixels)
 
 
 def other_order(service: Service, pixels: np.ndarray) -> Reply:
-    return scores(np.roll(service.model(pixels), 0 if len(service.seen) < 160 else 1))
+    return scores(np.roll(service.model(pixels), 0 if len(service.seen) < 100 else 1))
 
 
 def by_heart(service: Service, pixels: np.ndarray) -> Reply:
     """Right on what it was asked before, be it the exam or users, and nowhere else."""
     if not hasattr(service, "known"):
         service.known = set()  # type: ignore[attr-defined]
-    if len(service.seen) < 160:
+    if len(service.seen) < 100:
         service.known.add(pixels.tobytes())  # type: ignore[attr-defined]
     return (honest if pixels.tobytes() in service.known else random_labels)(service, pixels)  # type: ignore[attr-defined]
 
