@@ -51,6 +51,8 @@ def summary(measured: Measured, folder: Path) -> Iterator[str]:
         if curve.last is not None:
             points = ", ".join(f"{point.accuracy:.3f} at {point.queries:,}" for point in curve.points)
             yield f"{curve.thief}: {points} ({curve.last.price:.2f} {measured.target.currency}; {curve.ended})"
+        else:
+            yield f"{curve.thief}: no clone ({curve.ended})"
     yield measured.verdict.sentence
     yield from (f"  {reason}" for reason in measured.verdict.reasons)
     cost = f"{measured.spent:.2f} {measured.target.currency}"
@@ -72,9 +74,10 @@ def _campaign(options: argparse.Namespace) -> Campaign:
 
 
 def _dry(campaign: Campaign) -> Iterator[str]:
-    exam, owned = order.exam_of(campaign)
-    yield from check.dry(campaign.target, campaign.name, exam.pixels[: check.PICTURES])
-    yield f"  {len(exam)} labelled images for the exam, {len(owned)} that thieves may have; into {campaign.folder}"
+    owners = order.images_of(campaign)
+    exam, had = len(owners.exam), len(owners.thieves)
+    yield from check.dry(campaign.target, campaign.name, owners.exam.pixels[: check.PICTURES])
+    yield f"  {exam} labelled images for the exam, {had} that thieves may have; into {campaign.folder}"
 
 
 def _options() -> argparse.Namespace:

@@ -6,8 +6,8 @@ learns no more. The reasons are in the ledger.
 
     429, or 503 with Retry-After    throttled      2xx, and the answer is where it should be    answered
     428 with our challenge          challenged     2xx, and it is not                           unread
-    3xx                             redirected     other 4xx                                    refused
-    no whole answer in time         dropped        other 5xx                                    failed
+    3xx                             redirected     a status of REFUSALS                         refused
+    no whole answer in time         dropped        any other                                    failed
 """
 
 from __future__ import annotations
@@ -35,6 +35,8 @@ TRIES = 8
 GONE = 64
 # of one challenge
 WORK_S = 30.0
+# what says something of who asks, or of what is asked; that there is no such path, or no such method, is a fault
+REFUSALS = (400, 401, 402, 403, 406, 409, 422, 423, 428, 429, 451)
 FAULTS = ("failed", "dropped", "redirected", "unread")
 
 
@@ -108,7 +110,7 @@ class Asking:
             self.ledger.flush()
         for each in sending:
             each.result()
-        return _answers(read)
+        return _answers(read, self.reader.columns)
 
     def request(self, phase: str, places: Sequence[int], asked: Sequence[Picture]) -> Read | None:
         """Send at most `target.rows` pictures until it is final; what the answer says, None: it is none. Raises
@@ -174,23 +176,22 @@ def judged(reply: Reply, reader: Reader, rows: int) -> tuple[str, Read | None]:
     if 300 <= status < 400:
         return "redirected", None
     if not 200 <= status < 300:
-        return ("failed" if status >= 500 else "refused"), None
+        return ("refused" if status in REFUSALS else "failed"), None
     try:
         return "answered", reader.read(reply.body, rows)
     except Unread:
         return "unread", None
 
 
-def _answers(read: Sequence[tuple[Read, int] | None]) -> Answers:
-    """Row by row, each from the answer that it came in."""
-    labels, shown = np.full(len(read), REFUSED, np.int64), None
+def _answers(read: Sequence[tuple[Read, int] | None], columns: int) -> Answers:
+    """Row by row, each from the answer that it came in. columns: of the probabilities, 0: the service tells none. NaN
+    where there was no answer, or the numbers were withheld from it."""
+    labels, shown = np.full(len(read), REFUSED, np.int64), np.full((len(read), columns), np.nan, np.float32)
     for row, each in enumerate(read):
         if each is None:
             continue
         answered, place = each
         labels[row] = answered.labels[place]
         if answered.probabilities is not None:
-            if shown is None:
-                shown = np.full((len(read), answered.probabilities.shape[1]), np.nan, np.float32)
             shown[row] = answered.probabilities[place]
-    return Answers(torch.from_numpy(labels), None if shown is None else torch.from_numpy(shown))
+    return Answers(torch.from_numpy(labels), torch.from_numpy(shown) if columns else None)

@@ -131,7 +131,8 @@ class Curve:
     """One thief. thief: its name in reports, such as "knockoff" or "knockoff (label-only)". labels: "soft" or "hard".
     shares: name of the thief whose queries it learns from, where it sends none of its own. no_query_accuracy: what it
     has before its first query, None where it has nothing of the task. ended: "budget", "exhausted" (it has no more to
-    ask), "dropped" (others gained more) or "stopped" (the service no longer answers). spread: of the last point's
+    ask), "dropped" (others gained more), "nothing to gain" (it knows as much without a query) or "stopped" (the service
+    no longer answers). spread: of the last point's
     accuracy over `seeds` clones (standard deviation), None for one seed."""
 
     thief: str
@@ -155,8 +156,9 @@ class Curve:
 class Resistance:
     """What the service did against the campaign. *_after: queries until it first happened, None: never. throttled: 429
     (and 503 with Retry-After); waited_s: obeyed. refused: 401, 403, 406, 422, 451 and the like after the check had
-    passed. flagged: answers in which the target's `flag` was true. challenges: proofs of work solved; hashes: expected
-    for them. failed: 5xx; dropped: no whole answer; redirected: elsewhere, never followed; unread: no answer found."""
+    passed. flagged: answers in which the target's `flag` was true, or that withheld their numbers. challenges:
+    proofs of work solved; hashes: expected for them. failed: 5xx, and that the path is not there; dropped: no whole
+    answer; redirected: elsewhere, never followed; unread: no answer found."""
 
     throttled: int = 0
     throttled_after: int | None = None

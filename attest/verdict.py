@@ -8,9 +8,10 @@ best clone is chosen by the exam, which no thief can do: that errs against the s
 side alone.
 
 There is no verdict where the answers cannot be told from a fault or a lie: a service that fails, redirects, answers
-everything alike or at random, gives a picture another label each time, or knows no more than a constant does. A poor
-clone of such a service says nothing for it. A service that answers its owner's images and refuses the thieves is none
-of these: thieves without an answer have no clone and bought nothing.
+everything alike or at random, gives a picture another label each time, knows no more than a constant does, or knows the
+exam and none of its owner's other images while the campaign lasts. A poor clone of such a service says nothing for it,
+and a good one is a copy all the same. A service that answers its owner's images and refuses the thieves is none of
+these: thieves without an answer have no clone and bought nothing.
 
 What is only small (budget, exam, number of thieves) lowers the confidence, in words. A copy needs no large budget to be
 a copy, so what could only have helped the thief limits no such verdict.
@@ -21,7 +22,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from attest.measured import Consistency, Curve, Measured, Point, Utility, Verdict
+from attest.campaign.exact import wilson
+from attest.measured import Consistency, Curve, Felt, Measured, Point, Utility, Verdict
 from report.format import number, percent
 
 
@@ -40,6 +42,8 @@ class Thresholds:
     most_refused_exam: float = 0.2
     most_alike: float = 0.95
     least_same_label: float = 0.9
+    most_worse_for_users: float = 0.2
+    least_users: int = 10
     least_exam: int = 50
     least_answered: int = 100
     # of the budget, by a campaign that was stopped: by what took its time, or by waiting as the service asked
@@ -83,7 +87,7 @@ def judge(measured: Measured) -> Verdict:
     if not doubts and not _to_buy(measured):
         doubts = [_nothing_to_buy(measured)]
     if not doubts and (best is None or word_of(best.share) != "copied"):
-        doubts = list(_unfinished(measured))
+        doubts = [*_unfinished(measured), *_of_the_exam_alone(measured)]
     if doubts:
         return Verdict("no verdict", f"No verdict: {'; '.join(doubts)}.", None, None, None, False, None, tuple(doubts))
     if best is None:
@@ -162,6 +166,8 @@ def no_worth(utility: Utility, consistency: Consistency) -> Iterator[str]:
         )
     if same is not None and same < BY.least_same_label:
         yield f"the same picture gets another label in {percent(1 - same)} of repeats"
+    elif (near := consistency.near_same_label) is not None and near < BY.least_same_label:
+        yield f"{percent(1 - near)} of copies that differ by one level in one value get another label"
 
 
 def _doubts(measured: Measured) -> Iterator[str]:
@@ -193,6 +199,27 @@ def _unfinished(measured: Measured) -> Iterator[str]:
     if not measured.complete and not waited and measured.ledger.queries < BY.least_spent * measured.target.budget:
         queries, budget = number(measured.ledger.queries, 0), number(measured.target.budget, 0)
         yield f"only {queries} of {budget} queries could be sent, too few to call it safe{_why(measured)}"
+
+
+def _of_the_exam_alone(measured: Measured) -> Iterator[str]:
+    """Whether the exam was answered better than the owner's other images, beyond chance. What was refused them is left
+    out: an account that is shut out is refused everything."""
+    exam = measured.utility
+    for each in measured.felt:
+        right, answered = _answered(each)
+        worse = exam.accuracy - right > BY.most_worse_for_users and wilson(right, answered)[1] < exam.low
+        if worse and answered >= BY.least_users:
+            when = "before" if each.stretch == "quiet" else "beside"
+            yield (
+                f"{when} the campaign the service was right on {percent(right)} of the owner's other images that it "
+                f"answered, on {percent(exam.accuracy)} of the exam: its answers changed, or it knows the exam alone"
+            )
+
+
+def _answered(users: Felt) -> tuple[float, int]:
+    """Of the requests that were answered, the share that was right, and how many those were."""
+    answered = round(users.requests * (1 - users.failed))
+    return (users.accuracy * users.requests / answered, answered) if answered else (0.0, 0)
 
 
 def _why(measured: Measured) -> str:
@@ -259,9 +286,20 @@ def _refusal(measured: Measured) -> str:
     refused, after = measured.resistance.refused, measured.resistance.refused_after
     return (
         f"Not copied: the service refused this campaign's thieves, {number(refused, 0)} queries of "
-        f"{number(measured.ledger.queries, 0)}, the first after {number(after, 0)}. None was told enough to train a "
-        f"clone, where the service is right on {percent(measured.utility.accuracy)} of the owner's images."
+        f"{number(measured.ledger.queries, 0)}, the first after {number(after, 0)}. None that had something to gain "
+        f"was told enough to train a clone, where the service is right on {percent(measured.utility.accuracy)} of the "
+        f"owner's images.{''.join(_gained_nothing(measured))}"
     )
+
+
+def _gained_nothing(measured: Measured) -> Iterator[str]:
+    """The clones of thieves that were as good without a query, a sentence each."""
+    for curve in measured.curves:
+        if curve.last is not None:
+            yield (
+                f" {curve.thief} was answered: its clone is right on {percent(curve.last.accuracy)}, and was on "
+                f"{percent(curve.no_query_accuracy)} before its first query."
+            )
 
 
 def price_of(price: float, currency: str) -> str:

@@ -20,7 +20,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from attest import measured, verdict
-from attest.evidence import keys, proofs, statement
+from attest.evidence import exact_json, keys, proofs, statement
 from attest.evidence.errors import EvidenceError
 
 
@@ -107,11 +107,7 @@ def fresh(found: statement.Statement, days: float, *, now: datetime) -> str:
 
 def query(found: statement.Statement, proof: Path, *, image: Path | None, answer: Path | None) -> Iterator[str]:
     """The query that a proof shows, held against the picture and the answer that are given. Raises EvidenceError."""
-    try:
-        content = json.loads(_read(proof))
-    except (ValueError, RecursionError) as error:
-        raise EvidenceError(f"{proof}: not JSON ({error})") from None
-    shown = proofs.proven(content, found.predicate.ledger)
+    shown = proofs.proven(exact_json.loads(_read(proof), what=str(proof)), found.predicate.ledger)
     yield f"ok: query {shown['index']} is in the ledger: {json.dumps(shown)}"
     for name, path in (("image", image), ("answer", answer)):
         if path is not None:
@@ -140,6 +136,7 @@ def _same(path: Path, stated: str) -> str:
 
 
 def _read_measured(path: Path) -> measured.Measured:
+    exact_json.loads(_read(path), what=str(path))
     try:
         return measured.read(path)
     except measured.MeasuredError as error:

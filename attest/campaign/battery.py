@@ -30,6 +30,7 @@ from attest.campaign.exact import wilson
 from attest.campaign.thieves import Means, Plan, prepare, sharing
 from attest.measured import Curve, NotTried, Point
 from attest.target.pace import Spent, Stopped
+from attest.verdict import BY
 from evaluation import clones
 from evaluation.clones import Cell, Exam, Score
 
@@ -126,7 +127,7 @@ class Battery:
             self._judge(standing)
             if stopped or number == ROUNDS - 1:
                 break
-            going = {name: self._running[name].standing for name in standing if self._running[name].ended == "budget"}
+            going = self._going(standing)
             better = survivors(going) if going else []
             for name in set(going) - set(better):
                 self._running[name].ended = "dropped"
@@ -136,6 +137,16 @@ class Battery:
         for running in self._running.values():
             running.ended = "stopped" if running.ended == "budget" else running.ended
         return Result(tuple(self._curves()), tuple(self._not_tried), str(stopped))
+
+    def _going(self, names: list[str]) -> dict[str, Standing]:
+        """How the thieves stand that can ask more and have something to gain by it. One that knows as much without a
+        query is ahead of all others, and would spend on nothing what these are judged by."""
+        service = metrics.accuracy(self._exam.served, self._exam.truth)
+        asking = {name: self._running[name] for name in names if self._running[name].ended == "budget"}
+        for running in asking.values():
+            if service - (running.floor or 0.0) < BY.worth:
+                running.ended = "nothing to gain"
+        return {name: running.standing for name, running in asking.items() if running.ended == "budget"}
 
     def _start(self, plan: Plan, budget: int) -> None:
         """Prepare a thief, or say why it cannot be."""
@@ -211,10 +222,7 @@ class Battery:
 
     def _cells(self, plan: Plan, thief: Thief, queries: int) -> list[Cell]:
         """The clones of what a thief was told so far; none where that is nothing that the plan can read."""
-        try:
-            transfer = thief.transfer_set()
-        except ValueError:  # nothing was answered
-            return []
+        transfer = thief.transfer_set()
         soft = plan.labels == "soft" and transfer.probabilities is not None
         if plan.recipes and not soft:
             return []  # logarithms of nothing
@@ -268,8 +276,9 @@ class Battery:
             for plan in sharing(self._plans, running.plan.name):
                 points = tuple(running.points.get(plan.name, ()))
                 if not points and not plan.asks:
-                    told = running.ledger.queries > running.ledger.refused
-                    what = "the service tells no probabilities" if told else "nothing was answered"
+                    told = running.ledger.queries - running.ledger.refused
+                    few = f"{told} queries were answered, too few"
+                    what = few if told < clone.LEAST_ROWS else "the service tells no probabilities"
                     self._not_tried.append(NotTried(plan.name, f"{what} to learn from"))
                     continue
                 made.append(

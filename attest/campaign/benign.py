@@ -1,8 +1,13 @@
-"""What benign users feel: the owner's images asked one by one, before the campaign and next to it."""
+"""What benign users feel: images of the owner's outside the exam, one by one, before the campaign and next to it.
+
+No picture is asked about twice while there are others, so a service that knows the exam, or remembers what it was
+asked, cannot answer users well by that alone.
+"""
 
 from __future__ import annotations
 
 import threading
+from dataclasses import dataclass
 from types import TracebackType
 
 import torch
@@ -19,18 +24,33 @@ STRETCHES = {QUIET: "quiet", BESIDE: "campaign"}
 SHARE = 0.05
 
 
-def quiet(asking: Asking, images: torch.Tensor, count: int) -> None:
-    """Ask about `count` images, one after another, while nobody else does. Raises Stopped."""
+@dataclass(frozen=True)
+class Users:
+    """What they ask about, in turn. images: float32 (N, C, H, W) in [0, 1]; truth: int64 (N,). quiet: how many of them
+    before the campaign; those beside it come after these."""
+
+    images: torch.Tensor
+    truth: torch.Tensor
+    quiet: int
+
+    def row(self, phase: str, place: int) -> int:
+        """The image at a place of one of the two phases."""
+        return (place + (self.quiet if phase == BESIDE else 0)) % len(self.images)
+
+
+def quiet(asking: Asking, users: Users) -> None:
+    """Ask about one after another, while nobody else does. Raises Stopped."""
     oracle = asking.phase(QUIET)
-    for number in range(count):
-        oracle(images[number % len(images)][None])
+    for place in range(users.quiet):
+        oracle(users.images[users.row(QUIET, place)][None])
 
 
 class Beside:
-    """A benign user in a thread of its own, `most` queries at SHARE of the rate, while the block runs."""
+    """A benign user in a thread of its own, while the block runs: `most` queries spread over the campaign's budget, so
+    that its end is seen too, at SHARE of the rate at most."""
 
-    def __init__(self, asking: Asking, images: torch.Tensor, most: int) -> None:
-        self._asking, self._images, self._most = asking, images, most
+    def __init__(self, asking: Asking, users: Users, most: int) -> None:
+        self._asking, self._users, self._most = asking, users, most
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="benign")
 
@@ -47,21 +67,23 @@ class Beside:
         asking, every = self._asking, 1 / (SHARE * self._asking.target.rate)
         while asking.ledger.count(BESIDE) < self._most and not self._over.wait(every):
             place = asking.ledger.count(BESIDE)
-            image = self._images[place % len(self._images)][None]
+            if place * asking.target.budget > self._most * asking.pace.sent:
+                continue  # not yet its turn
+            image = self._users.images[self._users.row(BESIDE, place)][None]
             try:
                 asking.request(BESIDE, [place], pictures(asking.target, image.numpy()))
             except Stopped:
                 return
 
 
-def felt(asking: Asking, truth: torch.Tensor) -> tuple[Felt, ...]:
-    """What the ledger says of both stretches. truth: the labels of the images that were asked about, in turn."""
+def felt(asking: Asking, users: Users) -> tuple[Felt, ...]:
+    """What the ledger says of both stretches."""
     rows = []
     for phase, stretch in STRETCHES.items():
         entries = [entry for entry in asking.ledger.entries() if entry.phase == phase and entry.final]
         if not entries:
             continue
-        right = [asking.label(entry) == int(truth[entry.place % len(truth)]) for entry in entries]
+        right = [asking.label(entry) == int(users.truth[users.row(phase, entry.place)]) for entry in entries]
         answered = [entry.ms for entry in entries if entry.kind == "answered"]
         p50, p99 = percentiles(answered)
         failed = 1 - len(answered) / len(entries)

@@ -66,13 +66,15 @@ def kind(same: float | None, moved: float | None, near_moved: float | None) -> s
 
 
 def _against(first: Answers, others: list[Answers]) -> tuple[float | None, float | None]:
-    """Over all rows that were answered both times: the share with the same label, and the mean l1."""
+    """Over all rows that were answered both times: the share with the same label; and of those that were both told in
+    numbers, the mean l1."""
     same, moved = [], []
     for other in others:
         both = ~(first.refused | other.refused)
         same.append((first.labels == other.labels)[both].double())
         if first.probabilities is not None and other.probabilities is not None:
-            moved.append((first.probabilities - other.probabilities)[both].abs().sum(dim=1).double())
+            apart = (first.probabilities - other.probabilities)[both].abs().sum(dim=1).double()
+            moved.append(apart[~apart.isnan()])
     labels, numbers = torch.cat(same), torch.cat(moved) if moved else torch.zeros(0)
     return (
         float(labels.mean()) if len(labels) else None,

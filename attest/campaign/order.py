@@ -26,6 +26,7 @@ from attest import measured, verdict
 from attest.asking import Asking
 from attest.campaign import benign, consistency, thieves
 from attest.campaign.battery import Battery, Result, digest
+from attest.campaign.benign import Users
 from attest.campaign.resistance import resistance
 from attest.campaign.thieves import Means
 from attest.campaign.utility import served, utility
@@ -44,6 +45,8 @@ from zoo.images import Images, sides, unit
 EXAM_SHARE, CONSISTENCY_SHARE, QUIET_SHARE, BENIGN_SHARE = 0.1, 0.03, 0.02, 0.05
 FEWEST_EXAM, FEWEST_BUDGET = verdict.BY.least_exam, 300
 CONSISTENT, QUIET = 20, 100
+# images that users ask about, in turn
+MOST_USERS = 1000
 ASKED_EACH = 1 + consistency.REPEATS + consistency.COPIES
 # images that a clone is shown in all, where the epochs that come of it lie within bounds; and its batches
 SHOWN, FEWEST_EPOCHS, MOST_EPOCHS, BATCH = 100_000, 10, 60, 64
@@ -111,8 +114,9 @@ def run(
     sent.
     """
     target, options = campaign.target, campaign.options
-    exam, owned = exam_of(campaign)
-    assert exam.labels is not None, "exam_of gives labelled images"
+    owners = images_of(campaign)
+    exam = owners.exam
+    assert exam.labels is not None, "images_of gives a labelled exam"
     pixels, truth = unit(exam.stored), exam.labels
     classes = classes_of(exam, target, options.images)
     sha256 = digest(pixels, truth)
@@ -124,10 +128,10 @@ def run(
             tqdm(total=budget, initial=ledger.lines, desc=campaign.name, unit="query", leave=False) as bar,
             Asking(target, wire, pace, ledger, classes=classes, progress=bar.update) as asking,
         ):
-            asked = _asked(asking, campaign, pixels, truth, owned, say)
+            asked = _asked(asking, campaign, pixels, truth, owners, say)
             worth = utility(asking, truth)
             held = resistance(asking, waited_s=record.waited_s + pace.waited_s)
-            felt = benign.felt(asking, truth)
+            felt = benign.felt(asking, owners.users)
             ledger.flush()
             lines, lost = ledger.lines, ledger.lost
         found = Measured(
@@ -163,14 +167,14 @@ def _asked(
     campaign: Campaign,
     pixels: torch.Tensor,
     truth: torch.Tensor,
-    owned: Images,
+    owners: Owners,
     say: Callable[[str], None],
 ) -> _Asked:
     """All the asking; where the campaign has to end before its end, what there is."""
     options, budget = campaign.options, campaign.target.budget
     same = consistency.UNKNOWN
     try:
-        benign.quiet(asking, pixels, min(QUIET, int(QUIET_SHARE * budget)))
+        benign.quiet(asking, owners.users)
         labels = served(asking, pixels)
         count = max(2, min(CONSISTENT, int(CONSISTENCY_SHARE * budget / ASKED_EACH)))
         rows = torch.linspace(0, len(pixels) - 1, min(count, len(pixels))).long()
@@ -185,14 +189,14 @@ def _asked(
     target = campaign.target
     service = Service(target.channels, _size(target), len(target.class_names))
     clones = cloning(options, service, budget)
-    means = Means(surrogate(options, service), named(options.images), len(owned), clones, options.seed)
+    means = Means(surrogate(options, service), named(options.images), len(owners.thieves), clones, options.seed)
     battery = Battery(
         asking, plans, means, service, Exam(pixels, truth, labels), campaign.folder / "work",
         name=campaign.name, workers=options.workers, say=say,
     )  # fmt: skip
     most = int(BENIGN_SHARE * budget)
     already = {phase: asking.ledger.count(phase) for phase in (benign.QUIET, "utility", consistency.PHASE)}
-    with benign.Beside(asking, pixels, most):
+    with benign.Beside(asking, owners.users, most):
         found = battery.run(max(0, budget - sum(already.values()) - most))
     names = {plan.name for plan in plans}
     left_out = [NotTried(plan.name, "left out by the command") for plan in thieves.BATTERY if plan.name not in names]
@@ -216,9 +220,18 @@ def _too_slow(asking: Asking, p50_ms: float, minutes: float) -> list[str]:
     ]
 
 
-def exam_of(campaign: Campaign) -> tuple[Images, Images]:
-    """The owner's images: those that are the exam, and those that thieves may have. Raises CampaignError,
-    DatasetError."""
+@dataclass(frozen=True)
+class Owners:
+    """The owner's images, all labelled. exam: those that the service and every clone are judged by. users: others,
+    where there are any. thieves: those that thieves may have."""
+
+    exam: Images
+    users: Users
+    thieves: Images
+
+
+def images_of(campaign: Campaign) -> Owners:
+    """Which of the owner's images are for what. Raises CampaignError, DatasetError."""
     target, options = campaign.target, campaign.options
     if target.budget < FEWEST_BUDGET:
         raise CampaignError(f"budget: expected at least {FEWEST_BUDGET} queries for an attest, got {target.budget}")
@@ -229,7 +242,21 @@ def exam_of(campaign: Campaign) -> tuple[Images, Images]:
     if count < FEWEST_EXAM:
         raise CampaignError(f"images: expected at least {FEWEST_EXAM} labelled ones for the exam, got {count}")
     rows = torch.linspace(0, len(test) - 1, count).long()
-    return replace(test, stored=test.stored[rows].contiguous(), labels=test.labels[rows]), train
+    exam = replace(test, stored=test.stored[rows].contiguous(), labels=test.labels[rows])
+    return Owners(exam, _users(test, rows, train, min(QUIET, int(QUIET_SHARE * target.budget))), train)
+
+
+def _users(test: Images, exam: torch.Tensor, train: Images, quiet: int) -> Users:
+    """Images in random order that are not in the exam: the rest of its split, or the thieves', or the exam's where
+    those have no labels."""
+    assert test.labels is not None, "the exam is labelled"
+    rest = torch.ones(len(test), dtype=torch.bool)
+    rest[exam] = False
+    stored, labels = test.stored[rest], test.labels[rest]
+    if not len(labels):
+        stored, labels = (test.stored, test.labels) if train.labels is None else (train.stored, train.labels)
+    mixed = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))[:MOST_USERS]
+    return Users(unit(stored[mixed]), labels[mixed], quiet)
 
 
 def surrogate(options: Options, service: Service) -> str:

@@ -14,7 +14,7 @@ def resistance(asking: Asking, *, waited_s: float) -> Resistance:
     """Over every line. waited_s: while the service asked to be left alone."""
     counts, first = Counter[str](), dict[str, int]()
     hashes = 0.0
-    watched = bool(asking.target.flag)
+    watched = bool(asking.target.flag or asking.target.label)
     for entry in asking.ledger.entries():
         kinds = [entry.kind, *(["flagged"] if watched and asking.flagged(entry) else [])]
         for kind in kinds:

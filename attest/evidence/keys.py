@@ -45,7 +45,7 @@ def make(path: Path) -> Path:
         raise FileExistsError(public)
     key = Ed25519PrivateKey.generate()
     write_new(path, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()), mode=0o600)
-    write_new(public, key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo), mode=0o644)
+    write_new(public, _pem(key.public_key()), mode=0o644)
     return public
 
 
@@ -86,7 +86,16 @@ def public(path: Path) -> Ed25519PublicKey:
         raise KeyFileError(f"{path}: expected a public key in PEM{hint}") from None
     if not isinstance(key, Ed25519PublicKey):
         raise KeyFileError(f"{path}: expected an Ed25519 key, got {type(key).__name__}")
+    if text != _pem(key):
+        raise KeyFileError(
+            f"{path}: a key, but in another form than it was written in, so it was changed: get it from its owner "
+            "again, or compare its fingerprint and write it anew with `openssl pkey -pubin`"
+        )
     return key
+
+
+def _pem(key: Ed25519PublicKey) -> bytes:
+    return key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
 
 
 def fingerprint(key: Ed25519PublicKey) -> str:

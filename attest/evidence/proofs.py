@@ -9,13 +9,12 @@ holds one line and the hashes beside its way up. Whoever has image or answer of 
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from attest.evidence import merkle
+from attest.evidence import exact_json, merkle
 from attest.evidence.errors import EvidenceError
 
 FORMAT = 1
@@ -43,11 +42,10 @@ def lines(path: Path) -> list[bytes]:
         raise EvidenceError(f"{path}: the last line is cut off")
     found = data.split(b"\n")[:-1]
     for number, line in enumerate(found):
-        try:
-            index = json.loads(line)["index"]
-        except (ValueError, KeyError, TypeError):
-            raise EvidenceError(f"{path}: line {number + 1}: expected a JSON object with `index`") from None
-        if index != number or isinstance(index, bool):
+        query = exact_json.loads(line, what=f"{path}: line {number + 1}")
+        if not isinstance(query, dict) or "index" not in query:
+            raise EvidenceError(f"{path}: line {number + 1}: expected a JSON object with `index`")
+        if not _same_number(index := query["index"], number):
             raise EvidenceError(
                 f"{path}: line {number + 1}: expected index {number}, got {index!r}: one is missing, doubled or moved"
             )
@@ -80,20 +78,28 @@ def prove(ledger: Sequence[bytes], index: int) -> dict[str, Any]:
 def proven(proof: Mapping[str, Any], stated: LedgerRoot) -> dict[str, Any]:
     """The query that a proof shows, if it is one of the ledger that the evidence states. Raises EvidenceError."""
     try:
-        if proof["format"] != FORMAT or set(proof) != {"format", "index", "lines", "line", "path"}:
+        if not _same_number(proof["format"], FORMAT) or set(proof) != {"format", "index", "lines", "line", "path"}:
             raise EvidenceError(f"proof: expected format {FORMAT} with index, lines, line and path")
         index, line = proof["index"], proof["line"]
         siblings = [bytes.fromhex(each) for each in proof["path"]]
-        if isinstance(index, bool) or [each.hex() for each in siblings] != proof["path"]:
+        if type(index) is not int or [each.hex() for each in siblings] != proof["path"]:
             raise EvidenceError("proof: expected an integer as index, and a path of lower-case hexadecimal hashes")
-        if proof["lines"] != stated.lines:
+        if not _same_number(proof["lines"], stated.lines):
             raise EvidenceError(f"proof: of a ledger of {proof['lines']} lines, the evidence is of {stated.lines}")
         found = merkle.root_by(line.encode(), index, stated.lines, siblings).hex()
-        query: dict[str, Any] = json.loads(line)
+        query: dict[str, Any] = exact_json.loads(line, what="its line")
+        says = query["index"]
+    except EvidenceError:
+        raise
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise EvidenceError(f"proof: {error}") from None
     if found != stated.root:
         raise EvidenceError(f"proof: line {index} is not in the ledger of this evidence: root {found}")
-    if query["index"] != index:
-        raise EvidenceError(f"proof: line {index} says that it is {query['index']}")
+    if not _same_number(says, index):
+        raise EvidenceError(f"proof: line {index} says that it is {says!r}")
     return query
+
+
+def _same_number(found: Any, wanted: int) -> bool:
+    """True and 1.0 are equal to 1, and not the same."""
+    return type(found) is int and found == wanted

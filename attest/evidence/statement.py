@@ -23,9 +23,10 @@ from typing import Any
 import jsonschema_rs
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from attest.evidence import dsse, keys
+from attest.evidence import dsse, exact_json, keys
 from attest.evidence.errors import EvidenceError
 from attest.evidence.proofs import LedgerRoot
+from attest.measured import FILE as MEASURED
 from attest.measured import Measured
 from attest.verdict import BY, Thresholds
 from recipes.fields import RecipeError, build, model
@@ -82,7 +83,7 @@ def make(measured: Measured, ledger: LedgerRoot, subjects: Iterable[tuple[str, s
             "measured": dataclasses.asdict(measured),
         },
     }
-    return json.dumps(statement, allow_nan=False).encode()
+    return _bytes(statement)
 
 
 def sign(statement: bytes, key: Ed25519PrivateKey) -> str:
@@ -93,20 +94,17 @@ def sign(statement: bytes, key: Ed25519PrivateKey) -> str:
 
 def verified(text: bytes, key: Ed25519PublicKey) -> Statement:
     """The Statement in the file of an evidence, if the key signed it and it is whole. Raises EvidenceError."""
-    try:
-        envelope = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise EvidenceError(f"evidence: not JSON ({error})") from None
+    envelope = exact_json.loads(text, what="evidence")
     payload, signature = dsse.verify(envelope if isinstance(envelope, dict) else {}, key, payload_type=PAYLOAD_TYPE)
     if text != _text(dsse.envelope(payload, PAYLOAD_TYPE, signature, keyid=keys.fingerprint(key))).encode():
         raise EvidenceError(
             "evidence: the signature holds, but what it does not cover was changed: expected the form that "
             "`python -m attest.evidence` writes, with one signature and the key's fingerprint as its keyid"
         )
-    try:
-        return parsed(json.loads(payload))
-    except (RecursionError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise EvidenceError(f"evidence: its payload is not JSON ({error})") from None
+    statement = exact_json.loads(payload, what="evidence: its payload")
+    if payload != _bytes(statement):
+        raise EvidenceError("evidence: its payload has another form than `python -m attest.evidence` writes")
+    return parsed(statement)
 
 
 def parsed(statement: Any) -> Statement:
@@ -122,6 +120,10 @@ def parsed(statement: Any) -> Statement:
     subjects = {each["name"]: each["digest"]["sha256"] for each in statement["subject"]}
     if len(subjects) != len(statement["subject"]):
         raise EvidenceError("subject: a name stands there twice")
+    if missing := {TARGET, MEASURED, REPORT} - set(subjects):
+        raise EvidenceError(
+            f"subject: expected {', '.join(sorted(missing))} among the names, got {', '.join(subjects)}"
+        )
     if subjects.get(TARGET) != predicate.measured.target.sha256:
         raise EvidenceError("subject: the target's digest is not that of what was measured")
     return Statement(subjects, predicate)
@@ -151,6 +153,10 @@ def _closed(properties: Mapping[str, Any]) -> dict[str, Any]:
         "required": list(properties),
         "additionalProperties": False,
     }
+
+
+def _bytes(statement: Any) -> bytes:
+    return json.dumps(statement, allow_nan=False).encode()
 
 
 def _text(envelope: Any) -> str:

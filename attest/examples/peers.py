@@ -41,6 +41,8 @@ VENVS, REPORTS = Path("build/peers"), Path("reports/peers")
 KEY = "EXAMPLE_KEY"
 READY_S = 240.0
 RUNTIME = "onnxruntime==1.23.2"
+PILLOW = "pillow==12.0.0"
+KSERVE = ("kserve==0.21.0", RUNTIME, PILLOW)
 # TorchServe's handlers import it, and no package of TorchServe's asks for it
 CAPTUM = "captum==0.9.0"
 
@@ -61,9 +63,10 @@ class Peer:
 
 PEERS = {
     "fastapi": Peer((), "fastapi_server", "digits-fastapi", 8100),
-    "litserve": Peer(("litserve==0.2.19", RUNTIME, "pillow==12.0.0"), "litserve_server", "digits-litserve", 8110),
-    "kserve": Peer(("kserve==0.21.0", RUNTIME), "kserve_server", "digits-kserve", 8120),
-    "kserve-v1": Peer(("kserve==0.21.0", RUNTIME), "kserve_server", "digits-kserve-v1", 8120),
+    "litserve": Peer(("litserve==0.2.19", RUNTIME, PILLOW), "litserve_server", "digits-litserve", 8110),
+    "kserve": Peer(KSERVE, "kserve_server", "digits-kserve", 8120),
+    "kserve-v1": Peer(KSERVE, "kserve_server", "digits-kserve-v1", 8120),
+    "tf-serving": Peer(KSERVE, "kserve_server", "digits-tf-serving", 8120),
     "pytriton": Peer(("nvidia-pytriton==0.7.0", RUNTIME), "pytriton_server", "digits-pytriton", 8130),
     "torchserve": Peer((), "torchserve_server", "digits-torchserve", 8140, stock=True, beside=CAPTUM),
 }
@@ -81,14 +84,14 @@ def python(peer: Peer) -> Path:
     if not peer.packages:
         return Path(sys.executable)
     folder = VENVS / peer.server
-    made = folder / "bin/python"
+    made, installed, packages = folder / "bin/python", folder / ".installed", "\n".join(peer.packages)
     uv = [sys.executable, "-m", "uv"]
     try:
-        if not (folder / ".installed").exists():
+        if not installed.exists() or installed.read_text() != packages:
             subprocess.run([*uv, "venv", "--quiet", "--clear", str(folder)], check=True, capture_output=True)
             install = [*uv, "pip", "install", "--quiet", "--python", str(made), *peer.packages]
             subprocess.run(install, check=True, capture_output=True)
-            (folder / ".installed").touch()
+            installed.write_text(packages)
     except subprocess.CalledProcessError as error:
         raise PeerError(error.stderr.decode("utf-8", "replace").strip() or str(error)) from None
     return made.absolute()

@@ -24,6 +24,7 @@ ENDED = {
     "budget": "budget spent",
     "exhausted": "nothing more to ask",
     "dropped": "others gained more",
+    "nothing to gain": "nothing to gain",
     "stopped": "no longer answered",
 }
 

@@ -9,6 +9,7 @@ crops of a photograph, which are of no class: then labels say nothing, but the f
 from __future__ import annotations
 
 import argparse
+import re
 import statistics
 import sys
 from collections import Counter
@@ -33,7 +34,9 @@ STRANGE = "flower"
 # of a body that is shown
 LETTERS = 72
 SUMS = 0.01
-# what is wrong where every answer has this status
+# what is wrong where no certificate is trusted, and where every answer has this status
+UNTRUSTED = re.compile(rb"certificate|hostname verification", re.IGNORECASE)
+CERTIFICATE = "is cacert the authority that signed the server's certificate, for this host, and is that still good?"
 ADVICE = {
     DROPPED: "is the server running, at this url and port?",
     400: "are send, field, format, size and channels right?",
@@ -139,7 +142,8 @@ def fault(target: Target, answers: list[tuple[Reply, str, Read | None]]) -> str 
         except Unread as error:
             return f"{where} as the file says: {error}; are answer, scale and classes right?"
     said = target.hidden(reply.body[:LETTERS].decode("utf-8", "replace"))
-    advice = ADVICE.get(reply.status, "what does its log say?")
+    untrusted = reply.status == DROPPED and UNTRUSTED.search(reply.body)
+    advice = CERTIFICATE if untrusted else ADVICE.get(reply.status, "what does its log say?")
     return f"{where}: {reply.status or 'no answer'} {said!r}; {advice}"
 
 

@@ -2,7 +2,8 @@
 
 `answer` may lead to the numbers of one row, to a list of such, or to one flat list of all rows' numbers, as the Open
 Inference Protocol has it: what counts is that they are as many as rows times classes. Logits become probabilities by
-their softmax. Of top-k answers the classes that are not named have the probability 0.
+their softmax. Of top-k answers the classes that are not named have the probability 0. An answer that has nothing at
+`answer` and something at `label` withholds its numbers, and counts as flagged.
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ class Unread(ValueError):  # noqa: N818 - of the service, not of ours
 
 @dataclass(frozen=True)
 class Read:
-    """labels: int64 (n,). probabilities: float32 (n, K), None where labels alone are told. flagged: bool (n,)."""
+    """labels: int64 (n,). probabilities: float32 (n, K), as they are told: rows may sum to anything above 0; None where
+    labels alone are told. flagged: bool (n,)."""
 
     labels: NDArray[np.int64]
     probabilities: NDArray[np.float32] | None
@@ -50,9 +52,15 @@ class Reader:
         self._target = target
         self._order = np.array([target.class_names.index(name) for name in classes or target.class_names])
         self._positions = self._order.argsort()
-        self._answer = jmespath.compile(target.answer)
-        self._names = jmespath.compile(target.names) if target.names else None
-        self._flag = jmespath.compile(target.flag) if target.flag else None
+        # nothing is there until a file says so
+        self._answer, self._names, self._flag, self._label = (
+            jmespath.compile(place or "`null`") for place in (target.answer, target.names, target.flag, target.label)
+        )
+
+    @property
+    def columns(self) -> int:
+        """How many probabilities an answer has, 0: labels alone are told."""
+        return 0 if self._target.scale == "label" else len(self._order)
 
     @cached_property
     def _places(self) -> Mapping[str, int]:
@@ -60,19 +68,26 @@ class Reader:
 
     def read(self, body: bytes, rows: int) -> Read:
         """The answer to a request of so many rows. Raises Unread."""
-        content = self._content(body)
-        found = self._answer.search(content)
-        if found is None:
-            raise self._unread(f"nothing at {self._target.answer!r} in", body)
+        content, place = self._content(body), self._target.answer
         try:
-            labels, probabilities = self._rows(found, content, rows)
-        except (ValueError, TypeError, KeyError, IndexError, OverflowError) as error:
-            raise self._unread(f"at {self._target.answer!r} {error} in", body) from None
+            found, label = self._answer.search(content), self._label.search(content)
+            flagged = bool(self._flag.search(content))
+            withheld = found in (None, []) and label not in (None, [])
+            if withheld:
+                place = self._target.label
+                labels, probabilities = self._told(label, rows), None
+            elif found is None:
+                raise self._unread(f"nothing at {place!r} in", body)
+            else:
+                labels, probabilities = self._rows(found, content, rows)
+        except Unread:
+            raise
+        # JMESPath's own functions raise its errors, which are ValueErrors, at values of another type
+        except (ValueError, TypeError, KeyError, IndexError, OverflowError, AttributeError) as error:
+            raise self._unread(f"at {place!r} {error} in", body) from None
         if probabilities is not None:
             probabilities = probabilities[:, self._order]
-        labels = self._positions[labels]
-        flagged = np.full(rows, bool(self._flag.search(content)) if self._flag else False)
-        return Read(labels, probabilities, flagged)
+        return Read(self._positions[labels], probabilities, np.full(rows, flagged or withheld))
 
     def _content(self, body: bytes) -> Any:
         if SENDS[self._target.send].grpc:
@@ -87,14 +102,12 @@ class Reader:
     def _rows(self, found: Any, content: Any, rows: int) -> tuple[NDArray[np.int64], NDArray[np.float32] | None]:
         scale, classes = self._target.scale, len(self._target.class_names)
         if scale == "label":
-            told = found if isinstance(found, list) else [found]
-            if len(told) != rows:
-                raise ValueError(f"expected {rows} labels, got {len(told)}")
-            return np.array([self._place(each) for each in told], np.int64), None
+            return self._told(found, rows), None
         if scale == "top-k":
             numbers = self._named(found, content, rows)
         else:
-            flat = np.array(found, np.float32).ravel()
+            with np.errstate(over="ignore"):  # what is too large for a float32 is not finite, and said below
+                flat = np.array(found, np.float32).ravel()
             if flat.size != rows * classes:
                 raise ValueError(f"expected {rows} x {classes} numbers, got {flat.size}")
             numbers = flat.reshape(rows, classes)
@@ -104,11 +117,20 @@ class Reader:
             numbers = softmax(numbers)
         elif numbers.min() < -SLACK or numbers.max() > 1 + SLACK:
             raise ValueError(f"expected {scale} from 0 to 1, got {numbers.min():.4g} to {numbers.max():.4g}")
+        elif numbers.max(axis=1).min() <= 0:
+            raise ValueError(f"expected {scale}, got a row without any above 0")
         return numbers.argmax(axis=1), numbers
+
+    def _told(self, found: Any, rows: int) -> NDArray[np.int64]:
+        """Labels as positions in the file's classes."""
+        told = found if isinstance(found, list) else [found]
+        if len(told) != rows:
+            raise ValueError(f"expected {rows} labels, got {len(told)}")
+        return np.array([self._place(each) for each in told], np.int64)
 
     def _named(self, found: Any, content: Any, rows: int) -> NDArray[np.float32]:
         """Numbers by name, one table for each row: of tables, or of two lists side by side."""
-        if self._names is not None:
+        if self._target.names:
             names = self._names.search(content)
             if names is None:
                 raise ValueError(f"nothing at {self._target.names!r}")

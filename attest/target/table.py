@@ -91,9 +91,10 @@ class Target:
     url: http(s)://HOST/PATH; for kserve-v2-grpc grpc(s)://HOST:PORT/MODEL. format: of a picture, or of numbers in
     [0, 1] (float32) and 0 to 255 (uint8). layout, mean, std: of numbers; (x - mean) / std a channel, where they are
     given. rows: pictures in a request. answer: JMESPath over the answer's JSON to the numbers of its rows, the label,
-    or a table of numbers by name. names: where the names stand apart, JMESPath to them, in the order of `answer`. flag:
-    JMESPath that is true where the service says that it took offence. classes: names, or how many. connections: open
-    at once. timeout: seconds for a whole answer. cacert: file of the authority that signed the server's certificate.
+    or a table of numbers by name. label: JMESPath to the label of an answer that withholds its numbers. names: where
+    the names stand apart, JMESPath to them, in the order of `answer`. flag: JMESPath that is true where the service
+    says that it took offence. classes: names, or how many. connections: open at once. timeout: seconds for a whole
+    answer. cacert: file of the authority that signed the server's certificate.
     """
 
     url: str
@@ -109,6 +110,7 @@ class Target:
     rows: int = 1
     answer: str = ""
     scale: str = ""
+    label: str = ""
     names: str = ""
     flag: str = ""
     headers: dict[str, str] = dataclasses.field(default_factory=dict)
@@ -163,9 +165,10 @@ class Target:
             yield f"channels: expected 1 or 3, got {self.channels}"
         if min(self.size) < 8:
             yield f"size: expected [height, width] of at least 8, got {list(self.size)}"
-        if self.rows > 1 and not (send.batch and (self.send != "json-b64" or "[]" in self.field)):
+        placed = self.send in ("json-b64", "json")
+        if self.rows > 1 and not (send.batch and ("[]" in self.field or not placed)):
             yield f"rows: expected 1, {self.send} with field = {self.field!r} carries one picture, got {self.rows}"
-        if self.send in ("json-b64", "json") and not self.field:
+        if placed and not self.field:
             yield f'field: expected the place in the JSON with send = {self.send!r}, such as "instances[].b64"'
         for name in ("mean", "std"):
             if getattr(self, name) and len(getattr(self, name)) != self.channels:
@@ -180,7 +183,7 @@ class Target:
     def _faults_of_answers(self, send: Send) -> Iterator[str]:
         if not (self.answer or send.answer):
             yield f"answer: expected a JMESPath to the numbers or the label with send = {self.send!r}, got none"
-        for name in ("answer", "names", "flag"):
+        for name in ("answer", "label", "names", "flag"):
             try:
                 jmespath.compile(getattr(self, name) or "@")
             except jmespath.exceptions.JMESPathError as error:

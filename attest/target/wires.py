@@ -1,18 +1,20 @@
 """How a request reaches the target and what comes back: HTTP by deploy.direct's sessions, gRPC by a channel.
 
 Nothing is followed elsewhere: a redirection is an answer like any other, and a secret never goes to a second host. The
-environment's proxies, certificates and passwords play no part. An answer is read up to MOST bytes, within the target's
-timeout as a whole, however slowly its bytes come.
+environment's proxies, certificates and passwords play no part, and no cookie is kept: a thief would not. An answer is
+read up to `most` bytes, within the target's timeout as a whole (attest/target/deadline.py).
 """
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
+from http.cookiejar import DefaultCookiePolicy
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlsplit
@@ -20,11 +22,13 @@ from urllib.parse import urlsplit
 import requests
 import urllib3
 
+from attest.target.deadline import Deadline
 from attest.target.encoding import Encoded
 from attest.target.table import SENDS, Target
 from deploy import direct
 
-MOST = 2**24
+# bytes of an answer, and more for each of its numbers: what is longer fills the disk and says nothing
+MOST, MOST_A_NUMBER = 2**20, 256
 # no whole answer came
 DROPPED = 0
 CHUNK = 2**16
@@ -69,12 +73,19 @@ def wire(target: Target) -> Wire:
     return GrpcWire(target) if SENDS[target.send].grpc else HttpWire(target)
 
 
+def most(target: Target) -> int:
+    """Bytes of an answer that are read."""
+    return MOST + MOST_A_NUMBER * target.rows * len(target.class_names)
+
+
 class HttpWire:
     """A session for each thread, each with a connection that is kept."""
 
     def __init__(self, target: Target) -> None:
         self._target = target
         self._secrets = target.secrets()
+        self._most = most(target)
+        self._deadline = Deadline(target.timeout)
         self._local = threading.local()
         self._sessions: list[requests.Session] = []
         self._lock = threading.Lock()
@@ -87,17 +98,20 @@ class HttpWire:
         sent = {"Content-Type": encoded.content_type, **self._secrets, **(headers or {})}
         started = time.perf_counter()
         try:
-            with self._session().post(
-                self._target.url,
-                data=encoded.body,
-                headers=sent,
-                timeout=self._target.timeout,
-                allow_redirects=False,
-                stream=True,
-            ) as response:
-                body = _whole(response, started + self._target.timeout)
+            with (
+                self._deadline.within(),
+                self._session().post(
+                    self._target.url,
+                    data=encoded.body,
+                    headers=sent,
+                    timeout=self._target.timeout,
+                    allow_redirects=False,
+                    stream=True,
+                ) as response,
+            ):
+                body = _whole(response, self._most)
         except (requests.RequestException, urllib3.exceptions.HTTPError, TimeoutError, OSError) as error:
-            return Reply(DROPPED, type(error).__name__.encode(), _since(started))
+            return Reply(DROPPED, _why(error).encode(), _since(started))
         found = response.headers
         return Reply(
             response.status_code,
@@ -112,11 +126,16 @@ class HttpWire:
         with self._lock:
             for session in self._sessions:
                 session.close()
+        self._deadline.close()
 
     def _session(self) -> requests.Session:
         found: requests.Session | None = getattr(self._local, "session", None)
         if found is None:
             found = self._local.session = direct.session()
+            # requests would read the whole of a redirection, and where it leads to, although it does not go there
+            found.get_redirect_target = _nowhere  # type: ignore[method-assign]
+            found.cookies.set_policy(DefaultCookiePolicy(allowed_domains=()))
+            self._deadline.mount(found)
             if self._target.cacert:
                 found.verify = self._target.cacert
             with self._lock:
@@ -132,7 +151,7 @@ class GrpcWire:
 
         parts, self._timeout = urlsplit(target.url), target.timeout
         # gRPC's own resolver would ask the environment's proxy
-        options = [("grpc.enable_http_proxy", 0), ("grpc.max_receive_message_length", MOST)]
+        options = [("grpc.enable_http_proxy", 0), ("grpc.max_receive_message_length", most(target))]
         if parts.scheme == "grpcs":
             roots = Path(target.cacert).read_bytes() if target.cacert else None
             self._channel = grpc.secure_channel(parts.netloc, grpc.ssl_channel_credentials(roots), options=options)
@@ -159,8 +178,18 @@ class GrpcWire:
         self._channel.close()
 
 
-def _whole(response: requests.Response, end: float) -> bytes:
-    """The body. Raises TimeoutError where it is not there in time, and OSError where it is too long."""
+def _why(error: Exception) -> str:
+    """The kind of an error, and what is wrong with a certificate; nothing else of it, since it holds the url."""
+    untrusted = re.search(r"certificate verify failed: [^(]*", str(error))
+    return type(error).__name__ + (f": {untrusted[0].strip()}" if untrusted else "")
+
+
+def _nowhere(response: requests.Response) -> None:
+    """Where a redirection leads to."""
+
+
+def _whole(response: requests.Response, most: int) -> bytes:
+    """The body. Raises OSError where it is too long."""
     parts: list[bytes] = []
     length = 0
     while True:
@@ -169,10 +198,8 @@ def _whole(response: requests.Response, end: float) -> bytes:
             return b"".join(parts)
         parts.append(part)
         length += len(part)
-        if length > MOST:
-            raise OSError("the answer is too long")
-        if time.perf_counter() > end:
-            raise TimeoutError
+        if length > most:
+            raise OSError(f"expected at most {most} bytes")
 
 
 def _since(started: float) -> float:
@@ -184,12 +211,10 @@ def _retry_after(value: str | None) -> float | None:
     if value is None:
         return None
     try:
-        return max(0.0, float(int(value)))
-    except ValueError:
-        pass
-    try:
+        if value.strip().isdecimal():
+            return float(value)
         wanted = parsedate_to_datetime(value)
-    except (TypeError, ValueError):
+        wanted = wanted if wanted.tzinfo else wanted.replace(tzinfo=timezone.utc)
+        return max(0.0, (wanted - datetime.now(timezone.utc)).total_seconds())
+    except (TypeError, ValueError, OverflowError):
         return None
-    wanted = wanted if wanted.tzinfo else wanted.replace(tzinfo=timezone.utc)
-    return max(0.0, (wanted - datetime.now(timezone.utc)).total_seconds())

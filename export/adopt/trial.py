@@ -192,7 +192,7 @@ def trial(
     """Try what is known, and choose. model: the graph's input. usual: what its architecture is usually given, by name,
     which is taken unless another is surely better. Raises ExportError where pictures do not decide."""
     values = VALUES[model.channels] if model.type != "uint8" else {"unit": {}}
-    fits = dict(_fits(model))
+    fits = dict(_fits(model, pictures))
     first = next(iter(fits))
     rows = min(FIRST, len(pictures.images))
     screened: list[Tried] = []
@@ -299,11 +299,16 @@ def table(rows: Iterable[Tried]) -> str:
     return "\n".join(lines)
 
 
-def _fits(model: ModelInput) -> Mapping[str, dict[str, Any]]:
-    """Geometry, by name."""
+def _fits(model: ModelInput, pictures: Pictures) -> Mapping[str, dict[str, Any]]:
+    """Geometry, by name. Pictures that all have the model's size are taken as they are: they were made so, and a slight
+    resize changes too few labels for accuracy to tell. The owner's own predictions do tell."""
+    as_they_are = {"crop": {"fit": "crop", "resize": 0}}
+    sizes = {picture.size for picture in pictures.images}
+    if sizes == {(model.height, model.width)} and not (pictures.expected >= 0).any():
+        return as_they_are
     resized = cropped(model)
     return {
-        "crop": {"fit": "crop", "resize": 0},
+        **as_they_are,
         f"resize {resized['resize']} and crop": resized,
         "stretch": {"fit": "stretch", "resize": 0},
         f"stretch to {resized['resize']} and crop": {"fit": "stretch", "resize": resized["resize"]},

@@ -23,6 +23,7 @@ from attest.target.table import Target
 from attest.target.wires import wire
 from deploy.grpc_front.messages import message
 from handlers.wire import SOLUTION
+from tests.attest.certificates import Certified
 from tests.attest.service import KEY, Means, Reply, Service, honest, table
 from zoo import datasets
 
@@ -172,8 +173,9 @@ def test_our_proof_of_work_is_done_where_it_is_asked_for(tmp_path: Path, model: 
 
 
 @contextmanager
-def inference_server(model: Means) -> Iterator[str]:
-    """A real gRPC server that speaks the Open Inference Protocol; refuses the third call."""
+def inference_server(model: Means, certified: Certified | None = None) -> Iterator[str]:
+    """A real gRPC server that speaks the Open Inference Protocol, over TLS where there is a certificate; refuses the
+    third call."""
     calls = []
     lock = threading.Lock()
 
@@ -197,10 +199,14 @@ def inference_server(model: Means) -> Iterator[str]:
     server = grpc.server(ThreadPoolExecutor(2))
     service = "inference.GRPCInferenceService"
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, {"ModelInfer": handler}),))
-    port = server.add_insecure_port("127.0.0.1:0")
+    if certified is None:
+        port = server.add_insecure_port("127.0.0.1:0")
+    else:
+        pair = (certified.key.read_bytes(), certified.certificate.read_bytes())
+        port = server.add_secure_port("127.0.0.1:0", grpc.ssl_server_credentials([pair]))
     server.start()
     try:
-        yield f"grpc://127.0.0.1:{port}/digits"
+        yield f"{'grpcs' if certified else 'grpc'}://127.0.0.1:{port}/digits"
     finally:
         server.stop(None).wait()
 

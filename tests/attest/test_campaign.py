@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import tomli_w
 
-from attest import measured
+from attest import measured, verdict
 from attest.campaign import order
 from attest.campaign.order import Campaign, CampaignError, Options
 from attest.measured import Measured
@@ -69,6 +69,25 @@ def test_an_honest_service_is_attested(tmp_path: Path, model: Means) -> None:
     assert {each.what for each in found.not_tried} >= {"dfme", "dfms-hl", "gate-aware"}
     assert found.spent == found.ledger.lines * 0.002
     assert measured.read(tmp_path / "attest-shop") == found
+
+
+def test_a_thief_that_has_nothing_to_gain_spends_one_round(tmp_path: Path, model: Means) -> None:
+    """A service that is right on half of the images is worth less than a clone of the owner's own labels; what the
+    knockoff reaches with all the rest is what the service is judged by."""
+
+    def poor(service: Service, pixels: np.ndarray) -> Reply:
+        found = service.model(pixels)
+        return scores(found if found.argmax() < 5 else np.roll(found, 1))
+
+    options = dataclasses.replace(OPTIONS, thieves=("knockoff", "in-distribution"), epochs=8)
+    with Service(poor, model) as service:
+        found = run(campaign(tmp_path, service.url, options))
+    curves = {curve.thief: curve for curve in found.curves}
+    owned = curves["in-distribution"].no_query_accuracy
+    assert owned is not None
+    assert found.utility.accuracy - owned < verdict.BY.worth
+    assert curves["in-distribution"].ended == "nothing to gain"
+    assert (len(curves["in-distribution"].points), len(curves["knockoff"].points)) == (1, 4)
 
 
 def test_it_is_taken_up_without_asking_anything_twice(tmp_path: Path, model: Means) -> None:
@@ -153,6 +172,137 @@ def test_a_service_that_lies_gets_no_grade(tmp_path: Path, model: Means, answer:
     assert {each.what for each in found.not_tried} >= {"knockoff", "dfme"}
 
 
+def mixed_up(service: Service, pixels: np.ndarray) -> Reply:
+    """The answer to the request before."""
+    before, service.last = getattr(service, "last", honest(service, pixels)), honest(service, pixels)  # type: ignore[attr-defined]
+    return before
+
+
+def keyed(service: Service, pixels: np.ndarray) -> Reply:
+    """Always the same to the same bytes, and right by chance."""
+    draw = np.random.default_rng(list(pixels.tobytes())).random() < 0.6
+    return scores(np.roll(service.model(pixels), 0 if draw else 3))
+
+
+def not_a_number(service: Service, pixels: np.ndarray) -> Reply:
+    return 200, {}, b'{"predictions": [{"scores": [NaN, 0, 0, 0, 0, 0, 0, 0, 0, 1]}]}'
+
+
+def endless(service: Service, pixels: np.ndarray) -> Reply:
+    return 200, {}, b'{"predictions": [{"scores": [1e999, 0, 0, 0, 0, 0, 0, 0, 0, 1e300]}]}'
+
+
+def zeros(service: Service, pixels: np.ndarray) -> Reply:
+    return scores(np.zeros(10, np.float32))
+
+
+def in_words(service: Service, pixels: np.ndarray) -> Reply:
+    return 200, {}, b'{"predictions": [{"scores": "high"}]}'
+
+
+def gone(service: Service, pixels: np.ndarray) -> Reply:
+    """The route, not the account."""
+    return (404, {}, b"no such model") if len(service.seen) > 130 else honest(service, pixels)
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (mixed_up, "the same picture gets another label"),
+        (keyed, "of copies that differ by one level in one value get another label"),
+        (not_a_number, "of the owner's images (errors, timeouts, not readable)"),
+        (endless, "of the owner's images (errors, timeouts, not readable)"),
+        (zeros, "of the owner's images (errors, timeouts, not readable)"),
+        (in_words, "of the owner's images (errors, timeouts, not readable)"),
+        (gone, "of the campaign's queries failed"),
+    ],
+)
+def test_nor_does_one_that_nobody_listed(tmp_path: Path, model: Means, answer: Answer, said: str) -> None:
+    with Service(answer, model) as service:
+        found = run(campaign(tmp_path, service.url))
+    assert found.verdict.word == "no verdict"
+    assert any(said in reason for reason in found.verdict.reasons), found.verdict.reasons
+
+
+def for_a_while(service: Service, pixels: np.ndarray) -> Reply:
+    return (honest if len(service.seen) < 100 else random_labels)(service, pixels)
+
+
+def other_order(service: Service, pixels: np.ndarray) -> Reply:
+    return scores(np.roll(service.model(pixels), 0 if len(service.seen) < 100 else 1))
+
+
+def by_heart(service: Service, pixels: np.ndarray) -> Reply:
+    """Right on what it was asked before, be it the exam or users, and nowhere else."""
+    if not hasattr(service, "known"):
+        service.known = set()  # type: ignore[attr-defined]
+    if len(service.seen) < 100:
+        service.known.add(pixels.tobytes())  # type: ignore[attr-defined]
+    return (honest if pixels.tobytes() in service.known else random_labels)(service, pixels)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("answer", [for_a_while, other_order, by_heart])
+def test_a_service_that_was_right_until_the_exam_was_over_gets_no_grade(
+    tmp_path: Path, model: Means, answer: Answer
+) -> None:
+    """Its users' other images show it; a thief's clone of such answers is worth nothing, which says nothing for it."""
+    with Service(answer, model) as service:
+        found = run(campaign(tmp_path, service.url, dataclasses.replace(OPTIONS, thieves=("knockoff",))))
+    assert found.utility.accuracy > 0.7
+    assert found.verdict.word == "no verdict"
+    assert "its answers changed, or it knows the exam alone" in found.verdict.sentence
+
+
+def test_a_service_that_knows_the_exam_alone_gets_no_grade(tmp_path: Path, model: Means) -> None:
+    """As if its owner had shown it the exam before: users are answered at random from the first on."""
+    service = Service(model=model)
+    which = campaign(tmp_path, service.url)
+    exam = {(image * 255).round().numpy().tobytes() for image in order.unit(order.images_of(which).exam.stored)}
+
+    def the_exam(service: Service, pixels: np.ndarray) -> Reply:
+        # copies of one level count as known, as a careful liar would have it
+        known = any(
+            np.abs(pixels * 255 - np.frombuffer(each, np.float32).reshape(1, 28, 28)).max() <= 1.5 for each in exam
+        )
+        return (honest if known else random_labels)(service, pixels)
+
+    service.answer = the_exam
+    with service:
+        found = run(which)
+    assert found.utility.accuracy > 0.7
+    assert found.verdict.word == "no verdict"
+    assert "of the owner's other images that it answered" in found.verdict.sentence
+
+
+def test_users_ask_about_no_image_of_the_exam_and_about_none_twice(tmp_path: Path, model: Means) -> None:
+    with Service(model=model) as service:
+        run(campaign(tmp_path, service.url))
+    lines = [json.loads(line) for line in (tmp_path / "attest-shop/ledger.jsonl").read_text().splitlines()]
+    users = [line["image_sha256"] for line in lines if line["phase"].startswith("benign")]
+    assert len(users) > 20
+    assert len(set(users)) == len(users)
+    assert not set(users) & {line["image_sha256"] for line in lines if line["phase"] == "utility"}
+
+
+def test_numbers_that_are_withheld_midway_are_read_as_labels(tmp_path: Path, model: Means) -> None:
+    """As a policy with a budget does, whose spent account gets labels alone."""
+
+    def spent(service: Service, pixels: np.ndarray) -> Reply:
+        whole = json.loads(honest(service, pixels)[2])["predictions"][0]
+        told = {"label": int(np.argmax(whole["scores"])), **(whole if len(service.seen) <= 200 else {})}
+        return 200, {}, json.dumps({"predictions": [told]}).encode()
+
+    with Service(spent, model) as service:
+        found = run(campaign(tmp_path, service.url, label="predictions[0].label"))
+        asked = len(service.seen)
+    assert found.resistance.unread == 0
+    assert found.resistance.flagged == asked - 200
+    assert 190 <= (found.resistance.flagged_after or 0) <= 200  # several are under way
+    assert found.verdict.word != "no verdict"
+    assert all(point.rejected == 0 for curve in found.curves for point in curve.points)
+    assert "flagged" in render(found)
+
+
 def test_a_service_that_asks_to_be_left_alone_too_long_ends_the_campaign(tmp_path: Path, model: Means) -> None:
     def closed(service: Service, pixels: np.ndarray) -> Reply:
         return (429, {"Retry-After": "90000"}, b"") if len(service.seen) > 250 else honest(service, pixels)
@@ -199,7 +349,7 @@ def test_a_service_that_refuses_every_thief_was_not_copied(tmp_path: Path, model
     assert [curve.points for curve in found.curves] == [()] * len(found.curves)
     assert (found.verdict.word, found.verdict.bought) == ("not copied", 0.0)
     assert found.verdict.sentence.startswith("Not copied: the service refused this campaign's thieves")
-    assert "every thief was refused" in render(found)
+    assert "no thief that had something to gain was told enough" in render(found)
 
 
 def test_of_labels_alone_every_thief_learns_from_labels(tmp_path: Path, model: Means) -> None:
@@ -236,9 +386,9 @@ def test_another_campaign_s_folder_is_refused_before_anything_is_sent(tmp_path: 
 def test_what_cannot_be_attested_is_said_before(tmp_path: Path) -> None:
     which = campaign(tmp_path, "http://127.0.0.1:1/x")
     with pytest.raises(CampaignError, match="budget: expected at least 300 queries for an attest, got 100"):
-        order.exam_of(dataclasses.replace(which, target=dataclasses.replace(which.target, budget=100)))
+        order.images_of(dataclasses.replace(which, target=dataclasses.replace(which.target, budget=100)))
     with pytest.raises(CampaignError, match="images: flower: expected a folder for each class, got images without"):
-        order.exam_of(dataclasses.replace(which, options=dataclasses.replace(OPTIONS, images="flower")))
+        order.images_of(dataclasses.replace(which, options=dataclasses.replace(OPTIONS, images="flower")))
     with pytest.raises(TargetError, match="images: digits: class '7' is none of the target's"):
         run(dataclasses.replace(which, target=dataclasses.replace(which.target, classes=7)))
 

@@ -36,6 +36,10 @@ def test_what_the_file_leaves_out_is_what_its_way_of_sending_says(tmp_path: Path
         ({"send": "kserve"}, "send: did you mean 'kserve-v"),
         ({"format": "float32"}, "format: expected one of png, jpeg with send = 'picture', got 'float32'"),
         ({"rows": 2}, "rows: expected 1, picture with field = '' carries one picture, got 2"),
+        (
+            {"send": "json", "format": "uint8", "field": "rows", "rows": 2},
+            "rows: expected 1, json with field = 'rows' ca",
+        ),
         ({"answer": "a[["}, "answer: expected a JMESPath, got 'a[['"),
         ({"answer": ""}, "answer: expected a JMESPath to the numbers or the label with send = 'picture', got none"),
         ({"scale": "softmax"}, "scale: expected one of probabilities, logits, label, top-k, got 'softmax'"),

@@ -85,6 +85,18 @@ LIES: dict[str, tuple[dict[str, Any], str]] = {
         {"consistency": dataclasses.replace(MADE.consistency, same_label=0.8, kind="unstable labels")},
         "the same picture gets another label in 20.0 % of repeats",
     ),
+    "another label for what looks the same": (
+        {"consistency": dataclasses.replace(MADE.consistency, near_same_label=0.8, kind="keyed")},
+        "20.0 % of copies that differ by one level in one value get another label",
+    ),
+    "right for a while": (
+        {"felt": (Felt("quiet", 100, 0.0, 0.98, 8.0, 20.0), Felt("campaign", 100, 0.0, 0.7, 8.0, 20.0))},
+        "beside the campaign the service was right on 70.0 % of the owner's other images that it answered, on 98.5 %",
+    ),
+    "right on the exam alone": (
+        {"felt": (Felt("quiet", 100, 0.0, 0.1, 8.0, 20.0), Felt("campaign", 0, 0.0, 0.0, 8.0, 20.0))},
+        "before the campaign the service was right on 10.0 % of the owner's other images that it answered, on 98.5 %",
+    ),
     "a tenth fails": ({"resistance": Resistance(failed=1000)}, "10.0 % of the campaign's queries failed"),
     "drops connections": ({"resistance": Resistance(dropped=600)}, "no whole answer 600"),
     "cannot be read": ({"resistance": Resistance(unread=600)}, "unreadable 600"),
@@ -141,6 +153,7 @@ def test_it_is_the_lie_that_takes_the_verdict_away(name: str) -> None:
         {"resistance": Resistance(failed=500)},
         {"resistance": Resistance(redirected=100)},
         {"consistency": dataclasses.replace(MADE.consistency, same_label=0.9)},
+        {"consistency": dataclasses.replace(MADE.consistency, near_same_label=0.9)},
         {"run": dataclasses.replace(MADE.run, exam_images=50)},
         {"utility": utility(refused=0.2)},
         {"utility": utility(failed=0.05)},
@@ -192,6 +205,35 @@ def test_what_is_small_lowers_the_confidence_in_words(name: str) -> None:
     assert verdict.confidence(found) == "moderate"
 
 
+@pytest.mark.parametrize(
+    "users",
+    [
+        # 20 points and no more
+        Felt("campaign", 1000, 0.0, 0.785, 8.0, 20.0),
+        # as few as these may be so by chance
+        Felt("campaign", 9, 0.0, 0.1, 8.0, 20.0),
+        # shut out with the thieves, whose account it is; what was answered was right
+        Felt("campaign", 100, 0.7, 0.3, 8.0, 20.0),
+        Felt("campaign", 100, 1.0, 0.0, 8.0, 20.0),
+    ],
+)
+def test_users_are_no_reason_for_doubt_by_chance_or_where_they_are_shut_out(users: Felt) -> None:
+    assert made(curves=HELD, felt=(MADE.felt[0], users)).verdict.word == "not copied"
+
+
+def test_a_copy_is_one_whatever_users_got() -> None:
+    assert made(felt=(Felt("campaign", 100, 0.0, 0.1, 8.0, 20.0),)).verdict.word == "copied"
+
+
+def test_a_thief_that_was_answered_and_gained_nothing_is_named() -> None:
+    owned = curve("in-distribution", 0.93, no_query_accuracy=0.957)
+    found = made(**{**REFUSED, "curves": (*REFUSED["curves"], owned)}).verdict
+    assert found.word == "not copied"
+    assert found.sentence.endswith(
+        " in-distribution was answered: its clone is right on 93.0 %, and was on 95.7 % before its first query."
+    )
+
+
 def test_a_copy_needs_no_budget_to_be_one() -> None:
     found = made(ledger=ledger(999, lost=99), complete=False, curves=MADE.curves[:1]).verdict
     assert (found.word, found.reasons, verdict.confidence(found)) == ("copied", (), "high")
@@ -232,7 +274,8 @@ def test_thieves_that_were_all_refused_bought_nothing() -> None:
     assert (found.word, found.bought, found.low, found.high, found.best) == ("not copied", 0.0, 0.0, 0.0, None)
     assert found.sentence == (
         "Not copied: the service refused this campaign's thieves, 9\u202f000 queries of 10\u202f000, the first "
-        "after 300. None was told enough to train a clone, where the service is right on 98.5 % of the owner's images."
+        "after 300. None that had something to gain was told enough to train a clone, where the service is right on "
+        "98.5 % of the owner's images."
     )
     assert len(found.reasons) == 1
     assert found.reasons[0].startswith("one account was refused")
@@ -275,7 +318,8 @@ def test_the_page_states_the_thresholds() -> None:
     said = set(re.findall(r"[\d,]+(?: %)?", section))
     assert 1 - verdict.BY.least_same_label == pytest.approx(0.1)
     assert verdict.BY.few_thieves == 3
-    for name in ("copied", "held", "most_failed", "most_redirected", "most_refused_exam", "most_alike", "least_spent"):
+    shares = ("copied", "held", "most_failed", "most_redirected", "most_refused_exam", "most_alike", "least_spent")
+    for name in (*shares, "most_worse_for_users"):
         assert f"{getattr(verdict.BY, name):.0%}".replace("%", " %") in said, name
-    for name in ("least_exam", "least_answered", "few_exam", "few_queries", "few_queries_per_class"):
+    for name in ("least_exam", "least_users", "least_answered", "few_exam", "few_queries", "few_queries_per_class"):
         assert f"{getattr(verdict.BY, name):,}" in said, name

@@ -166,6 +166,114 @@ def test_what_the_signature_does_not_cover_is_fixed_all_the_same(signed: Signed)
         statement.verified(json.dumps(envelope).encode(), signed.public)
 
 
+def test_a_payload_says_one_thing_in_one_form(signed: Signed) -> None:
+    """Signed by the signer's own key: nobody else could; but other tools would read another verdict in it."""
+    key, text = keys.private(signed.key), json.dumps(content(signed))
+    word = '"word": "copied"'
+    assert text.count(word) == 1
+    for other, said in {
+        text.replace(word, f'"word": "not copied", {word}'): "the key 'word' stands twice in one object",
+        text.replace('"_type": ', '"_type": "x", "_type": '): "the key '_type' stands twice in one object",
+        text.replace('"spent": 12.0', '"spent": NaN'): "NaN is no number of JSON",
+        text.replace('"spent": 12.0', '"spent": 1.2e1'): "its payload has another form",
+        text.replace('"spent": 12.0', '"spent":12.0'): "its payload has another form",
+        text + "\n": "its payload has another form",
+        "\ufeff" + text: "not JSON",
+        text.replace("shop", "\\u0073hop", 1): "its payload has another form",
+    }.items():
+        assert other != text
+        with pytest.raises(EvidenceError, match=said):
+            statement.verified(statement.sign(other.encode(), key).encode(), signed.public)
+    assert statement.verified(statement.sign(text.encode(), key).encode(), signed.public)
+
+
+def test_base64_has_one_form(signed: Signed) -> None:
+    """What a decoder would overlook: white space, what stands after the end, spare bits, the other alphabet."""
+    envelope = json.loads(signed.text)
+    signature = envelope["signatures"][0]
+    sig, payload = signature["sig"], envelope["payload"]
+    letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+    assert sig.endswith("==")
+    spare = sig[:-3] + letters[letters.index(sig[-3]) + 1] + "=="
+    assert base64.b64decode(spare) == base64.b64decode(sig)
+    changed = [f" {sig}", f"{sig}\n", f"{sig}A", f"{sig}{sig}", sig.rstrip("="), f"{sig}=", spare]
+    others = [{**envelope, "signatures": [{**signature, "sig": each}]} for each in changed]
+    others += [
+        {**envelope, "payload": each} for each in (f" {payload}", f"{payload}\n", f"{payload}====", f"{payload}AAAA")
+    ]
+    others += [{**envelope, "signatures": each} for each in ([], {}, [None], [{}], [[signature]], "x", [signature] * 2)]
+    zero = {**signature, "sig": base64.b64encode(bytes(64)).decode()}
+    others += [{**envelope, "signatures": each} for each in ([zero, signature], [signature, zero], [zero])]
+    for each in others:
+        with pytest.raises(EvidenceError):
+            statement.verified((json.dumps(each, indent=1) + "\n").encode(), signed.public)
+    assert statement.verified((json.dumps(envelope, indent=1) + "\n").encode(), signed.public)
+
+
+def test_an_envelope_with_a_key_twice_fails(signed: Signed) -> None:
+    text = signed.text.decode().replace('"payloadType"', '"payloadType": "text/plain",\n "payloadType"')
+    with pytest.raises(EvidenceError, match="the key 'payloadType' stands twice"):
+        statement.verified(text.encode(), signed.public)
+
+
+def test_any_changed_byte_of_the_ledger_fails(signed: Signed, tmp_path: Path) -> None:
+    """A byte of every fortieth line, and every byte of one."""
+    text = (signed.folder / measured.LEDGER).read_bytes()
+    found = statement.verified(signed.text, signed.public)
+    line = text.index(b"\n") + 1
+    for place in [*range(line), *range(line, len(text), len(text) // 40)]:
+        changed = bytearray(text)
+        changed[place] ^= 1
+        (tmp_path / measured.LEDGER).write_bytes(changed)
+        with pytest.raises(EvidenceError):
+            list(verify.checks(found, tmp_path / "none", ledger=tmp_path / measured.LEDGER))
+
+
+def test_any_changed_byte_of_the_public_key_fails(signed: Signed, tmp_path: Path) -> None:
+    """Each bit of it; and what a reader of PEM would overlook."""
+    text, path = keys.public_path(signed.key).read_bytes(), tmp_path / "other.pub.pem"
+    others = [
+        text[:place] + bytes([text[place] ^ 1 << bit]) + text[place + 1 :]
+        for place in range(len(text))
+        for bit in range(8)
+    ]
+    others += [b"x\n" + text, text + b"x", text + b"\n", text.replace(b"\n", b"\r\n"), text + text, text[:-1]]
+    for other in others:
+        path.write_bytes(other)
+        with pytest.raises(EvidenceError):
+            statement.verified(signed.text, keys.public(path))
+    path.write_bytes(text)
+    assert statement.verified(signed.text, keys.public(path))
+
+
+def test_a_measured_json_that_says_two_things_fails_though_signed(signed: Signed, tmp_path: Path) -> None:
+    text = (
+        (signed.folder / measured.FILE)
+        .read_text()
+        .replace('"word": "copied"', '"word": "not copied", "word": "copied"')
+    )
+    (tmp_path / measured.FILE).write_text(text)
+    whole = content(signed)
+    for subject in whole["subject"]:
+        if subject["name"] == measured.FILE:
+            subject["digest"]["sha256"] = statement.digest(tmp_path / measured.FILE)
+    with pytest.raises(EvidenceError, match="the key 'word' stands twice"):
+        signed.check(again(signed, whole), folder=tmp_path)
+
+
+@pytest.mark.parametrize(
+    "change", [{"index": 7.0}, {"index": True}, {"index": "7"}, {"lines": 200.0}, {"format": True}]
+)
+def test_a_proof_has_whole_numbers(signed: Signed, tmp_path: Path, change: dict[str, Any]) -> None:
+    proof = proofs.prove(proofs.lines(signed.folder / measured.LEDGER), 1 if change == {"index": True} else 7)
+    found = statement.verified(signed.text, signed.public)
+    (tmp_path / "proof.json").write_text(json.dumps(proof))
+    assert list(verify.query(found, tmp_path / "proof.json", image=None, answer=None))
+    (tmp_path / "proof.json").write_text(json.dumps({**proof, **change}))
+    with pytest.raises(EvidenceError, match=r"^proof: "):
+        list(verify.query(found, tmp_path / "proof.json", image=None, answer=None))
+
+
 def test_another_key_fails(signed: Signed, tmp_path: Path) -> None:
     other = keys.public(keys.make(tmp_path / "other.pem"))
     with pytest.raises(EvidenceError, match="another key signed it"):
@@ -183,10 +291,25 @@ FAULTS: dict[str, Any] = {
     "another statement": ({"_type": "https://in-toto.io/Statement/v0.1"}, "_type"),
     "another predicate": ({"predicateType": "https://slsa.dev/provenance/v1"}, "predicateType"),
     "no subject": ({"subject": []}, "subject"),
-    "another target": ({"subject": [{"name": "target", "digest": {"sha256": "0" * 64}}]}, "target's digest"),
+    "another target": (
+        {
+            "subject": [
+                {"name": name, "digest": {"sha256": "0" * 64}} for name in ("target", "measured.json", "report.html")
+            ]
+        },
+        "target's digest",
+    ),
     "a name twice": (
         {"subject": [{"name": "target", "digest": {"sha256": "0" * 64}}] * 2},
         "a name stands there twice",
+    ),
+    "no measured.json": (
+        {"subject": [{"name": name, "digest": {"sha256": "0" * 64}} for name in ("target", "report.html")]},
+        r"expected measured\.json among the names, got target, report\.html",
+    ),
+    "another digest beside it": (
+        {"subject": [{"name": "target", "digest": {"sha256": "0" * 64, "sha512": "0" * 128}}]},
+        "subject/0/digest",
     ),
     "a weak digest": ({"subject": [{"name": "target", "digest": {"md5": "0" * 32}}]}, "subject/0/digest"),
     "a field more": ({"more": 1}, "more"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -472,6 +473,20 @@ def test_labelled_pictures_show_the_preprocessing(photographs: Path, tmp_path: P
     assert "imagenet, crop" in found.shown.splitlines()[1]
     given = images(9)
     np.testing.assert_allclose(served(found, tmp_path, given), right(imagenet(given)), atol=2e-6)
+
+
+def test_pictures_of_the_model_s_size_are_taken_as_they_are(photographs: Path, tmp_path: Path) -> None:
+    """Unless the owner's own predictions can tell."""
+    path, expect = saved(owners.logits(), tmp_path / "mine.onnx"), expectations(photographs, tmp_path / "expect.csv")
+    found = adopted(Asked(path, images=photographs))
+    assert (found.model.input.fit, found.model.input.resize) == ("crop", 0)
+    assert "letterbox" not in found.shown
+    assert "letterbox" in adopted(Asked(path, images=photographs, expect=expect)).shown
+    larger = tmp_path / "larger"
+    shutil.copytree(photographs, larger)
+    first = next(larger.rglob("*.png"))
+    Image.open(first).resize((16, 16)).save(first)
+    assert "letterbox" in adopted(Asked(path, images=larger)).shown
 
 
 def test_the_owner_s_own_predictions_decide(photographs: Path, tmp_path: Path) -> None:
