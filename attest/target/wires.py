@@ -184,7 +184,7 @@ def _why(error: Exception) -> str:
     return type(error).__name__ + (f": {untrusted[0].strip()}" if untrusted else "")
 
 
-def _nowhere(response: requests.Response) -> None:
+def _nowhere(resp: requests.Response) -> str | None:
     """Where a redirection leads to."""
 
 
