@@ -1,28 +1,27 @@
 """KServe's model server around the examples' classifier: the Open Inference Protocol v2, and v1. Runs in a venv of its
-own (attest/examples/peers.py).
+own (attest/examples/servers.py).
 
-    python attest/examples/kserve_server.py MODEL.onnx PORT
+    python -m attest.examples.kserve_server MODEL.onnx --port 8120
 """
-
-import sys
 
 import kserve
 import numpy as np
-import onnxruntime
+
+from attest.examples import onnx_file
 
 
 class Digits(kserve.Model):
     """Bytes (N,1,28,28) in, probabilities (N,10) out, in either protocol."""
 
-    def __init__(self, name):
+    def __init__(self, name, model):
         super().__init__(name)
-        self.session = onnxruntime.InferenceSession(sys.argv[1], providers=["CPUExecutionProvider"])
+        self.classifier = onnx_file.Classifier(model)
         self.ready = True
 
     def predict(self, payload, headers=None, response_headers=None):
         first = isinstance(payload, dict)
         levels = np.asarray(payload["instances"]) if first else payload.inputs[0].as_numpy()
-        scores = self.session.run(["probabilities"], {"images": levels.astype(np.float32) / 255})[0]
+        scores = self.classifier(levels.astype(np.float32) / 255)
         if first:
             return {"predictions": scores.tolist()}
         output = kserve.InferOutput("probabilities", list(scores.shape), "FP32")
@@ -31,5 +30,6 @@ class Digits(kserve.Model):
 
 
 if __name__ == "__main__":
-    server = kserve.ModelServer(http_port=int(sys.argv[2]), enable_grpc=False, workers=1)
-    server.start([Digits("digits")])
+    options = onnx_file.options("attest.examples.kserve_server", "KServe's server around a classifier")
+    server = kserve.ModelServer(http_port=options.port, enable_grpc=False, workers=1)
+    server.start([Digits("digits", options.model)])
