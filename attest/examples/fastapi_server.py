@@ -52,7 +52,9 @@ def main() -> None:
     options = onnx_file.options("attest.examples.fastapi_server", "a classifier's server")
     os.environ[MODEL] = options.model
     where = f"{__spec__.name}:{service.__name__}"
-    uvicorn.run(where, factory=True, host="127.0.0.1", port=options.port, workers=options.workers, log_level="warning")
+    # a process that starts on a busy machine takes longer than uvicorn's five seconds
+    settings = {"log_level": "warning", "timeout_worker_healthcheck": 60}
+    uvicorn.run(where, factory=True, host="127.0.0.1", port=options.port, workers=options.workers, **settings)
 
 
 if __name__ == "__main__":

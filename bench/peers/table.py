@@ -123,7 +123,8 @@ def own_answer(body: bytes) -> Floats:
     found = wire.decode_answers(body).probabilities
     if found is None:
         raise ValueError(f"expected probabilities, got {body[:80]!a}")
-    return found[0]
+    row: Floats = found[0]
+    return row
 
 
 def listed(body: bytes) -> Floats:
