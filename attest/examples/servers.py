@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -75,9 +76,10 @@ def python(peer: Peer) -> Path:
 
 
 def last_line(log: Path) -> str:
-    """The end of what a server said."""
+    """The last error that a server named, or else the end of what it said."""
     lines = [line for line in log.read_text("utf-8", "replace").splitlines() if line.strip()]
-    return lines[-1] if lines else "its log is empty"
+    named = [line for line in lines if re.match(r"[\w.]*(Error|Exception|NoSuchFile)\b", line)]
+    return (named or lines or ["its log is empty"])[-1]
 
 
 def _environment(peer: Peer) -> dict[str, str]:

@@ -18,6 +18,7 @@ import json
 import shutil
 import signal
 import sys
+import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
@@ -94,6 +95,11 @@ def models(name: str, options: argparse.Namespace) -> Iterator[tuple[Model, Gold
             if not path.is_file():
                 asked = f"make bench-archives RECIPE={recipe.name}"
                 raise PeerError(f"{path}: no such file; expected the graph and its archive: {asked}")
+        with zipfile.ZipFile(archive) as packed:
+            if packed.read(f"graphs/{graph.name}") != graph.read_bytes():
+                raise PeerError(
+                    f"{archive}: expected the graph {graph}, got another of its name: make the archive again"
+                )
         yield Model(recipe.architecture, file, graph, archive), in_process(graph, candidates)
 
 
