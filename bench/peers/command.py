@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import re
 import shutil
 import signal
 import sys
@@ -150,12 +151,17 @@ def in_rounds(
                         sample = measured(entry, model, golden[model], effort)
                         kept.add(unit, number, sample)
                 except FAULTS as error:
-                    failed[unit] = str(error)
+                    failed[unit] = without_folders(str(error))
                     tqdm.write(f"{entry.name}, {model.network} {model.file}: not measured: {error}")
                 if sample is not None:
                     samples[unit].append(sample)
                 bar.update()
     return tuple(row(entry, model, samples[entry, model], failed.get((entry, model))) for entry, model in units)
+
+
+def without_folders(text: str) -> str:
+    """The same with paths reduced to their last names: no row holds a path of the machine."""
+    return re.sub(r"(?<![\w:/])(?:/[^\s/'\"]+)+/(?=[^\s/])", "", text)
 
 
 def row(entry: Entry, model: Model, samples: Sequence[Sample], why: str | None) -> PeerRow:

@@ -153,6 +153,11 @@ def test_a_round_that_is_done_is_not_measured_again_and_a_failure_says_why(tmp_p
     assert rows[1].why == rows[3].why == "it ended; the last line of its log: no such option"
 
 
+def test_a_reason_names_no_folder_of_the_machine() -> None:
+    said = "no file /root/.cache/one/digits.sock, 'http://127.0.0.1:80/a/b' and \"/tmp/x.onnx\""
+    assert command.without_folders(said) == "no file digits.sock, 'http://127.0.0.1:80/a/b' and \"x.onnx\""
+
+
 def test_rounds_of_another_state_are_forgotten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     part = (entry("good", []), model(tmp_path))
     Kept(tmp_path / "rounds", {"commit": "one"}).add(part, 0, SAMPLE)
