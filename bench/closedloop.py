@@ -35,12 +35,13 @@ class ClientError(RuntimeError):
 @dataclass(frozen=True, eq=False)
 class Driven:
     """What a drive saw: latencies (n,) float64 in ms, in order of arrival; its length; the client's own CPU seconds;
-    how many answers had which status."""
+    how many answers had which status; of those that were kept, which request each answers, and its body."""
 
     latencies_ms: NDArray[np.float64]
     seconds: float
     cpu_seconds: float
     statuses: Mapping[int, int]
+    kept: Sequence[tuple[int, bytes]] = ()
 
 
 def request(
@@ -66,14 +67,16 @@ def drive(
     seconds: float,
     trust: ssl.SSLContext | None = None,
     expected: Collection[int] = OK,
+    every: int | None = None,
 ) -> Driven:
     """Send `requests` round-robin from `clients` connections for so long; answers have an `expected` status. trust: of
-    connections over TLS. Raises ClientError."""
+    connections over TLS. every: each so many answers one is kept, to be judged afterwards. Raises ClientError."""
     latencies: list[float] = []
+    kept: list[tuple[int, bytes]] = []
     statuses: Counter[int] = Counter()
     with _connections(server, clients, trust) as ready:
         cpu, begun = process_time(), perf_counter()
-        sent: dict[socket.socket, float] = {}
+        sent: dict[socket.socket, tuple[float, int]] = {}
         turn = 0
         for key in ready.get_map().values():
             turn = _send(key.data, requests, turn, sent)
@@ -82,13 +85,16 @@ def drive(
             if not answerable:
                 raise ClientError(f"no answer from {server.inference} for {ANSWER_S:g} s; see the instance's log")
             for key, _ in answerable:
-                status, _ = _receive(key.data, expected)
+                status, body = _receive(key.data, expected)
                 now = perf_counter()
                 statuses[status] += 1
-                latencies.append(1000 * (now - sent.pop(key.data)))
+                since, place = sent.pop(key.data)
+                latencies.append(1000 * (now - since))
+                if every and len(latencies) % every == 0:
+                    kept.append((place, body))
                 if now - begun < seconds:
                     turn = _send(key.data, requests, turn, sent)
-        return Driven(np.array(latencies), perf_counter() - begun, process_time() - cpu, statuses)
+        return Driven(np.array(latencies), perf_counter() - begun, process_time() - cpu, statuses, kept)
 
 
 def ask(server: Target, message: bytes) -> bytes:
@@ -114,9 +120,12 @@ def _connections(server: Target, clients: int, trust: ssl.SSLContext | None = No
         yield ready
 
 
-def _send(connection: socket.socket, requests: Sequence[bytes], turn: int, sent: dict[socket.socket, float]) -> int:
-    sent[connection] = perf_counter()
-    connection.sendall(requests[turn % len(requests)])
+def _send(
+    connection: socket.socket, requests: Sequence[bytes], turn: int, sent: dict[socket.socket, tuple[float, int]]
+) -> int:
+    place = turn % len(requests)
+    sent[connection] = perf_counter(), place
+    connection.sendall(requests[place])
     return turn + 1
 
 

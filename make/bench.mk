@@ -15,6 +15,11 @@ bench-builds: | $(ready) ## raw rows of this commit against those of AGAINST=COM
 	$(py) -m bench.builds --against $(or $(AGAINST),$(error AGAINST: expected an earlier commit of this repository, got none))
 	$(MAKE) documents
 
+bench-peers: key ## other model servers around the same float32 and int8 file: results/peers.json (ASKED=--quick: a smoke test)
+	$(MAKE) archive RECIPE=bench-resnet18 POLICIES="undefended undefended-int8"
+	$(py) -m bench.peers $(ASKED)
+	$(MAKE) documents
+
 bench-archives: key ## the archives of RECIPE that `make bench` measures
 	$(MAKE) archive POLICIES="$(studied.bench)"
 

@@ -85,7 +85,7 @@ def verdicts(rows: Sequence[BenchRow], member_mb: Mapping[str, float]) -> list[V
     """Every target in turn; the losing ones too. member_mb: weights of one of EDM's members, by architecture."""
     onnx = select(rows, backend="onnxruntime")
     out = [
-        _verdict(
+        verdict(
             f"latency of `{policy}` against `undefended`, one row in process",
             "≤",
             most,
@@ -94,13 +94,13 @@ def verdicts(rows: Sequence[BenchRow], member_mb: Mapping[str, float]) -> list[V
         for policy, most in LATENCY.items()
     ]
     out += [
-        _verdict(
+        verdict(
             f"Python of `{policy}` against the victim's graph, 8 rows a call", "≤", PYTHON, python_shares(onnx, policy)
         )
         for policy in full(onnx, study="clocks", architecture=LARGE) or ["undefended"]
     ]
     out += [
-        _verdict(
+        verdict(
             "the router's own Python in a row's time, 8 rows a call",
             "<",
             ROUTER,
@@ -110,7 +110,7 @@ def verdicts(rows: Sequence[BenchRow], member_mb: Mapping[str, float]) -> list[V
         for architecture in dict.fromkeys(row.architecture for row in select(onnx, study="clocks", policy="edm"))
     ]
     out += [
-        _verdict(
+        verdict(
             f"rows/s of `{policy}` at saturation, HTTP against in process",
             "≥",
             THROUGHPUT,
@@ -119,7 +119,7 @@ def verdicts(rows: Sequence[BenchRow], member_mb: Mapping[str, float]) -> list[V
         for policy in full(onnx, study="paths", architecture=LARGE) or ["undefended"]
     ]
     out += [
-        _verdict(
+        verdict(
             f"rows/s of `{policy}`, one client without batching, HTTP against in process",
             "≥",
             SINGLE,
@@ -128,7 +128,7 @@ def verdicts(rows: Sequence[BenchRow], member_mb: Mapping[str, float]) -> list[V
         for policy in full(onnx, study="single", architecture=LARGE) or ["undefended"]
     ]
     out += [
-        _verdict(
+        verdict(
             f"rows/s of `{policy}` at saturation over HTTP against `undefended` in float32",
             "≥",
             least,
@@ -137,7 +137,7 @@ def verdicts(rows: Sequence[BenchRow], member_mb: Mapping[str, float]) -> list[V
         for policy, least in INT8.items()
     ]
     out += [
-        _verdict(
+        verdict(
             f"latency of one client of `{policy}` over HTTP against `undefended` in float32",
             "≤",
             most,
@@ -147,7 +147,7 @@ def verdicts(rows: Sequence[BenchRow], member_mb: Mapping[str, float]) -> list[V
     ]
     held = extra_memory(onnx, member_mb.get(LARGE))
     what = f"MiB of a worker of `edm` beyond `undefended` and {EDM_MEMBERS} members' weights"
-    return [*out, _verdict(what, "≤", MEMORY_MB, () if held is None else (held,))]
+    return [*out, verdict(what, "≤", MEMORY_MB, () if held is None else (held,))]
 
 
 def latencies(
@@ -244,7 +244,8 @@ HOLDS: dict[str, Callable[[float, float], bool]] = {
 }
 
 
-def _verdict(target: str, relation: str, limit: float, rounds: Sequence[float], architecture: str = LARGE) -> Verdict:
+def verdict(target: str, relation: str, limit: float, rounds: Sequence[float], architecture: str = LARGE) -> Verdict:
+    """A target judged by the median of its rounds; without any it is not met. relation: a key of HOLDS."""
     measured = median(rounds) if rounds else None
     met = measured is not None and HOLDS[relation](measured, limit)
     return Verdict(target, architecture, f"{relation} {limit:.2f}", measured, met, tuple(rounds))

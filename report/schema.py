@@ -49,6 +49,7 @@ from report.rows.members import EnsembleCostRow, MemberRow, ShiftRow
 from report.rows.memory import EnvironmentRow, MemoryRow
 from report.rows.noise import DenoisingRow, NoiseRow
 from report.rows.owners import OwnerRow
+from report.rows.peers import PeerRow
 from report.rows.policies import PolicyRow
 from report.rows.profile import ProfileRow
 from report.rows.quantised import QuantisedRow
@@ -105,6 +106,7 @@ class Report:
     owners: tuple[OwnerRow, ...] = ()
     refusals: tuple[RefusalRow, ...] = ()
     builds: tuple[BuildRow, ...] = ()
+    peers: tuple[PeerRow, ...] = ()
     quantised: tuple[QuantisedRow, ...] = ()
     soak: tuple[SoakRow, ...] = ()
     faults: tuple[FaultRow, ...] = ()

@@ -62,10 +62,12 @@ ROOMS = {
         "locust gevent torch numpy requests psutil tqdm yaml",
     ),
     # what reading costs a training is measured in its own loop, on photographs and a network as an owner has them;
-    # messages of gRPC are written by the classes that the front reads them with
+    # messages of gRPC are written by the classes that the front reads them with; servers that are not ours stand in
+    # attest/examples, with what installs, starts and ends them
     "bench": room(
         "loadtests evaluation attacks zoo.datasets zoo.embedded zoo.files zoo.images zoo.maps zoo.stored pictures "
-        "handlers recipes report training.session training.victim deploy.grpc_front.messages",
+        "handlers recipes report training.session training.victim deploy.grpc_front.messages "
+        "attest.examples.servers",
         "torch numpy requests psutil tqdm onnx onnxruntime yaml PIL timm tensorboard grpc orjson",
     ),
     # how far labels name their member is one formula, in training and in front of a running service

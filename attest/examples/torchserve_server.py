@@ -1,9 +1,13 @@
-"""TorchServe's stock image_classifier around the examples' classifier: a picture in a form, the five best by name.
+"""TorchServe's stock handlers around a classifier: a picture as it comes, the probabilities of its classes.
 
-    python -m attest.examples.torchserve_server MODEL.ts.pt PORT
+    python -m attest.examples.torchserve_server MODEL.ts.pt --port 8140
+    python -m attest.examples.torchserve_server MODEL.onnx [--workers 2 --batch 16 --delay-ms 2]
 
-The stock handler resizes to 256, crops 224 and normalises as for ImageNet, three channels. A wrapper in TorchScript
-takes that back, so the classifier sees the middle seven eighths of a digit, which costs it accuracy.
+TorchScript, of gray 28 x 28 digits, goes to image_classifier as it is, which answers the five best by name. That
+handler resizes to 256, crops 224 and normalises as for ImageNet, three channels. A wrapper in TorchScript takes that
+back, so the classifier sees the middle seven eighths of a digit, which costs it accuracy.
+
+An ONNX file goes to the stock VisionHandler, with what torchserve_onnx.py has to change of it.
 """
 
 from __future__ import annotations
@@ -19,6 +23,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from attest.examples import onnx_file
 from deploy import java
 
 CONFIG = """inference_address=http://127.0.0.1:{port}
@@ -27,8 +32,13 @@ metrics_address=http://127.0.0.1:{metrics}
 grpc_inference_port={grpc}
 grpc_management_port={grpc_management}
 disable_token_authorization=true
-default_workers_per_model=1
+default_workers_per_model={workers}
 install_py_dep_per_model=false
+"""
+YAML = """minWorkers: {workers}
+maxWorkers: {workers}
+batchSize: {batch}
+maxBatchDelay: {delay_ms}
 """
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -62,15 +72,20 @@ def wrapped(model: Path) -> torch.jit.ScriptModule:
     return script
 
 
-def archive(model: Path, folder: Path) -> None:
-    """digits.mar, as `torch-model-archiver --handler image_classifier` makes it."""
-    wrapped(model).save(str(folder / "stock.ts.pt"))
-    (folder / "index_to_name.json").write_text(json.dumps({str(kind): str(kind) for kind in range(10)}))
+def archive(model: Path, folder: Path, *, workers: int, batch: int, delay_ms: int) -> None:
+    """digits.mar, as `torch-model-archiver` makes it."""
+    (folder / "model-config.yaml").write_text(YAML.format(workers=workers, batch=batch, delay_ms=delay_ms))
+    if model.suffix == ".onnx":
+        handled = ["--handler", str(Path(__file__).with_name("torchserve_onnx.py")), "--serialized-file", str(model)]
+    else:
+        wrapped(model).save(str(folder / "stock.ts.pt"))
+        (folder / "index_to_name.json").write_text(json.dumps({str(kind): str(kind) for kind in range(10)}))
+        handled = ["--handler", "image_classifier", "--serialized-file", str(folder / "stock.ts.pt")]
+        handled += ["--extra-files", str(folder / "index_to_name.json")]
     subprocess.run(
         [
             *(sys.executable, "-m", "model_archiver.model_packaging", "--model-name", "digits", "--version", "1"),
-            *("--serialized-file", str(folder / "stock.ts.pt"), "--extra-files", str(folder / "index_to_name.json")),
-            *("--handler", "image_classifier", "--export-path", str(folder), "--force"),
+            *("--config-file", str(folder / "model-config.yaml"), "--export-path", str(folder), "--force", *handled),
         ],
         check=True,
     )
@@ -78,13 +93,16 @@ def archive(model: Path, folder: Path) -> None:
 
 def main() -> None:
     """Serve until it is interrupted."""
-    model, port = Path(sys.argv[1]), int(sys.argv[2])
+    options = onnx_file.options("attest.examples.torchserve_server", "TorchServe around a classifier", port=8140)
+    port = options.port
     with tempfile.TemporaryDirectory(prefix="torchserve-") as name:
         folder = Path(name)
-        archive(model, folder)
+        archive(
+            Path(options.model), folder, workers=options.workers, batch=options.batch, delay_ms=int(options.delay_ms)
+        )
         numbers = ("management", "metrics", "grpc", "grpc_management")
         ports = {each: port + place for place, each in enumerate(numbers, start=1)}
-        (folder / "config.properties").write_text(CONFIG.format(port=port, **ports))
+        (folder / "config.properties").write_text(CONFIG.format(port=port, workers=options.workers, **ports))
         import ts
 
         home = Path(ts.__file__).parent

@@ -4,8 +4,8 @@
 
 Every number on the page comes from results files; its sentences hold whatever the numbers are. Alongside bench.json lie
 profile.json (bench/profile.py), fusing.json (bench/fusing.py), protocols.json (bench/protocols.py), adopted-bench.json
-(its pictures: bench/adopted/picturing.py) and builds.json (bench/builds.py): a section whose file is not there is left
-out, and so is a row that was not measured.
+(its pictures: bench/adopted/picturing.py), builds.json (bench/builds.py) and peers.json (bench/peers/): a section whose
+file is not there is left out, and so is a row that was not measured.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pathlib import Path
 from statistics import median
 
 from report import bench_targets
+from report.analysis import peers
 from report.analysis.bench_costs import costs, served, settings
 from report.analysis.finding import Finding, answer
 from report.bench_targets import Verdict, select
@@ -30,8 +31,8 @@ from report.schema import Report, ResultError, read
 # of the handler, in their order; those that a policy lacks are left out
 STAGES = ("decode", "limit", "admit", "route", "perturb", "predict", "gate", "respond", "encode")
 BODIES = {RAW: "raw", PNG: "PNG", None: "-"}
-BESIDE = ("profiles", "fusings", "protocols", "pictures", "builds")
-FILES = ("profile.json", "fusing.json", "protocols.json", "adopted-bench.json", "builds.json")
+BESIDE = ("profiles", "fusings", "protocols", "pictures", "builds", "peers")
+FILES = ("profile.json", "fusing.json", "protocols.json", "adopted-bench.json", "builds.json", "peers.json")
 # times an earlier build's cost of a raw row
 BUILD = 1.02
 
@@ -48,14 +49,16 @@ def render(report: Report, **beside: Report) -> str:
     rows, stated = report.bench, report.run.settings
     paths = select(rows, study="paths")
     saturated = served(rows)
-    verdicts = bench_targets.verdicts(rows, stated.get("member_mb", {}))
+    ours = bench_targets.verdicts(rows, stated.get("member_mb", {}))
+    others = beside["peers"].peers if "peers" in beside else ()
+    against = peers.verdicts(others)
     architectures = list(dict.fromkeys(row.architecture for row in rows))
     return page.render(
         "performance.md.j2",
         filters={"body": BODIES.__getitem__},
         report=report,
-        findings=answer(findings(verdicts)),
-        verdicts=sorted(verdicts, key=lambda each: (each.met or each.measured is None, each.measured is None)),
+        findings=answer([*findings(ours), *peers.findings(against)]),
+        verdicts=sorted([*ours, *against], key=lambda each: (each.met or each.measured is None, each.measured is None)),
         saturated=saturated,
         stages=[name for name in STAGES if any(name in row.stages_ms for row in saturated)],
         clients=max(row.clients for row in saturated),
@@ -67,6 +70,8 @@ def render(report: Report, **beside: Report) -> str:
         photographs=list(adopted.pictures(beside["pictures"])) if "pictures" in beside else [],
         compared=compared(beside["builds"]) if "builds" in beside else [],
         most=BUILD,
+        standings=peers.standings(others),
+        own=peers.own(others),
     )
 
 
