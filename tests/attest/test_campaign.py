@@ -115,9 +115,10 @@ def test_it_is_taken_up_without_asking_anything_twice(tmp_path: Path, model: Mea
         repeats = Counter(service.seen)
     assert which.target.budget == BUDGET
     assert found.run.resumed == 1
-    # every picture that arrived is in the ledger once, those whose answers the kill took among them
+    # every picture that arrived is in the ledger once; the kill took answers, or pictures that were entered and not sent
     lines = [json.loads(line) for line in (tmp_path / "reports/attest-shop/ledger.jsonl").read_text().splitlines()]
-    assert sum(repeats.values()) == len(lines) == found.ledger.queries
+    assert len(lines) == found.ledger.queries
+    assert 0 <= len(lines) - sum(repeats.values()) <= found.ledger.lost
     assert len({(line["phase"], line["place"]) for line in lines}) == len(lines)
     assert found.ledger.lost <= 3  # two connections and the benign user
 
