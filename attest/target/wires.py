@@ -7,8 +7,8 @@ timeout as a whole, however slowly its bytes come.
 
 from __future__ import annotations
 
-import threading
 import time
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -54,11 +54,15 @@ class Reply:
     location: str = ""
 
 
+class WireError(RuntimeError):
+    """Nothing can be sent, or no more, for a reason of our own; the message says which."""
+
+
 class Wire(Protocol):
     """Sends requests, from any thread."""
 
     def send(self, encoded: Encoded, headers: Mapping[str, str] | None = None) -> Reply:
-        """The answer; nothing is raised for what the service or the network does."""
+        """The answer; nothing is raised for what the service or the network does. Raises WireError."""
 
     def close(self) -> None:
         """Give up the connections."""
@@ -70,14 +74,13 @@ def wire(target: Target) -> Wire:
 
 
 class HttpWire:
-    """A session for each thread, each with a connection that is kept."""
+    """As many sessions as requests were under way at once, each with a connection that is kept."""
 
     def __init__(self, target: Target) -> None:
         self._target = target
         self._secrets = target.secrets()
-        self._local = threading.local()
-        self._sessions: list[requests.Session] = []
-        self._lock = threading.Lock()
+        # those that nobody uses; the last one first, so that no more are open than are needed
+        self._idle = deque[requests.Session]()
 
     def __repr__(self) -> str:
         return f"HttpWire({self._target.shown_url})"
@@ -85,9 +88,10 @@ class HttpWire:
     def send(self, encoded: Encoded, headers: Mapping[str, str] | None = None) -> Reply:
         """One POST."""
         sent = {"Content-Type": encoded.content_type, **self._secrets, **(headers or {})}
+        session = self._session()
         started = time.perf_counter()
         try:
-            with self._session().post(
+            with session.post(
                 self._target.url,
                 data=encoded.body,
                 headers=sent,
@@ -98,6 +102,8 @@ class HttpWire:
                 body = _whole(response, started + self._target.timeout)
         except (requests.RequestException, urllib3.exceptions.HTTPError, TimeoutError, OSError) as error:
             return Reply(DROPPED, type(error).__name__.encode(), _since(started))
+        finally:
+            self._idle.append(session)
         found = response.headers
         return Reply(
             response.status_code,
@@ -108,20 +114,18 @@ class HttpWire:
         )
 
     def close(self) -> None:
-        """Close every thread's session."""
-        with self._lock:
-            for session in self._sessions:
-                session.close()
+        """Close the sessions."""
+        while self._idle:
+            self._idle.pop().close()
 
     def _session(self) -> requests.Session:
-        found: requests.Session | None = getattr(self._local, "session", None)
-        if found is None:
-            found = self._local.session = direct.session()
+        try:
+            return self._idle.pop()
+        except IndexError:
+            made = direct.session()
             if self._target.cacert:
-                found.verify = self._target.cacert
-            with self._lock:
-                self._sessions.append(found)
-        return found
+                made.verify = self._target.cacert
+            return made
 
 
 class GrpcWire:
