@@ -151,7 +151,7 @@ class Senders:
             while not self._changed.wait_for(lambda: self._broken or ready(), 0.2):
                 ended = next((process for process in self._processes if process.poll() is not None), None)
                 if ended is not None:
-                    self._break(f"{ended.args[2]} ended with {ended.returncode}{self._last_words()}")
+                    self._break(f"Locust's master or a sender ended with {ended.returncode}{self._last_words()}")
                 elif until is not None and time.monotonic() > until:
                     self._break(f"the senders were not ready after {most_s:.0f} s{self._last_words()}")
             self._check()
@@ -177,7 +177,7 @@ class Senders:
                 while True:
                     self._heard(*parted(self._channel.recv_bytes()))
         finally:
-            self._break("the Locust master ended")
+            self._break(f"the Locust master ended{self._last_words()}")
 
     def _heard(self, head: dict[str, Any], body: bytes) -> None:
         with self._changed:
