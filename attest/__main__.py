@@ -1,6 +1,6 @@
 """Red-team a classifier's endpoint under a budget, and write down what came of it.
 
-    python -m attest NAME --images DIR [--budget N] [--thieves knockoff jbda] [--dry-run]
+    python -m attest NAME --images DIR [--budget N] [--thieves knockoff jbda] [--senders N] [--dry-run]
 
 NAME is a file of targets/ (docs/attest.md). Everything lies in reports/attest-NAME: measured.json for the report and
 the evidence, ledger.jsonl and answers.bin for the owner. An attest that was interrupted goes on with the same command.
@@ -12,6 +12,7 @@ import argparse
 import dataclasses
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import torch
@@ -20,12 +21,13 @@ from attest.campaign import order, thieves
 from attest.campaign.order import Campaign, CampaignError, Options
 from attest.ledger import LedgerError
 from attest.measured import Measured
+from attest.senders.wire import ANY_PORT, Senders
 from attest.target import check, table
 from attest.target.table import TargetError
-from attest.target.wires import wire
+from attest.target.wires import Wire, WireError, wire
 from zoo.datasets import DatasetError
 
-MISTAKES = (TargetError, CampaignError, LedgerError, DatasetError)
+MISTAKES = (TargetError, CampaignError, LedgerError, DatasetError, WireError)
 
 
 def main() -> None:
@@ -37,7 +39,8 @@ def main() -> None:
         if options.dry_run:
             print("\n".join(_dry(campaign)))
             return
-        measured = order.run(campaign, wire(campaign.target))
+        with closing(_wire(campaign, options)) as sending:
+            measured = order.run(campaign, sending)
     except MISTAKES as error:
         sys.exit(f"attest: {error}")
     except KeyboardInterrupt:
@@ -73,6 +76,24 @@ def _campaign(options: argparse.Namespace) -> Campaign:
     return Campaign(target, path.stem, table.digest(path), folder, Options(**{**asked, **lists}))
 
 
+def _wire(campaign: Campaign, options: argparse.Namespace) -> Wire:
+    """This process's own, or Locust's workers'."""
+    if min(options.senders, options.remote_senders) < 0:
+        raise CampaignError(f"senders: expected 0 or more, got {options.senders} and {options.remote_senders} remote")
+    if not options.senders + options.remote_senders:
+        return wire(campaign.target)
+    if options.remote_senders and options.senders_address == ANY_PORT:
+        raise CampaignError("senders-address: expected this machine's HOST:PORT, which other machines reach, got none")
+    return Senders(
+        campaign.target,
+        table.path_of(options.name, options.targets),
+        here=options.senders,
+        elsewhere=options.remote_senders,
+        address=options.senders_address,
+        log=campaign.folder / "senders.log",
+    )
+
+
 def _dry(campaign: Campaign) -> Iterator[str]:
     owners = order.images_of(campaign)
     exam, had = len(owners.exam), len(owners.thieves)
@@ -102,6 +123,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, nargs="+", default=usual.seeds, help="of the clones, one each (0 1)")
     parser.add_argument("--minutes", type=float, default=usual.minutes, help="after which it ends where it is (a day)")
     parser.add_argument("--workers", type=int, help="processes that train clones (one a core)")
+    parser.add_argument("--senders", type=int, default=0, help="processes that send (this one, with threads)")
+    parser.add_argument("--remote-senders", type=int, default=0, help="senders on other machines to wait for (none)")
+    parser.add_argument("--senders-address", default=ANY_PORT, metavar="HOST:PORT", help="where those find this one")
     parser.add_argument("--targets", type=Path, default=table.FOLDER, help="folder of the target files (targets)")
     parser.add_argument("--reports", type=Path, default=Path("reports"), help="folder of the results (reports)")
     parser.add_argument("--dry-run", action="store_true", help="show what would be sent and what it would cost")

@@ -8,6 +8,7 @@ learns no more. The reasons are in the ledger.
     428 with our challenge          challenged     2xx, and it is not                           unread
     3xx                             redirected     a status of REFUSALS                         refused
     no whole answer in time         dropped        any other                                    failed
+    its sender is gone              lost
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import numpy as np
 import torch
 
 from attacks.oracle import REFUSED, Answers
-from attest.ledger import Entry, Ledger
+from attest.ledger import LOST, Entry, Ledger
 from attest.target.encoding import Picture, encode, pictures
 from attest.target.pace import FIRST_PAUSE_S, LONGEST_PAUSE_S, Pace, Stopped
 from attest.target.reading import Read, Reader, Unread
@@ -114,7 +115,7 @@ class Asking:
 
     def request(self, phase: str, places: Sequence[int], asked: Sequence[Picture]) -> Read | None:
         """Send at most `target.rows` pictures until it is final; what the answer says, None: it is none. Raises
-        Stopped."""
+        Stopped, and WireError: then they are in the ledger as lost when it is taken up."""
         encoded, digests = encode(self.target, asked), [picture.sha256 for picture in asked]
         solution: dict[str, str] = {}
         for number in range(1, TRIES + 1):
@@ -129,8 +130,9 @@ class Asking:
                 phase, places, digests, reply.body, status=reply.status, kind=kind, final=final, ms=reply.ms
             )
             self._progress(len(asked))
-            with self._lock:
-                self._silent = self._silent + len(asked) if kind in FAULTS else 0
+            if kind != "lost":  # which says nothing of the service
+                with self._lock:
+                    self._silent = self._silent + len(asked) if kind in FAULTS else 0
             if final:
                 return read
             if kind == "throttled":
@@ -169,6 +171,8 @@ def judged(reply: Reply, reader: Reader, rows: int) -> tuple[str, Read | None]:
     status = reply.status
     if status == DROPPED:
         return "dropped", None
+    if status == LOST:
+        return "lost", None
     if status == 429 or (status == 503 and reply.retry_after is not None):
         return "throttled", None
     if status == 428 and our_wire.decode_challenge(reply.body) is not None:

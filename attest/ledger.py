@@ -73,7 +73,8 @@ class Entry:
 
 
 class Ledger:
-    """The ledger in `folder`, taken up where it is. Used from several threads; use as a context manager.
+    """The ledger in `folder`, taken up where it is. Used from several threads; use as a context manager. lines, lost:
+    how many there are, and how many of them are of the kind "lost".
 
     Raises LedgerError where its files do not belong together.
     """
@@ -85,6 +86,7 @@ class Ledger:
         self._tries: Counter[tuple[str, int]] = Counter()
         self._counts: dict[str, int] = {}
         self._in_flight = 0
+        self.lost = 0
         self._lock = threading.Lock()
         self.lines = 0
         end = self._take_up(folder / ANSWERS)
@@ -93,7 +95,7 @@ class Ledger:
         self._answers.truncate(end)
         self._end = end
         self._asked = (folder / ASKED).open("a+b", buffering=0)
-        self.lost = self._write_off()
+        self._write_off()
 
     def __enter__(self) -> Ledger:
         return self
@@ -196,6 +198,7 @@ class Ledger:
 
     def _know(self, entry: Entry) -> None:
         self.lines += 1
+        self.lost += entry.kind == "lost"
         self._tries[entry.phase, entry.place] += 1
         self._counts[entry.phase] = max(self._counts.get(entry.phase, 0), entry.place + 1)
         if entry.final:
@@ -224,8 +227,8 @@ class Ledger:
             raise LedgerError(f"{answers}: expected at least {end} bytes, got {size}: answers are missing")
         return end
 
-    def _write_off(self) -> int:
-        """Enter as lost what was sent and not answered. Gives how many of all pictures are."""
+    def _write_off(self) -> None:
+        """Enter as lost what was sent and not answered."""
         self._asked.seek(0)
         for line in self._asked.read().splitlines():
             words = line.decode().split("\t")
@@ -234,7 +237,6 @@ class Ledger:
                 self._in_flight += 1
                 self.record(words[0], [int(words[1])], [words[2]], b"", status=LOST, kind="lost", final=True, ms=0.0)
         self.flush()
-        return sum(entry.kind == "lost" for entry in self._final.values())
 
 
 def _write(file: Any, body: bytes, offset: int) -> None:

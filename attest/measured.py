@@ -217,7 +217,7 @@ class Verdict:
 @dataclass(frozen=True)
 class LedgerFacts:
     """lines, sha256: of ledger.jsonl. queries: pictures sent, those sent again after a 429 among them. lost: sent, but
-    the answer was not on disk when the campaign was killed; never asked again."""
+    the campaign was killed before its answer was on disk, or its sender before it told it; never asked again."""
 
     lines: int
     sha256: str

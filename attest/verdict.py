@@ -256,7 +256,7 @@ def _limits(measured: Measured, best: Bought | None, word: str) -> Iterator[str]
     if measured.consistency.kind == "not measured":
         yield "whether equal pictures get equal answers was not measured"
     if measured.ledger.lost > BY.most_lost * queries:
-        yield f"{number(measured.ledger.lost, 0)} answers were lost when the campaign was interrupted"
+        yield f"{number(measured.ledger.lost, 0)} answers were lost: the campaign was interrupted, or a sender ended"
     felt = {each.stretch: each.accuracy for each in measured.felt}
     if felt.get("quiet", 0.0) - felt.get("campaign", 1.0) > BY.worse_for_users:
         yield (

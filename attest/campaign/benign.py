@@ -17,6 +17,7 @@ from attest.campaign.exact import percentiles
 from attest.measured import Felt
 from attest.target.encoding import pictures
 from attest.target.pace import Stopped
+from attest.target.wires import WireError
 
 QUIET, BESIDE = "benign-quiet", "benign"
 STRETCHES = {QUIET: "quiet", BESIDE: "campaign"}
@@ -72,7 +73,7 @@ class Beside:
             image = self._users.images[self._users.row(BESIDE, place)][None]
             try:
                 asking.request(BESIDE, [place], pictures(asking.target, image.numpy()))
-            except Stopped:
+            except (Stopped, WireError):
                 return
 
 

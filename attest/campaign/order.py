@@ -51,6 +51,10 @@ ASKED_EACH = 1 + consistency.REPEATS + consistency.COPIES
 # images that a clone is shown in all, where the epochs that come of it lie within bounds; and its batches
 SHOWN, FEWEST_EPOCHS, MOST_EPOCHS, BATCH = 100_000, 10, 60, 64
 RUN = "run.json"
+# what only --remote-senders look at
+HERE = NotTried("several addresses", "every request came from one machine: what is limited by address was not told")
+# options that may change when a campaign goes on
+UNSAID = ("workers", "minutes", "remote_senders")
 # what no run of this command looks at
 NEVER = (
     NotTried("colluding accounts", "one key was given: what many accounts could share was not asked"),
@@ -67,7 +71,8 @@ class CampaignError(ValueError):
 class Options:
     """What decides the figures, next to the target file. images: the owner's. surrogate, architecture, epochs: "" and
     0: as fits target and budget. exam: the most images that are asked about. seeds: one clone each. minutes: after
-    which the campaign ends where it is. workers: as evaluation.pool has them; changes no figure."""
+    which the campaign ends where it is. workers: as evaluation.pool has them; changes no figure. remote_senders: on
+    other machines, so more addresses; fewer may go on with a campaign than began it."""
 
     images: str
     thieves: tuple[str, ...] = tuple(plan.name for plan in thieves.BATTERY if plan.asks)
@@ -80,10 +85,11 @@ class Options:
     seeds: tuple[int, ...] = (0, 1)
     minutes: float = 24 * 60.0
     workers: int | None = None
+    remote_senders: int = 0
 
     def settings(self) -> dict[str, str]:
         """What reports say of it: of a folder its name alone."""
-        said = {key: value for key, value in asdict(self).items() if key not in ("workers", "minutes")}
+        said = {key: value for key, value in asdict(self).items() if key not in UNSAID}
         said["images"] = Path(self.images).name
         return {
             key: ", ".join(map(str, value)) if isinstance(value, tuple) else str(value) for key, value in said.items()
@@ -111,7 +117,7 @@ def run(
     """Carry it out, or take it up; what was measured, which lies in `folder` too.
 
     wire: closed at the end. Raises CampaignError, TargetError, LedgerError, zoo's DatasetError, before anything is
-    sent.
+    sent, and WireError where nothing more can be sent.
     """
     target, options = campaign.target, campaign.options
     owners = images_of(campaign)
@@ -145,7 +151,7 @@ def run(
             felt=felt,
             spent=target.price(lines),
             ledger=LedgerFacts(lines, hashlib.sha256(ledger.path.read_bytes()).hexdigest(), lines, lost),
-            not_tried=(*asked.battery.not_tried, *asked.left_out, *NEVER),
+            not_tried=(*asked.battery.not_tried, *asked.left_out, *record.one_address, *NEVER),
             verdict=verdict.UNJUDGED,
             complete=asked.battery.stopped is None,
             notes=() if asked.battery.stopped is None else (asked.battery.stopped,),
@@ -313,11 +319,19 @@ class Record:
                     f"{deciding[other[0]]!r}); give the same, or move the folder away to begin anew"
                 )
         self._content["resumed"] += 1
+        self._remote = max(campaign.options.remote_senders, self._content.get("remote_senders", 0))
+        self._content["remote_senders"] = self._remote
         self.waited_s = float(self._content["waited_s"])
         write_json(self._path, self._content)
 
+    @property
+    def one_address(self) -> tuple[NotTried, ...]:
+        """What was not tried where no other machine sent."""
+        return () if self._remote else (HERE,)
+
     def finished(self, waited_s: float, exam: int) -> RunFacts:
         """What reports say, with this run's time added."""
+        elsewhere = {"remote_senders": str(self._remote)} if self._remote else {}
         info = run_info(seed=self._campaign.options.seed, started=self._began, settings={})
         self._content["seconds"] = round(self._content["seconds"] + info.seconds, 1)
         self._content["waited_s"] = self.waited_s + waited_s
@@ -330,7 +344,7 @@ class Record:
             seconds=self._content["seconds"],
             resumed=self._content["resumed"],
             seeds=self._campaign.options.seeds,
-            settings=self._campaign.options.settings(),
+            settings=self._campaign.options.settings() | elsewhere,
             images_sha256=self._images,
             exam_images=exam,
         )

@@ -29,6 +29,7 @@ class Deadline:
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
+        # both by the session's id
         self._under_way: dict[int, float] = {}
         self._sockets: dict[int, socket.socket] = {}
         self._lock = threading.Lock()
@@ -37,10 +38,10 @@ class Deadline:
         self._thread.start()
 
     def mount(self, session: requests.Session) -> None:
-        """Have the connections of a session looked after. A session belongs to one thread."""
+        """Have the connection of a session looked after, which sends one request at a time."""
         adapter = HTTPAdapter()
         adapter.poolmanager.pool_classes_by_scheme = {
-            scheme: type("Pool", (pool,), {"ConnectionCls": self._held(connection)})
+            scheme: type("Pool", (pool,), {"ConnectionCls": self._held(connection, id(session))})
             for scheme, pool, connection in (
                 ("http", HTTPConnectionPool, HTTPConnection),
                 ("https", HTTPSConnectionPool, HTTPSConnection),
@@ -50,9 +51,9 @@ class Deadline:
             session.mount(scheme, adapter)
 
     @contextmanager
-    def within(self) -> Iterator[None]:
-        """One request of this thread. Raises TimeoutError at its end where that was too late."""
-        me, end = threading.get_ident(), time.monotonic() + self._seconds
+    def within(self, session: requests.Session) -> Iterator[None]:
+        """One request of a session that is mounted. Raises TimeoutError at its end where that was too late."""
+        me, end = id(session), time.monotonic() + self._seconds
         with self._lock:
             self._under_way[me] = end
         try:
@@ -70,22 +71,22 @@ class Deadline:
         for held in self._sockets.values():
             held.close()
 
-    def _held(self, connection: type[HTTPConnection]) -> type[HTTPConnection]:
+    def _held(self, connection: type[HTTPConnection], session: int) -> type[HTTPConnection]:
         """The class, with a second handle on each socket, which outlives its being wrapped by TLS."""
         hold = self._hold
 
         class Held(connection):  # type: ignore[misc, valid-type]
             def _new_conn(self) -> Any:
                 made = super()._new_conn()
-                hold(made.dup())
+                hold(session, made.dup())
                 return made
 
         return Held
 
-    def _hold(self, held: socket.socket) -> None:
+    def _hold(self, session: int, held: socket.socket) -> None:
         with self._lock:
-            before = self._sockets.get(threading.get_ident())
-            self._sockets[threading.get_ident()] = held
+            before = self._sockets.get(session)
+            self._sockets[session] = held
         if before is not None:
             before.close()
 
@@ -93,9 +94,9 @@ class Deadline:
         while not self._over.wait(self._seconds * OFTEN):
             with self._lock:
                 now = time.monotonic()
-                late = [thread for thread, end in self._under_way.items() if now > end and thread in self._sockets]
-                for thread in late:
-                    _cut(self._sockets[thread])
+                late = [session for session, end in self._under_way.items() if now > end and session in self._sockets]
+                for session in late:
+                    _cut(self._sockets[session])
 
 
 def _cut(held: socket.socket) -> None:

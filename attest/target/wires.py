@@ -8,8 +8,8 @@ read up to `most` bytes, within the target's timeout as a whole (attest/target/d
 from __future__ import annotations
 
 import re
-import threading
 import time
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -58,11 +58,15 @@ class Reply:
     location: str = ""
 
 
+class WireError(RuntimeError):
+    """Nothing can be sent, or no more, for a reason of our own; the message says which."""
+
+
 class Wire(Protocol):
     """Sends requests, from any thread."""
 
     def send(self, encoded: Encoded, headers: Mapping[str, str] | None = None) -> Reply:
-        """The answer; nothing is raised for what the service or the network does."""
+        """The answer; nothing is raised for what the service or the network does. Raises WireError."""
 
     def close(self) -> None:
         """Give up the connections."""
@@ -79,16 +83,15 @@ def most(target: Target) -> int:
 
 
 class HttpWire:
-    """A session for each thread, each with a connection that is kept."""
+    """As many sessions as requests were under way at once, each with a connection that is kept."""
 
     def __init__(self, target: Target) -> None:
         self._target = target
         self._secrets = target.secrets()
         self._most = most(target)
         self._deadline = Deadline(target.timeout)
-        self._local = threading.local()
-        self._sessions: list[requests.Session] = []
-        self._lock = threading.Lock()
+        # those that nobody uses; the last one first, so that no more are open than are needed
+        self._idle = deque[requests.Session]()
 
     def __repr__(self) -> str:
         return f"HttpWire({self._target.shown_url})"
@@ -96,11 +99,12 @@ class HttpWire:
     def send(self, encoded: Encoded, headers: Mapping[str, str] | None = None) -> Reply:
         """One POST."""
         sent = {"Content-Type": encoded.content_type, **self._secrets, **(headers or {})}
+        session = self._session()
         started = time.perf_counter()
         try:
             with (
-                self._deadline.within(),
-                self._session().post(
+                self._deadline.within(session),
+                session.post(
                     self._target.url,
                     data=encoded.body,
                     headers=sent,
@@ -112,6 +116,8 @@ class HttpWire:
                 body = _whole(response, self._most)
         except (requests.RequestException, urllib3.exceptions.HTTPError, TimeoutError, OSError) as error:
             return Reply(DROPPED, _why(error).encode(), _since(started))
+        finally:
+            self._idle.append(session)
         found = response.headers
         return Reply(
             response.status_code,
@@ -122,25 +128,23 @@ class HttpWire:
         )
 
     def close(self) -> None:
-        """Close every thread's session."""
-        with self._lock:
-            for session in self._sessions:
-                session.close()
+        """Close the sessions."""
+        while self._idle:
+            self._idle.pop().close()
         self._deadline.close()
 
     def _session(self) -> requests.Session:
-        found: requests.Session | None = getattr(self._local, "session", None)
-        if found is None:
-            found = self._local.session = direct.session()
+        try:
+            return self._idle.pop()
+        except IndexError:
+            made = direct.session()
             # requests would read the whole of a redirection, and where it leads to, although it does not go there
-            found.get_redirect_target = _nowhere  # type: ignore[method-assign]
-            found.cookies.set_policy(DefaultCookiePolicy(allowed_domains=()))
-            self._deadline.mount(found)
+            made.get_redirect_target = _nowhere  # type: ignore[method-assign]
+            made.cookies.set_policy(DefaultCookiePolicy(allowed_domains=()))
+            self._deadline.mount(made)
             if self._target.cacert:
-                found.verify = self._target.cacert
-            with self._lock:
-                self._sessions.append(found)
-        return found
+                made.verify = self._target.cacert
+            return made
 
 
 class GrpcWire:

@@ -115,7 +115,7 @@ def test_it_is_taken_up_without_asking_anything_twice(tmp_path: Path, model: Mea
         repeats = Counter(service.seen)
     assert which.target.budget == BUDGET
     assert found.run.resumed == 1
-    # every picture that arrived is in the ledger once; the kill took answers, or pictures that were entered and not sent
+    # every picture that arrived is in the ledger once; the kill took answers, and pictures entered but not sent
     lines = [json.loads(line) for line in (tmp_path / "reports/attest-shop/ledger.jsonl").read_text().splitlines()]
     assert len(lines) == found.ledger.queries
     assert 0 <= len(lines) - sum(repeats.values()) <= found.ledger.lost
