@@ -87,8 +87,10 @@ def proven(proof: Mapping[str, Any], stated: LedgerRoot) -> dict[str, Any]:
         if not _same_number(proof["lines"], stated.lines):
             raise EvidenceError(f"proof: of a ledger of {proof['lines']} lines, the evidence is of {stated.lines}")
         found = merkle.root_by(line.encode(), index, stated.lines, siblings).hex()
-        query: dict[str, Any] = exact_json.loads(line, what="its line")
+        query: dict[str, Any] = exact_json.loads(line, what="proof: its line")
         says = query["index"]
+    except merkle.ProofError as error:
+        raise EvidenceError(f"proof: {error}") from None
     except EvidenceError:
         raise
     except (KeyError, TypeError, ValueError, AttributeError) as error:

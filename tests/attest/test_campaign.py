@@ -209,7 +209,7 @@ def gone(service: Service, pixels: np.ndarray) -> Reply:
 @pytest.mark.parametrize(
     ("answer", "said"),
     [
-        (mixed_up, "the same picture gets another label"),
+        (mixed_up, "random answers, wrong classes or wrong preprocessing"),
         (keyed, "of copies that differ by one level in one value get another label"),
         (not_a_number, "of the owner's images (errors, timeouts, not readable)"),
         (endless, "of the owner's images (errors, timeouts, not readable)"),

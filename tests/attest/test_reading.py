@@ -17,7 +17,7 @@ CLASSES = ("cat", "dog", "eel")
 def reader(**changes: Any) -> Reader:
     send = changes.pop("send", "json")
     url = "grpc://127.0.0.1:1/m" if SENDS[send].grpc else "http://127.0.0.1:1/x"
-    more = {"format": "float32", "field": "instances", "classes": CLASSES, "rows": 4, "size": (8, 8)}
+    more = {"format": "float32", "field": "instances[]", "classes": CLASSES, "rows": 4, "size": (8, 8)}
     return Reader(Target(**{**table(url, send=send), **more, **changes}).whole())
 
 

@@ -178,7 +178,7 @@ def test_a_payload_says_one_thing_in_one_form(signed: Signed) -> None:
         text.replace('"spent": 12.0', '"spent": 1.2e1'): "its payload has another form",
         text.replace('"spent": 12.0', '"spent":12.0'): "its payload has another form",
         text + "\n": "its payload has another form",
-        "\ufeff" + text: "not JSON",
+        "\ufeff" + text: "its payload has another form",
         text.replace("shop", "\\u0073hop", 1): "its payload has another form",
     }.items():
         assert other != text
@@ -507,7 +507,7 @@ def test_what_is_nested_without_end_is_refused(signed: Signed, tmp_path: Path) -
     with pytest.raises(EvidenceError, match="evidence: not JSON"):
         statement.verified(DEEP.encode(), signed.public)
     text = statement.sign(DEEP.encode(), keys.private(signed.key))
-    with pytest.raises(EvidenceError, match="its payload is not JSON"):
+    with pytest.raises(EvidenceError, match="its payload: not JSON"):
         statement.verified(text.encode(), signed.public)
     (tmp_path / "proof.json").write_text(DEEP)
     found = statement.verified(signed.text, signed.public)

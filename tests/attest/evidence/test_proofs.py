@@ -55,7 +55,7 @@ CHANGES: dict[str, tuple[Callable[[list[bytes]], list[bytes]], str]] = {
         lambda lines: [lines[0], b'{"index": true}', *lines[2:]],
         r"line 2: expected index 1, got True",
     ),
-    "an empty line": (lambda lines: [*lines, b""], r"line 10: expected a JSON object"),
+    "an empty line": (lambda lines: [*lines, b""], r"line 10: not JSON"),
 }
 
 
