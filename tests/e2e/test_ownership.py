@@ -13,6 +13,7 @@ import requests
 import torch
 
 from attacks.clone import RECIPES
+from attacks.transfer import TransferSet
 from evaluation.marks.thieves import Lesson, asked, fitted
 from handlers import wire
 from tests.conftest import RECIPE, Smoke
@@ -21,7 +22,8 @@ from zoo import datasets
 
 pytestmark = pytest.mark.server
 
-ACCOUNTS = ("alice", "bob", "carol", "dave", "mallory", "-")
+# Locust's clients call themselves thief-0 and so on (loadtests/users/thief.py)
+ACCOUNTS = ("alice", "bob", "carol", "dave", "mallory", "thief-0", "-")
 THIEF = "mallory"
 EPOCHS = 25
 
@@ -29,6 +31,7 @@ EPOCHS = 25
 @dataclass(frozen=True)
 class Server:
     smoke: Smoke
+    folder: Path
     inference: str
     token: str
 
@@ -60,7 +63,7 @@ def server(marked: Smoke, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         assert started.returncode == 0, started.stderr
         facts = json.loads((folder / "ownership" / "server.json").read_text())
         token = json.loads(Path(facts["key_file"]).read_text())["inference"]["key"]
-        yield Server(marked, facts["inference"], token)
+        yield Server(marked, folder, facts["inference"], token)
     finally:
         stopped = run("deploy.server", "stop", *instance)
     assert stopped.returncode == 0, stopped.stderr
@@ -99,17 +102,29 @@ def test_a_clone_is_traced_to_the_account_that_asked_and_an_honest_model_is_not(
     assert train.labels is not None
     answers = torch.from_numpy(server.ask(train.pixels.numpy(), THIEF))
     said = owned(server, clone(train.pixels, answers, tmp_path / "clone.onnx"), "--output", tmp_path / "tries.json")
-    assert f"learnt from answers to {THIEF} (p times 6 tries" in said
+    assert f"learnt from answers to {THIEF} (p times 7 tries" in said
     tries = json.loads((tmp_path / "tries.json").read_text())["tries"]
     assert [each["claimed"] <= 0.01 for each in tries] == [each["account"] == THIEF for each in tries]
     honest = owned(server, clone(train.pixels, train.labels, tmp_path / "honest.onnx"))
-    assert "not enough evidence: 6 tries" in honest
+    assert "not enough evidence: 7 tries" in honest
     own = owned(server, server.smoke.build / "smoke" / "victim.onnx")
-    assert "not enough evidence: 6 tries, least p times tries 1," in own
+    assert "not enough evidence: 7 tries, least p times tries 1," in own
+
+
+def test_a_clone_of_a_locust_campaign_is_traced_to_its_client(server: Server, tmp_path: Path) -> None:
+    where = ("--instance", "ownership", "--run-folder", server.folder, "--store", server.smoke.store)
+    asked = ("--attacks", "in-distribution", "--quiet", "1", "--run", tmp_path)
+    done = run("loadtests.attack", RECIPE, "--policies", "marked", *asked, *where)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (bought,) = (tmp_path / "transfer").glob("*/transfer.npz")
+    transfer = TransferSet.load(bought)
+    assert transfer.probabilities is not None
+    said = owned(server, clone(transfer.images, transfer.probabilities, tmp_path / "clone.onnx"))
+    assert "learnt from answers to thief-0 (p times 7 tries" in said
 
 
 def test_a_suspect_that_is_served_is_asked_over_http(server: Server, tmp_path: Path) -> None:
     token = tmp_path / "token"
     token.write_text(server.token)
     said = owned(server, server.url, "--token", token)
-    assert "learnt from answers to - (p times 6 tries" in said, "who names no principal shares one account"
+    assert "learnt from answers to - (p times 7 tries" in said, "who names no principal shares one account"
