@@ -94,8 +94,8 @@ def compared(rows: Sequence[BenchRow]) -> Iterator[str]:
         before = first[row.clients]
         rates = ratios(row.rate_rounds, before.rate_rounds)
         yield (
-            f"{row.clients} clients, {row.max_batch_delay_ms} ms: {row.rows_per_s:.0f} rows/s, {median(rates):.3f} times "
-            f"({min(rates):.3f} to {max(rates):.3f}); p50 {row.p50_ms:.2f} ms, "
+            f"{row.clients} clients, {row.max_batch_delay_ms} ms: {row.rows_per_s:.0f} rows/s, "
+            f"{median(rates):.3f} times ({min(rates):.3f} to {max(rates):.3f}); p50 {row.p50_ms:.2f} ms, "
             f"{ratio(row.p50_rounds, before.p50_rounds):.3f} times"
         )
 
