@@ -58,7 +58,7 @@ ONNX, TORCHSCRIPT = "onnxruntime", "torchscript"
 STUDIES = ("spinning", "settings", "clocks", "paths", "single")
 SATURATION = 64
 BATCH_SIZES = (1, 8, 16, 32)
-DELAYS_MS = (1, 2, 5)
+DELAYS_MS = (0, 1, 2, 5)
 SETTINGS_CLIENTS = (1, 8, SATURATION)
 # PNG bodies, and a TorchScript twin, cost the same with any policy: they are measured for these
 PICTURED = (UNDEFENDED, EDM)

@@ -4,6 +4,7 @@
     expected.json       the archives being served and their golden predictions
     server.json         where it serves; what clients read (0600)
     key_file.json       TorchServe's tokens (0600); made by Java in its working directory
+    classes/            what goes before TorchServe's own on Java's class path (deploy/batching.py)
     logs/               torchserve.log (rolling), console.log (what Java prints before it can log)
     state/              what the workers remember together, such as proofs of work that are spent
     tmp/                unpacked archives and the workers' sockets, unless the path is too long for a socket
@@ -30,6 +31,7 @@ from deploy.archive import NAME
 from deploy.errors import RefusedError
 
 MADE_BY = "Made by `python -m deploy.server` from the top-level config.properties; change that one."
+CLASSES = "classes"
 # A unix socket's path has at most 107 bytes, and TorchServe appends this to the temporary folder's.
 LONGEST_TEMP = 107 - len("/.ts.sock.65535")
 
@@ -72,6 +74,7 @@ class Instance:
         self.expected = self.folder / "expected.json"
         self.server = self.folder / "server.json"
         self.key_file = self.folder / "key_file.json"
+        self.classes = self.folder / CLASSES
         self.state = self.folder / "state"
         self.log = self.folder / "logs" / "torchserve.log"
         self.console = self.folder / "logs" / "console.log"
@@ -133,11 +136,11 @@ class Instance:
         temporary.replace(self.server)
 
     def clear(self) -> None:
-        """Remove what an ended server leaves (server.json, tokens, state, temporary folder) but the logs."""
+        """Remove what an ended server leaves (server.json, tokens, classes, state, temporary folder) but the logs."""
         record = self.record()
         if record is not None:
             shutil.rmtree(record.temp, ignore_errors=True)
-        for left in (self.state, self.folder / "tmp"):
+        for left in (self.classes, self.state, self.folder / "tmp"):
             shutil.rmtree(left, ignore_errors=True)
         self.key_file.unlink(missing_ok=True)
         self.server.unlink(missing_ok=True)

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from deploy.archive import Archive
 from deploy.errors import RefusedError
+from deploy.instance import CLASSES
 
 LOG4J = Path(__file__).with_name("log4j2.xml")
 # Starts the interpreter that runs this as a worker that imports torch only where it is used.
@@ -47,7 +48,7 @@ FIXED = {
 
 def command(java: Path, config: Path, *, vmargs: str, temp: Path, log: str) -> list[str]:
     """Java's command line, for the instance's folder. `log` is an appender of log4j2.xml: file or console."""
-    packages = _site_packages()
+    packages = site_packages()
     return [
         str(java),
         f"-Dmodel_server_home={packages}",
@@ -57,7 +58,8 @@ def command(java: Path, config: Path, *, vmargs: str, temp: Path, log: str) -> l
         "-XX:ErrorFile=logs/hs_err.log",
         *shlex.split(vmargs),
         "-cp",
-        f"{packages}/ts/frontend/*",
+        # relative to the instance's folder, where Java starts: of two classes of one name the first is taken
+        f"{CLASSES}:{packages}/ts/frontend/*",
         "org.pytorch.serve.ModelServer",
         "--python",
         str(WORKER_PYTHON.absolute()),
@@ -118,7 +120,8 @@ def key_variables(archives: Iterable[Archive], environ: Mapping[str, str]) -> di
     return found
 
 
-def _site_packages() -> Path:
+def site_packages() -> Path:
+    """Where TorchServe is installed. Raises `RefusedError` where it is not."""
     found = importlib.util.find_spec("ts")
     if found is None or found.origin is None:
         raise RefusedError(f"TorchServe is not installed for {sys.executable}: `pip install torchserve==0.12.0`")

@@ -21,7 +21,7 @@ from typing import NoReturn
 
 import psutil
 
-from deploy import archive, java, launch, ports, readiness, settings, shutdown
+from deploy import archive, batching, java, launch, ports, readiness, settings, shutdown
 from deploy.archive import Archive
 from deploy.errors import DeployError, RefusedError
 from deploy.gateway import commands as gateway
@@ -169,12 +169,14 @@ def _plan(instance: Instance, options: argparse.Namespace, *, log: str) -> Plan:
     archives = archive.select(options.store, options.models)
     keys = launch.key_variables(archives, os.environ)
     executable = java.find(options.java)
+    classes = batching.changed(launch.site_packages())
     _say(archive.budget(archives, len(os.sched_getaffinity(0))))
     given = settings.read(ROOT / "config.properties")
     endpoints = _endpoints(given, options)
     temp = instance.make()
     settings.write(instance.config, _filled(given, endpoints, archives), comment=MADE_BY)
     archive.remember(instance.expected, archives)
+    batching.write(classes, instance.classes)
     command = launch.command(executable, instance.config, vmargs=given.get("vmargs", ""), temp=temp, log=log)
     kept = {"audit": instance.audit, "budgets": instance.budgets}
     environment = launch.environment(keys, temp=temp, state=instance.state, **kept, environ=os.environ)

@@ -65,22 +65,24 @@ EPOCH = (1980, 1, 1, 0, 0, 0)
 class Serving:
     """[serving]: how TorchServe runs an archive. workers x threads over all archives should be the cores.
 
-    batch_size: most requests a worker is handed at once; max_batch_delay_ms: how long it waits for them.
+    batch_size: most requests a worker is handed at once; max_batch_delay_ms: how long it waits for them, 0 not at all:
+    a worker that is free takes what waits (deploy/batching.py).
     response_timeout_s: after it a worker counts as dead. queue: requests that may wait. max_rows: rows a request.
     """
 
     workers: int = 1
     threads: int = 1
     batch_size: int = 8
-    max_batch_delay_ms: int = 2
+    max_batch_delay_ms: int = 0
     response_timeout_s: int = 30
     queue: int = 200
     max_rows: int = 256
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
-            if value < 1:
-                raise ValueError(f"{name}: expected >= 1, got {value}")
+            least = 0 if name == "max_batch_delay_ms" else 1
+            if value < least:
+                raise ValueError(f"{name}: expected >= {least}, got {value}")
 
 
 @dataclass(frozen=True)

@@ -110,8 +110,17 @@ class Instance:
 
     def workers(self, model: str) -> list[psutil.Process]:
         """A model's workers that are ready; fewer while one is being started."""
-        ready = [worker["pid"] for worker in self._described(model)["workers"] if worker["status"] == "READY"]
+        ready = [worker["pid"] for worker in self.described(model)["workers"] if worker["status"] == "READY"]
         return [psutil.Process(pid) for pid in ready if psutil.pid_exists(pid)]
+
+    def described(self, model: str) -> dict[str, Any]:
+        """What the management API says of a model."""
+        url, headers = self._management(model)
+        with direct.session() as session:
+            answer = session.get(url, headers=headers, timeout=10)
+        answer.raise_for_status()
+        described: dict[str, Any] = answer.json()[0]
+        return described
 
     def scale(self, model: str, workers: int, *, seconds: float) -> float:
         """Have so many workers of a model; returns the seconds until all were ready. Raises ServerError."""
@@ -120,7 +129,7 @@ class Instance:
         wanted = f"min_worker={workers}&max_worker={workers}"
         with direct.session() as session:
             session.put(f"{url}?{wanted}", headers=headers, timeout=10).raise_for_status()
-        while [worker["status"] for worker in self._described(model)["workers"]] != ["READY"] * workers:
+        while [worker["status"] for worker in self.described(model)["workers"]] != ["READY"] * workers:
             if time.perf_counter() - begun > seconds:
                 raise ServerError(f"{model}: expected {workers} workers to be ready within {seconds:g} s")
             time.sleep(0.01)
@@ -145,14 +154,6 @@ class Instance:
         facts = self.facts
         token = json.loads(Path(facts["key_file"]).read_text("utf-8"))["management"]["key"]
         return f"{facts['management']}/models/{model}", {"Authorization": f"Bearer {token}"}
-
-    def _described(self, model: str) -> dict[str, Any]:
-        url, headers = self._management(model)
-        with direct.session() as session:
-            answer = session.get(url, headers=headers, timeout=10)
-        answer.raise_for_status()
-        described: dict[str, Any] = answer.json()[0]
-        return described
 
     def _deploy(self, action: str, *words: str) -> subprocess.CompletedProcess[str]:
         where = ("--instance", self.name, "--run-folder", str(self.run_folder.absolute()))

@@ -62,6 +62,7 @@ def render(report: Report, **beside: Report) -> str:
         saturated=saturated,
         stages=[name for name in STAGES if any(name in row.stages_ms for row in saturated)],
         clients=max(row.clients for row in saturated),
+        delay=" or ".join(str(each) for each in sorted({row.max_batch_delay_ms or 0 for row in saturated})),
         costs=[cost for name in architectures for cost in costs(rows, name)],
         batches=sorted({row.batch for row in select(paths, path="pipeline")}),
         settings={name: tried for name in architectures if (tried := settings(rows, name))},

@@ -9,6 +9,7 @@ import pytest
 
 from deploy import archive, launch
 from deploy.errors import RefusedError
+from deploy.instance import Instance
 from tests.deploy import tiny
 
 
@@ -69,8 +70,10 @@ def test_the_command_leaves_the_working_folder_off_the_class_path(tmp_path: Path
     assert command[0] == "/java"
     assert {"-Xmx1g", "-XX:+A", "-Dtorchwarden.log=file", f"-Djava.io.tmpdir={tmp_path}"} <= set(command)
     classes = command[command.index("-cp") + 1]
-    assert classes.endswith("/ts/frontend/*")
-    assert ":" not in classes
+    ours, theirs = classes.split(":")
+    assert ours == Instance(tmp_path, "a").classes.name
+    assert Path(theirs).is_absolute()
+    assert theirs.endswith("/ts/frontend/*")
 
 
 def test_a_key_file_is_passed_by_its_absolute_path(

@@ -167,6 +167,9 @@ def test_an_unknown_policy_is_named(smoke: Smoke) -> None:
 def test_serving_settings_are_checked() -> None:
     with pytest.raises(ValueError, match="threads: expected >= 1, got 0"):
         Serving(threads=0)
+    with pytest.raises(ValueError, match="max_batch_delay_ms: expected >= 0, got -1"):
+        Serving(max_batch_delay_ms=-1)
+    assert yaml.safe_load(archive.model_config({}, Serving()))["maxBatchDelay"] == 0
 
 
 @pytest.mark.parametrize(("policy", "graph"), [("mad", "surrogate.ts.pt"), ("grad", "surrogate.onnx")])
