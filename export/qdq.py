@@ -6,7 +6,8 @@
 Static: ranges are fixed at export, so a row's answer depends on no other row, as it would where a runtime takes ranges
 from the batch (dynamic quantisation is never used). Weights have 7 bits: without VNNI a CPU adds two products of
 unsigned and signed bytes in 16 bits, which saturate at 2^15 - 1, and 2 * 255 * 64 does not reach that (2 * 255 * 127
-does: findings/onnxruntime-int8-saturates-without-vnni.sh). So whole sums are the same on every CPU.
+does: findings/onnxruntime-int8-saturates-without-vnni.sh). So whole sums are the same on every CPU. Before that,
+channels are equalised (export/equalisation.py) and weights rounded with error compensation (export/compensation.py).
 
 In 8 bits are convolutions, matrix products and what stands between them. What stands before the first and behind the
 last stays float32: normalisation, softmax, the sum of an image and its perturbation.
@@ -28,6 +29,10 @@ from numpy.typing import NDArray
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantType
 from onnxruntime.quantization.calibrate import TensorsData, create_calibrator
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
+
+from export.compensation import Rounded, compensated_layers
+from export.equalisation import equalise
+from export.layers import put
 
 Feed = Mapping[str, NDArray[np.float32]]
 """A graph's inputs by name, some rows of each"""
@@ -58,6 +63,7 @@ class Qdq:
         self._feeds = feeds
         self._source = onnx.load(path)
         self._model = _prepared(self._source, path)
+        equalise(self._model, feeds)
         self._ranges: dict[str, TensorsData] = {}
         if not self.layers:
             held = ", ".join(sorted({node.op_type for node in self._model.graph.node}))
@@ -68,11 +74,17 @@ class Qdq:
         """The nodes that multiply by weights or by one another, in the graph's order."""
         return tuple(node.name for node in self._model.graph.node if node.op_type in MULTIPLY)
 
+    @cached_property
+    def _compensated(self) -> dict[str, Rounded]:
+        return compensated_layers(self._model, self._feeds)
+
     def graph(self, method: str, kept: Collection[str]) -> bytes:
         """The graph in 8 bits but for the layers of `kept`, its metadata as they were. method: of METHODS."""
         ranges = self._ranges.get(method) or self._ranges.setdefault(method, self._calibrated(method))
         model = onnx.ModelProto()
         model.CopyFrom(self._model)
+        rounded = [each for layer, each in self._compensated.items() if layer not in kept]
+        put(model, {name: values for each in rounded for name, values in each.initializers.items()})
         quantizer = QDQQuantizer(
             model,
             True,  # a scale a channel
@@ -83,7 +95,7 @@ class Qdq:
             [*(name for name in self.layers if name not in kept), *_between(self._model, kept)],
             [],
             [*MULTIPLY, *BETWEEN],
-            {"WeightSymmetric": True},
+            {"WeightSymmetric": True, "TensorQuantOverrides": {each.name: _scales(each) for each in rounded}},
         )
         quantizer.quantize_model()
         made = quantizer.model.model
@@ -123,6 +135,12 @@ class _Once(CalibrationDataReader):  # type: ignore[misc]
 
     def get_next(self) -> Feed | None:
         return next(self._left, None)
+
+
+def _scales(rounded: Rounded) -> list[dict[str, object]]:
+    """The scales that a layer's weights are multiples of, as the quantiser is told them."""
+    zero = {"axis": rounded.axis, "zero_point": np.int8(0), "quant_type": QuantType.QInt8}
+    return [{**zero, "scale": scale} for scale in rounded.scales]
 
 
 def _prepared(source: onnx.ModelProto, path: Path) -> onnx.ModelProto:

@@ -61,7 +61,10 @@ BATCH = 32
 # of the guard: below it rounding alone may stand (export/prove.py)
 LEAST_TOLERANCE = 1e-3
 # the code that decides what a graph in another precision is
-CODE = (*EXPORTING, "export/quantise.py", "export/qdq.py", "export/half.py")
+CODE = (
+    *(*EXPORTING, "export/quantise.py", "export/qdq.py", "export/half.py"),
+    *("export/layers.py", "export/equalisation.py", "export/compensation.py"),
+)
 
 Floats = NDArray[np.float32]
 
