@@ -27,8 +27,12 @@ from export.layers import Floats, Layer, attributes, layers_of, observed
 
 Doubles = NDArray[np.float64]
 
+# columns whose errors reach those further on together, in one product of matrices
+BLOCK = 64
 LARGEST = 64  # of a weight, in steps: 7 bits
 DAMPING = 0.01
+# products in one of a layer's sums: what H of it takes grows with the square, 512 MiB at this many
+WIDEST = 8192
 # of a convolution's output, that count of each image; drawn once
 POSITIONS = 32
 
@@ -45,9 +49,9 @@ class Rounded:
 
 
 def compensated_layers(model: onnx.ModelProto, feeds: Iterable[Mapping[str, Floats]]) -> dict[str, Rounded]:
-    """The layers by name whose weights can be compensated: Conv of one group, Gemm and MatMul by a matrix. Others, such
-    as depthwise ones, are not in it. Memory: D^2 doubles a layer, D the products in one of its sums."""
-    layers = list(layers_of(model))
+    """The layers by name whose weights can be compensated: Conv of one group, Gemm and MatMul by a matrix, with sums of
+    at most WIDEST products. Others, such as depthwise ones, are not in it."""
+    layers = [layer for layer in layers_of(model) if _matrix(layer).shape[1] <= WIDEST]
     second: dict[str, Doubles] = {}
     images = 0
     for given in observed(model, [layer.node.input[0] for layer in layers], feeds):
@@ -95,11 +99,15 @@ def compensated(matrix: Doubles, scales: Doubles, second: Doubles, *, rounded: i
     order = np.concatenate([np.argsort(-second.diagonal()[:rounded], kind="stable"), np.arange(rounded, len(second))])
     upper = np.linalg.cholesky(np.linalg.inv(damped[np.ix_(order, order)])).T
     made = matrix[:, order]
-    for column in range(rounded):
-        steps_ = np.clip(np.round(made[:, column] / scales), -LARGEST, LARGEST)
-        error = (made[:, column] - steps_ * scales) / upper[column, column]
-        made[:, column] = steps_ * scales
-        made[:, column + 1 :] -= np.outer(error, upper[column, column + 1 :])
+    for start in range(0, rounded, BLOCK):
+        stop = min(start + BLOCK, rounded)
+        errors = np.empty((len(made), stop - start))
+        for column in range(start, stop):
+            grid = scales * np.clip(np.round(made[:, column] / scales), -LARGEST, LARGEST)
+            errors[:, column - start] = (made[:, column] - grid) / upper[column, column]
+            made[:, column] = grid
+            made[:, column + 1 : stop] -= np.outer(errors[:, column - start], upper[column, column + 1 : stop])
+        made[:, stop:] -= errors @ upper[start:stop, stop:]
     back = np.empty_like(made)
     back[:, order] = made
     return back

@@ -9,6 +9,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from export import compensation
 from export.compensation import LARGEST, compensated, compensated_layers, steps
 from export.qdq import Qdq
 
@@ -34,6 +35,16 @@ def test_a_layers_output_is_nearer_than_by_plain_rounding_and_weights_stay_on_it
     whole = made / scales[:, None]
     np.testing.assert_allclose(whole, np.round(whole), atol=1e-9)
     assert np.abs(whole).max() <= LARGEST + 1e-9
+
+
+def test_columns_in_blocks_are_rounded_as_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    weights, given = np.random.default_rng(1).standard_normal((UNITS, INPUTS)), inputs()
+    made = []
+    for block in (1, 5, INPUTS):
+        monkeypatch.setattr(compensation, "BLOCK", block)
+        made.append(compensated(weights, steps(weights).astype(np.float64), given.T @ given / 2000, rounded=INPUTS))
+    for other in made[1:]:
+        np.testing.assert_allclose(made[0], other, atol=1e-9)
 
 
 def test_inputs_that_do_not_hang_together_are_rounded_plainly() -> None:
@@ -120,3 +131,11 @@ def test_the_same_inputs_give_the_same_weights(tmp_path: Path) -> None:
     assert {name: values.tobytes() for name, values in one.items()} == {
         name: values.tobytes() for name, values in other.items()
     }
+
+
+def test_the_widest_layers_are_rounded_plainly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What their sums would take of memory grows with the square."""
+    one_layer(tmp_path / "layer.onnx", "Conv", 1)
+    for widest, made in ((36, {"layer"}), (35, set())):
+        monkeypatch.setattr(compensation, "WIDEST", widest)
+        assert set(compensated_layers(onnx.load(tmp_path / "layer.onnx"), feeds("Conv"))) == made
