@@ -10,6 +10,7 @@ are named by themselves (--images mnist) and have none.
 from __future__ import annotations
 
 import argparse
+import sys
 import warnings
 from pathlib import Path
 
@@ -77,7 +78,7 @@ def write_pictures(folder: Path) -> None:
 
 
 def main() -> None:
-    """Write the files, unless they are there."""
+    """Write the files, unless they are there; images that are not on this machine are a message and exit code 1."""
     parser = argparse.ArgumentParser(prog="python -m attest.examples.classifier", description="a classifier to serve")
     parser.add_argument("--dataset", default=DIGITS, help="ten classes of gray images (digits)")
     parser.add_argument("--epochs", type=int, default=EPOCHS, help=f"of its training ({EPOCHS})")
@@ -86,7 +87,11 @@ def main() -> None:
     files = [options.folder / f"{options.dataset}{ending}" for ending in (".onnx", ".ts.pt")]
     if not all(file.exists() for file in files):
         torch.set_num_threads(1)
-        write(train(options.dataset, epochs=options.epochs), options.folder, options.dataset)
+        try:
+            trained = train(options.dataset, epochs=options.epochs)
+        except datasets.DatasetError as error:
+            sys.exit(f"attest.examples.classifier: {error}")
+        write(trained, options.folder, options.dataset)
     if options.dataset == DIGITS:
         files.append(options.folder / "images")
         if not files[-1].is_dir():

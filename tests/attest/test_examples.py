@@ -29,3 +29,10 @@ def test_the_pictures_lie_as_an_owner_has_them(tmp_path: Path) -> None:
     classifier.write_pictures(tmp_path / "images")
     assert len(list((tmp_path / "images/train").rglob("*.png"))) == 1297
     assert len(list((tmp_path / "images/test/7").glob("*.png"))) >= 40
+
+
+def test_images_that_are_not_on_this_machine_are_a_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["classifier", "--dataset", "nosuch", "--folder", str(tmp_path)])
+    with pytest.raises(SystemExit, match="attest.examples.classifier: .*nosuch"):
+        classifier.main()
+    assert not list(tmp_path.iterdir())
