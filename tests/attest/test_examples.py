@@ -33,6 +33,6 @@ def test_the_pictures_lie_as_an_owner_has_them(tmp_path: Path) -> None:
 
 def test_images_that_are_not_on_this_machine_are_a_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.argv", ["classifier", "--dataset", "nosuch", "--folder", str(tmp_path)])
-    with pytest.raises(SystemExit, match="attest.examples.classifier: .*nosuch"):
+    with pytest.raises(SystemExit, match=r"attest\.examples\.classifier: .*nosuch"):
         classifier.main()
     assert not list(tmp_path.iterdir())

@@ -243,6 +243,15 @@ def test_without_master_or_senders_the_campaign_ends_and_is_taken_up(
         assert max(Counter(service.seen).values()) == 1
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """A shell that starts tests in the background has them ignore SIGINT, and with them what they start."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGINT], ids=["killed", "interrupted"])
 def test_an_ended_campaign_leaves_nothing_running_and_is_taken_up(
     tmp_path: Path, model: Means, sent: signal.Signals
