@@ -26,6 +26,7 @@ bench-archives: key ## the archives of RECIPE that `make bench` measures
 bench-delays: ## one client, a few and many where a batch waits 2 ms, 1 and 0: results/delays.json (RECIPE, digits)
 	$(MAKE) archive POLICIES=undefended
 	$(py) -m bench.delays $(RECIPE)
+	$(MAKE) documents
 
 bench-profile: | $(ready) ## where a worker's time goes, by py-spy: results/profile.json (after make bench)
 	$(py) -m bench.profile bench-resnet18

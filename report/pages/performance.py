@@ -4,14 +4,14 @@
 
 Every number on the page comes from results files; its sentences hold whatever the numbers are. Alongside bench.json lie
 profile.json (bench/profile.py), fusing.json (bench/fusing.py), protocols.json (bench/protocols.py), adopted-bench.json
-(its pictures: bench/adopted/picturing.py), builds.json (bench/builds.py) and peers.json (bench/peers/): a section whose
-file is not there is left out, and so is a row that was not measured.
+(its pictures: bench/adopted/picturing.py), builds.json (bench/builds.py), delays.json (bench/delays.py) and peers.json
+(bench/peers/): a section whose file is not there is left out, and so is a row that was not measured.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -31,8 +31,16 @@ from report.schema import Report, ResultError, read
 # of the handler, in their order; those that a policy lacks are left out
 STAGES = ("decode", "limit", "admit", "route", "perturb", "predict", "gate", "respond", "encode")
 BODIES = {RAW: "raw", PNG: "PNG", None: "-"}
-BESIDE = ("profiles", "fusings", "protocols", "pictures", "builds", "peers")
-FILES = ("profile.json", "fusing.json", "protocols.json", "adopted-bench.json", "builds.json", "peers.json")
+BESIDE = ("profiles", "fusings", "protocols", "pictures", "builds", "delays", "peers")
+FILES = (
+    "profile.json",
+    "fusing.json",
+    "protocols.json",
+    "adopted-bench.json",
+    "builds.json",
+    "delays.json",
+    "peers.json",
+)
 # times an earlier build's cost of a raw row
 BUILD = 1.02
 
@@ -71,6 +79,7 @@ def render(report: Report, **beside: Report) -> str:
         photographs=list(adopted.pictures(beside["pictures"])) if "pictures" in beside else [],
         compared=compared(beside["builds"]) if "builds" in beside else [],
         most=BUILD,
+        waits=waits(beside["delays"].bench) if "delays" in beside else [],
         standings=peers.standings(others),
         own=peers.own(others),
     )
@@ -103,6 +112,29 @@ def forms(rows: Iterable[BenchRow]) -> list[Form]:
             ratios(one.p50_rounds, raw_one.p50_rounds),
         )
         for name in PROTOCOLS
+    ]
+
+
+@dataclass(frozen=True)
+class Wait:
+    """One delay of a batch for so many clients; ratios to the longest delay, round by round."""
+
+    row: BenchRow
+    rates: list[float]
+    latencies: list[float]
+
+
+def waits(rows: Sequence[BenchRow]) -> list[Wait]:
+    """By the number of clients, the longest delay first."""
+    found = sorted(rows, key=lambda row: (row.clients, -(row.max_batch_delay_ms or 0)))
+    longest = {row.clients: row for row in reversed(found)}
+    return [
+        Wait(
+            row,
+            ratios(row.rate_rounds, longest[row.clients].rate_rounds),
+            ratios(row.p50_rounds, longest[row.clients].p50_rounds),
+        )
+        for row in found
     ]
 
 

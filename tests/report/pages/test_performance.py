@@ -286,6 +286,19 @@ def test_photographs_have_their_goals_here_too() -> None:
     assert lines(page, "(JPEG, 4000 x 3000) from its file to pixels", "| ≤ 25.00 ms of a core | 30.0 | **no** |")
 
 
+def test_what_a_delay_costs_is_compared_with_the_longest() -> None:
+    found = tuple(
+        synthetic.bench_row(clients=1, max_batch_delay_ms=delay, rate_rounds=rates, p50_rounds=times)
+        for delay, rates, times in ((0, (600.0, 750.0), (1.0, 2.0)), (2, (300.0, 250.0), (4.0, 4.0)))
+    )
+    stated = {"archive": "digits-undefended", "rounds": 2, "seconds": 2.0}
+    delays = Report(dataclasses.replace(synthetic.RUN, settings=stated), bench=found)
+    page = performance.render(report(), delays=delays)
+    assert lines(page, "| 1 | 2 | 275 | 1.00 | 1.00 to 1.00 | 4.00 | 1.00 | 1.00 to 1.00 |")
+    assert lines(page, "| 1 | 0 | 675 | 2.50 | 2.00 to 3.00 | 1.50 | 0.38 | 0.25 to 0.50 |")
+    assert page.index("| 1 | 2 | 275") < page.index("| 1 | 0 | 675")
+
+
 def test_a_build_that_is_dearer_than_an_earlier_one_is_said_to_be() -> None:
     now, before = "a" * 40, "b" * 40
     found = (
