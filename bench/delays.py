@@ -34,7 +34,6 @@ from report.format import ratio, ratios
 from report.headline import UNDEFENDED
 from report.rows.bench import BenchRow
 from report.schema import Report, run_info, write
-from zoo import datasets
 
 DELAYS_MS = (2, 1, 0)
 CLIENTS = (1, 8, 64)
@@ -51,10 +50,9 @@ def main() -> None:
     try:
         recipe = recipes.read(options.recipe)
         archive = options.store / f"{recipe.name}-{options.policy}.mar"
-        images = inprocess.candidates(recipe.section("dataset", datasets.Data), options.data).numpy()
-        chosen = np.random.default_rng(inprocess.SEED).permutation(len(images))[:ROWS]
+        images = inprocess.shuffled(recipe, options.data)[:ROWS]
         facts = {"policy": options.policy, "architecture": recipe.architecture}
-        rows = measured(archive, images[chosen], rounds=options.rounds, seconds=options.seconds, **facts)
+        rows = measured(archive, images, rounds=options.rounds, seconds=options.seconds, **facts)
     except (recipes.RecipeError, BenchError, ClientError, ServerError, TargetError, OSError) as error:
         sys.exit(f"bench.delays: {error}")
     settings = {"archive": archive.stem, "rounds": options.rounds, "seconds": options.seconds}

@@ -25,6 +25,7 @@ from bench.overhttp import BenchError
 from bench.rounds import Probe, Sample
 from evaluation.oracles import InProcessOracle
 from handlers.key import read_key
+from recipes import Recipe
 from zoo import datasets
 from zoo.images import size_of
 
@@ -47,6 +48,13 @@ def candidates(data: datasets.Data, root: Path | None) -> torch.Tensor:
     noise = torch.rand(OF_A_KIND, *test.pixels.shape[1:], generator=torch.Generator().manual_seed(SEED))
     kinds = [test.pixels, *crops, noise]
     return torch.cat([kind[:OF_A_KIND] for kind in kinds]).mul(255).round().div(255)
+
+
+def shuffled(recipe: Recipe, root: Path | None) -> Images:
+    """A recipe's candidates (N,C,H,W) in an order drawn once, so that any first part has every kind."""
+    images = candidates(recipe.section("dataset", datasets.Data), root).numpy()
+    drawn: Images = images[np.random.default_rng(SEED).permutation(len(images))]
+    return drawn
 
 
 def unsuspected(oracles: Iterable[InProcessOracle], images: torch.Tensor) -> torch.Tensor:

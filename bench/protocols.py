@@ -40,7 +40,6 @@ from loadtests.target import Target, TargetError
 from report.headline import UNDEFENDED
 from report.rows.bench import PROTOCOLS, BenchRow
 from report.schema import Report, run_info, write
-from zoo import datasets
 
 SATURATION = 64
 ROUNDS = 7
@@ -72,11 +71,8 @@ def main() -> None:
     try:
         recipe = recipes.read(options.recipe)
         archive = options.store / f"{recipe.name}-{UNDEFENDED}.mar"
-        images = inprocess.candidates(recipe.section("dataset", datasets.Data), options.data).numpy()
-        chosen = np.random.default_rng(inprocess.SEED).permutation(len(images))[:ROWS]
-        rows, lengths = measured(
-            archive, images[chosen], recipe.architecture, rounds=options.rounds, seconds=options.seconds
-        )
+        images = inprocess.shuffled(recipe, options.data)[:ROWS]
+        rows, lengths = measured(archive, images, recipe.architecture, rounds=options.rounds, seconds=options.seconds)
     except (recipes.RecipeError, BenchError, ClientError, ServerError, TargetError, OSError) as error:
         sys.exit(f"bench.protocols: {error}")
     settings = {"archive": archive.stem, "rounds": options.rounds, "seconds": options.seconds, "bytes": lengths}

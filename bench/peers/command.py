@@ -25,7 +25,6 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from tqdm import tqdm
 
 import recipes
@@ -87,8 +86,7 @@ def main() -> None:
 def models(name: str, options: argparse.Namespace) -> Iterator[tuple[Model, Golden]]:
     """A recipe's float32 file and its int8 twin with golden answers. Raises PeerError, RecipeError, DatasetError."""
     recipe = recipes.read(name)
-    images = inprocess.candidates(recipe.section("dataset", datasets.Data), options.data).numpy()
-    candidates = images[np.random.default_rng(inprocess.SEED).permutation(len(images))]
+    candidates = inprocess.shuffled(recipe, options.data)
     for file in (FLOAT32, INT8):
         graph = options.build / recipe.name / f"{suffixed('victim', file)}.onnx"
         archive = options.store / f"{recipe.name}-{suffixed(UNDEFENDED, file)}.mar"
