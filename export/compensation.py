@@ -51,7 +51,7 @@ class Rounded:
 def compensated_layers(model: onnx.ModelProto, feeds: Iterable[Mapping[str, Floats]]) -> dict[str, Rounded]:
     """The layers by name whose weights can be compensated: Conv of one group, Gemm and MatMul by a matrix, with sums of
     at most WIDEST products. Others, such as depthwise ones, are not in it."""
-    layers = [layer for layer in layers_of(model) if _matrix(layer).shape[1] <= WIDEST]
+    layers = [each for each in layers_of(model) if each.weights.size // each.weights.shape[each.axis] <= WIDEST]
     second: dict[str, Doubles] = {}
     images = 0
     for given in observed(model, [layer.node.input[0] for layer in layers], feeds):
