@@ -51,7 +51,8 @@ def scores(values: NDArray[np.float32]) -> Reply:
 
 class Service:
     """Serves POST of a PNG. answer: what it says to pixels, so that a test can be dishonest. seen: SHA-256 of every
-    picture in the order of arrival; headers: of the last request."""
+    picture in the order of arrival; number: in `answer`, the place of its request among them, from 1; headers: of the
+    last request."""
 
     def __init__(self, answer: Answer = honest, model: Means | None = None) -> None:
         self.model = model or Means()
@@ -59,6 +60,7 @@ class Service:
         self.seen: list[str] = []
         self.headers: Mapping[str, str] = {}
         self.times: list[float] = []
+        self._arriving, self._own = threading.Lock(), threading.local()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02})
         self.url = f"http://127.0.0.1:{self._server.server_port}/classify"
@@ -74,6 +76,11 @@ class Service:
         self._server.server_close()
         self._thread.join()
 
+    @property
+    def number(self) -> int:
+        number: int = self._own.number
+        return number
+
     def _handler(self) -> type[BaseHTTPRequestHandler]:
         service = self
 
@@ -84,8 +91,10 @@ class Service:
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 service.headers = dict(self.headers)
-                service.seen.append(hashlib.sha256(body).hexdigest())
-                service.times.append(time.monotonic())
+                with service._arriving:
+                    service.seen.append(hashlib.sha256(body).hexdigest())
+                    service.times.append(time.monotonic())
+                    service._own.number = len(service.seen)
                 pixels = np.asarray(Image.open(io.BytesIO(body)), np.float32)[None] / 255
                 status, headers, content = service.answer(service, pixels)
                 if status == 0:  # gone in the middle of an answer

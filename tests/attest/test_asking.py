@@ -79,7 +79,7 @@ def test_a_throttled_picture_is_sent_again_when_the_service_allows_it(
     tmp_path: Path, model: Means, images: torch.Tensor
 ) -> None:
     def busy(service: Service, pixels: np.ndarray) -> Reply:
-        return (429, {"Retry-After": "1"}, b"slow down") if len(service.seen) == 3 else honest(service, pixels)
+        return (429, {"Retry-After": "1"}, b"slow down") if service.number == 3 else honest(service, pixels)
 
     with Service(busy, model) as service, asking(service.url, tmp_path, connections=1) as ask:
         answers = ask.phase("utility")(images[:5])
@@ -101,7 +101,7 @@ def test_refusals_and_faults_are_refused_rows_and_told_apart(
     ]
 
     def bad(service: Service, pixels: np.ndarray) -> Reply:
-        return replies[len(service.seen) - 1]
+        return replies[service.number - 1]
 
     with Service(bad, model) as service, asking(service.url, tmp_path, connections=1) as ask:
         answers = ask.phase("utility")(images[:5])

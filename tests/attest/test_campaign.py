@@ -92,7 +92,7 @@ def test_a_thief_that_has_nothing_to_gain_spends_one_round(tmp_path: Path, model
 
 def test_it_is_taken_up_without_asking_anything_twice(tmp_path: Path, model: Means) -> None:
     def killing(service: Service, pixels: np.ndarray) -> Reply:
-        if len(service.seen) == 230 and process.poll() is None:
+        if service.number == 230 and process.poll() is None:
             process.send_signal(signal.SIGKILL)
         return honest(service, pixels)
 
@@ -124,7 +124,7 @@ def test_it_is_taken_up_without_asking_anything_twice(tmp_path: Path, model: Mea
 
 
 def random_labels(service: Service, pixels: np.ndarray) -> Reply:
-    draw = np.random.default_rng(len(service.seen)).dirichlet(np.ones(10)).astype(np.float32)
+    draw = np.random.default_rng(service.number).dirichlet(np.ones(10)).astype(np.float32)
     return scores(draw)
 
 
@@ -133,11 +133,11 @@ def constant(service: Service, pixels: np.ndarray) -> Reply:
 
 
 def tenth_fails(service: Service, pixels: np.ndarray) -> Reply:
-    return (500, {}, b"oh") if len(service.seen) % 10 == 0 else honest(service, pixels)
+    return (500, {}, b"oh") if service.number % 10 == 0 else honest(service, pixels)
 
 
 def drops(service: Service, pixels: np.ndarray) -> Reply:
-    return (0, {}, b"") if len(service.seen) % 5 == 0 else honest(service, pixels)
+    return (0, {}, b"") if service.number % 5 == 0 else honest(service, pixels)
 
 
 def elsewhere(service: Service, pixels: np.ndarray) -> Reply:
@@ -203,7 +203,7 @@ def in_words(service: Service, pixels: np.ndarray) -> Reply:
 
 def gone(service: Service, pixels: np.ndarray) -> Reply:
     """The route, not the account."""
-    return (404, {}, b"no such model") if len(service.seen) > 130 else honest(service, pixels)
+    return (404, {}, b"no such model") if service.number > 130 else honest(service, pixels)
 
 
 @pytest.mark.parametrize(
@@ -226,18 +226,18 @@ def test_nor_does_one_that_nobody_listed(tmp_path: Path, model: Means, answer: A
 
 
 def for_a_while(service: Service, pixels: np.ndarray) -> Reply:
-    return (honest if len(service.seen) < 100 else random_labels)(service, pixels)
+    return (honest if service.number < 100 else random_labels)(service, pixels)
 
 
 def other_order(service: Service, pixels: np.ndarray) -> Reply:
-    return scores(np.roll(service.model(pixels), 0 if len(service.seen) < 100 else 1))
+    return scores(np.roll(service.model(pixels), 0 if service.number < 100 else 1))
 
 
 def by_heart(service: Service, pixels: np.ndarray) -> Reply:
     """Right on what it was asked before, be it the exam or users, and nowhere else."""
     if not hasattr(service, "known"):
         service.known = set()  # type: ignore[attr-defined]
-    if len(service.seen) < 100:
+    if service.number < 100:
         service.known.add(pixels.tobytes())  # type: ignore[attr-defined]
     return (honest if pixels.tobytes() in service.known else random_labels)(service, pixels)  # type: ignore[attr-defined]
 
@@ -290,7 +290,7 @@ def test_numbers_that_are_withheld_midway_are_read_as_labels(tmp_path: Path, mod
 
     def spent(service: Service, pixels: np.ndarray) -> Reply:
         whole = json.loads(honest(service, pixels)[2])["predictions"][0]
-        told = {"label": int(np.argmax(whole["scores"])), **(whole if len(service.seen) <= 200 else {})}
+        told = {"label": int(np.argmax(whole["scores"])), **(whole if service.number <= 200 else {})}
         return 200, {}, json.dumps({"predictions": [told]}).encode()
 
     with Service(spent, model) as service:
@@ -306,7 +306,7 @@ def test_numbers_that_are_withheld_midway_are_read_as_labels(tmp_path: Path, mod
 
 def test_a_service_that_asks_to_be_left_alone_too_long_ends_the_campaign(tmp_path: Path, model: Means) -> None:
     def closed(service: Service, pixels: np.ndarray) -> Reply:
-        return (429, {"Retry-After": "90000"}, b"") if len(service.seen) > 250 else honest(service, pixels)
+        return (429, {"Retry-After": "90000"}, b"") if service.number > 250 else honest(service, pixels)
 
     with Service(closed, model) as service:
         found = run(campaign(tmp_path, service.url))
@@ -365,7 +365,7 @@ def test_of_labels_alone_every_thief_learns_from_labels(tmp_path: Path, model: M
 
 def test_retries_are_charged_and_the_spent_budget_is_the_campaign_s_own_end(tmp_path: Path, model: Means) -> None:
     def busy(service: Service, pixels: np.ndarray) -> Reply:
-        return (429, {"Retry-After": "0"}, b"") if len(service.seen) % 4 == 0 else honest(service, pixels)
+        return (429, {"Retry-After": "0"}, b"") if service.number % 4 == 0 else honest(service, pixels)
 
     with Service(busy, model) as service:
         found = run(campaign(tmp_path, service.url))

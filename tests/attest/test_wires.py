@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import itertools
+import re
 import socket
 import threading
 import time
@@ -24,6 +25,18 @@ TIMEOUT = 0.5
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
 
 
+def whole(connection: socket.socket) -> bytes:
+    """A request to its end: a server that hangs up on bytes it has not read resets the connection, answer and all."""
+    asked = b""
+    while part := connection.recv(2**16):
+        asked += part
+        headers, ended, body = asked.partition(b"\r\n\r\n")
+        length = re.search(rb"(?i)^content-length: (\d+)", headers, re.MULTILINE)
+        if ended and len(body) >= (int(length[1]) if length else 0):
+            break
+    return asked
+
+
 @contextmanager
 def raw(say: Callable[[], Iterable[bytes]], seen: list[bytes] | None = None) -> Iterator[str]:
     """A server that says to every request, and to nothing else, what `say` yields, and hangs up; its address."""
@@ -32,7 +45,7 @@ def raw(say: Callable[[], Iterable[bytes]], seen: list[bytes] | None = None) -> 
     def answer(connection: socket.socket) -> None:
         with connection:
             try:
-                asked = connection.recv(2**16)
+                asked = whole(connection)
                 if seen is not None:
                     seen.append(asked)
                 for part in say():

@@ -87,7 +87,7 @@ def runs(process: psutil.Process) -> bool:
         return False
 
 
-def eventually(true: Callable[[], object], seconds: float = 20.0) -> None:
+def eventually(true: Callable[[], object], seconds: float = 60.0) -> None:
     end = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < end, "it never came to that"
@@ -137,7 +137,7 @@ def test_every_kind_of_reply_comes_through_and_no_redirection_is_followed(
         ]
 
         def bad(service: Service, pixels: np.ndarray) -> Reply:
-            return replies[len(service.seen) - 1] if len(service.seen) <= len(replies) else honest(service, pixels)
+            return replies[service.number - 1] if service.number <= len(replies) else honest(service, pixels)
 
         with Service(bad, model) as service, asking(service.url, tmp_path, connections=1) as (ask, _):
             ask.phase("utility")(images[:6])
@@ -162,7 +162,7 @@ def test_the_rate_is_a_hard_limit_of_all_senders_together(tmp_path: Path, model:
 
 def test_a_429_to_one_sender_leaves_the_service_alone(tmp_path: Path, model: Means, images: torch.Tensor) -> None:
     def busy(service: Service, pixels: np.ndarray) -> Reply:
-        return (429, {"Retry-After": "2"}, b"") if len(service.seen) == 20 else honest(service, pixels)
+        return (429, {"Retry-After": "2"}, b"") if service.number == 20 else honest(service, pixels)
 
     with Service(busy, model) as service:
         with asking(service.url, tmp_path, connections=2) as (ask, _):
@@ -180,8 +180,8 @@ class Held:
         self.go = threading.Event()
 
     def __call__(self, service: Service, pixels: np.ndarray) -> Reply:
-        if len(service.seen) >= 10:
-            self.go.wait(60)
+        if service.number >= 10:
+            self.go.wait(180)
         return honest(service, pixels)
 
 
@@ -197,7 +197,7 @@ def test_what_a_killed_sender_had_is_lost_and_the_others_go_on(
             workers(senders)[0].kill()
             eventually(lambda: kinds(ask)["lost"])
             held.go.set()
-            thief.join(60)
+            thief.join(120)
             assert not thief.is_alive()
             assert kinds(ask)["answered"] + kinds(ask)["lost"] == 60
             assert 1 <= kinds(ask)["lost"] == ask.ledger.lost <= 2
@@ -229,7 +229,7 @@ def test_without_master_or_senders_the_campaign_ends_and_is_taken_up(
             for process in senders._processes:
                 if f"attest.senders.{which}" in process.args:
                     process.kill()
-            thief.join(30)
+            thief.join(120)
             assert re.search(f"{said}.*; the same command continues where it was", str(failed[0]))
             with pytest.raises(WireError, match=said):
                 ask.phase("more")(images[:1])
@@ -237,7 +237,8 @@ def test_without_master_or_senders_the_campaign_ends_and_is_taken_up(
         before = len(service.seen)
         with asking(service.url, tmp_path, connections=2) as (ask, _):
             answers = ask.phase("utility")(images[:60])
-            assert 1 <= int(answers.refused.sum()) <= 2
+            # one each, and what the other was handed when the first was seen to be gone
+            assert 1 <= int(answers.refused.sum()) <= 3
             assert ask.ledger.lines == 61  # one that was not sent, of the phase "more", is lost too
         assert len(service.seen) > before
         assert max(Counter(service.seen).values()) == 1
@@ -259,7 +260,7 @@ def test_an_ended_campaign_leaves_nothing_running_and_is_taken_up(
     family: list[psutil.Process] = []
 
     def ending(service: Service, pixels: np.ndarray) -> Reply:
-        if len(service.seen) == 230 and not family:
+        if service.number == 230 and not family:
             family.extend(psutil.Process(process.pid).children(recursive=True))
             process.send_signal(sent)
         return honest(service, pixels)
