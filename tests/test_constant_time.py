@@ -23,7 +23,7 @@ SECRET = re.compile(r"digest|signature|token|secret|password|hmac|(?<![a-z])mac(
 HARMLESS = {
     "stated.data['request'] != digest.hex()": "the digest is the client's own, and the challenge contains it",
     "kind == NO_TOKEN": "the kind of an error that TorchServe answered, in place of a token",
-    "digest != change.sha256": "of a class of TorchServe, which anybody can download; the sum expected stands in the code",
+    "digest != change.sha256": "of a class of TorchServe, which anybody can download",
     "Path(record.secrets) == options.secrets.absolute()": "folders, of an operator's",
 }
 

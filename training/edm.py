@@ -231,7 +231,7 @@ class Training:
                     drawn = session.take(outside, session.draw(len(outside), len(batch)))
                     others = session.augment(drawn, self.victim.affine)
                     shown = torch.cat([inside, others])
-                with session.accelerator.autocast():
+                with session.autocast():
                     logits = network(shown).float()
                 known, strange = logits[: len(batch)], logits[len(batch) :]
                 right = F.cross_entropy(known.flatten(0, 1), labels[batch].repeat_interleave(edm.members))

@@ -172,14 +172,14 @@ def train(
             noise = session.normal(2 * len(shown) + again, *inner.perturbation.noise_shape)
 
             def losses(particles: torch.Tensor, truth: torch.Tensor = truth) -> torch.Tensor:
-                with session.accelerator.autocast():
+                with session.autocast():
                     logits = inner.victim(particles)
                 return F.cross_entropy(logits.float(), truth, reduction="none")
 
             network.eval()  # a particle's gradient must depend on no other's, and statistics stay as they are
             moved = worst_case(shown, losses, steps=meco.steps, step=meco.step, repel=meco.repel)
             network.train()
-            with session.accelerator.autocast():
+            with session.autocast():
                 *logits, difference = network(shown, moved, noise)
             terms = objective((logits[0], logits[1], logits[2]), difference if again else None, truth, meco)
             session.step({**terms, "displacement": displacement(shown, moved)}, optimiser, schedule)

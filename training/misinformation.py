@@ -118,7 +118,7 @@ def main(arguments: argparse.Namespace) -> None:
             known = session.augment(session.take(images, batch), victim.affine)
             drawn = session.take(strange, session.draw(len(strange), len(batch)))
             others = session.augment(drawn, victim.affine)
-            with session.accelerator.autocast():
+            with session.autocast():
                 with torch.no_grad():
                     teacher_labels = teacher(others).argmax(1)
                 # one forward pass for both: batch normalisation then trains on the mix that it will serve

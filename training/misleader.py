@@ -285,11 +285,11 @@ def fit(
             drawn = torch.Generator().manual_seed(number) if misleader.as_released else session.generator
             count = misleader.augmented_batch or len(batch)
             seen = _augmented(session, images, misleader.augment, count * steps, drawn)
-            with as_served(network, training=misleader.as_released), torch.no_grad(), session.accelerator.autocast():
+            with as_served(network, training=misleader.as_released), torch.no_grad(), session.autocast():
                 for _ in range(stride):  # as released, every pass leaves its mark on batch statistics
                     answers = network(seen).float()
             for shown, responses in zip(seen.split(count), answers.split(count), strict=True):
-                with session.accelerator.autocast():
+                with session.autocast():
                     guesses = thieves(shown).float()
                 chase = {"attackers": stride * _apart(responses, guesses).sum()}
                 session.step(
@@ -297,7 +297,7 @@ def fit(
                 )
 
             inside = session.augment(session.take(images, batch), affine)
-            with session.accelerator.autocast():
+            with session.autocast():
                 logits = network(inside).float()
                 with torch.no_grad():
                     taught = targets[batch] if targets is not None else teacher(inside).float()
@@ -306,7 +306,7 @@ def fit(
             if not plain:
                 if not misleader.as_released:  # whose last batch, answered again
                     seen = _augmented(session, images, misleader.augment, count, drawn)
-                with as_served(network, training=misleader.as_released), session.accelerator.autocast():
+                with as_served(network, training=misleader.as_released), session.autocast():
                     answers = network(seen).float()
                     with torch.no_grad():
                         guesses = thieves(seen).float()

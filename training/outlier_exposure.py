@@ -105,7 +105,7 @@ def main(arguments: argparse.Namespace) -> None:
             known = session.augment(session.take(images, batch), victim.affine)
             drawn = session.take(strange, session.draw(len(strange), len(batch)))
             others = session.augment(drawn, victim.affine)
-            with session.accelerator.autocast():
+            with session.autocast():
                 # one forward pass for both: batch normalisation then trains on the mix that it will serve
                 logits = network(torch.cat([known, others])).float()
             right = F.cross_entropy(logits[: len(batch)], labels[batch])

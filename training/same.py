@@ -183,7 +183,7 @@ def fit_autoencoder(
         for batch in session.batches(len(images), same.fit.batch_size):
             shown = session.augment(session.take(images, batch), victim.affine)
             seen = visible(session, len(shown), inner.patches, same.mask_ratio)
-            with session.accelerator.autocast():
+            with session.autocast():
                 loss = F.mse_loss(network(shown, seen).float(), shown)
             session.step({"loss": loss}, optimiser, schedule)
         session.picture("reconstructions", torch.cat([sample, rebuilt(inner, sample)]), epoch)
@@ -243,7 +243,7 @@ def fit_auxiliary(
             else:
                 assert responses is not None
                 drawn, response = rebuilt_once[batch], responses[batch]
-            with session.accelerator.autocast():
+            with session.autocast():
                 logits = network(drawn).float()
             loss = (logits.softmax(1) - response).square().sum(1).mean()
             session.step({"loss": loss}, optimiser, schedule)

@@ -130,7 +130,7 @@ def distil(
     for _ in session.epochs(optimisation, network, optimiser, schedule):
         for batch in session.batches(len(images), optimisation.batch_size):
             shown = session.augment(session.take(images, batch), settings.affine)
-            with session.accelerator.autocast():
+            with session.autocast():
                 with torch.no_grad():
                     response = victim(shown).float().softmax(1)
                 logits = network(shown).float()

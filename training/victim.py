@@ -122,7 +122,7 @@ def fit(
     network, optimiser, schedule = session.prepare(plan.network(), optimisation, len(images))
     for _ in session.epochs(optimisation, network, optimiser, schedule):
         for rows in session.batches(len(images), optimisation.batch_size):
-            with session.accelerator.autocast():
+            with session.autocast():
                 loss = F.cross_entropy(network(session.augment(session.take(images, rows), affine)), labels[rows])
             session.step({"loss": loss}, optimiser, schedule)
     trained: nn.Module = session.accelerator.unwrap_model(network)

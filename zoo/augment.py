@@ -31,6 +31,7 @@ class Affine:
     scale: size drawn from [1 - scale, 1 + scale].
     flip: mirrored left to right with probability 1/2.
     fill: value of the pixels that move in from outside: "border" repeats the edge, "zeros" is black.
+    whole: shifts of whole pixels, which blur nothing. Not with a rotation or a scale.
     """
 
     degrees: float = 0.0
@@ -38,6 +39,7 @@ class Affine:
     scale: float = 0.0
     flip: bool = False
     fill: str = "zeros"
+    whole: bool = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.degrees <= 180:
@@ -48,10 +50,20 @@ class Affine:
             raise ValueError(f"scale: expected 0 to below 1, got {self.scale}")
         if self.fill not in ("zeros", "border"):
             raise ValueError(f"fill: expected 'zeros' or 'border', got {self.fill!r}")
+        if self.whole and (self.degrees or self.scale):
+            raise ValueError("whole: expected false beside degrees or scale, got true; they need parts of pixels")
 
     def __call__(self, images: torch.Tensor, *, generator: torch.Generator) -> torch.Tensor:
         """A warped copy of `images` (N,C,H,W), same dtype and device; the CPU `generator` owns the randomness."""
-        return warped(images, self.grid(len(images), generator=generator), self.fill)
+        return warped(images, self.grid_on(images, generator=generator), self.fill)
+
+    def grid_on(self, images: torch.Tensor, *, generator: torch.Generator) -> torch.Tensor:
+        """`grid` for `images` (N,C,H,W), at whole pixels if asked for."""
+        grid = self.grid(len(images), generator=generator)
+        if self.whole:
+            half = grid.new_tensor([images.shape[3], images.shape[2]]) / 2
+            grid[:, :, 2] = (grid[:, :, 2] * half).round() / half
+        return grid
 
     def grid(self, rows: int, *, generator: torch.Generator) -> torch.Tensor:
         """(rows,2,3): where each copy's pixels come from, as `affine_grid` counts."""
@@ -130,10 +142,14 @@ class Augmentation:
     def __post_init__(self) -> None:
         if not 0 < self.crop <= 1:
             raise ValueError(f"crop: expected a share of the area above 0 and up to 1, got {self.crop}")
+        if self.crop < 1 and self.affine.whole:
+            raise ValueError(
+                f"affine.whole: expected false beside crop {self.crop}, got true; it needs parts of pixels"
+            )
 
     def __call__(self, images: torch.Tensor, *, generator: torch.Generator) -> torch.Tensor:
         """A copy of `images` (N,C,H,W) in [0,1], in [0,1], same dtype and device; `generator` is the CPU's."""
-        grid = self.affine.grid(len(images), generator=generator)
+        grid = self.affine.grid_on(images, generator=generator)
         if self.crop < 1:
             # the warp of the part is the part's place in the image after the warp: one sampling, not two
             size, place = self._part(len(images), generator)

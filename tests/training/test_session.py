@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -53,6 +54,23 @@ def test_other_settings_start_over(tmp_path: Path, capsys: pytest.CaptureFixture
         train(tmp_path, stop_after=2)
     train(tmp_path, optimisation=Optimisation(epochs=4, lr=1e-3, batch_size=8))
     assert "made with other settings; starting over" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("has", [True, False], ids=["has bf16", "has none"])
+def test_bf16_is_used_where_the_recipe_asks_and_the_cpu_has_it(
+    tmp_path: Path, has: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("training.session.cpu_has_bf16", lambda: has)
+    asked = dataclasses.replace(HOW, bf16=True)
+    session = Session("synthetic", "victim", {"optimisation": asked}, runs=tmp_path, seed=7)
+    network, _, _ = session.prepare(PLAN.network(), asked, 24)
+    inside: list[torch.dtype] = []
+    list(network.children())[-1].register_forward_hook(lambda _, inputs, outputs: inside.append(outputs.dtype))
+    with session.autocast():
+        logits = network(torch.rand(2, 1, 28, 28))
+    assert inside == [torch.bfloat16 if has else torch.float32]
+    assert logits.dtype == torch.float32
+    assert ("in bf16" if has else "in float32: this CPU has no bf16") in capsys.readouterr().err
 
 
 def test_losses_that_are_not_numbers_stop_the_run(tmp_path: Path) -> None:

@@ -49,6 +49,20 @@ def test_a_shift_stays_within_its_limit_and_fills_with_black() -> None:
     assert copies(Affine(shift=0.5, fill="border"), torch.ones(64, 1, 20, 20)).min() == pytest.approx(1)
 
 
+@pytest.mark.parametrize(
+    "vary", [Affine(shift=0.2, flip=True, whole=True), Augmentation(Affine(shift=0.2, whole=True))]
+)
+def test_a_shift_of_whole_pixels_blurs_nothing(vary: Affine | Augmentation) -> None:
+    images = torch.zeros(256, 1, 20, 14)
+    images[:, :, 10, 6] = 1.0
+    moved = vary(images, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(moved.amax((1, 2, 3)), torch.ones(256), atol=1e-5, rtol=0)
+    assert (moved.flatten(1) > 1e-5).sum(1).eq(1).all()
+    rows, columns = moved.flatten(1).argmax(1) // 14, moved.flatten(1).argmax(1) % 14
+    assert set(rows.tolist()) == set(range(6, 15))
+    assert len(set(columns.tolist())) >= 6
+
+
 def test_a_rotation_keeps_a_disc_and_stays_within_its_limit() -> None:
     axis = torch.linspace(-1, 1, 41)
     y, x = torch.meshgrid(axis, axis, indexing="ij")
@@ -158,6 +172,8 @@ def test_colour_is_lost_with_the_probability_asked_for_and_brightness_kept() -> 
     ("make", "message"),
     [
         (lambda: Light(brightness=1.5), "brightness: expected 0 to 1, got 1.5"),
+        (lambda: Affine(degrees=5, whole=True), "whole: expected false beside degrees or scale"),
+        (lambda: Augmentation(Affine(whole=True), crop=0.5), r"affine\.whole: expected false beside crop 0\.5"),
         (lambda: Augmentation(crop=0.0), "crop: expected a share of the area above 0 and up to 1, got 0"),
     ],
 )
