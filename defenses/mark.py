@@ -22,6 +22,7 @@ language, in years, draws the same: it is evidence (assurance/ownership).
     secret          = HMAC(key, "torchwarden/mark/1")
     cells           = HMAC(secret, "cells")
     of an account A = HMAC(secret, "account/A")
+    commitments     = SHA-256 of secret, and of an account's
 
 The code is computed in whole numbers: the same cells on every machine and at every batch size.
 """
@@ -31,6 +32,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -58,13 +60,15 @@ class Mark:
 
     strength: s above, probability moved, above 0 and at most 0.1. parts: of each class, a power of two from 1 to 1024;
     cells are classes times parts. grid: blocks a side of the smooth picture, 1 to 64. width: of a stripe, in grey
-    levels, 1 to 255; about what the mean of a block varies by from image to image.
+    levels, 1 to 255; about what the mean of a block varies by from image to image. commitments: in hexadecimal, to the
+    keys that may serve, those of periods to come among them; of none, any key may.
     """
 
     strength: float
     parts: int = 2
     grid: int = 4
     width: int = 64
+    commitments: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         ranges.number("strength", self.strength, above=0, most=0.1)
@@ -73,6 +77,9 @@ class Mark:
             raise ValueError(f"parts: expected a power of two, got {self.parts}")
         ranges.integer("grid", self.grid, 1, 64)
         ranges.integer("width", self.width, 1, LEVELS)
+        for each in self.commitments:
+            if not re.fullmatch("[0-9a-f]{64}", each):
+                raise ValueError(f"commitments: expected each as 64 hexadecimal digits, got {each!r}")
 
     @property
     def bits(self) -> int:
@@ -93,6 +100,13 @@ class Marker:
         self.mark = mark
         self._classes = classes
         self._secret = secret(key)
+        committed = commitment(self._secret)
+        if mark.commitments and committed not in mark.commitments:
+            raise ValueError(
+                f"commitments: expected a key with one of {', '.join(each[:12] for each in mark.commitments)}, got one "
+                f"with {committed[:12]}: its marks would be no evidence. Serve with a key that was committed to, or "
+                "commit to this one (python -m assurance.ownership.commitment) and archive again"
+            )
         self.weights, self._offsets, self._widths = _stripes(mark, channels, self._secret)
         self.keyed = lru_cache(REMEMBERED)(self._keyed)
 
@@ -156,6 +170,11 @@ def secret(key: bytes) -> bytes:
 def derived(secret_: bytes, account: str) -> bytes:
     """What `secret` gives for an account, 32 bytes."""
     return hmac.digest(secret_, b"account/" + account.encode(), "sha256")
+
+
+def commitment(secret_: bytes) -> str:
+    """What can be published of `secret` or `derived`, hexadecimal: it binds, and tells nothing of a cell or a class."""
+    return hashlib.sha256(secret_).hexdigest()
 
 
 def moved(

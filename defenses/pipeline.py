@@ -397,10 +397,13 @@ class Pipeline:
 
 
 def _marker(mark: Mark, policy: Policy, key: bytes | None) -> Marker:
-    """What marks a policy's rows. Raises PolicyError where there is no key."""
+    """What marks a policy's rows. Raises PolicyError where there is no key, or one that nobody committed to."""
     if key is None:
         raise PolicyError("a mark is drawn from a key, got none")
-    return Marker(mark, key=key, channels=policy.input.channels, classes=len(policy.class_names))
+    try:
+        return Marker(mark, key=key, channels=policy.input.channels, classes=len(policy.class_names))
+    except ValueError as error:
+        raise PolicyError(f"mark: {error}") from error
 
 
 def _noise(perturb: Perturb, key: bytes | None, clock: Callable[[], float], entropy: Entropy) -> Noise:

@@ -396,7 +396,12 @@ def _work(value: object) -> Work | None:
 
 
 def _mark(value: object) -> Mark | None:
-    return None if value is None else _build(Mark, _table(value))
+    if value is None:
+        return None
+    fields = dict(_table(value))
+    if "commitments" in fields:
+        fields["commitments"] = _names(fields["commitments"])
+    return _build(Mark, fields)
 
 
 def _limits(value: object) -> Limits | None:

@@ -59,15 +59,18 @@ def load(
     _guard(policy, graphs, model_dir)
     device = graphs[policy.members[0]].device
     _log.info("%s-%s runs on %s, threads a graph: %d", policy.recipe, policy.policy, device, policy.threads)
-    return Pipeline(
-        policy,
-        graphs,
-        key=key,
-        now=time.perf_counter,
-        clock=time.time,
-        random=np.random.default_rng(seed),
-        entropy=os.urandom if seed is None else np.random.default_rng([seed, 1]).bytes,
-    )
+    try:
+        return Pipeline(
+            policy,
+            graphs,
+            key=key,
+            now=time.perf_counter,
+            clock=time.time,
+            random=np.random.default_rng(seed),
+            entropy=os.urandom if seed is None else np.random.default_rng([seed, 1]).bytes,
+        )
+    except PolicyError as error:
+        raise LoadError(f"policy: {error}") from error
 
 
 def open_toll(policy: Policy, environ: Mapping[str, str] = os.environ) -> Toll | None:

@@ -14,16 +14,16 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 import recipes
-from assurance.ownership.commitment import commitment, names, read_keys
+from assurance.ownership.commitment import names, read_keys
 from assurance.ownership.suspects import ROWS, Suspect, SuspectError, opened
-from defenses.mark import Marker, secret
+from defenses.mark import Marker, commitment, secret
 from evaluation.marks.evidence import Evidence, table
 from evaluation.oracles import InProcessOracle, OracleError
 from evaluation.truth import test_images
@@ -38,10 +38,12 @@ SHOWN = 5
 
 @dataclass(frozen=True)
 class Try:
-    """One account under one key. key: its commitment. claimed: p times the tries, at most 1."""
+    """One account under one key. key: its commitment. committed: whether the archive states it. claimed: p times the
+    tries, at most 1."""
 
     account: str
     key: str
+    committed: bool
     evidence: Evidence
     claimed: float
 
@@ -65,14 +67,24 @@ def tries(
     served = np.concatenate([_owner(oracle, images[start : start + 500]) for start in range(0, len(images), 500)])
     said = suspect(images)
     found = []
+    # the keys of other periods too, which this archive may not know
+    mark = replace(policy.mark, commitments=())
     for key in keys:
-        marker = Marker(policy.mark, key=key, channels=policy.input.channels, classes=len(policy.class_names))
+        marker = Marker(mark, key=key, channels=policy.input.channels, classes=len(policy.class_names))
         cells = marker.cell(images, served.argmax(axis=1))
         read = table(said, served, cells, parts=policy.mark.parts)
         name = commitment(secret(key))
         for account in accounts:
             evidence = read.against(marker.keyed(account))
-            found.append(Try(account, name, evidence, min(1.0, evidence.p * len(keys) * len(accounts))))
+            found.append(
+                Try(
+                    account,
+                    name,
+                    name in policy.mark.commitments,
+                    evidence,
+                    min(1.0, evidence.p * len(keys) * len(accounts)),
+                )
+            )
     return sorted(found, key=lambda each: each.evidence.p)
 
 
@@ -127,7 +139,8 @@ def main() -> None:
     for each in found[:SHOWN]:
         seen = each.evidence
         print(
-            f"{each.account}, key {each.key[:12]}: z {seen.z:.1f}, p {seen.p:.2g}, e {seen.e:.2g}, {seen.images} images"
+            f"{each.account}, key {each.key[:12]}{' (in the archive)' if each.committed else ''}: z {seen.z:.1f}, "
+            f"p {seen.p:.2g}, e {seen.e:.2g}, {seen.images} images"
         )
     print(verdict(found, options.bound))
     if options.output is not None:

@@ -4,7 +4,8 @@
 
 The commitment of a key is SHA-256 of what it gives for marks, that of an account SHA-256 of what it gives for the
 account (defenses/mark.py): neither tells anything of a cell or a class, and both bind the owner. The file also states
-the mark's table and how everything is drawn. Have it time-stamped where that matters (RFC 3161):
+the mark's table and how everything is drawn. A policy whose mark has these `commitments` carries them into its archive,
+and is served with no other key. Have the file time-stamped where that matters (RFC 3161):
 
     openssl ts -query -data commitment.json -sha256 -cert -out commitment.tsq
 """
@@ -12,14 +13,14 @@ the mark's table and how everything is drawn. Have it time-stamped where that ma
 from __future__ import annotations
 
 import argparse
-import hashlib
+import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 import recipes
-from defenses.mark import Mark, derived, secret
+from defenses.mark import Mark, commitment, derived, secret
 from handlers.errors import LoadError
 from handlers.key import read_key
 from report.atomic import write_json
@@ -31,11 +32,6 @@ DERIVATION = (
 )
 
 
-def commitment(secret_: bytes) -> str:
-    """Of what a key gives, in hexadecimal."""
-    return hashlib.sha256(secret_).hexdigest()
-
-
 def stated(mark: Mark, keys: Sequence[bytes], accounts: Sequence[str]) -> dict[str, object]:
     """What is published."""
     periods = []
@@ -43,7 +39,8 @@ def stated(mark: Mark, keys: Sequence[bytes], accounts: Sequence[str]) -> dict[s
         own = secret(key)
         named = {account: commitment(derived(own, account)) for account in accounts}
         periods.append({"commitment": commitment(own), "accounts": named})
-    return {"mark": asdict(mark), "derivation": DERIVATION, "keys": periods}
+    table = {name: value for name, value in asdict(mark).items() if name != "commitments"}
+    return {"mark": table, "derivation": DERIVATION, "keys": periods}
 
 
 def read_keys(paths: Sequence[Path]) -> list[bytes]:
@@ -77,11 +74,13 @@ def main() -> None:
         policy = recipe.tables.get("policies", {}).get(options.policy, {})
         if not policy.get("mark"):
             raise ValueError(f"{recipe.path}: expected [policies.{options.policy}] with a mark, found none")
-        accounts = names(options.accounts) if options.accounts else []
-        write_json(options.output, stated(Mark(**policy["mark"]), read_keys(options.keys), accounts))
+        accounts, keys = names(options.accounts) if options.accounts else [], read_keys(options.keys)
+        table = {name: value for name, value in policy["mark"].items() if name != "commitments"}
+        write_json(options.output, stated(Mark(**table), keys, accounts))
     except (recipes.RecipeError, LoadError, ValueError) as error:
         sys.exit(f"assurance.ownership.commitment: {error}")
-    print(options.output)
+    print(f"{options.output}; for the policy's mark:")
+    print("commitments =", json.dumps([commitment(secret(key)) for key in keys]))
 
 
 if __name__ == "__main__":

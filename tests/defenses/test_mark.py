@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from defenses.mark import Mark, Marker, derived, moved, secret
+from defenses.mark import Mark, Marker, commitment, derived, moved, secret
 from tests.defenses.policies import KEY
 
 CLASSES = 5
@@ -132,3 +135,16 @@ def test_a_wrong_table_is_an_error(fields: dict[str, float], error: str) -> None
 def test_a_short_key_is_an_error_that_shows_none_of_it() -> None:
     with pytest.raises(ValueError, match="at least 32 bytes, got 5"):
         marker(key=b"short")
+
+
+def test_a_key_that_nobody_committed_to_marks_nothing() -> None:
+    committed, other = commitment(secret(KEY)), commitment(secret(bytes(32)))
+    assert committed == hashlib.sha256(hmac.digest(KEY, b"torchwarden/mark/1", "sha256")).hexdigest()
+    rows = images(3), answers(3), ["a", "b", "c"]
+    both = Marker(Mark(0.02, commitments=(other, committed)), key=KEY, channels=1, classes=CLASSES)
+    free = Marker(Mark(0.02), key=KEY, channels=1, classes=CLASSES)
+    assert (both(*rows)[0] == free(*rows)[0]).all()
+    with pytest.raises(ValueError, match=f"expected a key with one of {other[:12]}, got one with {committed[:12]}"):
+        Marker(Mark(0.02, commitments=(other,)), key=KEY, channels=1, classes=CLASSES)
+    with pytest.raises(ValueError, match="commitments: expected each as 64 hexadecimal digits, got 'ab'"):
+        Mark(0.02, commitments=("ab",))

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from defenses.mark import commitment, secret
 from handlers.backends import BACKENDS
 from handlers.errors import KeyMissing, LoadError
 from handlers.loading import load, open_toll
@@ -51,6 +52,17 @@ def test_a_policy_without_a_route_needs_no_key(tmp_path: Path) -> None:
     load(write_archive(tmp_path / "plain", section()), environ={})
     with pytest.raises(KeyMissing, match="no key: neither"):
         load(write_archive(tmp_path / "edm", routed()), environ={})
+
+
+def test_marks_are_served_with_a_committed_key_alone(tmp_path: Path) -> None:
+    mark = {"strength": 0.02, "parts": 2, "grid": 2, "commitments": [commitment(secret(KEY))]}
+    folder = write_archive(tmp_path / "marked", routed(mark=mark))
+    load(folder, environ=ENVIRON)
+    with pytest.raises(
+        LoadError, match=r"policy: mark: commitments: expected a key with one of .* archive again"
+    ) as caught:
+        load(folder, environ={"TORCHWARDEN_KEY": "a" * 64})
+    assert "a" * 13 not in str(caught.value)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

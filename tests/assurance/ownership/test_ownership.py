@@ -20,7 +20,7 @@ from tests.e2e.conftest import run
 
 
 def tried(account: str, p: float, tries: int) -> Try:
-    return Try(account, "00", Evidence(z=0.0, p=p, e=1.0, cells=20, images=100), min(1.0, p * tries))
+    return Try(account, "00", False, Evidence(z=0.0, p=p, e=1.0, cells=20, images=100), min(1.0, p * tries))
 
 
 def test_an_account_is_named_only_below_the_stated_bound() -> None:
@@ -45,6 +45,10 @@ def test_a_commitment_binds_the_key_and_tells_nothing_of_it(tmp_path: Path) -> N
     words = (RECIPE, "marked", "--keys", tmp_path / "key", "--accounts", "alice", "--output", out)
     done = run("assurance.ownership.commitment", *words)
     assert done.returncode == 0, done.stderr
+    assert (
+        f'commitments = ["{hashlib.sha256(hmac.digest(key, b"torchwarden/mark/1", "sha256")).hexdigest()}"]'
+        in done.stdout
+    )
     stated = json.loads(out.read_text())
     secret = hmac.digest(key, b"torchwarden/mark/1", "sha256")
     account = hmac.digest(secret, b"account/alice", "sha256")
