@@ -22,7 +22,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,8 @@ import yaml
 
 import recipes
 from defenses import guard
-from export.graphs import Answer, ExportError, graph_names, on_onnxruntime
+from defenses.routing import HASHES
+from export.graphs import Answer, ExportError, graph_names, on_onnxruntime, only
 from export.guarded import guarded
 from export.predictor import Predictor, predictor_of
 from pictures.geometry import Geometry
@@ -278,8 +279,24 @@ def stage(folder: Path, section: Mapping[str, Any], graphs: Path, golden_answer:
     (folder / "graphs").mkdir()
     for name in graphs_of(section):
         source = present(graphs / f"{name}{ENDINGS[section['backend']]}", section["recipe"])
-        shutil.copyfile(source, folder / "graphs" / source.name)
+        packed = folder / "graphs" / source.name
+        read = _routed_by(section["route"]) if section["backend"] == "onnxruntime" else {}
+        if name in read:
+            packed.write_bytes(only(source, read[name]))
+        else:
+            shutil.copyfile(source, packed)
     (folder / "golden.json").write_text(json.dumps(golden_answer))
+
+
+def _routed_by(route: Mapping[str, Any] | None) -> dict[str, Collection[str]]:
+    """The hash graph's outputs that a route reads, by the graph's name; none where the policy will refuse the route."""
+    if route is None or route["hash"] not in HASHES:
+        return {}
+    fields = {name: value for name, value in route.items() if name not in ("hash", "graph")}
+    try:
+        return {route["graph"]: HASHES[route["hash"]](**fields).reads.keys()}
+    except (TypeError, ValueError):
+        return {}
 
 
 def model_config(section: Mapping[str, Any], serving: Serving) -> str:

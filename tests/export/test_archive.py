@@ -164,6 +164,29 @@ def test_an_unknown_policy_is_named(smoke: Smoke) -> None:
         archive.main([str(RECIPE), "--policies", "nope", "--runs", str(smoke.runs)])
 
 
+def test_an_archive_s_hash_computes_what_its_route_reads_and_no_more(smoke: Smoke, tmp_path: Path) -> None:
+    packed = archive.on_onnxruntime(unpacked(smoke, "edm", tmp_path) / "graphs/hash.onnx")
+    whole = archive.on_onnxruntime(smoke.build / "smoke/hash.onnx")
+    rows = np.random.default_rng(0).random((7, 1, 28, 28), dtype=np.float32)
+    assert list(packed(rows)) == ["projections"]
+    np.testing.assert_array_equal(packed(rows)["projections"], whole(rows)["projections"])
+
+
+@pytest.mark.parametrize(
+    ("route", "read"),
+    [
+        (None, {}),
+        ({"hash": "projection", "graph": "mine", "depth": 3}, {"mine": ["projections"]}),
+        ({"hash": "class-confidence", "graph": "hash", "classes": 4, "bins": 2}, {"hash": ["probabilities"]}),
+        ({"hash": "md5", "graph": "hash"}, {}),
+        ({"hash": "projection", "graph": "hash", "deep": 3}, {}),
+        ({"hash": "projection", "graph": "hash", "depth": 0}, {}),
+    ],
+)
+def test_a_route_that_the_policy_refuses_leaves_the_graph_as_it_is(route: Any, read: dict[str, list[str]]) -> None:
+    assert {name: list(outputs) for name, outputs in archive._routed_by(route).items()} == read
+
+
 def test_serving_settings_are_checked() -> None:
     with pytest.raises(ValueError, match="threads: expected >= 1, got 0"):
         Serving(threads=0)
