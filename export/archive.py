@@ -22,7 +22,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,6 @@ import yaml
 
 import recipes
 from defenses import guard
-from defenses.routing import HASHES
 from export.graphs import Answer, ExportError, graph_names, on_onnxruntime, only
 from export.guarded import guarded
 from export.predictor import Predictor, predictor_of
@@ -52,6 +51,8 @@ HASH_FIELDS: Mapping[str, Callable[[Mapping[str, Any]], dict[str, int]]] = {
     "class-confidence": lambda network: {"classes": network["classes"]},
     "projection": lambda network: {"depth": network["projections"].bit_length()},
 }
+# the one output of its graph that each hash reads (defenses/routing.py)
+HASH_READS = {"class-confidence": "probabilities", "projection": "projections"}
 # of a geometry, what the networks give
 SHAPE = {"channels", "height", "width"}
 # images that the golden one is chosen from
@@ -277,26 +278,17 @@ def stage(folder: Path, section: Mapping[str, Any], graphs: Path, golden_answer:
             shutil.copyfile(file, packed)
     shutil.copyfile(CHECKOUT / "handlers" / "handler.py", folder / "handler.py")
     (folder / "graphs").mkdir()
+    # a hash that does not exist is reported by the policy
+    route = section["route"] or {}
+    routes = route.get("graph") if route.get("hash") in HASH_READS else None
     for name in graphs_of(section):
         source = present(graphs / f"{name}{ENDINGS[section['backend']]}", section["recipe"])
         packed = folder / "graphs" / source.name
-        read = _routed_by(section["route"]) if section["backend"] == "onnxruntime" else {}
-        if name in read:
-            packed.write_bytes(only(source, read[name]))
+        if name == routes and section["backend"] == "onnxruntime":
+            packed.write_bytes(only(source, [HASH_READS[route["hash"]]]))
         else:
             shutil.copyfile(source, packed)
     (folder / "golden.json").write_text(json.dumps(golden_answer))
-
-
-def _routed_by(route: Mapping[str, Any] | None) -> dict[str, Collection[str]]:
-    """The hash graph's outputs that a route reads, by the graph's name; none where the policy will refuse the route."""
-    if route is None or route["hash"] not in HASHES:
-        return {}
-    fields = {name: value for name, value in route.items() if name not in ("hash", "graph")}
-    try:
-        return {route["graph"]: HASHES[route["hash"]](**fields).reads.keys()}
-    except (TypeError, ValueError):
-        return {}
 
 
 def model_config(section: Mapping[str, Any], serving: Serving) -> str:

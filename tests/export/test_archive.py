@@ -19,11 +19,13 @@ import yaml
 
 import recipes
 from attacks.oracle import REFUSED
+from defenses.routing import HASHES
 from evaluation.oracles import InProcessOracle
 from export import archive, graphs
 from export.archive import PolicyTable, Serving
 from export.graphs import ExportError
 from export.predictor import Predictor
+from recipes.policies import STAND_INS
 from tests.conftest import GATED, NOISY, POLICIES, RECIPE, Smoke
 from tests.reached import Reached
 from training import victim
@@ -172,19 +174,10 @@ def test_an_archive_s_hash_computes_what_its_route_reads_and_no_more(smoke: Smok
     np.testing.assert_array_equal(packed(rows)["projections"], whole(rows)["projections"])
 
 
-@pytest.mark.parametrize(
-    ("route", "read"),
-    [
-        (None, {}),
-        ({"hash": "projection", "graph": "mine", "depth": 3}, {"mine": ["projections"]}),
-        ({"hash": "class-confidence", "graph": "hash", "classes": 4, "bins": 2}, {"hash": ["probabilities"]}),
-        ({"hash": "md5", "graph": "hash"}, {}),
-        ({"hash": "projection", "graph": "hash", "deep": 3}, {}),
-        ({"hash": "projection", "graph": "hash", "depth": 0}, {}),
-    ],
-)
-def test_a_route_that_the_policy_refuses_leaves_the_graph_as_it_is(route: Any, read: dict[str, list[str]]) -> None:
-    assert {name: list(outputs) for name, outputs in archive._routed_by(route).items()} == read
+@pytest.mark.parametrize("name", HASHES)
+def test_what_a_hash_reads_is_what_is_packed_for_it(name: str) -> None:
+    fields = STAND_INS[name] if name == "projection" else {**STAND_INS[name], "bins": 2}
+    assert list(HASHES[name](**fields).reads) == [archive.HASH_READS[name]]
 
 
 def test_serving_settings_are_checked() -> None:
