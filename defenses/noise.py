@@ -15,15 +15,22 @@ Keyed noise is drawn for the image in 8 bits, and that is the image the network 
 distinguish, the answer does not either.
 
 Each row has a separate noise stream, so no answer depends on the other rows. Streams are numpy's Philox, a counter
-under a key of 128 bits: here the first half of a digest, which no client can distinguish from chance.
+under a key of 128 bits: here the first half of a digest, which no client can distinguish from chance. Its 64-bit words
+become normal by Box and Muller's formula, two numbers a word, for all rows of a block at once: with u the first half
+of the 32-bit halves of m words and v the second,
+
+    sqrt(-2 ln((floor(u / 2^9) + 1/2) / 2^23)) (cos, sin)(2 pi v / 2^32)       m cosines, then m sines; v with a sign
+
+23 bits and a half are what float32 holds exactly; the largest number is 5.77, which one in 10^8 exceeds.
 """
 
 from __future__ import annotations
 
 import hmac
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Protocol
 
 import numpy as np
@@ -39,6 +46,8 @@ Entropy = Callable[[int], bytes]
 
 SEED_BYTES = 16
 LEVELS = 255
+# numbers that are drawn together
+BLOCK = 2**15
 
 
 class Noise(Protocol):
@@ -66,9 +75,40 @@ class _Streams:
         self._philox.state = self._start
         return self._random
 
-    def fill(self, row: NDArray[np.float32], seed: bytes) -> None:
-        """The first numbers of the stream of `seed`, standard normal, to `row`."""
-        self.at(seed).standard_normal(out=row, dtype=np.float32)
+    def normal(self, seeds: Sequence[bytes], shape: tuple[int, ...]) -> NDArray[np.float32]:
+        """(len(seeds), *shape) float32, standard normal: the first numbers of each seed's stream."""
+        size = math.prod(shape)
+        drawn = np.empty((len(seeds), size), np.float32)
+        # blocks that stay in a core's cache between one operation and the next
+        rows = max(1, BLOCK // size)
+        for first in range(0, len(seeds), rows):
+            _box_muller(self._words(seeds[first : first + rows], -(-size // 2)), drawn[first : first + rows])
+        return drawn.reshape(len(seeds), *shape)
+
+    def _words(self, seeds: Sequence[bytes], count: int) -> NDArray[np.uint64]:
+        """The first `count` words of each seed's stream, (len(seeds), count)."""
+        words = np.empty((len(seeds), count), np.uint64)
+        for row, seed in zip(words, seeds, strict=True):
+            self.at(seed)
+            row[:] = self._philox.random_raw(count)
+        return words
+
+
+def _box_muller(words: NDArray[np.uint64], drawn: NDArray[np.float32]) -> None:
+    """Random words (rows, m) to standard normal numbers (rows, 2m or one less)."""
+    rows, half = words.shape
+    halves = words.astype("<u8", copy=False).view("<u4").reshape(rows, 2, half)
+    radius = (halves[:, 0] >> np.uint32(9)).astype(np.float32)
+    radius += np.float32(0.5)  # the logarithm of 0 is none
+    radius *= np.float32(2.0**-23)
+    np.log(radius, out=radius)
+    radius *= np.float32(-2)
+    np.sqrt(radius, out=radius)
+    angle = halves[:, 1].view("<i4").astype(np.float32)
+    angle *= np.float32(math.pi / 2**31)
+    np.multiply(radius, np.cos(angle), out=drawn[:, :half])
+    rest = drawn.shape[1] - half
+    np.multiply(radius[:, :rest], np.sin(angle)[:, :rest], out=drawn[:, half:])
 
 
 @dataclass(frozen=True)
@@ -84,11 +124,9 @@ class Fresh:
         return images
 
     def __call__(self, images: Images, /) -> NDArray[np.float32]:
-        drawn = np.empty((len(images), *self.shape), np.float32)
-        seeds = self.entropy(SEED_BYTES * len(images))
-        for row, noise in enumerate(drawn):
-            self._streams.fill(noise, seeds[SEED_BYTES * row : SEED_BYTES * (row + 1)])
-        return drawn
+        drawn = self.entropy(SEED_BYTES * len(images))
+        seeds = [drawn[first : first + SEED_BYTES] for first in range(0, len(drawn), SEED_BYTES)]
+        return self._streams.normal(seeds, self.shape)
 
 
 class Keyed:
@@ -129,20 +167,17 @@ class Keyed:
         pixels = _in_8_bits(images)
         secret, cuts = self._of_period(channels=images.shape[1])
         parts = [(self._share, b"perceptual", self._code.of(pixels, cuts)), (1 - self._share, b"bytes", pixels)]
-        first, *more = [part for part in parts if part[0]]
-        drawn = np.empty((len(images), *self._shape), np.float32)
-        self._fill(drawn, secret, *first)
-        for part in more:
-            other = np.empty_like(drawn)
-            self._fill(other, secret, *part)
-            drawn += other
-        return drawn
+        mixed, *more = [self._part(secret, *part) for part in parts if part[0]]
+        for other in more:
+            mixed += other
+        return mixed
 
-    def _fill(self, drawn: NDArray[np.float32], secret: bytes, share: float, name: bytes, codes: Bytes) -> None:
-        """sqrt(share) PRG(HMAC(secret, name | code)) to each row."""
-        for row, code in zip(drawn, codes, strict=True):
-            self._streams.fill(row, hmac.digest(secret, name + code.tobytes(), "sha256")[:SEED_BYTES])
+    def _part(self, secret: bytes, share: float, name: bytes, codes: Bytes) -> NDArray[np.float32]:
+        """sqrt(share) PRG(HMAC(secret, name | code)) of each row."""
+        seeds = [hmac.digest(secret, name + code.tobytes(), "sha256")[:SEED_BYTES] for code in codes]
+        drawn = self._streams.normal(seeds, self._shape)
         drawn *= np.float32(math.sqrt(share))
+        return drawn
 
     def _of_period(self, channels: int) -> tuple[bytes, Integers]:
         """The secret of this period of the key and the code's cuts, drawn when a period begins."""
@@ -176,12 +211,20 @@ class PerceptualCode:
     def of(self, pixels: Bytes, cuts: Integers) -> Bytes:
         """(N,C,H,W) uint8 to (N, C * grid * grid) uint8. cuts: of C channels."""
         rows, _, height, width = pixels.shape
-        tops, lefts = (np.arange(self.grid) * side // self.grid for side in (height, width))
-        sums = np.add.reduceat(np.add.reduceat(pixels.astype(np.int64), tops, axis=2), lefts, axis=3)
-        sizes = np.diff(tops, append=height)[:, np.newaxis] * np.diff(lefts, append=width)
+        tops, lefts, sizes = _blocks(self.grid, height, width)
+        # 32 bits hold the sum of 4096 x 4096 pixels, the largest image (pictures/geometry.py)
+        sums = np.add.reduceat(np.add.reduceat(pixels.astype(np.uint32), tops, axis=2), lefts, axis=3)
         # floor((mean + cut) / step), without a division that rounds
         codes: Bytes = ((sums + cuts * sizes) // (self.step * sizes)).astype(np.uint8).reshape(rows, -1)
         return codes
+
+
+@lru_cache(maxsize=8)
+def _blocks(grid: int, height: int, width: int) -> tuple[Integers, Integers, Integers]:
+    """Where blocks begin, (grid,) along each side, and how many pixels they have, (grid, grid)."""
+    tops, lefts = (np.arange(grid) * side // grid for side in (height, width))
+    sizes = np.diff(tops, append=height)[:, np.newaxis] * np.diff(lefts, append=width)
+    return tops, lefts, sizes
 
 
 def _in_8_bits(images: Images) -> Bytes:

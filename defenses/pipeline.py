@@ -21,6 +21,7 @@ without what it should have passed is none.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -50,6 +51,8 @@ EVERY = -1
 # Largest |sum - 1| of a row of probabilities: far above float32's rounding over 1,000 classes, far below any
 # softmax that was left out.
 SUM_TOLERANCE = 1e-3
+
+_FLOAT32 = np.dtype(np.float32)
 
 
 class GraphError(ValueError):
@@ -101,12 +104,16 @@ def ask(graph: Graph, images: Images, reads: Mapping[str, int], *noise: NDArray[
 
     Raises GraphError where an output is missing or has another shape or dtype; what the graph raises passes.
     """
-    outputs = graph(images, *noise)
+    return _read(graph(images, *noise), len(images), reads)
+
+
+def _read(outputs: Outputs, rows: int, reads: Mapping[str, int]) -> Outputs:
+    """Those of a graph's outputs that `reads` names, each (rows, columns) float32. Raises GraphError."""
     for name, columns in reads.items():
         if name not in outputs:
             raise GraphError(f"expected an output named {name!r}, the graph has {', '.join(outputs)}")
-        values, shape = outputs[name], (len(images), columns)
-        if values.shape != shape or values.dtype != np.float32:
+        values, shape = outputs[name], (rows, columns)
+        if values.shape != shape or values.dtype != _FLOAT32:
             raise GraphError(f"{name}: expected float32 {shape}, got {values.dtype} {values.shape}")
     return {name: outputs[name] for name in reads}
 
@@ -115,13 +122,18 @@ def sound(outputs: Outputs) -> Flags:
     """(N,) whether each row can be used: a distribution in an output of DISTRIBUTIONS, finite in any other."""
     usable = np.ones(len(next(iter(outputs.values()))), np.bool_)
     for name, values in outputs.items():
-        usable &= _distributions(values) if name in DISTRIBUTIONS else np.isfinite(values).all(axis=1)
+        # as a rule nothing is wrong, and a look at the whole batch tells: flags for each row take several times as long
+        least, most = float(values.min()), float(values.max())  # NaN where any is
+        if name not in DISTRIBUTIONS:
+            if not (math.isfinite(least) and math.isfinite(most)):
+                usable &= np.isfinite(values).all(axis=1)
+        elif not (
+            least >= 0
+            and most <= 1 + SUM_TOLERANCE
+            and all(abs(total - 1) <= SUM_TOLERANCE for total in values.sum(axis=1).tolist())
+        ):
+            usable &= _distributions(values)
     return usable
-
-
-def _of(outputs: Outputs, usable: Flags) -> Outputs:
-    """The outputs of the usable rows; of all of them, as a rule, and then nothing is copied."""
-    return outputs if usable.all() else {name: values[usable] for name, values in outputs.items()}
 
 
 def _distributions(values: Probabilities) -> Flags:
@@ -129,6 +141,11 @@ def _distributions(values: Probabilities) -> Flags:
         normalised = np.abs(values.sum(axis=1) - 1) <= SUM_TOLERANCE
         usable: Flags = normalised & (values.min(axis=1) >= 0)
     return usable
+
+
+def _of(outputs: Outputs, usable: Flags) -> Outputs:
+    """The outputs of the usable rows; of all of them, as a rule, and then nothing is copied."""
+    return outputs if usable.all() else {name: values[usable] for name, values in outputs.items()}
 
 
 class _Gated(NamedTuple):
@@ -233,6 +250,8 @@ class Pipeline:
         try:
             outputs = ask(self.graphs[route.graph], images, self._reads[route.graph])
             usable = sound(outputs)
+            if usable.all():
+                return self._router(outputs), None
             members[usable] = self._router(_of(outputs, usable))
         except MemoryError:
             raise
@@ -295,34 +314,41 @@ class Pipeline:
     def _routed(self, images: Images, members: Integers) -> tuple[Probabilities, Exception]:
         """Every member asked once, on its rows, and why rows are NaN where they are."""
         cause: Exception = GraphError("a member's output is not finite or not normalised")
-        grouped_answers = np.full((len(images), len(self.policy.class_names)), np.nan, np.float32)
-        first = members[0]
-        if (members == first).all():  # one member gets the batch as it came
-            name = self.policy.members[first]
+        counts = np.bincount(members, minlength=len(self.policy.members)).tolist()
+        back = None
+        if max(counts) == len(images):  # one member gets the batch as it came
+            groups = [(self.policy.members[members[0]], images)]
+        else:
+            order = members.argsort(kind="stable")
+            back = order.argsort()
+            ends = itertools.accumulate(counts)
+            grouped = images.take(order, axis=0)  # rows of one member lie side by side, so that each graph gets a view
+            groups = [
+                (name, grouped[end - count : end])
+                for name, count, end in zip(self.policy.members, counts, ends, strict=True)
+                if count
+            ]
+        # graphs one after the other, and what they answered after that: each graph pushes our code out of the caches
+        answered: list[Outputs | Exception] = []
+        for name, asked in groups:
             try:
-                return ask(self.graphs[name], images, self._reads[name])["probabilities"], cause
+                answered.append(self.graphs[name](asked))
             except MemoryError:
                 raise
             except Exception as error:
-                return grouped_answers, error
-        order = members.argsort(kind="stable")
-        counts = np.bincount(members, minlength=len(self.policy.members)).tolist()
-        grouped = images[order]  # rows of one member lie side by side, so that each graph gets a view
-        start = 0
-        for name, count in zip(self.policy.members, counts, strict=True):
-            if not count:
-                continue
-            rows = slice(start, start + count)
-            start += count
+                answered.append(error)
+        answers = []
+        for (name, asked), outputs in zip(groups, answered, strict=True):
             try:
-                grouped_answers[rows] = ask(self.graphs[name], grouped[rows], self._reads[name])["probabilities"]
+                if isinstance(outputs, Exception):
+                    raise outputs
+                answers.append(_read(outputs, len(asked), self._reads[name])["probabilities"])
             except MemoryError:
                 raise
             except Exception as error:
                 cause = error
-        probabilities = np.empty_like(grouped_answers)
-        probabilities[order] = grouped_answers
-        return probabilities, cause
+                answers.append(np.full((len(asked), len(self.policy.class_names)), np.nan, np.float32))
+        return answers[0] if back is None else np.concatenate(answers).take(back, axis=0), cause
 
     def _gate(self, images: Images, probabilities: Probabilities, paid: Flags) -> _Gated:
         """Every row's score, but those of `paid` rows, and what becomes of it. Raises StageError."""

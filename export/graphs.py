@@ -30,7 +30,7 @@ import re
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -176,7 +176,7 @@ def _served(network: nn.Module, read: Checkpoint) -> nn.Module:
     if kind not in (None, REDIRECTION):
         raise ExportError(f"{read.path}: graph: expected {REDIRECTION!r} or nothing, got {kind!r}; retrain it")
     if isinstance(network, HashNet):
-        return network
+        return network.folded()
     if isinstance(network, Perturbation):
         return Perturbed(network).eval()
     if isinstance(network, MaskedAutoencoder):
@@ -359,6 +359,30 @@ def _strip(proto: onnx.ModelProto) -> None:
     for item in [*graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer, graph]:
         item.ClearField("metadata_props")
         item.ClearField("doc_string")
+
+
+def only(graph: Path, outputs: Collection[str]) -> bytes:
+    """An ONNX file without what only other outputs than these need: ONNX Runtime computes what nobody reads."""
+    proto = onnx.load(graph)
+    inner = proto.graph
+    wanted = {each.name for each in inner.output if each.name in outputs}
+    nodes = []
+    for node in reversed(inner.node):  # what a node reads comes before it
+        if wanted.intersection(node.output):
+            wanted.update(node.input)
+            nodes.append(node)
+    for field, kept in (
+        (inner.node, nodes[::-1]),
+        (inner.output, [each for each in inner.output if each.name in outputs]),
+        (inner.initializer, [each for each in inner.initializer if each.name in wanted]),
+        (inner.value_info, [each for each in inner.value_info if each.name in wanted]),
+    ):
+        copies = [type(each).FromString(each.SerializeToString()) for each in kept]
+        del field[:]
+        field.extend(copies)
+    onnx.checker.check_model(proto)
+    data: bytes = proto.SerializeToString(deterministic=True)
+    return data
 
 
 def write(path: Path, data: bytes) -> None:

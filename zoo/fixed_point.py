@@ -16,6 +16,7 @@ activations on calibration images (Jacob et al., CVPR 2018, is the idea; theirs 
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -48,6 +49,7 @@ class Stage(nn.Module):
     def __init__(self, layer: Layer, *, rectified: bool) -> None:
         super().__init__()
         self.operator, self.pool, self.rectified = layer.operator, layer.pool, rectified
+        self.folded = False
         outputs = len(layer.operator.weight)
         shape = (outputs, 1, 1) if isinstance(layer.operator, nn.Conv2d) else (outputs,)
         self.register_buffer("step", torch.ones(shape))
@@ -55,8 +57,19 @@ class Stage(nn.Module):
     def forward(self, values: torch.Tensor) -> torch.Tensor:
         sums = self.operator(values.flatten(1) if isinstance(self.operator, nn.Linear) else values)
         # rounding keeps the order of numbers, so pooling may come first, where there is less to round
-        scaled = torch.round((sums if self.pool is None else self.pool(sums)) * self.step)
+        pooled = sums if self.pool is None else self.pool(sums)
+        scaled = torch.round(pooled if self.folded else pooled * self.step)
         return scaled.clamp(0, LARGEST) if self.rectified else scaled
+
+    @torch.no_grad()
+    def fold(self) -> None:
+        """Take the step into the weights: a power of two scales products and sums without rounding, so the outputs are
+        the same bits, and a graph has an operator less."""
+        weight, bias = self.operator.weight, self.operator.bias
+        assert bias is not None, "fixed_point gives every layer one, for the quarter"
+        weight.mul_(self.step.view(-1, *[1] * (weight.dim() - 1)))
+        bias.mul_(self.step.flatten())
+        self.folded = True
 
 
 class FixedPoint(nn.Module):
@@ -87,6 +100,14 @@ class FixedPoint(nn.Module):
     def classes(self) -> int:
         """M, how many logits there are."""
         return len(self.last.operator.weight)
+
+    def folded(self) -> FixedPoint:
+        """A copy that answers the same bits with fewer operators; its weights are whole numbers scaled."""
+        made = copy.deepcopy(self)
+        for stage in (*made.stages, made.last):
+            assert isinstance(stage, Stage)
+            stage.fold()
+        return made
 
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         features = self.stages(torch.round(images * LARGEST) - self.mean)

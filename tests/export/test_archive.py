@@ -19,11 +19,13 @@ import yaml
 
 import recipes
 from attacks.oracle import REFUSED
+from defenses.routing import HASHES
 from evaluation.oracles import InProcessOracle
 from export import archive, graphs
 from export.archive import PolicyTable, Serving
 from export.graphs import ExportError
 from export.predictor import Predictor
+from recipes.policies import STAND_INS
 from tests.conftest import GATED, NOISY, POLICIES, RECIPE, Smoke
 from tests.reached import Reached
 from training import victim
@@ -162,6 +164,20 @@ def test_a_missing_graph_says_how_to_make_it(smoke: Smoke, tmp_path: Path) -> No
 def test_an_unknown_policy_is_named(smoke: Smoke) -> None:
     with pytest.raises(SystemExit, match=r"no \[policies\.nope\]; it has undefended, edm, label"):
         archive.main([str(RECIPE), "--policies", "nope", "--runs", str(smoke.runs)])
+
+
+def test_an_archive_s_hash_computes_what_its_route_reads_and_no_more(smoke: Smoke, tmp_path: Path) -> None:
+    packed = archive.on_onnxruntime(unpacked(smoke, "edm", tmp_path) / "graphs/hash.onnx")
+    whole = archive.on_onnxruntime(smoke.build / "smoke/hash.onnx")
+    rows = np.random.default_rng(0).random((7, 1, 28, 28), dtype=np.float32)
+    assert list(packed(rows)) == ["projections"]
+    np.testing.assert_array_equal(packed(rows)["projections"], whole(rows)["projections"])
+
+
+@pytest.mark.parametrize("name", HASHES)
+def test_what_a_hash_reads_is_what_is_packed_for_it(name: str) -> None:
+    fields = STAND_INS[name] if name == "projection" else {**STAND_INS[name], "bins": 2}
+    assert list(HASHES[name](**fields).reads) == [archive.HASH_READS[name]]
 
 
 def test_serving_settings_are_checked() -> None:

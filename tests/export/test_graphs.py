@@ -91,6 +91,31 @@ def test_a_hash_is_the_same_bits_on_every_backend_at_any_batch_and_with_any_thre
     assert len(np.unique(expected["projections"] > 0, axis=0)) > 1, "one leaf only: the comparison is void"
 
 
+@pytest.mark.parametrize("name", ["probabilities", "projections"])
+def test_a_graph_with_fewer_outputs_computes_nothing_for_the_others(
+    smoke_graphs: Smoke, tmp_path: Path, name: str
+) -> None:
+    whole = smoke_graphs.build / "smoke/hash.onnx"
+    cut = tmp_path / "cut.onnx"
+    cut.write_bytes(graphs.only(whole, [name]))
+    before, after = onnx.load(whole), onnx.load(cut)
+    assert [output.name for output in after.graph.output] == [name]
+    assert after.metadata_props == before.metadata_props
+    used = {each for node in after.graph.node for each in node.input}
+    assert all({name, *used}.intersection(node.output) for node in after.graph.node)
+    assert {tensor.name for tensor in after.graph.initializer} <= used
+    assert len(after.graph.node) < len(before.graph.node)
+    for rows in (1, 7, 32):
+        got = graphs.on_onnxruntime(cut)(images(rows))
+        np.testing.assert_array_equal(got[name], graphs.on_onnxruntime(whole)(images(rows))[name])
+
+
+def test_a_hash_s_graph_has_no_scales_of_its_own(smoke_graphs: Smoke) -> None:
+    nodes = onnx.load(smoke_graphs.build / "smoke/hash.onnx").graph.node
+    # the pixels' 255 alone: every other power of two is in the weights
+    assert [node.op_type for node in nodes].count("Mul") == 1
+
+
 @pytest.mark.filterwarnings("ignore:.*torch.jit")
 def test_a_perturbation_s_graphs_add_what_the_network_adds_at_any_batch(smoke_graphs: Smoke, reached: Reached) -> None:
     network = load(smoke_graphs.runs / "smoke/meco.safetensors").networks[1]

@@ -91,6 +91,24 @@ def test_the_order_of_the_sums_does_not_matter(architecture: str, options: dict[
         assert torch.equal(flipped(pixels)[1].double(), exact[1])
 
 
+@every_plain_network
+@pytest.mark.parametrize("channels", [1, 3])
+def test_folded_scales_leave_every_bit_as_it_was(architecture: str, options: dict[str, int], channels: int) -> None:
+    pixels = images(33, channels)
+    made = HashNet(fixed_point(network(architecture, channels, **options), pixels), 2)
+    made.place(torch.ones(2, made.fixed.features), torch.tensor([90.0, 5000.0]))
+    folded = made.folded()
+    with torch.inference_mode():
+        for rows in (1, 7, 33):
+            expected, got = made(pixels[:rows]), folded(pixels[:rows])
+            for name, values in expected.items():
+                assert torch.equal(got[name], values), (name, rows)
+    weights = [stage.operator.weight for stage in made.fixed.stages]
+    scaled = [stage.operator.weight for stage in folded.fixed.stages]
+    assert all(torch.equal(weight, weight.round()) for weight in weights), "the network itself keeps its whole numbers"
+    assert not any(torch.equal(one, other) for one, other in zip(weights, scaled, strict=True))
+
+
 @pytest.mark.parametrize("architecture", ["resnet18-8x", "wrn16-4"])
 def test_what_is_not_plain_is_refused(architecture: str) -> None:
     with pytest.raises(FixedPointError, match="expected convolutions, ReLU, MaxPool2d and linear layers in turn, got"):
