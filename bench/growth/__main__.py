@@ -1,0 +1,5 @@
+"""python -m bench.growth: see bench/growth/command.py."""
+
+from bench.growth.command import main
+
+main()
