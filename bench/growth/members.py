@@ -38,8 +38,6 @@ from report.rows.growth import MemberGrowthRow
 EDM = "edm"
 MEMBERS = (2, 5, 10, 20)
 BATCH = 8
-# among which each of so many members finds some
-IMAGES = 256
 # answered before memory is read, by every member alike
 HELD_ROWS = 2 * MEMBERS[-1]
 
@@ -98,7 +96,7 @@ def measure(
     recipe: recipes.Recipe, *, store: Path, data: Path | None, rounds: int, seconds: float
 ) -> Iterator[MemberGrowthRow]:
     """A row for each of MEMBERS. seconds: of a cell. Raises BenchError, OracleError, LoadError."""
-    images = torch.from_numpy(inprocess.shuffled(recipe, data)[:IMAGES])
+    images = torch.from_numpy(inprocess.shuffled(recipe, data))
     with ExitStack() as stack:
         private = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="torchwarden-growth-")))
         original, alone = (

@@ -15,7 +15,7 @@ what is free is used again before a file grows. So, with the entries of a table 
 (handlers/database.py),
 
     SQLite <= 3 x entries x sum of (bytes of an entry's columns + HEADER) + PAGES pages
-    Redis  <= entries x (the most that MEMORY USAGE says of one + OVERHEAD)
+    Redis  <= entries x (the most that MEMORY USAGE says of one + OVERHEAD) + ASKED
 """
 
 from __future__ import annotations
@@ -57,6 +57,8 @@ HEADER = 16
 PAGES, PAGE = 16, 4096
 # of a key in Redis: its places in the tables of keys and of expiries while these double, and its expiry's entry
 OVERHEAD = 112
+# of what Redis keeps once it has been asked anything: commands, scripts and their answers
+ASKED = 2**19
 # of a page of SQLite, once it has lost entries
 LEAST_USED = 1 / 3
 # at half the speed of Redis and its client on two slow cores
@@ -307,11 +309,12 @@ class Memory:
         return int(self._client.dbsize()) - 1
 
     def mb(self) -> float:
-        """INFO's, over an empty one's."""
+        """INFO's, over an empty one's, without what connections take."""
         return (self._used() - self._empty) / MIB
 
     def _used(self) -> int:
-        return int(self._client.info("memory")["used_memory"])
+        found = self._client.info("memory")
+        return int(found["used_memory"]) - int(found["mem_clients_normal"])
 
     def entry(self, keys: str) -> int:
         """Bytes of the longest of some keys of a pattern."""
@@ -355,5 +358,5 @@ def redis(accounts: int, *, days: int) -> StoreGrowthRow:
                 raise BenchError(f"redis: expected {accounts} keys once all else has expired, got {memory.entries()}")
             week.mb.append(week.look())
     counts = {keys: kind.entries(accounts) for keys, kind in KEYS.items()}
-    bound = sum(counts[keys] * widest[keys] for keys in KEYS) / MIB
+    bound = (sum(counts[keys] * widest[keys] for keys in KEYS) + ASKED) / MIB
     return week.row(REDIS, ALL, accounts, horizon=window, entries=sum(counts.values()), bound=bound)

@@ -27,7 +27,7 @@ DAYS = 3
 
 
 def test_an_archive_gets_any_number_of_members_and_rows_for_each(smoke: Smoke, tmp_path: Path) -> None:
-    images = torch.from_numpy(inprocess.shuffled(recipes.read(RECIPE), None)[: members.IMAGES])
+    images = torch.from_numpy(inprocess.shuffled(recipes.read(RECIPE), None))
     with InProcessOracle(smoke.archive("edm")) as oracle:
         own = oracle.pipeline.graphs
         ensemble = members.opened(members.resized(oracle.folder, 7, tmp_path / "seven"), images)
