@@ -9,7 +9,6 @@ stores, by the number of accounts (bench/growth/stores.py). Needs redis-server. 
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -109,7 +108,4 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--store", type=Path, default=Path("model_store"), metavar="FOLDER", help="(model_store)")
     parser.add_argument("--data", type=Path, default=None, help="folder of the data sets, searched first")
     parser.add_argument("--output", type=Path, metavar="FILE", help=f"({OUTPUT})")
-    options = parser.parse_args()
-    # so that a measurement that is terminated ends its Redis and removes its folders, as it does at Ctrl-C
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    return options
+    return parser.parse_args()
