@@ -50,7 +50,7 @@ endef
 # networks and calibrations are kept, and made where they are missing, whatever was made of them before
 .PRECIOUS: runs/%
 .SECONDEXPANSION:
-.PHONY: help setup adopt lock audit sbom kubernetes-check key train export calibrate archive serve client rotate status stop health dashboard loadtest attack fuzz selftest faults soak owners controls attest attest-check attest-peers attest-speed attest-key attest-sign attest-verify attest-diff attest-pdf report demo reproduce documents bench bench-builds bench-delays bench-peers bench-archives bench-profile bench-fusing bench-memory bench-refusals bench-attacks bench-adopted check test test-all clean
+.PHONY: help setup adopt lock audit sbom kubernetes-check key train export calibrate archive serve client rotate status stop health dashboard loadtest attack fuzz selftest faults soak owners controls attest attest-check attest-peers attest-speed attest-key attest-sign attest-verify attest-diff attest-pdf report demo reproduce documents bench bench-builds bench-delays bench-growth bench-peers bench-archives bench-profile bench-fusing bench-memory bench-refusals bench-attacks bench-adopted check test test-all clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-19s %s\n", $$1, $$2}' Makefile make/*.mk

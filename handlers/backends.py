@@ -49,7 +49,8 @@ class OnnxGraph:
     """An ONNX file on ONNX Runtime, on CUDA where the installed onnxruntime offers it.
 
     gpu: which CUDA device, the first if None. Threads do not spin while they wait: on a machine that is
-    shared with the server's own processes spinning costs throughput.
+    shared with the server's own processes spinning costs throughput. What a run needs besides weights is given back
+    after it: every session would keep as much as its largest run took, and an ensemble has many of them.
     """
 
     suffix: ClassVar[str] = ".onnx"
@@ -64,6 +65,7 @@ class OnnxGraph:
         options.inter_op_num_threads = 1
         options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.enable_cpu_mem_arena = False
         providers: list[object] = ["CPUExecutionProvider"]
         if cuda():
             onnxruntime.preload_dlls()  # CUDA's libraries from the packages that bring them: nothing else loads them

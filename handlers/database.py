@@ -6,7 +6,9 @@ drawn anew, so that all are equally likely to be next; how long somebody waits f
 
 Write-ahead log. With one, a transaction is one write that nobody who reads waits for. It needs memory that processes
 share through a file, which some file systems lack. `PRAGMA journal_mode=WAL` answers "wal" there too; then every
-statement fails, in every process, from then on. So it is tried on another file first.
+statement fails, in every process, from then on. So it is tried on another file first. The log is used again from its
+beginning and by itself never gets smaller: one change of all entries, such as forgetting them after a rush, would leave
+it as long as the file. It is cut to LOG_BYTES when it is next begun.
 
 Durability. A transaction that was committed is the kernel's: it survives a worker that is killed. It is not synced to
 the disk (synchronous=OFF), where waiting for the disk would be most of its time. Who cares for what a machine that
@@ -29,6 +31,8 @@ from typing import Any, TypeVar
 # Seconds between two looks at a file that another process writes, which takes it some 40 us. Shorter ones cost more of
 # the processors than they gain.
 LOOK_AGAIN_S = (0.0005, 0.003)
+# of a log that is used again: about as long as SQLite lets it grow before it copies it into the file
+LOG_BYTES = 2**22
 BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 Result = TypeVar("Result")
@@ -50,6 +54,7 @@ class Database:
         self._connection = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
         log = log and carries_log(path.parent)
         self.asked(lambda: self.rows(f"PRAGMA journal_mode={'WAL' if log else 'DELETE'}"))
+        self.asked(lambda: self.rows(f"PRAGMA journal_size_limit={LOG_BYTES}"))
         self.asked(lambda: self.rows(f"PRAGMA synchronous={'NORMAL' if safe else 'OFF'}"))
         self.changed(lambda: [self.rows(table) for table in tables])
 

@@ -28,6 +28,11 @@ bench-delays: ## one client, a few and many where a batch waits 2 ms, 1 and 0: r
 	$(py) -m bench.delays $(RECIPE)
 	$(MAKE) documents
 
+bench-growth: key ## time and memory by EDM's members, stores by a week's traffic: results/growth.json (redis-server; ASKED=--quick)
+	for recipe in $(benched); do $(MAKE) archive RECIPE=$$recipe POLICIES="undefended edm" || exit 1; done
+	$(py) -m bench.growth $(benched) $(ASKED)
+	$(MAKE) documents
+
 bench-profile: | $(ready) ## where a worker's time goes, by py-spy: results/profile.json (after make bench)
 	$(py) -m bench.profile bench-resnet18
 	$(MAKE) documents

@@ -1,11 +1,11 @@
 """What a response may cost, compared with results/bench.json: each target met or not.
 
     latency      p50 of a defense / p50 of undefended, one row in process       edm <= 1.10, misleader-routed <= 1.05,
-                                                                                meco and meco-small <= 1.25
+                                                                                meco and meco-small <= 1.20
     python       a pipeline's time outside its graphs / the victim's graph, 8 rows a call            <= 0.05
-    router       Python of edm - Python of undefended, of a row's time at 8 rows a call               < 0.03
+    router       Python of edm - Python of undefended, of a row's time at 8 rows a call              <= 0.04
     throughput   rows/s over HTTP at saturation / rows/s of the same policy in process               >= 0.88
-    single       rows/s of one client without batching / rows/s in process, a row at a time          >= 0.65
+    single       rows/s of one client without batching / rows/s in process, a row at a time          >= 0.75
     int8         rows/s over HTTP at saturation / those of `undefended` in float32      undefended >= 3.0, edm >= 2.5,
                                                       meco >= 2.0, same-observe >= 2.2, misleader-routed >= 2.5
     int8 single  p50 of one client of edm in int8 / that of `undefended` in float32                  <= 0.50
@@ -27,7 +27,7 @@ from report.format import ratios
 from report.rows.bench import RAW, BenchRow
 
 LARGE = "resnet18-8x"
-LATENCY = {"edm": 1.10, "meco": 1.25, "meco-small": 1.25, "misleader-routed": 1.05}
+LATENCY = {"edm": 1.10, "meco": 1.20, "meco-small": 1.20, "misleader-routed": 1.05}
 INT8 = {
     "undefended-int8": 3.0,
     "edm-int8": 2.5,
@@ -37,9 +37,9 @@ INT8 = {
 }
 INT8_SINGLE = {"edm-int8": 0.5}
 PYTHON = 0.05
-ROUTER = 0.03
+ROUTER = 0.04
 THROUGHPUT = 0.88
-SINGLE = 0.65
+SINGLE = 0.75
 MEMORY_MB = 50.0
 EDM_MEMBERS = 5
 # rows a call, where Python is held against graphs
@@ -102,7 +102,7 @@ def verdicts(rows: Sequence[BenchRow], member_mb: Mapping[str, float]) -> list[V
     out += [
         verdict(
             "the router's own Python in a row's time, 8 rows a call",
-            "<",
+            "≤",
             ROUTER,
             router_shares(onnx, architecture),
             architecture,
@@ -240,7 +240,6 @@ def extra_memory(rows: Sequence[BenchRow], member_mb: float | None, *, architect
 HOLDS: dict[str, Callable[[float, float], bool]] = {
     "≤": lambda measured, limit: measured <= limit,
     "≥": lambda measured, limit: measured >= limit,
-    "<": lambda measured, limit: measured < limit,
 }
 
 

@@ -43,6 +43,7 @@ from report.rows.gates import (
     WorkRow,
 )
 from report.rows.gradients import GradientRow
+from report.rows.growth import MemberGrowthRow, StoreGrowthRow
 from report.rows.impact import FeltRow
 from report.rows.marks import MarkCostRow, MarkNullRow, MarkRow
 from report.rows.members import EnsembleCostRow, MemberRow, ShiftRow
@@ -95,6 +96,8 @@ class Report:
     members: tuple[MemberRow, ...] = ()
     shifts: tuple[ShiftRow, ...] = ()
     ensemble_costs: tuple[EnsembleCostRow, ...] = ()
+    ensemble_growth: tuple[MemberGrowthRow, ...] = ()
+    store_growth: tuple[StoreGrowthRow, ...] = ()
     attack_speeds: tuple[AttackSpeedRow, ...] = ()
     fusing: tuple[FusingRow, ...] = ()
     profiles: tuple[ProfileRow, ...] = ()

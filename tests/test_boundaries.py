@@ -63,12 +63,12 @@ ROOMS = {
     ),
     # what reading costs a training is measured in its own loop, on photographs and a network as an owner has them;
     # messages of gRPC are written by the classes that the front reads them with; servers that are not ours stand in
-    # attest/examples, with what installs, starts and ends them
+    # attest/examples, with what installs, starts and ends them; defenses: stores are filled by what asks them
     "bench": room(
         "loadtests evaluation attacks zoo.datasets zoo.embedded zoo.files zoo.images zoo.maps zoo.stored pictures "
         "handlers recipes report training.session training.victim deploy.grpc_front.messages "
-        "attest.examples.servers",
-        "torch numpy requests psutil tqdm onnx onnxruntime yaml PIL timm tensorboard grpc orjson",
+        "attest.examples.servers defenses.budget defenses.gate defenses.limits defenses.memory",
+        "torch numpy requests psutil tqdm onnx onnxruntime yaml PIL timm tensorboard grpc orjson redis",
     ),
     # how far labels name their member is one formula, in training and in front of a running service
     "assurance": room(
@@ -99,7 +99,7 @@ LONG_FOLDERS = {
     "training": "a kind of network in each file, named as its table; what they share next to them",
     "handlers": "what a request meets on its way, a step in each file; handler.py has their order",
     "deploy": "a step of starting, watching or stopping a server in each file",
-    "bench": "a cost in each file, with the loops of clients that several of them time",
+    "bench": "a cost in each file, with what several of them time or start",
     "assurance/fuzz": "a kind of hostile request in each file, all of them in kinds.py; what sends and judges them",
     "assurance/faults": "a fault in each file, all of them in plan.py, and what all of them use",
     "recipes": "a recipe in each file, and what reads them",

@@ -35,7 +35,7 @@ from assurance.faults import (
 from assurance.faults.clock import Clock
 from assurance.faults.hostile_client import Pace
 from assurance.faults.scene import Scene
-from assurance.redis_server import RedisServer
+from bench.redis_server import RedisServer
 from loadtests.own_server import Instance, config, repack, running
 from report.rows.faults import FaultRow
 

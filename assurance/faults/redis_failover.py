@@ -17,7 +17,7 @@ from time import perf_counter
 
 from assurance.faults.payers import ANSWERED, Payer, Solved, result_of, suspects
 from assurance.faults.scene import BACK_S, Scene, no_wrong_answer, unharmed
-from assurance.redis_server import RedisServer, free_port, replica_of
+from bench.redis_server import RedisServer, free_port, replica_of
 from loadtests.own_server import wait_for
 from report.rows.bounds import Bound
 from report.rows.faults import FaultRow

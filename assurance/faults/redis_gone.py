@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from assurance.faults.clients import Answer
 from assurance.faults.payers import ANSWERED, Payer, result_of, suspects
 from assurance.faults.scene import BACK_S, Scene, no_wrong_answer, unharmed
-from assurance.redis_server import RedisServer
+from bench.redis_server import RedisServer
 from loadtests.own_server import wait_for
 from report.rows.bounds import Bound
 from report.rows.faults import FaultRow

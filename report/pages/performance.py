@@ -4,8 +4,9 @@
 
 Every number on the page comes from results files; its sentences hold whatever the numbers are. Alongside bench.json lie
 profile.json (bench/profile.py), fusing.json (bench/fusing.py), protocols.json (bench/protocols.py), adopted-bench.json
-(its pictures: bench/adopted/picturing.py), builds.json (bench/builds.py), delays.json (bench/delays.py) and peers.json
-(bench/peers/): a section whose file is not there is left out, and so is a row that was not measured.
+(its pictures: bench/adopted/picturing.py), builds.json (bench/builds.py), delays.json (bench/delays.py), peers.json
+(bench/peers/) and growth.json (bench/growth/): a section whose file is not there is left out, and so is a row that was
+not measured.
 """
 
 from __future__ import annotations
@@ -26,12 +27,13 @@ from report.format import number, ratios
 from report.pages import adopted, page
 from report.rows.bench import PNG, PROTOCOLS, RAW, BenchRow
 from report.rows.builds import BuildRow
+from report.rows.growth import FLAT, MORE_MB, MemberGrowthRow
 from report.schema import Report, ResultError, read
 
 # of the handler, in their order; those that a policy lacks are left out
 STAGES = ("decode", "limit", "admit", "route", "perturb", "predict", "gate", "respond", "encode")
 BODIES = {RAW: "raw", PNG: "PNG", None: "-"}
-BESIDE = ("profiles", "fusings", "protocols", "pictures", "builds", "delays", "peers")
+BESIDE = ("profiles", "fusings", "protocols", "pictures", "builds", "delays", "peers", "growth")
 FILES = (
     "profile.json",
     "fusing.json",
@@ -40,6 +42,7 @@ FILES = (
     "builds.json",
     "delays.json",
     "peers.json",
+    "growth.json",
 )
 # times an earlier build's cost of a raw row
 BUILD = 1.02
@@ -79,7 +82,10 @@ def render(report: Report, **beside: Report) -> str:
         photographs=list(adopted.pictures(beside["pictures"])) if "pictures" in beside else [],
         compared=compared(beside["builds"]) if "builds" in beside else [],
         most=BUILD,
+        flat=FLAT,
+        more_mb=MORE_MB,
         waits=waits(beside["delays"].bench) if "delays" in beside else [],
+        ensembles=ensembles(beside["growth"].ensemble_growth) if "growth" in beside else [],
         standings=peers.standings(others),
         own=peers.own(others),
     )
@@ -136,6 +142,13 @@ def waits(rows: Sequence[BenchRow]) -> list[Wait]:
         )
         for row in found
     ]
+
+
+def ensembles(rows: Iterable[MemberGrowthRow]) -> list[tuple[MemberGrowthRow, MemberGrowthRow]]:
+    """Each ensemble with the smallest of its architecture, that one first."""
+    found = sorted(rows, key=lambda row: (row.architecture, row.members))
+    least = {row.architecture: row for row in reversed(found)}
+    return [(row, least[row.architecture]) for row in found]
 
 
 @dataclass(frozen=True)

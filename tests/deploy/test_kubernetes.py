@@ -20,7 +20,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from assurance.redis_server import RedisServer
+from bench.redis_server import RedisServer
 from deploy import ports, settings
 from deploy.container import front
 from deploy.gateway import certificates, client_keys

@@ -15,7 +15,7 @@ import psutil
 import pytest
 import requests
 
-from assurance.redis_server import RedisServer
+from bench.redis_server import RedisServer
 from tests.defenses.policies import section
 from tests.e2e.fronted import Gateway, build_policy, fronting, serving
 from tests.e2e.test_proof_of_work import image, solved

@@ -19,7 +19,7 @@ import yaml
 from altcha import Challenge, Payload, solve_challenge
 from prometheus_client.parser import text_string_to_metric_families
 
-from assurance.redis_server import free_port
+from bench.redis_server import free_port
 from handlers import wire
 from tests.conftest import Smoke
 from tests.deploy.promql import PROMETHEUS, alerts, promtool, rules, tool

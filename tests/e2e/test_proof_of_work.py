@@ -24,7 +24,7 @@ import pytest
 import requests
 from altcha import Challenge, Payload, solve_challenge
 
-from assurance.redis_server import RedisServer
+from bench.redis_server import RedisServer
 from export.archive import Serving, model_config, pack
 from handlers import wire
 from tests.defenses.policies import section

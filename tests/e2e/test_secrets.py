@@ -26,7 +26,7 @@ import psutil
 import pytest
 import requests
 
-from assurance.redis_server import RedisServer
+from bench.redis_server import RedisServer
 from handlers import wire
 from handlers.key import read_key
 from tests.conftest import RECIPE

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import signal
 import sqlite3
@@ -15,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from handlers.database import Database, boot, carries_log
+from handlers.database import LOG_BYTES, Database, boot, carries_log
 from handlers.store import FILE, SqliteStore
 from tests.handlers.stores import spend
 from tests.processes import running
@@ -210,3 +211,16 @@ def test_patience_ends(log: bool, tmp_path: Path) -> None:
     file.changed(lambda: None)
     for each in (file, other):
         each.close()
+
+
+def test_a_log_that_one_large_change_made_long_is_cut_when_it_is_begun_again(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    log = tmp_path / "file-wal"
+    file = Database(path, "CREATE TABLE IF NOT EXISTS entries (number INTEGER, filling BLOB)", patience=1.0, log=True)
+    insert = "INSERT INTO entries VALUES (?, randomblob(4000))"
+    file.changed(lambda: [file.change(insert, number) for number in range(3000)])
+    assert log.stat().st_size > 2 * LOG_BYTES
+    for number in range(3):
+        file.changed(functools.partial(file.change, insert, number))
+    assert log.stat().st_size <= LOG_BYTES
+    file.close()

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from assurance.redis_server import RedisServer
+from bench.redis_server import RedisServer
 from defenses.memory import StoreError
 from handlers.errors import LoadError
 from handlers.ledger import BUDGETS, SWEPT_S, SqliteLedger, open_ledger

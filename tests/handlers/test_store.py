@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from assurance.redis_server import RedisServer, free_port
+from bench.redis_server import RedisServer, free_port
 from defenses.limits import SLOTS, slot
 from defenses.memory import Account, Charge, Solution, StoreError
 from handlers.errors import LoadError

@@ -21,7 +21,7 @@ from assurance.faults.clock import Clock
 from assurance.faults.disk_full import Ballast, mounted
 from assurance.faults.figures import Outcome, impact
 from assurance.faults.payers import Payer, Solved
-from assurance.redis_server import RedisServer, free_port, replica_of
+from bench.redis_server import RedisServer, free_port, replica_of
 from report.fields import ResultError
 from report.rows.bounds import Bound
 from report.rows.faults import CUT, LOST, RIGHT, WRONG, FaultRow
