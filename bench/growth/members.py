@@ -96,7 +96,9 @@ def measure(
     recipe: recipes.Recipe, *, store: Path, data: Path | None, rounds: int, seconds: float
 ) -> Iterator[MemberGrowthRow]:
     """A row for each of MEMBERS. seconds: of a cell. Raises BenchError, OracleError, LoadError."""
-    images = torch.from_numpy(inprocess.shuffled(recipe, data))
+    plain = torch.from_numpy(inprocess.shuffled(recipe, data))
+    # of 20 members some may get none of the data set's images, but some of the noise that the hash is balanced on too
+    images = torch.cat([plain, torch.rand(plain.shape, generator=torch.Generator().manual_seed(inprocess.SEED))])
     with ExitStack() as stack:
         private = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="torchwarden-growth-")))
         original, alone = (
