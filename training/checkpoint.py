@@ -133,7 +133,7 @@ def write_seconds(path: Path, seconds: float) -> None:
     """Write down how long the training of the checkpoint at `path` took."""
     target = timing_of(path)
     temporary = target.with_name(f".{target.name}.{os.getpid()}")
-    temporary.write_text(json.dumps({"seconds": round(seconds, 1)}) + "\n", "utf-8")
+    temporary.write_text(json.dumps({"seconds": round(seconds, 3)}) + "\n", "utf-8")
     temporary.replace(target)
 
 
