@@ -16,7 +16,6 @@ activations on calibration images (Jacob et al., CVPR 2018, is the idea; theirs 
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -101,13 +100,11 @@ class FixedPoint(nn.Module):
         """M, how many logits there are."""
         return len(self.last.operator.weight)
 
-    def folded(self) -> FixedPoint:
-        """A copy that answers the same bits with fewer operators; its weights are whole numbers scaled."""
-        made = copy.deepcopy(self)
-        for stage in (*made.stages, made.last):
+    def fold(self) -> None:
+        """Take the steps into the weights, whole numbers scaled from then on: the same bits with fewer operators."""
+        for stage in (*self.stages, self.last):
             assert isinstance(stage, Stage)
             stage.fold()
-        return made
 
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         features = self.stages(torch.round(images * LARGEST) - self.mean)

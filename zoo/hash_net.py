@@ -56,9 +56,9 @@ class HashNet(nn.Module):
         self.hyperplanes.bias.copy_(-offsets - 0.5)
 
     def folded(self) -> HashNet:
-        """A copy that answers the same bits with fewer operators, as graphs are made of it (FixedPoint.folded)."""
+        """A copy that answers the same bits with fewer operators, as graphs are made of it (FixedPoint.fold)."""
         made = copy.deepcopy(self)
-        made.fixed = self.fixed.folded()
+        made.fixed.fold()
         return made
 
     def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:

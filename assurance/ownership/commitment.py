@@ -75,8 +75,7 @@ def main() -> None:
         if not policy.get("mark"):
             raise ValueError(f"{recipe.path}: expected [policies.{options.policy}] with a mark, found none")
         accounts, keys = names(options.accounts) if options.accounts else [], read_keys(options.keys)
-        table = {name: value for name, value in policy["mark"].items() if name != "commitments"}
-        write_json(options.output, stated(Mark(**table), keys, accounts))
+        write_json(options.output, stated(Mark(**{**policy["mark"], "commitments": ()}), keys, accounts))
     except (recipes.RecipeError, LoadError, ValueError) as error:
         sys.exit(f"assurance.ownership.commitment: {error}")
     print(f"{options.output}; for the policy's mark:")

@@ -71,8 +71,8 @@ class MemberGrowthRow:
 class StoreGrowthRow:
     """How large a store is as days of traffic pass; MiB.
 
-    kept: what is remembered. horizon_s: seconds after which it is forgotten. asked: how often an account asked in all
-    these days; operations: how often the store was asked to remember something. most_entries: the most that were there
+    kept: what is remembered. horizon_s: seconds after which it is forgotten. operations: how often the
+    store was asked to remember something. most_entries: the most that were there
     when somebody counted; mb: at the end of each day; peak_mb: the most of all. bound_entries, bound_mb: the most that
     there can be of so many accounts, computed (bench/growth/stores.py). log_mb: of SQLite's log, which these leave out,
     the most at the end of a day; None: there is none.
