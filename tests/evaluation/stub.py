@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -29,7 +30,8 @@ class Stub:
     """Serves archives by model name; `instance` under `run_folder` is what loadtests.target reads.
 
     queries: requests that reached our code. lie: from now on, name another label than the argmax. turned_away:
-    principals whose next request is over a limit, for one second.
+    principals whose next request is over a limit, for one second. thieves_wait_s: for each answer, so that a theft takes
+    long enough for benign users to ask meanwhile.
     """
 
     def __init__(self, archives: Mapping[str, Path], run_folder: Path, *, instance: str = "default") -> None:
@@ -38,6 +40,7 @@ class Stub:
         self.queries = 0
         self.lie = False
         self.turned_away: set[str] = set()
+        self.thieves_wait_s = 0.0
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05})
         self.url = f"http://127.0.0.1:{self._server.server_port}"
@@ -84,6 +87,8 @@ class Stub:
                     stub.turned_away.remove(principal)
                     self._reply(429, encode_error(RateLimited("enough", limit="principal", seconds=1)), wait=1)
                     return
+                if (principal or "").startswith("thief"):
+                    time.sleep(stub.thieves_wait_s)
                 stub.queries += 1
                 protocol = self.path.startswith("/v2/")
                 model = self.path.split("/")[3] if protocol else self.path.removeprefix("/predictions/")

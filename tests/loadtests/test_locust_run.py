@@ -59,7 +59,9 @@ def test_benign_and_hostile_users_agree_with_a_good_server(stub: Stub, tmp_path:
 def test_an_attacker_a_second_look_and_a_report(stub: Stub, smoke: Smoke, tmp_path: Path) -> None:
     words = ("--policies", "edm", "--run", tmp_path, "--run-folder", stub.run_folder, "--store", smoke.store)
     words = (*words, "--quiet", "1")
+    stub.thieves_wait_s = 0.2
     done = program("attack", *words)
+    stub.thieves_wait_s = 0.0
     assert done.returncode == 0, done.stderr
     rows = read(tmp_path / "report.json").attacks
     assert [(row.policy, row.labels, row.queries) for row in rows] == [("edm", "soft", 300), ("edm", "hard", 300)]
