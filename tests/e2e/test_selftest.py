@@ -172,7 +172,8 @@ BROKEN: dict[str, tuple[dict[str, Change], set[str]]] = {
     "edm": (
         {
             "defenses/routing.py": without(
-                "return self.table.take(self.hash(outputs))", "return np.zeros_like(self.table.take(self.hash(outputs)))"
+                "return self.table.take(self.hash(outputs))",
+                "return np.zeros_like(self.table.take(self.hash(outputs)))",
             ),
             "handlers/rows.py": without("if rows > expects.max_rows:", "if rows < 0:"),
             "handler.py": without('== "True" and not message.body and not message.parts:', '== "True":'),

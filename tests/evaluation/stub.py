@@ -30,8 +30,8 @@ class Stub:
     """Serves archives by model name; `instance` under `run_folder` is what loadtests.target reads.
 
     queries: requests that reached our code. lie: from now on, name another label than the argmax. turned_away:
-    principals whose next request is over a limit, for one second. thieves_wait_s: for each answer, so that a theft takes
-    long enough for benign users to ask meanwhile.
+    principals whose next request is over a limit, for one second. thieves_wait_s: for each answer, so that a theft
+    takes long enough for benign users to ask meanwhile.
     """
 
     def __init__(self, archives: Mapping[str, Path], run_folder: Path, *, instance: str = "default") -> None:
