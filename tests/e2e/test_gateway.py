@@ -508,7 +508,9 @@ class Load:
 
 def test_renewing_the_token_loses_no_request(served: Served) -> None:
     before = served.token
-    with Load(served, served.gateway, SMALL) as load:
+    # nginx gives a place back after the answer was sent, and a renewal moves all clients to new processes at once:
+    # each may hold two places for a moment
+    with Load(served, served.gateway, SMALL // 2) as load:
         for _ in range(2):
             time.sleep(0.3)
             assert served.gateway.command("rotate") == "renewed the inference token of one\n"
@@ -685,7 +687,7 @@ def test_a_flood_of_long_bodies_gets_429(served: Served) -> None:
 def test_a_gateway_drains_before_it_stops(served: Served) -> None:
     with fronting(served.gateway.runs, served.gateway.secrets, "second", "one") as gateway:
         facts = gateway.facts
-        with Load(served, gateway, SMALL - 1) as load, ThreadPoolExecutor(1) as pool:
+        with Load(served, gateway, SMALL // 2) as load, ThreadPoolExecutor(1) as pool:
             time.sleep(0.5)
             body = json.dumps({"seconds": 3}).encode()
             slow = pool.submit(gateway.ask, served.acme, "frank", body)
