@@ -1,8 +1,9 @@
 """Clone training: what a thief does with a transfer set once the queries are paid for.
 
 Soft labels are the served probabilities, renormalised where they do not sum to 1; hard labels the served label. What
-the clone is drawn to is a recipe's loss (attacks/losses.py). Those of attacks/unmixing.py are for ensembles. Held-out
-answers cannot choose among them, since they aim at what the answers hide: each counts as a separate thief.
+the clone is drawn to is a recipe's loss (attacks/losses.py). Those of attacks/unmixing.py are for ensembles, and what
+attacks/unexplained.py leaves of the answers is for a victim that misleads. Held-out answers cannot choose among them,
+since they aim at what the answers hide: each counts as a separate thief.
 
 The learning rate follows a cosine to zero, the network is always a fresh one (`Cloning.start` may lend it weights), and
 its last state counts, never the best one on a test set.
@@ -30,6 +31,7 @@ from attacks.names import best as best
 from attacks.seeded import from_seed
 from attacks.service import Service
 from attacks.transfer import TransferSet
+from attacks.unexplained import unexplained
 from zoo import models, pretrained
 from zoo.augment import Affine, Variation
 from zoo.images import size_of
@@ -43,13 +45,14 @@ OPTIMISERS = ("sgd", "adamw")
 @dataclass(frozen=True)
 class CloneRecipe:
     """How a clone is fitted: optimiser ("sgd", "adamw"), its constants, the random copies it sees in place of each
-    image, and the loss, one of losses.LOSSES."""
+    image, the loss, one of losses.LOSSES, and which answers it is fitted to (images, labels -> bool; None: all)."""
 
     optimiser: str
     lr: float
     weight_decay: float
     augment: Variation | None = None
     loss: str = "p"
+    keep: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = None
 
     def __post_init__(self) -> None:
         for name, value, known in (("optimiser", self.optimiser, OPTIMISERS), ("loss", self.loss, LOSSES)):
@@ -89,6 +92,8 @@ USUAL = tuple(RECIPES)
 # what a thief tries if it takes the victim for an ensemble
 UNMIXING = ("centred", "mixture", "masked", "masked-log-p", "second-label", "prior-adjusted")
 RECIPES |= {name: CloneRecipe("adamw", lr=3e-3, weight_decay=5e-4, loss=name) for name in UNMIXING}
+# and if it takes the victim for one that misleads
+RECIPES["unexplained"] = CloneRecipe("adamw", lr=3e-3, weight_decay=5e-4, keep=unexplained)
 
 
 @dataclass(frozen=True)
@@ -172,6 +177,10 @@ def train(
     config = clone_recipe(recipe)
     generator = torch.Generator().manual_seed(seed)
     kept, held_out = transfer.split(HELD_OUT, generator=generator)
+    if config.keep is not None:
+        left = config.keep(kept.images, kept.labels)
+        # where next to nothing is left, there was nothing to leave out
+        kept = kept.where(left) if int(left.sum()) >= LEAST_ROWS else kept
     targets = kept.soft_targets() if labels == "soft" else kept.labels
     with from_seed(seed, device):
         channels, size = kept.images.shape[1], size_of(kept.images)

@@ -49,6 +49,10 @@ class TransferSet:
         """What was known after the first `queries` charged images (all of it, if fewer were charged)."""
         return self._rows(self.places < queries, charged=min(queries, self.charged))
 
+    def where(self, kept: torch.Tensor) -> TransferSet:
+        """The rows that `kept`, bool (n,), says, of as many charged queries."""
+        return self._rows(kept, charged=self.charged)
+
     def split(self, share: float, *, generator: torch.Generator) -> tuple[TransferSet, TransferSet]:
         """A random (kept, held out) pair, `share` of the rows held out; order kept; the generator owns the draw."""
         held_out = torch.zeros(len(self), dtype=torch.bool)

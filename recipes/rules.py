@@ -135,6 +135,8 @@ def _needs(name: str, fields: Mapping[str, Any], recipe: Recipe) -> list[str]:
     if program == "same":
         answers = str(fields.get("victim", policies.VICTIM))
         return [_file(answers, recipe), *([KEY] if fields.get("groups") else [])]
+    if program == "decoys":
+        return [KEY, *([victim] if fields.get("from_victim", True) or "model" in recipe.tables else [])]
     return {
         "hash": [KEY],
         "misinformation": ["$(runs)/outlier_exposure.safetensors"],

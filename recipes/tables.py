@@ -32,6 +32,7 @@ MANY = {
 PROGRAMS = {
     "hash": "training.perceptual_hash:Hash",
     "edm": "training.edm:EDM",
+    "decoys": "training.decoys:Decoys",
     "outlier_exposure": "training.outlier_exposure:OutlierExposure",
     "misinformation": "training.misinformation:Misinformation",
     "surrogate": "training.surrogate:Surrogate",

@@ -28,6 +28,8 @@ from zoo.names import CIFAR10, CIFAR100, DIGITS, FASHION, KUZUSHIJI, LETTERS
 __all__ = ["DATASETS", "Data", "Dataset", "DatasetError", "Images", "load"]
 
 SPLITS = ("train", "test")
+# every second image: whoever defends and whoever attacks share none of a split that is all a machine has
+HALVES = {"even": 0, "odd": 1}
 # float32 bytes of a built-in set in another geometry, above which it is kept as bytes
 LARGE = 2**29
 PART_ROWS = 256
@@ -198,7 +200,8 @@ def load(
     """One split of one data set: in memory as float32, the user's as bytes in a memory map.
 
     spec: a name of the registry; "NAME:SPLIT" pins a split and overrides the argument (auxiliary and
-        surrogate sets use whichever split a machine has); "imagefolder:PATH" is the user's set.
+        surrogate sets use whichever split a machine has); "NAME:SPLIT/even" and "/odd" are its halves, without an
+        image in common; "imagefolder:PATH" is the user's set.
     split: "train" or "test".
     root: a folder searched before all others (zoo/files.py); a set found nowhere is downloaded if there is a
         network.
@@ -214,15 +217,21 @@ def load(
         raise DatasetError(f"unknown data set {name!r}; known: {', '.join(DATASETS)}")
     dataset = DATASETS[name]
     own = dataset.embedded is None and dataset.files is None
-    split = split if own or not suffix else suffix
+    pinned, _, half = ("", "", "") if own else suffix.partition("/")
+    split = pinned or split
     if split not in SPLITS:
         raise DatasetError(f"{spec}: unknown split {split!r}; expected train or test")
+    if half and half not in HALVES:
+        raise DatasetError(f"{spec}: unknown half {half!r}; expected even or odd")
     if own:
         if not suffix:
             raise DatasetError(f"{name}: expected a folder, as in {name}:PATH")
         geometry = {"size": size, "channels": channels, "wanted": wanted}
         return imagefolder(Path(suffix), split, **geometry, share=share, broken=broken)  # type: ignore[arg-type]
     pixels, labels = _stored(dataset, split, root)
+    if half:
+        pixels = pixels[HALVES[half] :: 2]
+        labels = None if labels is None else labels[HALVES[half] :: 2]
     return Images(name, _converted(pixels, size, channels), labels, dataset.classes)
 
 

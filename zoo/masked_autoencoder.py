@@ -101,7 +101,9 @@ class MaskedAutoencoder(nn.Module):
         picked = _pick(tokens, seen)
         known = self.bridge(self.encoder(self.embed(picked) + _pick(places, seen)))
         width = known.shape[-1]
-        whole = self.hidden.expand(rows, self.patches, width).scatter(1, seen[:, :, None].expand(-1, -1, width), known)
+        # autocast computes `known` in half precision, and leaves parameters as they are
+        hidden = self.hidden.to(known.dtype).expand(rows, self.patches, width)
+        whole = hidden.scatter(1, seen[:, :, None].expand(-1, -1, width), known)
         return self.decoder(whole + self.decoder_places)  # type: ignore[no-any-return]
 
     def _cut(self, images: torch.Tensor) -> torch.Tensor:

@@ -36,6 +36,17 @@ def test_every_entry_says_what_it_is(name: str) -> None:
     assert [dataset.embedded, dataset.files].count(None) == (2 if name == "imagefolder" else 1)
 
 
+def test_halves_share_no_image_and_are_all_there_is() -> None:
+    whole = load("digits", "test")
+    even, odd = (load(f"digits:test/{half}", "train") for half in ("even", "odd"))
+    assert whole.labels is not None
+    assert even.labels is not None
+    assert odd.labels is not None
+    assert whole.pixels[::2].equal(even.pixels)
+    assert whole.pixels[1::2].equal(odd.pixels)
+    assert sorted(torch.cat([even.labels, odd.labels]).tolist()) == sorted(whole.labels.tolist())
+
+
 def test_classes_are_counted() -> None:
     counts = {name: len(dataset.classes) for name, dataset in DATASETS.items()}
     labelled = {"digits": 10, "mnist": 10, "fashionmnist": 10, "kmnist": 10, "cifar10": 10, "cifar100": 100}
@@ -49,6 +60,7 @@ def test_classes_are_counted() -> None:
         ("mnits", "train", {}, "unknown data set 'mnits'; known: digits, china, flower, font-digits, "),
         ("digits", "valid", {}, "digits: unknown split 'valid'; expected train or test"),
         ("digits:tset", "train", {}, "digits:tset: unknown split 'tset'; expected train or test"),
+        ("digits:train/first", "train", {}, "digits:train/first: unknown half 'first'; expected even or odd"),
         ("imagefolder", "train", {}, "imagefolder: expected a folder, as in imagefolder:PATH"),
         ("digits", "test", {"channels": 2}, "channels: expected 1 or 3, got 2"),
         ("digits", "test", {"size": 0}, "size: expected at least 1, got 0"),
