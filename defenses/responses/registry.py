@@ -10,6 +10,7 @@ To add a rule: its class, its line in RULES, its golden rows in tests/defenses/r
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -94,11 +95,55 @@ class Rounded(Rule):
         return np.round(probabilities, self.digits)
 
 
+@dataclass(frozen=True)
+class Steps(Rule):
+    """The label and how sure it is, in steps: y = c_j at argmax p and 0 elsewhere, where the largest entry of p is at
+    least j of the `edges`.
+
+    A user learns when to look again, and a thief a number of steps. edges: where a step ends, rising, above 0 and below
+    1. confidences: c, one more than edges, rising, above 0 and at most 1: how often labels of the step are right, which
+    the owner has measured (docs/policies.md). Of entries that tie the first is the label.
+    """
+
+    edges: tuple[float, ...]
+    confidences: tuple[float, ...]
+    keeps_label = True
+    presents = True
+
+    def hides(self, strength: float) -> str:
+        return "'steps' tells no second class"
+
+    def __post_init__(self) -> None:
+        for name in ("edges", "confidences"):  # YAML and TOML know no tuples
+            numbers = getattr(self, name)
+            if not isinstance(numbers, list | tuple) or not numbers:
+                raise ValueError(f"{name}: expected a list of numbers, got {numbers!r}")
+            for number in numbers:
+                ranges.number(name, number, above=0, most=1)
+            if any(after <= before for before, after in pairwise(numbers)):
+                raise ValueError(f"{name}: expected numbers that rise, got {numbers!r}")
+            object.__setattr__(self, name, tuple(map(float, numbers)))
+        if self.edges[-1] >= 1:
+            raise ValueError(f"edges: expected numbers below 1, got {self.edges}")
+        if len(self.confidences) != len(self.edges) + 1:
+            raise ValueError(
+                f"confidences: expected {len(self.edges) + 1}, one more than edges, got {len(self.confidences)}"
+            )
+
+    def __call__(self, probabilities: Probabilities, context: Context, /) -> Probabilities | None:
+        rows, labels = np.arange(len(probabilities)), probabilities.argmax(axis=1)
+        step = np.searchsorted(np.array(self.edges), probabilities[rows, labels], side="right")
+        shown = np.zeros_like(probabilities)
+        shown[rows, labels] = np.array(self.confidences, np.float32)[step]
+        return shown
+
+
 RULES: dict[str, type[Rule]] = {
     "soft": Soft,
     "label": Label,
     "top_k": TopK,
     "rounded": Rounded,
+    "steps": Steps,
     "randp": RandomPerturbation,
     "reverse_sigmoid": ReverseSigmoid,
     "mad": Mad,

@@ -58,6 +58,8 @@ SCORES = {"redirection": [300.0, -100.0, 0.0, 100.0]}
 WRONG = {"probabilities": [0.0, 0.5, 0.25, 0.25]}
 NU_LN3 = {"nu": float(np.log(3) * 4), "tau": 0.25}  # exp(nu (.5 - .25)) = 3
 
+THREE = {"edges": (0.5, 0.875), "confidences": (0.6, 0.9, 0.99)}
+
 GOLDEN: dict[str, list[Golden]] = {
     "soft": [Golden({}, row, row) for row in (ONE_HOT, UNIFORM, TIES, PLAIN)],
     "label": [Golden({}, row, None) for row in (ONE_HOT, UNIFORM, TIES, PLAIN)],
@@ -76,6 +78,13 @@ GOLDEN: dict[str, list[Golden]] = {
         Golden({"digits": 1}, UNIFORM, [0.2, 0.2, 0.2, 0.2]),  # sums to 0.8: rows are not renormalised
         Golden({"digits": 2}, TIES, [0.38, 0.12, 0.38, 0.12]),  # 37.5 to 38 and 12.5 to 12, the even ones
         Golden({"digits": 1}, CLOSE, [0.4, 0.5, 0.1, 0.0]),
+    ],
+    "steps": [
+        Golden(THREE, PLAIN, [0.0, 0.0, 0.9, 0.0]),  # at an edge the step above it
+        Golden(THREE, ONE_HOT, [0.0, 0.99, 0.0, 0.0]),
+        Golden(THREE, UNIFORM, [0.6, 0.0, 0.0, 0.0]),
+        Golden(THREE, TIES, [0.6, 0.0, 0.0, 0.0]),
+        Golden({"edges": (0.4,), "confidences": (0.5, 1.0)}, CLOSE, [0.0, 1.0, 0.0, 0.0]),
     ],
     "randp": [
         # q = (1,0,1,2)/4, ||y-q|| = 2, a = 1/2; the label would bear 1/(1 + 1/2)
@@ -260,6 +269,11 @@ def test_a_switch_as_hard_as_it_gets_overflows_nowhere() -> None:
         ("mad", {"epsilon": 1, "graph": "../x"}, r"graph: expected letters"),
         ("grad", {"epsilon": -1}, r"epsilon: expected a number above 0"),
         ("adaptive_misinformation", {"nu": 1, "tau": 1.5}, r"tau: expected a number above 0, at most 1, got 1\.5"),
+        ("steps", {"edges": [], "confidences": [0.5]}, r"edges: expected a list of numbers, got \[\]"),
+        ("steps", {"edges": [0.9, 0.6], "confidences": [0.5, 0.6, 0.7]}, r"edges: expected numbers that rise, got"),
+        ("steps", {"edges": [1.0], "confidences": [0.5, 0.6]}, r"edges: expected numbers below 1, got \(1\.0,\)"),
+        ("steps", {"edges": [0.5], "confidences": [0.5, 1.5]}, r"confidences: expected a number above 0, at most 1"),
+        ("steps", {"edges": [0.5], "confidences": [0.5]}, r"confidences: expected 2, one more than edges, got 1"),
         ("adaptive_misinformation", {"nu": 0, "tau": 1}, r"nu: expected a number above 0, at most 1e\+06, got 0"),
     ],
 )
