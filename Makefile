@@ -62,11 +62,12 @@ include make/environment.mk
 
 # what the recipe says, for the goals that need it
 rules    = build/rules/$(name).mk
+saying   = $(wildcard $(RECIPE) recipes/$(RECIPE).toml recipes/*.py recipes/schema.json)
 reading  = train export calibrate archive serve reproduce reproduce-% over-http-% fuzz selftest soak faults bench-archives runs/% build/% model_store/%
 ifneq ($(filter $(reading),$(MAKECMDGOALS)),)
 include $(rules)
-# not while make has yet to write them
-ifneq ($(policies),)
+# not while make has yet to write them, or to write them again: it starts afresh afterwards
+ifeq ($(shell find $(saying) -newer $(rules) 2>&1),)
 ifneq ($(filter train export archive serve,$(MAKECMDGOALS)),)
 $(foreach policy,$(filter-out $(policies),$(POLICIES)),$(error POLICIES: recipe $(spec) has no policy $(policy); it has: $(policies)))
 endif
@@ -74,7 +75,7 @@ endif
 endif
 
 # nothing is trained by a recipe in which anything is wrong
-$(rules): $(wildcard $(RECIPE) recipes/$(RECIPE).toml recipes/*.py recipes/schema.json) | $(ready)
+$(rules): $(saying) | $(ready)
 	mkdir -p $(@D)
 	$(py) -m recipes check $(spec)
 	$(py) -m recipes rules $(spec) > $@.unfinished

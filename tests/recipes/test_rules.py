@@ -230,6 +230,22 @@ def test_make_takes_a_path_as_programs_do(tmp_path: Path) -> None:
     (CHECKOUT / "build/rules/mine.mk").unlink(missing_ok=True)
 
 
+def test_make_knows_a_policy_as_soon_as_the_recipe_has_it(tmp_path: Path) -> None:
+    path = tmp_path / "growing.toml"
+    text = (CHECKOUT / "recipes/digits.toml").read_text("utf-8")
+    path.write_text(text)
+    rules = CHECKOUT / "build/rules/growing.mk"
+    asked = ("train", f"RECIPE={path}", "runs=build/absent/runs", "POLICIES=later")
+    try:
+        assert "has no policy later; it has: undefended" in commands(*asked)
+        path.write_text(f'{text}\n[policies.later]\npredictor = "victim"\n')
+        # files are compared by their times
+        os.utime(path, (rules.stat().st_mtime + 1,) * 2)
+        assert "training.victim" in commands(*asked)
+    finally:
+        rules.unlink(missing_ok=True)
+
+
 def test_make_refuses_a_policy_that_the_recipe_has_not() -> None:
     assert "recipe digits has no policy nonsense; it has: undefended fitted edm" in commands(
         "archive", "POLICIES=nonsense edm"
