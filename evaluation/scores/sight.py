@@ -1,0 +1,144 @@
+"""What scores of an image are made of: what a policy's graphs and its victim's network say of it, asked for once each.
+
+The gate's graph and the predictor's answer out of the archive, as they are served. Features and logits are of the
+predictor's checkpoint, since no graph gives them: features are what goes into the last linear layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from defenses.gate import Gate
+from evaluation.oracles import InProcessOracle, OracleError
+from training import checkpoint
+
+Doubles = NDArray[np.float64]
+Graph = Callable[..., Mapping[str, NDArray[np.float32]]]
+
+# images that a graph or a network is shown at once
+ROWS = 256
+# largest difference between a probability of the checkpoint and of its graph: rounding alone
+APART = 1e-3
+
+
+@dataclass(frozen=True, eq=False)
+class Sight:
+    """gate: of the policy, and gate_graph its graph. predictor: the graph that answers. network: the same with its
+    weights, images (N,C,H,W) to logits (N,K). head: its last linear layer."""
+
+    gate: Gate
+    gate_graph: Graph
+    predictor: Graph
+    network: nn.Module
+    head: nn.Linear
+
+    @classmethod
+    def of(cls, oracle: InProcessOracle, folder: Path) -> Sight:
+        """Of an archive, and the checkpoint in `folder` that it was made from. Raises OracleError, where it has no gate
+        or several members, or is of another network; CheckpointError."""
+        policy = oracle.pipeline.policy
+        graph = oracle.gate_graph
+        assert policy.gate is not None, "it has a graph"
+        if len(policy.members) != 1:
+            raise OracleError(f"{policy.recipe}-{policy.policy}: expected one network, got {len(policy.members)}")
+        read = checkpoint.load(folder / f"{policy.members[0]}.safetensors")
+        linear = [module for module in read.networks[0].modules() if isinstance(module, nn.Linear)]
+        if len(read.networks) != 1 or not linear:
+            raise OracleError(f"{read.path}: expected one network that ends in a linear layer")
+        graphs = oracle.pipeline.graphs
+        sight = cls(policy.gate, graphs[graph], graphs[policy.members[0]], read.networks[0], linear[-1])
+        seen = sight(torch.rand(8, *policy.input.shape, generator=torch.Generator().manual_seed(0)))
+        apart = np.abs(np.exp(log_softmax(seen.logits)) - seen.served).max()
+        if apart > APART:
+            raise OracleError(
+                f"{read.path}: expected the network of the archive {policy.recipe}-{policy.policy}, got another: "
+                f"probabilities differ by {apart:.3g}; build the archive again (make archive)"
+            )
+        return sight
+
+    def __call__(self, images: torch.Tensor) -> Seen:
+        """Of images float32 (N,C,H,W), N >= 1."""
+        return Seen(self, images)
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """N images, and what is said of them; nothing is asked before it is wanted."""
+
+    sight: Sight
+    images: torch.Tensor
+
+    @property
+    def pixels(self) -> int:
+        """Numbers in an image."""
+        return self.images[0].numel()
+
+    @cached_property
+    def served(self) -> Doubles:
+        """The predictor's probabilities (N,K)."""
+        return _together(self.sight.predictor(part)["probabilities"] for part in self._parts())
+
+    @cached_property
+    def gated(self) -> tuple[Doubles, Doubles]:
+        """The gate's mean squared errors (N,) and its auxiliary model's probabilities (N,K)."""
+        answers = [self.sight.gate_graph(part) for part in self._parts()]
+        return _together(each["error"] for each in answers)[:, 0], _together(each["auxiliary"] for each in answers)
+
+    @property
+    def features(self) -> Doubles:
+        """Of the predictor's last layer but one, (N,F)."""
+        return self._network[0]
+
+    @property
+    def logits(self) -> Doubles:
+        """Of the predictor, (N,K)."""
+        return self._network[1]
+
+    def other(self, images: torch.Tensor) -> Seen:
+        """Of other images, by the same."""
+        return Seen(self.sight, images)
+
+    @cached_property
+    def _network(self) -> tuple[Doubles, Doubles]:
+        features: list[torch.Tensor] = []
+
+        def keep(head: nn.Module, inputs: tuple[Any, ...]) -> None:
+            features.append(inputs[0])
+
+        hook = self.sight.head.register_forward_pre_hook(keep)
+        try:
+            with torch.inference_mode():
+                logits = [self.sight.network(part) for part in self.images.split(ROWS)]
+        finally:
+            hook.remove()
+        return _together(part.numpy() for part in features), _together(part.numpy() for part in logits)
+
+    def _parts(self) -> Iterator[NDArray[np.float32]]:
+        for part in self.images.split(ROWS):
+            yield part.numpy()
+
+
+def log_softmax(logits: Doubles) -> Doubles:
+    """log p (N,K)."""
+    found: Doubles = logits - log_sum_exp(logits)[:, None]
+    return found
+
+
+def log_sum_exp(logits: Doubles) -> Doubles:
+    """log sum_k exp z_k, (N,)."""
+    most = logits.max(axis=1)
+    found: Doubles = most + np.log(np.exp(logits - most[:, None]).sum(axis=1))
+    return found
+
+
+def _together(parts: Iterator[NDArray[np.float32]]) -> Doubles:
+    return np.concatenate(list(parts)).astype(np.float64)
