@@ -103,6 +103,16 @@ class Seen:
         """Of the predictor, (N,K)."""
         return self._network[1]
 
+    @property
+    def asked_gate(self) -> bool:
+        """Whether the gate was asked about these images."""
+        return "gated" in vars(self)
+
+    @property
+    def asked_network(self) -> bool:
+        """Whether the network was."""
+        return "_network" in vars(self)
+
     def other(self, images: torch.Tensor) -> Seen:
         """Of other images, by the same."""
         return Seen(self.sight, images)

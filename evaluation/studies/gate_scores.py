@@ -69,6 +69,15 @@ class Judge:
     benign: Doubles
 
 
+@dataclass(frozen=True, eq=False)
+class Cost:
+    """spent: of an answer with the score, as multiples of one without, one a round. reads_features: whether the score
+    asks the network with its weights."""
+
+    spent: Doubles
+    reads_features: bool
+
+
 def study(task: Task, *, runs: Path, queries: int, rounds: int) -> Iterator[Found]:
     """The rows of each score, with benign images as they are and with shifted ones among them."""
     for policy, oracle in task.oracles(seed=SEED):
@@ -81,11 +90,11 @@ def study(task: Task, *, runs: Path, queries: int, rounds: int) -> Iterator[Foun
         seen = {name: sight(images) for name, images in asked.items()}
         moved = {name: sight(shift(task.test.pixels[::EVERY])) for name, shift in SHIFTS.items()}
         test, trained = sight(task.test.pixels), sight(training)
-        spent: Mapping[str, Doubles] | None = None
+        measured: Mapping[str, Cost] | None = None
         for shifted in (False, True):
             known, held = (sight(in_turn(half) if shifted else half) for half in halves)
             rules = fitted(Known(trained, labels, known))
-            spent = spent or costs(sight, rules, task.test.pixels[:COSTED], rounds)
+            measured = measured or costs(sight, rules, task.test.pixels[:COSTED], rounds)
             for name, rule in tqdm(rules.items(), desc=f"{policy}, shifted: {shifted}", unit="score"):
                 benign = rule(held)
                 judge = Judge(name, rule, threshold(benign, RATE), len(benign), rule(test))
@@ -95,7 +104,7 @@ def study(task: Task, *, runs: Path, queries: int, rounds: int) -> Iterator[Foun
                 for thief in (each for each in THIEVES if each in asked):
                     scores, variant = matched(judge, sight, task, asked[thief])
                     rows.append(row(thief, scores, malicious=True, form=MATCHED, variant=variant))
-                own = scored(task.recipe.name, policy, judge, shifted, spent[name])
+                own = scored(task.recipe.name, policy, judge, shifted, measured[name])
                 yield Found([own, *rows], says=line(own, rows))
 
 
@@ -220,16 +229,17 @@ def traffic_row(
     )
 
 
-def scored(recipe: str, policy: str, judge: Judge, shifted: bool, spent: Doubles) -> GateScoreRow:
-    """The score's own row. spent: multiples of an answer's time, one a round."""
+def scored(recipe: str, policy: str, judge: Judge, shifted: bool, cost: Cost) -> GateScoreRow:
+    """The score's own row."""
     hits = int((judge.benign > judge.threshold).sum())
     low, high = roc.wilson(hits, len(judge.benign))
-    quartiles = np.percentile(spent, (25, 50, 75))
+    quartiles = np.percentile(cost.spent, (25, 50, 75))
     return GateScoreRow(
         recipe=recipe,
         policy=policy,
         score=judge.name,
         family=SCORES[judge.name].family,
+        reads_features=cost.reads_features,
         shifted=shifted,
         images=judge.calibrated,
         rate=RATE,
@@ -241,31 +251,28 @@ def scored(recipe: str, policy: str, judge: Judge, shifted: bool, spent: Doubles
         cost_low=float(quartiles[0]),
         cost_high=float(quartiles[2]),
         rows=COSTED,
-        rounds=len(spent),
+        rounds=len(cost.spent),
     )
 
 
-def costs(sight: Sight, rules: Mapping[str, Rule], images: torch.Tensor, rounds: int) -> dict[str, Doubles]:
-    """Of each score: (answer + gate, where the score reads it, + arithmetic) / answer, in each round (rounds,)."""
+def costs(sight: Sight, rules: Mapping[str, Rule], images: torch.Tensor, rounds: int) -> dict[str, Cost]:
+    """Of each score: (answer + gate, where the score reads it, + arithmetic) / answer, in each of the rounds."""
     ready = sight(images)
     asked = (ready.served, ready.gated, ready.features)  # so that a rule's own time is all that it takes on `ready`
     del asked
-    gated = {name: reads_gate(sight, rule, images) for name, rule in rules.items()}
-    found: dict[str, list[float]] = {name: [] for name in rules}
+    reading = {name: sight(images) for name in rules}
+    for name, rule in rules.items():
+        rule(reading[name])
+    spent: dict[str, list[float]] = {name: [] for name in rules}
     for _ in range(rounds + 1):
         answer = _seconds(lambda: sight(images).served)
         gate = _seconds(lambda: sight(images).gated)
         for name, rule in rules.items():
             own = _seconds(lambda: rule(ready))  # noqa: B023 - called at once
-            found[name].append((answer + gated[name] * gate + own) / answer)
-    return {name: np.array(each[1:]) for name, each in found.items()}  # the first round warms up
-
-
-def reads_gate(sight: Sight, rule: Rule, images: torch.Tensor) -> bool:
-    """Whether a rule asks the gate about the images themselves; about others it asks in its own time."""
-    seen = sight(images)
-    rule(seen)
-    return "gated" in vars(seen)
+            # about other images than these a rule asks the gate in its own time
+            spent[name].append((answer + reading[name].asked_gate * gate + own) / answer)
+    # the first round warms up
+    return {name: Cost(np.array(each[1:]), reading[name].asked_network) for name, each in spent.items()}
 
 
 def _seconds(work: Callable[[], object]) -> float:

@@ -12,8 +12,9 @@ from report.fields import ResultError, fractions
 class GateScoreRow:
     """One score, as it was fitted and given a threshold.
 
-    family: "gate", "image", "features" (which need the victim's weights) or "combined". shifted: whether shifted images
-    were among the benign ones that it was fitted to and its threshold is of. images: as many as the threshold rests on.
+    family: "gate", "image", "features" or "combined". reads_features: whether it needs the victim's weights. shifted:
+    whether shifted images were among the benign ones that it was fitted to and its threshold is of. images: as many as
+    the threshold rests on.
     rate: the threshold's. benign: images of the test split; flagged: share of them above it; low, high: its 95 %
     interval (Wilson). cost: time of an answer with the score, as a multiple of one without, the median of `rounds`
     paired measurements of `rows` images each; cost_low, cost_high: their quartiles.
@@ -25,6 +26,7 @@ class GateScoreRow:
     policy: str
     score: str
     family: str
+    reads_features: bool
     shifted: bool
     images: int
     rate: float

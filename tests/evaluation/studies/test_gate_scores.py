@@ -51,11 +51,17 @@ def test_what_scores_above_the_threshold_is_refused() -> None:
 
 def test_a_score_costs_its_arithmetic_and_the_gate_where_it_reads_it() -> None:
     sight = seeing.sight()
-    rules = {"dark": darkness, "error": lambda seen: seen.gated[0]}
-    assert [gate_scores.reads_gate(sight, rule, seeing.images(4)) for rule in rules.values()] == [False, True]
+    rules = {
+        "dark": darkness,
+        "error": lambda seen: seen.gated[0],
+        "energy": lambda seen: seen.logits.max(axis=1),
+        "of another": lambda seen: seen.other(seen.images / 2).gated[0],
+    }
     spent = gate_scores.costs(sight, rules, seeing.images(4), 5)
-    assert {name: len(rounds) for name, rounds in spent.items()} == {"dark": 5, "error": 5}
-    assert all((rounds > 1).all() for rounds in spent.values())
+    assert [name for name, each in spent.items() if each.reads_features] == ["energy"]
+    for each in spent.values():
+        assert len(each.spent) == 5
+        assert (each.spent > 1).all()
 
 
 def test_the_study_on_digits(gated: Smoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -72,6 +78,7 @@ def test_the_study_on_digits(gated: Smoke, tmp_path: Path, monkeypatch: pytest.M
     assert [(row.score, row.shifted) for row in found.gate_scores] == [(n, s) for s in (False, True) for n in FEW]
     for row in found.gate_scores:
         assert (row.images, row.benign, row.rounds) == (65, 500, 2)
+        assert row.reads_features == (row.family == "features")
     traffic = {(row.score, row.shifted, row.traffic, row.form): row for row in found.gate_traffic}
     assert len(traffic) == 2 * len(FEW) * (2 + 1 + len(SHIFTS))
     plain = traffic["served", False, "knockoff", None]
