@@ -10,8 +10,8 @@ Attackers are recorded as they query the victim alone, and every image they send
 images to a gate of each score, in the form `matched`: it tries sharpness, contrast and size by what that score refuses,
 and what it sends after the last probe is judged. It could have probed from another account.
 
-A score costs what is computed for it: the gate's graph where it reads one, and its own arithmetic. Features cost
-nothing more, since a graph that answers could give them with its answer.
+A score costs what is computed for it, in processor time: the gate's graph where it reads one, and its own arithmetic.
+Features cost nothing more, since a graph that answers could give them with its answer.
 """
 
 from __future__ import annotations
@@ -276,9 +276,10 @@ def costs(sight: Sight, rules: Mapping[str, Rule], images: torch.Tensor, rounds:
 
 
 def _seconds(work: Callable[[], object]) -> float:
-    started = time.perf_counter()
+    # of the processor, which others on the machine take nothing from
+    started = time.process_time()
     work()
-    return time.perf_counter() - started
+    return time.process_time() - started
 
 
 def line(own: GateScoreRow, rows: Sequence[GateTrafficRow]) -> str:

@@ -16,8 +16,8 @@ class GateScoreRow:
     whether shifted images were among the benign ones that it was fitted to and its threshold is of. images: as many as
     the threshold rests on.
     rate: the threshold's. benign: images of the test split; flagged: share of them above it; low, high: its 95 %
-    interval (Wilson). cost: time of an answer with the score, as a multiple of one without, the median of `rounds`
-    paired measurements of `rows` images each; cost_low, cost_high: their quartiles.
+    interval (Wilson). cost: processor time of an answer with the score, as a multiple of one without, the median of
+    `rounds` paired measurements of `rows` images each; cost_low, cost_high: their quartiles.
     """
 
     SCOPE: ClassVar = ("recipe", "policy")
