@@ -6,8 +6,9 @@ predictor's checkpoint, since no graph gives them: features are what goes into t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -33,12 +34,12 @@ APART = 1e-3
 @dataclass(frozen=True, eq=False)
 class Sight:
     """gate: of the policy, and gate_graph its graph. predictor: the graph that answers. network: the same with its
-    weights, images (N,C,H,W) to logits (N,K). head: its last linear layer."""
+    weights, to `features` (N,F) and `logits` (N,K). head: its last linear layer."""
 
     gate: Gate
     gate_graph: Graph
     predictor: Graph
-    network: nn.Module
+    network: Graph
     head: nn.Linear
 
     @classmethod
@@ -55,7 +56,8 @@ class Sight:
         if len(read.networks) != 1 or not linear:
             raise OracleError(f"{read.path}: expected one network that ends in a linear layer")
         graphs = oracle.pipeline.graphs
-        sight = cls(policy.gate, graphs[graph], graphs[policy.members[0]], read.networks[0], linear[-1])
+        network = watched(read.networks[0], linear[-1])
+        sight = cls(policy.gate, graphs[graph], graphs[policy.members[0]], network, linear[-1])
         seen = sight(torch.rand(8, *policy.input.shape, generator=torch.Generator().manual_seed(0)))
         apart = np.abs(np.exp(log_softmax(seen.logits)) - seen.served).max()
         if apart > APART:
@@ -68,6 +70,54 @@ class Sight:
     def __call__(self, images: torch.Tensor) -> Seen:
         """Of images float32 (N,C,H,W), N >= 1."""
         return Seen(self, images)
+
+    def remembering(self) -> Sight:
+        """The same, which asks nothing about an image that it has asked before."""
+        return replace(
+            self,
+            gate_graph=Memory(self.gate_graph),
+            predictor=Memory(self.predictor),
+            network=Memory(self.network),
+        )
+
+
+class Memory:
+    """A graph that keeps what it has answered, for each image by its bytes."""
+
+    def __init__(self, graph: Graph) -> None:
+        self._graph = graph
+        self._rows: dict[bytes, dict[str, NDArray[np.float32]]] = {}
+
+    def __call__(self, images: NDArray[np.float32]) -> Mapping[str, NDArray[np.float32]]:
+        """The graph's outputs for images (N,C,H,W), N >= 1."""
+        keys = [hashlib.blake2b(image.tobytes(), digest_size=16).digest() for image in images]
+        new = [row for row, key in enumerate(keys) if key not in self._rows]
+        if new:
+            outputs = self._graph(images[new])
+            for place, row in enumerate(new):
+                self._rows[keys[row]] = {name: values[place] for name, values in outputs.items()}
+        found = [self._rows[key] for key in keys]
+        return {name: np.stack([row[name] for row in found]) for name in found[0]}
+
+
+def watched(network: nn.Module, head: nn.Module) -> Graph:
+    """A network as a graph: images to its logits, and to what goes into its head."""
+
+    def answer(images: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+        features: list[torch.Tensor] = []
+
+        def keep(_: nn.Module, inputs: tuple[Any, ...]) -> None:
+            features.append(inputs[0])
+
+        hook = head.register_forward_pre_hook(keep)
+        try:
+            with torch.inference_mode():
+                logits = network(torch.from_numpy(images))
+        finally:
+            hook.remove()
+        return {"features": features[0].numpy(), "logits": logits.numpy()}
+
+    return answer
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,18 +169,8 @@ class Seen:
 
     @cached_property
     def _network(self) -> tuple[Doubles, Doubles]:
-        features: list[torch.Tensor] = []
-
-        def keep(head: nn.Module, inputs: tuple[Any, ...]) -> None:
-            features.append(inputs[0])
-
-        hook = self.sight.head.register_forward_pre_hook(keep)
-        try:
-            with torch.inference_mode():
-                logits = [self.sight.network(part) for part in self.images.split(ROWS)]
-        finally:
-            hook.remove()
-        return _together(part.numpy() for part in features), _together(part.numpy() for part in logits)
+        answers = [self.sight.network(part) for part in self._parts()]
+        return _together(each["features"] for each in answers), _together(each["logits"] for each in answers)
 
     def _parts(self) -> Iterator[NDArray[np.float32]]:
         for part in self.images.split(ROWS):
@@ -150,5 +190,5 @@ def log_sum_exp(logits: Doubles) -> Doubles:
     return found
 
 
-def _together(parts: Iterator[NDArray[np.float32]]) -> Doubles:
+def _together(parts: Iterable[NDArray[np.float32]]) -> Doubles:
     return np.concatenate(list(parts)).astype(np.float64)

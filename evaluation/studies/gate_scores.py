@@ -82,19 +82,21 @@ def study(task: Task, *, runs: Path, queries: int, rounds: int) -> Iterator[Foun
     """The rows of each score, with benign images as they are and with shifted ones among them."""
     for policy, oracle in task.oracles(seed=SEED):
         try:
-            sight = Sight.of(oracle, runs / task.recipe.name)
+            fresh = Sight.of(oracle, runs / task.recipe.name)
         except CheckpointError as error:
             raise StudyError(str(error)) from error
         training, labels, halves = parts(task)
+        # most of what is asked for one score is asked for another
+        sight = fresh.remembering()
         asked = {name: recorded(task, sight, name, queries) for name in (*THIEVES, CUSTOMER) if has(task, name)}
         seen = {name: sight(images) for name, images in asked.items()}
         moved = {name: sight(shift(task.test.pixels[::EVERY])) for name, shift in SHIFTS.items()}
-        test, trained = sight(task.test.pixels), sight(training)
+        test, trained = sight(task.test.pixels), fresh(training)
         measured: Mapping[str, Cost] | None = None
         for shifted in (False, True):
             known, held = (sight(in_turn(half) if shifted else half) for half in halves)
             rules = fitted(Known(trained, labels, known))
-            measured = measured or costs(sight, rules, task.test.pixels[:COSTED], rounds)
+            measured = measured or costs(fresh, rules, task.test.pixels[:COSTED], rounds)
             for name, rule in tqdm(rules.items(), desc=f"{policy}, shifted: {shifted}", unit="score"):
                 benign = rule(held)
                 judge = Judge(name, rule, threshold(benign, RATE), len(benign), rule(test))

@@ -10,7 +10,7 @@ from torch import nn
 
 from defenses.gate import Calibration, Gate, Threshold
 from evaluation.scores.score import Known
-from evaluation.scores.sight import Seen, Sight
+from evaluation.scores.sight import Seen, Sight, watched
 
 CLASSES, FEATURES, SIDE = 3, 6, 8
 CALIBRATION = Calibration(
@@ -43,7 +43,7 @@ def sight() -> Sight:
         error = np.square(images - drawn).mean((1, 2, 3))[:, None]
         return {"error": error, "auxiliary": probabilities(drawn)}
 
-    return Sight(GATE, gate, lambda images: {"probabilities": probabilities(images)}, trained, head)
+    return Sight(GATE, gate, lambda images: {"probabilities": probabilities(images)}, watched(trained, head), head)
 
 
 def images(count: int, *, seed: int = 0) -> torch.Tensor:
