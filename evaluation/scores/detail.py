@@ -14,7 +14,7 @@ import torch
 
 from attacks.forms.matched import blurred
 from defenses.gate import SMALLEST_ERROR
-from evaluation.scores.same import log_error
+from evaluation.scores.same import View, log_error
 from evaluation.scores.score import Known, Rule
 from evaluation.scores.sight import Doubles, Seen
 
@@ -52,13 +52,18 @@ def given_detail(known: Known) -> Rule:
     return residual
 
 
-def normalised(known: Known) -> Rule:
-    """log error of the image after it was given the benign medians of sharpness, mean and contrast."""
-    error, images = log_error(known), known.benign.images
-    means = images.flatten(1).mean(1)
+def normalised(known: Known) -> View:
+    """Shows the gate each image with the benign medians of sharpness, mean and contrast."""
+    images = known.benign.images
     sharp = float(np.median(sharpness(known)(known.benign)))
-    mean, std = float(means.median()), float(np.exp(np.median(contrast(images))))
-    return lambda seen: error(seen.other(like(seen.images, sharp=sharp, mean=mean, std=std)))
+    mean, std = float(images.flatten(1).mean(1).median()), float(np.exp(np.median(contrast(images))))
+    return lambda seen: seen.other(like(seen.images, sharp=sharp, mean=mean, std=std))
+
+
+def error_normalised(known: Known) -> Rule:
+    """log error of the image as `normalised` shows it."""
+    error, view = log_error(known), normalised(known)
+    return lambda seen: error(view(seen))
 
 
 def like(images: torch.Tensor, *, sharp: float, mean: float, std: float) -> torch.Tensor:

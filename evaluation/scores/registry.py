@@ -34,7 +34,12 @@ SCORES: Mapping[str, Score] = {
     "error-two-sided": Score("gate", two_sided(log_error)),
     "error-given-detail": Score("gate", detail.given_detail),
     "error-given-detail-two-sided": Score("gate", two_sided(detail.given_detail)),
-    "error-normalised": Score("gate", detail.normalised),
+    "error-normalised": Score("gate", detail.error_normalised),
+    **{
+        f"alpha-{alpha:g}-normalised": Score("gate", same(alpha=alpha, shown=detail.normalised))
+        for alpha in ALPHAS
+        if alpha < 1
+    },
     "sharpness-two-sided": Score("image", two_sided(detail.sharpness)),
     "mahalanobis": Score("features", features.mahalanobis),
     "nearest": Score("features", features.nearest),

@@ -77,11 +77,24 @@ def test_an_image_is_given_the_benign_sharpness_mean_and_contrast() -> None:
 
 def test_a_normalised_error_does_not_see_contrast() -> None:
     known = seeing.known()
-    rule, images = detail.normalised(known), seeing.images(10, seed=5) * 0.5 + 0.25
+    rule, images = detail.error_normalised(known), seeing.images(10, seed=5) * 0.5 + 0.25
     paler = 0.5 + (images - 0.5) * 0.5
     assert rule(known.benign.other(paler)) == pytest.approx(rule(known.benign.other(images)), abs=0.02)
     plain = same.log_error(known)
     assert plain(known.benign.other(paler)) == pytest.approx(plain(known.benign.other(images)) - np.log(4), abs=1e-4)
+
+
+def test_the_gate_alone_is_shown_the_normalised_image() -> None:
+    known = seeing.known()
+    seen, view = seeing.others(known), detail.normalised(known)
+    found = same.terms(seen, "robust", view)
+    error, auxiliary = seen.sight(view(seen).images).gated
+    assert found == pytest.approx(FORMS["robust"].terms(error, seen.served, auxiliary, 64))
+    alone = same.same(alpha=1.0, shown=detail.normalised)(known)(seen)
+    logs = detail.error_normalised(known)
+    centre = np.median(logs(known.benign))
+    spread = np.median(np.abs(logs(known.benign) - centre))
+    assert alone == pytest.approx((logs(seen) - centre) / spread)
 
 
 def test_two_sides() -> None:
