@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from evaluation.scores import detail, features
 from evaluation.scores.combined import COMBINATIONS, together
 from evaluation.scores.same import log_error, same, served
-from evaluation.scores.score import Known, Rule, Score, two_sided
+from evaluation.scores.score import Known, Once, Rule, Score, two_sided
 
 # of the robust form, besides the one that is served; 1: its first term alone, 0: its second
 ALPHAS = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -57,5 +57,5 @@ SCORES: Mapping[str, Score] = {
 def fitted(known: Known) -> dict[str, Rule]:
     """The rule of every score, by name."""
     for name, score in SCORES.items():
-        known.rules[name] = score.fit(known)
+        known.rules[name] = Once(score.fit(known))
     return known.rules

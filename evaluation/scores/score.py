@@ -47,6 +47,19 @@ class Score:
 FAMILIES = ("gate", "image", "features", "combined")
 
 
+class Once:
+    """A rule that scores the same images once, since scores are made of others."""
+
+    def __init__(self, rule: Rule) -> None:
+        self._rule = rule
+
+    def __call__(self, seen: Seen) -> Doubles:
+        """The rule's (N,)."""
+        if self not in seen.scores:
+            seen.scores[self] = self._rule(seen)
+        return seen.scores[self]
+
+
 def scale(benign: Doubles) -> tuple[float, float]:
     """The median of benign values (N,), and their median absolute deviation."""
     centre = float(np.median(benign))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -122,10 +122,11 @@ def watched(network: nn.Module, head: nn.Module) -> Graph:
 
 @dataclass(frozen=True, eq=False)
 class Seen:
-    """N images, and what is said of them; nothing is asked before it is wanted."""
+    """N images, and what is said of them; nothing is asked before it is wanted. scores: of rules that keep them."""
 
     sight: Sight
     images: torch.Tensor
+    scores: dict[object, Doubles] = field(default_factory=dict)
 
     @property
     def pixels(self) -> int:
@@ -162,6 +163,12 @@ class Seen:
     def asked_network(self) -> bool:
         """Whether the network was."""
         return "_network" in vars(self)
+
+    def unscored(self) -> Seen:
+        """The same, with all that was asked and no scores."""
+        copy = Seen(self.sight, self.images)
+        vars(copy).update({name: value for name, value in vars(self).items() if name != "scores"})
+        return copy
 
     def other(self, images: torch.Tensor) -> Seen:
         """Of other images, by the same."""

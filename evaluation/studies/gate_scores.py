@@ -270,7 +270,8 @@ def costs(sight: Sight, rules: Mapping[str, Rule], images: torch.Tensor, rounds:
         answer = _seconds(lambda: sight(images).served)
         gate = _seconds(lambda: sight(images).gated)
         for name, rule in rules.items():
-            own = _seconds(lambda: rule(ready))  # noqa: B023 - called at once
+            shown = ready.unscored()
+            own = _seconds(lambda: rule(shown))  # noqa: B023 - called at once
             # about other images than these a rule asks the gate in its own time
             spent[name].append((answer + reading[name].asked_gate * gate + own) / answer)
     # the first round warms up

@@ -9,7 +9,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from evaluation.scores.sight import Memory, log_softmax, log_sum_exp
+from evaluation.scores.score import Once
+from evaluation.scores.sight import Doubles, Memory, Seen, log_softmax, log_sum_exp
 from tests.evaluation.scores import seeing
 
 
@@ -52,3 +53,23 @@ def test_sums_of_exponentials_do_not_overflow() -> None:
     logits = torch.tensor([[1000.0, 999.0], [-1000.0, -1001.0]]).double()
     assert log_sum_exp(logits.numpy()) == pytest.approx(logits.logsumexp(1).tolist())
     assert log_softmax(logits.numpy()) == pytest.approx(logits.log_softmax(1).numpy())
+
+
+def test_a_rule_scores_the_same_images_once() -> None:
+    scored = []
+
+    def darkness(seen: Seen) -> Doubles:
+        scored.append(len(seen.images))
+        found: Doubles = -seen.images.double().mean((1, 2, 3)).numpy()
+        return found
+
+    rule, seen = Once(darkness), seeing.sight()(seeing.images(5))
+    assert (rule(seen) == rule(seen)).all()
+    assert scored == [5]
+    assert seen.served.shape == (5, seeing.CLASSES)
+    again = seen.unscored()
+    assert again.served is seen.served
+    assert (rule(again) == rule(seen)).all()
+    assert scored == [5, 5]
+    assert (Once(darkness)(seen) == rule(seen)).all()
+    assert scored == [5, 5, 5], "another rule's scores are its own"
