@@ -34,6 +34,7 @@ from report.rows.controls import ControlRow
 from report.rows.faults import FaultRow
 from report.rows.fusing import FusingRow
 from report.rows.fuzz import FuzzRow
+from report.rows.gate_scores import GateScoreRow, GateTrafficRow
 from report.rows.gates import (
     DetectionRow,
     FalsePositiveRow,
@@ -91,6 +92,8 @@ class Report:
     false_positives: tuple[FalsePositiveRow, ...] = ()
     work: tuple[WorkRow, ...] = ()
     budgets: tuple[BudgetRow, ...] = ()
+    gate_scores: tuple[GateScoreRow, ...] = ()
+    gate_traffic: tuple[GateTrafficRow, ...] = ()
     gate_costs: tuple[GateCostRow, ...] = ()
     gate_precision: tuple[GatePrecisionRow, ...] = ()
     members: tuple[MemberRow, ...] = ()

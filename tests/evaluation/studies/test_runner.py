@@ -38,7 +38,17 @@ QUICK: dict[str, tuple[str, ...]] = {
     "precision": ("gate", "--batches", "2", "--rounds", "1", "--seconds", "0.01"),
 }
 # what hand-made archives lack: facts of a training, TorchScript graphs, noise, the exporter's metadata
-TRAINED = {"budget", "marks", "quantised", "training", "gradients", "input-noise", "defenses", "ensembles"}
+TRAINED = {
+    "budget",
+    "gate-scores",
+    "marks",
+    "quantised",
+    "training",
+    "gradients",
+    "input-noise",
+    "defenses",
+    "ensembles",
+}
 
 
 @pytest.fixture(scope="module")
