@@ -38,9 +38,10 @@ PARTS: tuple[tuple[str, str, str], ...] = (
     ("gate and budget, one account", "same-budget", "soft"),
     ("gate, decoys and labels", "decoys-same", "hard"),
     ("gate, decoys, labels and budget, all refusing, one account", STRICT, "hard"),
-    ("decoys, steps and budget, none refusing, one account", WHOLE, "soft"),
-    ("the same, its labels alone", WHOLE, "hard"),
+    ("decoys, steps and budget, none refusing", WHOLE, "hard"),
 )
+# the same network's labels, whatever else is said of them
+SAME_LABELS = {WHOLE: "decoys"}
 # attackers who own some labelled images of the task, and those who own as many as they ask about
 OWNERS, CUSTOMER = ("augmented-seeds", "mixed", "jbda"), "in-distribution"
 # kinds of attackers, and the most that their queries may buy
@@ -125,6 +126,8 @@ class Study:
             same = [cell for (attack, _), cell in plain.items() if source(attack) == source(name)]
             if same:
                 mine = {policy: each[name, labels] for policy, each in cells.items() if (name, labels) in each}
+                if labels == "hard":
+                    mine = {policy: mine[like] for policy, like in SAME_LABELS.items() if like in mine} | mine
                 found.append(Attacker(name, labels, mine, max(same, key=lambda cell: cell.accuracy)))
         return tuple(sorted(found, key=lambda each: -each.share(WHOLE)))
 
