@@ -40,23 +40,26 @@ HELD_OUT = 0.1
 # so that two rows are held out, the least one can choose by
 LEAST_ROWS = 20
 OPTIMISERS = ("sgd", "adamw")
+# images, their labels -> bool (n,): the rows that a clone is fitted to
+KEPT: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {"unexplained": unexplained}
 
 
 @dataclass(frozen=True)
 class CloneRecipe:
     """How a clone is fitted: optimiser ("sgd", "adamw"), its constants, the random copies it sees in place of each
-    image, the loss, one of losses.LOSSES, and which answers it is fitted to (images, labels -> bool; None: all)."""
+    image, the loss, one of losses.LOSSES, and which answers it is fitted to, one of KEPT; None: all."""
 
     optimiser: str
     lr: float
     weight_decay: float
     augment: Variation | None = None
     loss: str = "p"
-    keep: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = None
+    keep: str | None = None
 
     def __post_init__(self) -> None:
-        for name, value, known in (("optimiser", self.optimiser, OPTIMISERS), ("loss", self.loss, LOSSES)):
-            if value not in known:
+        choices = ("optimiser", self.optimiser, OPTIMISERS), ("loss", self.loss, LOSSES), ("keep", self.keep, KEPT)
+        for name, value, known in choices:
+            if value is not None and value not in known:
                 raise ValueError(f"{name}: expected one of {', '.join(known)}, got {value!r}")
 
     def start(self, network: nn.Module) -> torch.optim.Optimizer:
@@ -93,7 +96,7 @@ USUAL = tuple(RECIPES)
 UNMIXING = ("centred", "mixture", "masked", "masked-log-p", "second-label", "prior-adjusted")
 RECIPES |= {name: CloneRecipe("adamw", lr=3e-3, weight_decay=5e-4, loss=name) for name in UNMIXING}
 # and if it takes the victim for one that misleads
-RECIPES["unexplained"] = CloneRecipe("adamw", lr=3e-3, weight_decay=5e-4, keep=unexplained)
+RECIPES["unexplained"] = CloneRecipe("adamw", lr=3e-3, weight_decay=5e-4, keep="unexplained")
 
 
 @dataclass(frozen=True)
@@ -178,7 +181,7 @@ def train(
     generator = torch.Generator().manual_seed(seed)
     kept, held_out = transfer.split(HELD_OUT, generator=generator)
     if config.keep is not None:
-        left = config.keep(kept.images, kept.labels)
+        left = KEPT[config.keep](kept.images, kept.labels)
         # where next to nothing is left, there was nothing to leave out
         kept = kept.where(left) if int(left.sum()) >= LEAST_ROWS else kept
     targets = kept.soft_targets() if labels == "soft" else kept.labels

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from attacks import metrics
-from attacks.clone import Cloning
+from attacks.clone import RECIPES, Cloning
 from attacks.oracle import REFUSED
 from evaluation import clones
 from evaluation.clones import Cell, Exam
@@ -80,6 +80,11 @@ def test_other_answers_or_another_exam_make_another_cell(cell: Cell, tmp_path: P
     other = dataclasses.replace(cell, transfer=tmp_path / "other.npz")
     other_exam = dataclasses.replace(cell, exam=tmp_path / "other-exam.npz")
     assert len({cell.key, other.key, other_exam.key}) == 3
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_every_recipe_has_a_key(cell: Cell, recipe: str) -> None:
+    assert (dataclasses.replace(cell, recipe=recipe).key == cell.key) == (recipe == cell.recipe)
 
 
 def test_names_and_neighbouring_cells_do_not_decide_the_key(cell: Cell, tmp_path: Path) -> None:
