@@ -25,6 +25,7 @@ they may be averaged: it was drawn once.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -33,6 +34,8 @@ from numpy.typing import NDArray
 
 Doubles = NDArray[np.float64]
 Integers = NDArray[np.int64]
+# of a suspect's probabilities and the owner's, both (N,K): f above, (N,K)
+Excess = Callable[[Doubles, Doubles], Doubles]
 
 # what probabilities are taken above: less is noise of the suspect's
 EPSILON = 1e-4
@@ -103,16 +106,29 @@ class Table:
         return math.exp(min(690.0, most + math.log(sum(math.exp(each - most) for each in logs) / len(logs))))
 
 
-def table(suspect: Doubles, owner: Doubles, cells: Integers, *, parts: int) -> Table:
+def logs(suspect: Doubles, owner: Doubles) -> Doubles:
+    """f above."""
+    excess: Doubles = np.log(suspect + EPSILON) - np.log(owner + EPSILON)
+    return excess
+
+
+def together(models: Sequence[Doubles]) -> Doubles:
+    """(N,K): what one or more models say, as one that may stand for the owner in `logs`: their geometric mean."""
+    mean: Doubles = np.exp(np.mean([np.log(answers + EPSILON) for answers in models], axis=0)) - EPSILON
+    return mean
+
+
+def table(suspect: Doubles, owner: Doubles, cells: Integers, *, parts: int, excess: Excess = logs) -> Table:
     """What a suspect says of each cell.
 
     suspect, owner: (N,K) probabilities of the same N >= 1 images. cells: (N,), of Marker.cell; parts: of each label.
+    excess: f, fixed before any suspect was seen.
     """
     classes = suspect.shape[1]
-    excess = np.log(suspect + EPSILON) - np.log(owner + EPSILON)
+    said = excess(suspect, owner)
     counts = np.bincount(cells, minlength=classes * parts)
     sums = np.zeros((classes * parts, classes))
-    np.add.at(sums, cells, excess)
+    np.add.at(sums, cells, said)
     kept = np.flatnonzero(counts)
     others = np.array([[other for other in range(classes) if other != cell // parts] for cell in kept], np.int64)
     scores = sums[kept[:, np.newaxis], others]

@@ -1,7 +1,16 @@
-"""Forms of a mark that were tried and lost (docs/results/marks.md), next to the one that is served.
+"""What was tried in place of the mark that is served, and of its statistic (docs/results/marks.md).
 
-log p    y'_k ~ y_k exp(b), b such that a class at 1 % comes to 1 % + s: hidden where a model is sure
-signs    bit i of the code is the sign of the centred projection, in place of its stripe
+Forms of a mark:
+
+    log p      y'_k ~ y_k exp(b), b such that a class at 1 % comes to 1 % + s: hidden where a model is sure
+    signs      bit i of the code is the sign of the centred projection, in place of its stripe
+
+Statistics, what a suspect says more of each class than the owner does (f of evaluation/marks/evidence.py):
+
+    capped     the logarithms of probabilities that count as CAP at most: a class that the suspect takes an image for
+               weighs no more than one that is marked
+    ranks      where each class stands among those of an image
+    points     the difference of the probabilities, CAP at most
 """
 
 from __future__ import annotations
@@ -12,7 +21,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from defenses.mark import Images, Integers, Marker, Probabilities, means
+from evaluation.marks.evidence import Doubles, Excess, logs
 
+# of a probability, or a difference of two: about the strength of the mark that is served
+CAP = 0.01
 # the probability at which the forms move as much
 TYPICAL = 0.01
 
@@ -45,3 +57,23 @@ class SignMarker(Marker):
 
 
 FORMS: Mapping[str, type[Marker]] = {"linear": Marker, "log p": LogMarker, "signs": SignMarker, "none": Marker}
+
+
+def capped(suspect: Doubles, owner: Doubles) -> Doubles:
+    """Logarithms of capped probabilities."""
+    return logs(np.minimum(suspect, CAP), np.minimum(owner, CAP))
+
+
+def ranks(suspect: Doubles, owner: Doubles) -> Doubles:
+    """Differences of ranks."""
+    mine, owners = (each.argsort(axis=1).argsort(axis=1).astype(np.float64) for each in (suspect, owner))
+    more: Doubles = mine - owners
+    return more
+
+
+def points(suspect: Doubles, owner: Doubles) -> Doubles:
+    """Differences of probabilities, capped."""
+    return np.clip(suspect - owner, -CAP, CAP)
+
+
+STATISTICS: Mapping[str, Excess] = {"logs": logs, "capped": capped, "ranks": ranks, "points": points}
