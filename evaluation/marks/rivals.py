@@ -7,10 +7,9 @@ Forms of a mark:
 
 Statistics, what a suspect says more of each class than the owner does (f of evaluation/marks/evidence.py):
 
-    capped     the logarithms of probabilities that count as CAP at most: a class that the suspect takes an image for
-               weighs no more than one that is marked
+    uncapped   the logarithms of the probabilities as they are
     ranks      where each class stands among those of an image
-    points     the difference of the probabilities, CAP at most
+    points     the difference of the probabilities, the cap at most
 """
 
 from __future__ import annotations
@@ -21,10 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from defenses.mark import Images, Integers, Marker, Probabilities, means
-from evaluation.marks.evidence import Doubles, Excess, logs
+from evaluation.marks.evidence import CAP, EPSILON, Doubles, Excess, capped
 
-# of a probability, or a difference of two: about the strength of the mark that is served
-CAP = 0.01
 # the probability at which the forms move as much
 TYPICAL = 0.01
 
@@ -59,9 +56,10 @@ class SignMarker(Marker):
 FORMS: Mapping[str, type[Marker]] = {"linear": Marker, "log p": LogMarker, "signs": SignMarker, "none": Marker}
 
 
-def capped(suspect: Doubles, owner: Doubles) -> Doubles:
-    """Logarithms of capped probabilities."""
-    return logs(np.minimum(suspect, CAP), np.minimum(owner, CAP))
+def uncapped(suspect: Doubles, owner: Doubles) -> Doubles:
+    """Differences of logarithms."""
+    more: Doubles = np.log(suspect + EPSILON) - np.log(owner + EPSILON)
+    return more
 
 
 def ranks(suspect: Doubles, owner: Doubles) -> Doubles:
@@ -76,4 +74,4 @@ def points(suspect: Doubles, owner: Doubles) -> Doubles:
     return np.clip(suspect - owner, -CAP, CAP)
 
 
-STATISTICS: Mapping[str, Excess] = {"logs": logs, "capped": capped, "ranks": ranks, "points": points}
+STATISTICS: Mapping[str, Excess] = {"capped": capped, "uncapped": uncapped, "ranks": ranks, "points": points}

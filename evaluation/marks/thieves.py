@@ -67,11 +67,13 @@ Targets = Callable[[Loot], tuple[torch.Tensor, torch.Tensor]]
 
 @dataclass(frozen=True)
 class Lesson:
-    """How a thief trains: images and targets from its loot, the clone's training recipe, and which of a family."""
+    """How a thief trains: images and targets from its loot, the clone's training recipe, which network of a family, and
+    for what share of the epochs."""
 
     targets: Targets
     recipe: CloneRecipe = AUGMENTED
     smaller: bool = False
+    share: float = 1.0
 
 
 def asked(loot: Loot) -> tuple[torch.Tensor, torch.Tensor]:
@@ -150,6 +152,7 @@ LESSONS: Mapping[str, Lesson] = {
     "weight decay x 100": Lesson(asked, replace(AUGMENTED, weight_decay=5e-2)),
     "smaller network": Lesson(asked, smaller=True),
     "half of the queries": Lesson(half),
+    "half of the epochs": Lesson(asked, share=0.5),
     "averaged over copies": Lesson(averaged),
     "two accounts, half each": Lesson(merged),
     "two accounts compared": Lesson(compared),
@@ -198,6 +201,7 @@ def fitted(
     images = images.contiguous(memory_format=torch.channels_last)
     with from_seed(seed, images.device):
         network = fresh(lesson, images, classes, family=family)
+        epochs = max(1, round(lesson.share * epochs))
         fit(network, images, targets, lesson.recipe, epochs=epochs, batch_size=128, generator=generator)
     return network.eval()
 

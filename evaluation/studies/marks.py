@@ -33,7 +33,7 @@ from attacks.service import Service
 from defenses.mark import Mark, Marker
 from evaluation import pool
 from evaluation.marks import rivals, thieves
-from evaluation.marks.evidence import Doubles, Evidence, Excess, Table, logs, table, together
+from evaluation.marks.evidence import Doubles, Evidence, Excess, Table, capped, table, together
 from evaluation.oracles import InProcessOracle
 from evaluation.studies.study import Found, Option, Study, StudyError, Task
 from report.atomic import replacing
@@ -41,20 +41,22 @@ from report.intervals import clopper_pearson
 from report.rows.marks import MarkCostRow, MarkNullRow, MarkRow
 
 SEED = 0
-# queries of the headline thief and of those that change its clone; all others ask the first number
+# of the plain thief; others ask the first or the last number
 QUERIES, OWNED, COPIES = (6000, 10_000), 1000, 4
 ACCOUNTS, KEYS = 100, 20
+# rows marked together, as make bench asks for them
+BATCHES = (1, 8, 32)
 # a false accusation in so many, stated before anything is tried
 BOUND = 0.01
 PLAIN = "soft"
 # statistics: the one that is used, and the same against the owner's clones of its own unmarked answers
-SERVED, REFERRED = "logs", "references"
-# whose clones every statistic is tried on
-READ = (PLAIN, "pruned, trained again", "fine-tuned on 1,000", "distilled again")
-# trained without any mark: on true labels for two epochs, on unmarked answers as a thief would
+SERVED, REFERRED = "capped", "references"
+# what became of clones that learnt from more queries
+CHANGED = ("pruned, trained again", "fine-tuned on 1,000", "distilled again")
+# trained without any mark: LeNet5 on true labels for two epochs; clones of unmarked answers
 HONEST, UNMARKED = "true labels", "unmarked answers"
 NULLS = {HONEST: "spare_truth", UNMARKED: "spared"}
-HONEST_EPOCHS, HONEST_TO_UNMARKED = 2, 10
+HONEST_EPOCHS, HONEST_TO_UNMARKED = 2, 20
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,7 @@ def study(
         plan = Plan(Mark(strength), epochs, nulls, network, BATTERIES[battery])
     except ValueError as error:
         raise StudyError(str(error)) from None
-    asked = {seed: ask(task, folder, seed, copies=AVERAGED in plan.battery.thieves) for seed in range(seeds)}
+    asked = {seed: ask(task, folder, seed, copies=AVERAGED in plan.battery.little) for seed in range(seeds)}
     jobs = [job for seed, path in asked.items() for job in plan.jobs(path, folder, seed)]
     answers = dict(finished(jobs, workers=workers or None))
     recipe = task.recipe.name
@@ -115,7 +117,7 @@ def study(
     yield Found(rows, says="\n".join(map(line, rows)), settings=settings)
     tried = list(accusations(recipe, plan.mark, jobs, answers))
     yield Found(tried, says="\n".join(f"{null.kind}: {null.accused} of {null.tries} at {null.bound}" for null in tried))
-    yield Found([cost(recipe, mark, asked[0]) for mark in (plan.mark, replace(plan.mark, parts=32))])
+    yield Found([cost(recipe, plan.mark, asked[0], batch=batch) for batch in BATCHES])
 
 
 def ask(task: Task, folder: Path, seed: int, *, copies: bool) -> Path:
@@ -171,35 +173,41 @@ def _mean(oracle: InProcessOracle, images: torch.Tensor) -> torch.Tensor:
 
 @dataclass(frozen=True)
 class Battery:
-    """Which thieves the mark is tried on, and on which strengths, parts and other forms of it the plain one."""
+    """Which thieves the mark is tried on, beside the plain one, and on which other strengths, parts and forms of it the
+    plain one is. little, much: thieves of the least and of the most queries. once: with the first seed alone."""
 
-    thieves: tuple[str, ...]
+    little: tuple[str, ...]
+    much: tuple[str, ...]
+    once: bool
     strengths: tuple[float, ...]
-    parts: tuple[int, ...]
+    parts: tuple[int, ...] = ()
     forms: tuple[str, ...] = ()
 
 
 AVERAGED, AS_LABELS = "averaged over copies", "served as labels"
 BATTERIES = {
     "whole": Battery(
-        (*thieves.LESSONS, *thieves.AFTERWARDS, AS_LABELS),
+        little=(*(name for name in thieves.LESSONS if name != PLAIN), *thieves.AFTERWARDS, AS_LABELS),
+        much=CHANGED,
+        once=False,
         strengths=(0.005, 0.01, 0.02, 0.04),
         parts=(1, 8, 32),
         forms=("log p", "signs"),
     ),
-    # where a clone takes a minute
+    # where a clone takes two minutes
     "short": Battery(
-        (*READ, "soft, not augmented", "temperature 3", "labels", "two accounts compared", "mark taken off"),
+        little=("soft, not augmented", "half of the epochs", "two accounts compared", "mark taken off"),
+        much=CHANGED,
+        once=True,
         strengths=(0.01, 0.02),
-        parts=(1,),
     ),
 }
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What suspects are made. mark: the one that is served. nulls: networks of true labels; a tenth as many are clones
-    of unmarked answers."""
+    """What suspects are made. mark: the one that is served. nulls: networks of true labels; in HONEST_TO_UNMARKED of
+    them there is one clone of unmarked answers more."""
 
     mark: Mark
     epochs: int
@@ -211,15 +219,18 @@ class Plan:
         """The suspects of a seed: every thief of the mark, what other marks do to the plain one, and models that
         learnt of none."""
         there = len(_asked(asked)["images"])
-        budgets = tuple(dict.fromkeys(min(queries, there) for queries in QUERIES))
+        little, much = (min(queries, there) for queries in QUERIES)
 
-        def job(form: str, mark: Mark, thief: str, queries: int = budgets[0], *, number: int = seed) -> Job:
+        def job(form: str, mark: Mark, thief: str, queries: int = little, *, number: int = seed) -> Job:
             epochs = HONEST_EPOCHS if thief == HONEST else self.epochs
             return Job(asked, folder, form, mark, thief, number, epochs, queries, self.family)
 
-        for thief in self.battery.thieves:
-            for queries in budgets if thief in READ else budgets[:1]:
-                yield job("linear", self.mark, thief, queries)
+        tried = dict.fromkeys([(PLAIN, little), (PLAIN, much)])
+        if seed == 0 or not self.battery.once:
+            tried |= dict.fromkeys((thief, little) for thief in self.battery.little)
+            tried |= dict.fromkeys((thief, much) for thief in self.battery.much)
+        for thief, queries in tried:
+            yield job("linear", self.mark, thief, queries)
         if seed == 0:
             for form, mark in self.others():
                 yield job(form, mark, PLAIN)
@@ -269,7 +280,13 @@ def _network(job: Job, asked: Mapping[str, NDArray[np.float32]]) -> torch.nn.Mod
         # each of its own images, more or less
         mine = torch.randperm(len(spare), generator=torch.Generator().manual_seed(job.seed))[: job.queries]
         return thieves.fitted(
-            spare[mine], targets[mine], soft, classes=classes, epochs=job.epochs, seed=job.seed, family=family
+            spare[mine],
+            targets[mine],
+            soft,
+            classes=classes,
+            epochs=job.epochs,
+            seed=job.seed,
+            family=thieves.LENET5 if job.thief == HONEST else family,
         )
     loot = _loot(job, asked)
     if job.thief in thieves.LESSONS:
@@ -335,11 +352,11 @@ def statistics(references: Sequence[Doubles]) -> dict[str, Excess]:
     found = dict(rivals.STATISTICS)
     if references:
         expected = together(references)
-        found[REFERRED] = lambda suspect, _: logs(suspect, expected)
+        found[REFERRED] = lambda suspect, _: capped(suspect, expected)
     return found
 
 
-def read(job: Job, answers: Doubles, marker: Marker, excess: Excess = logs) -> Table:
+def read(job: Job, answers: Doubles, marker: Marker, excess: Excess = capped) -> Table:
     """What a suspect says of the test split, cell by cell of `marker`."""
     asked = _asked(job.asked)
     served = asked["served"]
@@ -351,8 +368,8 @@ def read_by(recipe: str, job: Job, compared: tuple[Mark, Mapping[str, Excess]], 
     """What the owner reads from one clone: by the statistic that is used, and by all of them where the clone is of the
     mark, and of a thief, on which they are compared."""
     mark, excesses = compared
-    yield row(recipe, job, answers, SERVED, logs)
-    if job.thief in READ and (job.form, job.mark) == ("linear", mark):
+    yield row(recipe, job, answers, SERVED, capped)
+    if job.thief in (PLAIN, *CHANGED) and (job.form, job.mark) == ("linear", mark):
         yield from (row(recipe, job, answers, name, each) for name, each in excesses.items() if name != SERVED)
 
 
@@ -432,7 +449,7 @@ def _null(recipe: str, kind: str, models: int, tried: Sequence[float]) -> MarkNu
     return MarkNullRow(recipe, kind, models, len(tried), BOUND, accused, low, high, min(tried))
 
 
-def cost(recipe: str, mark: Mark, asked: Path, *, batch: int = 64, rounds: int = 20) -> MarkCostRow:
+def cost(recipe: str, mark: Mark, asked: Path, *, batch: int, rounds: int = 20) -> MarkCostRow:
     """Microseconds that a mark takes a row, round by round."""
     known = _asked(asked)
     images, answers = known["test"][:batch], known["served"][:batch]
@@ -465,9 +482,7 @@ STUDY = Study(
         Option("strength", 0.01, "of the mark that is served"),
         Option("seeds", 2, "thieves, keys and clones", least=1),
         Option("epochs", 13, "of each clone", least=1),
-        Option(
-            "nulls", 70, "networks of true labels; a tenth as many clones of unmarked answers come to them", least=0
-        ),
+        Option("nulls", 70, "networks of true labels; one of unmarked answers comes to twenty", least=0),
         Option("network", "lenet5", f"what clones are, one of {', '.join(thieves.FAMILIES)}"),
         Option("battery", "whole", "of thieves and marks; short where a clone takes a minute"),
         Option("workers", 0, "processes that train, 0 for one a core", least=0),

@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 
-from evaluation.marks.evidence import EPSILON, Table, logs, table, together
+from evaluation.marks.evidence import CAP, EPSILON, Table, capped, table, together
 
 CLASSES, PARTS = 4, 1
 
@@ -81,7 +81,7 @@ def test_models_together_stand_for_the_owner() -> None:
     random = np.random.default_rng(5)
     one, other = random.dirichlet(np.ones(CLASSES), (2, 40))
     both = together([one, other])
-    assert together([one]) == pytest.approx(one, abs=1e-12)
-    assert np.log(both + EPSILON) == pytest.approx((np.log(one + EPSILON) + np.log(other + EPSILON)) / 2)
-    found = table(both, one, one.argmax(1), parts=1, excess=lambda suspect, _: logs(suspect, both))
+    logs = [np.log(np.minimum(each, CAP) + EPSILON) for each in (one, other)]
+    assert np.log(both + EPSILON) == pytest.approx(sum(logs) / 2)
+    found = table(both, one, one.argmax(1), parts=1, excess=lambda suspect, _: capped(suspect, both))
     assert found.against(np.array([1, 2, 3, 0])).p == 1.0
