@@ -179,7 +179,7 @@ class Battery:
     little: tuple[str, ...]
     much: tuple[str, ...]
     once: bool
-    strengths: tuple[float, ...]
+    strengths: tuple[float, ...] = ()
     parts: tuple[int, ...] = ()
     forms: tuple[str, ...] = ()
 
@@ -194,13 +194,14 @@ BATTERIES = {
         parts=(1, 8, 32),
         forms=("log p", "signs"),
     ),
-    # where a clone takes two minutes
     "short": Battery(
         little=("soft, not augmented", "half of the epochs", "two accounts compared", "mark taken off"),
         much=CHANGED,
         once=True,
         strengths=(0.01, 0.02),
     ),
+    # where a clone takes minutes
+    "headline": Battery(little=(), much=CHANGED, once=True),
 }
 
 
@@ -484,7 +485,7 @@ STUDY = Study(
         Option("epochs", 13, "of each clone", least=1),
         Option("nulls", 70, "networks of true labels; one of unmarked answers comes to twenty", least=0),
         Option("network", "lenet5", f"what clones are, one of {', '.join(thieves.FAMILIES)}"),
-        Option("battery", "whole", "of thieves and marks; short where a clone takes a minute"),
+        Option("battery", "whole", f"of thieves and marks, one of {', '.join(BATTERIES)}"),
         Option("workers", 0, "processes that train, 0 for one a core", least=0),
     ),
     one_thread=True,

@@ -89,7 +89,7 @@ def test_clones_are_trained_once_and_tried(task: Task, capsys: pytest.CaptureFix
     ("changes", "error"),
     [
         ({"network": "vgg"}, "network: expected one of lenet5, resnet9, got 'vgg'"),
-        ({"battery": "all"}, "battery: expected one of whole, short, few, got 'all'"),
+        ({"battery": "all"}, "battery: expected one of whole, short, headline, few, got 'all'"),
         ({"strength": 2.0}, "strength: expected a number above 0, at most 0.1, got 2.0"),
     ],
 )
