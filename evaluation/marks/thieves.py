@@ -159,6 +159,8 @@ LESSONS: Mapping[str, Lesson] = {
     "mark taken off": Lesson(unmarked),
     "labels": Lesson(labels),
 }
+# who learn from the answers of two accounts of their own
+OF_TWO = ("two accounts, half each", "two accounts compared")
 
 
 @dataclass(frozen=True, eq=False)

@@ -330,7 +330,7 @@ def _loot(job: Job, asked: Mapping[str, NDArray[np.float32]]) -> thieves.Loot:
 
 
 def account(number: int) -> str:
-    """An account's name; number 0 is the thief's."""
+    """An account's name; number 0 is the thief's, and 1 too where it has two."""
     return f"account-{number}"
 
 
@@ -379,7 +379,8 @@ def row(recipe: str, job: Job, answers: Doubles, statistic: str, excess: Excess)
     asked, marker = _asked(job.asked), marking(job)
     found = read(job, answers, marker, excess)
     tried: list[Evidence] = [found.against(marker.keyed(account(number))) for number in range(ACCOUNTS)]
-    mine, others = tried[0], min(each.p for each in tried[1:])
+    asking = 2 if job.thief in thieves.OF_TWO else 1
+    mine, others = min(tried[:asking], key=lambda each: each.p), min(each.p for each in tried[asking:])
     served = asked["served"]
     shown, _ = marker(asked["test"], served, [account(0)] * len(served))
     truth = asked["test_truth"]

@@ -15,8 +15,9 @@ class MarkRow:
     mark: what marked ("linear", or a rival form); strength: probability moved; parts: cells of each class. queries: in
     the transfer set. statistic: by which the clone was read ("capped", or a rival). l1: mean ||marked - unmarked||_1 of
     answers to test images, in [0, 2]; ece, ece_unmarked: expected calibration error of either. z, p, e: of
-    evaluation.marks.evidence, p before it is multiplied by `accounts` tried. named: whether the account that asked has
-    the least p of them all, and accounts * p is at most the bound. other: the least p of the accounts that did not ask.
+    evaluation.marks.evidence, p before it is multiplied by `accounts` tried, of the account that asked, the likelier
+    one of a thief that has two. named: whether it has the least p of them all, and accounts * p is at most the bound.
+    other: the least p of the accounts that did not ask.
     """
 
     SCOPE: ClassVar = ("recipe", "mark", "strength", "parts", "thief", "seed", "queries", "statistic")
