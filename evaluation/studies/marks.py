@@ -43,7 +43,9 @@ from report.rows.marks import MarkCostRow, MarkNullRow, MarkRow
 SEED = 0
 # of the plain thief; others ask the first or the last number
 QUERIES, OWNED, COPIES = (6000, 10_000), 1000, 4
-ACCOUNTS, KEYS = 100, 20
+ACCOUNTS = 100
+# what a model that learnt nothing is tried against: keys, and accounts under each
+KEYS, EACH = 5, 20
 # rows marked together, as make bench asks for them
 BATCHES = (1, 8, 32)
 # a false accusation in so many, stated before anything is tried
@@ -429,10 +431,10 @@ def accusations(recipe: str, mark: Mark, jobs: Sequence[Job], answers: Mapping[J
 
 
 def _under_keys(models: Sequence[tuple[Job, Doubles]]) -> Iterator[float]:
-    """p of each model under KEYS keys of its own; keys of seeds come before them."""
+    """p of each model against EACH accounts under each of KEYS keys of its own; keys of seeds come before them."""
     for place, (job, answers) in enumerate(models):
         first = 1000 + place * KEYS
-        yield from _tried(job, answers, range(first, first + KEYS), range(1))
+        yield from _tried(job, answers, range(first, first + KEYS), range(EACH))
 
 
 def _tried(job: Job, answers: Doubles, keys: Sequence[int], accounts: range) -> Iterator[float]:

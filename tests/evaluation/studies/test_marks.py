@@ -39,6 +39,7 @@ def carried_out(task: Task, **changes: Any) -> None:
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(marks.BATTERIES, "few", FEW)
     monkeypatch.setattr(marks, "KEYS", 3)
+    monkeypatch.setattr(marks, "EACH", 2)
     monkeypatch.setattr(marks, "ACCOUNTS", 20)
     monkeypatch.setattr(marks, "HONEST_TO_UNMARKED", 2)
     monkeypatch.setattr(marks, "HONEST_EPOCHS", 1)
@@ -73,10 +74,10 @@ def test_clones_are_trained_once_and_tried(task: Task, capsys: pytest.CaptureFix
     nulls = {row.kind: row for row in report.mark_nulls}
     assert {kind: (row.models, row.tries) for kind, row in nulls.items()} == {
         "clones of another account": (7, 7 * 20),
-        "clones under another key": (7, 21),
-        "true labels": (2, 6),
-        "unmarked answers": (1, 3),
-        "the owner's own model": (1, 3),
+        "clones under another key": (7, 42),
+        "true labels": (2, 12),
+        "unmarked answers": (1, 6),
+        "the owner's own model": (1, 6),
     }
     assert (nulls["the owner's own model"].least, nulls["the owner's own model"].accused) == (1.0, 0)
     before = {path: path.stat().st_mtime_ns for path in (task.folder / "marks").iterdir()}
@@ -118,9 +119,9 @@ def test_no_two_nulls_of_a_kind_are_tried_against_the_same_key_and_account(
         for seed, (thief, form) in enumerate(kinds)
     ]
     nulls = list(marks.accusations("r", mark, jobs, {job: np.ones((2, 3)) for job in jobs}))
-    assert [row.tries for row in nulls] == [200, 40, 40, 20]
+    assert [row.tries for row in nulls] == [200, 200, 200, 100]
     honest = [(number, each) for thief, number, each in tried if thief == marks.HONEST]
-    assert len(set(honest)) == len(honest) == 40
+    assert len(set(honest)) == len(honest) == 200
     accounts = [(number, each) for _, number, each in tried if number < 1000]
     assert min(each for _, each in accounts) == 2, "0 asked, and 1 may have helped"
     assert len(set(accounts)) == 200
