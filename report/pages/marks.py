@@ -167,11 +167,12 @@ def claims(studies: Sequence[Study], bench: Sequence[BenchRow] = ()) -> Iterator
         f"{accounts}. Traced",
         lambda study: f"{sum(row.named for row in study.soft)} of {len(study.soft)}",
     )
-    lost = {study.recipe: list(dict.fromkeys(row.thief for row in study.thieves if not row.named)) for study in studies}
+    lost = dict.fromkeys(row.thief for study in studies for row in study.thieves if not row.named)
     yield of(
-        lambda study: not lost[study.recipe],
-        "every thief that was tried is named, whatever its seed and queries. Not named",
-        lambda study: ", ".join(lost[study.recipe]) or "none",
+        lambda study: all(row.named for row in study.thieves),
+        f"every thief that was tried is named. One clone or more is not named of these: {', '.join(lost) or 'none'}. "
+        "Clones not named",
+        lambda study: f"{sum(not row.named for row in study.thieves)} of {len(study.thieves)}",
     )
     yield of(
         lambda study: all(tried[2] <= study.nulls[0].bound for tried in map(pooled, _groups(study.nulls)) if tried),
