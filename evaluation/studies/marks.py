@@ -115,7 +115,8 @@ def study(
     recipe = task.recipe.name
     compared = plan.mark, statistics([answers[job] for job in jobs if job.thief == UNMARKED])
     rows = [each for job in jobs if job.thief not in NULLS for each in read_by(recipe, job, compared, answers[job])]
-    settings = {"served mark": asdict(plan.mark), "mark clones": {"epochs": epochs, "network": network}}
+    clones = {"epochs": epochs, "network": network, "battery": battery}
+    settings = {"served mark": asdict(plan.mark), "mark clones": clones}
     yield Found(rows, says="\n".join(map(line, rows)), settings=settings)
     tried = list(accusations(recipe, plan.mark, jobs, answers))
     yield Found(tried, says="\n".join(f"{null.kind}: {null.accused} of {null.tries} at {null.bound}" for null in tried))

@@ -14,7 +14,10 @@ from report.rows.run import RunInfo
 from report.schema import Report, ResultError, write
 from tests.report.pages.reading import answer, check, lines
 
-SETTINGS = {"served mark": {"strength": 0.02, "parts": 2}, "mark clones": {"epochs": 6, "network": "lenet5"}}
+SETTINGS = {
+    "served mark": {"strength": 0.02, "parts": 2},
+    "mark clones": {"epochs": 6, "network": "lenet5", "battery": "few"},
+}
 RUN = RunInfo("abc", 0, "Linux x86_64, 2 CPUs", "a CPU", None, {}, "2026-01-01T00:00:00+00:00", 1.0, SETTINGS)
 SOFT = MarkRow(
     recipe="mnist", mark="linear", strength=0.02, parts=2, thief="soft", seed=0, queries=6000, statistic="capped",
