@@ -54,7 +54,8 @@ PLAIN = "soft"
 # statistics: the one that is used, and the same against the owner's clones of its own unmarked answers
 SERVED, REFERRED = "capped", "references"
 # what became of clones that learnt from more queries
-CHANGED = ("pruned, trained again", "fine-tuned on 1,000", "distilled again")
+TUNED = "fine-tuned on 1,000"
+CHANGED = ("pruned, trained again", TUNED, "distilled again")
 # trained without any mark: LeNet5 on true labels for two epochs; clones of unmarked answers
 HONEST, UNMARKED = "true labels", "unmarked answers"
 NULLS = {HONEST: "spare_truth", UNMARKED: "spared"}
@@ -204,7 +205,7 @@ BATTERIES = {
         strengths=(0.01, 0.02),
     ),
     # where a clone takes minutes
-    "headline": Battery(little=(), much=CHANGED, once=True),
+    "headline": Battery(little=(), much=(TUNED,), once=True),
 }
 
 

@@ -53,7 +53,7 @@ def test_what_does_not_hold_comes_first() -> None:
     assert first.startswith("**Does not hold** for mnist: every thief that was tried is named")
     assert first.endswith("is not named of these: labels. Clones not named: mnist 1 of 4.")
     assert others[0].endswith("with p at most 1.0e-06. The worst p of each: mnist 2.0e-09 of 2 clones.")
-    assert others[1].endswith("distilling again. The worst of each: mnist 3.0e-05 (fine-tuned on 1,000).")
+    assert others[1].endswith("distilling again. The worst of each: mnist 3.0e-05 (fine-tuned on 1,000) of 1 clones.")
     assert others[2].endswith("Measured: mnist 0.040 and +0.0050.")
     assert others[3].endswith("Traced: mnist 3 of 3."), "who trained on labels is not counted"
     assert others[4].endswith(
