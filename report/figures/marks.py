@@ -18,7 +18,7 @@ def evidence(studies: Mapping[str, Sequence[MarkRow]], target: float) -> str:
     names = list(dict.fromkeys(row.thief for row in rows))
     with plt.rc_context({**STYLE, "figure.facecolor": "white"}):
         size = (3.6 + 2.4 * len(studies), 1.2 + 0.28 * len(names))
-        figure, axes = plt.subplots(1, len(studies), figsize=size, sharey=True, squeeze=False)
+        figure, axes = plt.subplots(1, len(studies), figsize=size, sharex=True, sharey=True, squeeze=False)
         for axis, (recipe, clones) in zip(axes[0], studies.items(), strict=True):
             for row in clones:
                 axis.plot(
