@@ -4,8 +4,9 @@
 
 The commitment of a key is SHA-256 of what it gives for marks, that of an account SHA-256 of what it gives for the
 account (defenses/mark.py): neither tells anything of a cell or a class, and both bind the owner. The file also states
-the mark's table and how everything is drawn. A policy whose mark has these `commitments` carries them into its archive,
-and is served with no other key. Have the file time-stamped where that matters (RFC 3161):
+the mark's table, how everything is drawn, and by what a suspect is judged. A policy whose mark has these `commitments`
+carries them into its archive, and is served with no other key. Have the file time-stamped where that matters (RFC
+3161):
 
     openssl ts -query -data commitment.json -sha256 -cert -out commitment.tsq
 """
@@ -21,6 +22,7 @@ from pathlib import Path
 
 import recipes
 from defenses.mark import Mark, commitment, derived, secret
+from evaluation.marks.evidence import CAP, EPSILON
 from handlers.errors import LoadError
 from handlers.key import read_key
 from report.atomic import write_json
@@ -29,6 +31,11 @@ DERIVATION = (
     "secret = HMAC-SHA256(key, 'torchwarden/mark/1'); account = HMAC-SHA256(secret, 'account/' + name); keyed classes "
     "are little-endian 64-bit numbers of SHAKE-256(account) modulo K - 1, those from the cell's own label on plus 1; "
     "commitments are SHA-256 of secret and account"
+)
+STATISTIC = (
+    "of a suspect's q and the archive's unmarked v: the sums over a cell's images of l(q) - l(v), less their mean over "
+    f"the K - 1 classes that are not the cell's label, where l(y) = log(min(y, {CAP}) + {EPSILON}); p is the share of "
+    "redraws of all keyed classes whose total is as large"
 )
 
 
@@ -40,7 +47,7 @@ def stated(mark: Mark, keys: Sequence[bytes], accounts: Sequence[str]) -> dict[s
         named = {account: commitment(derived(own, account)) for account in accounts}
         periods.append({"commitment": commitment(own), "accounts": named})
     table = {name: value for name, value in asdict(mark).items() if name != "commitments"}
-    return {"mark": table, "derivation": DERIVATION, "keys": periods}
+    return {"mark": table, "derivation": DERIVATION, "statistic": STATISTIC, "keys": periods}
 
 
 def read_keys(paths: Sequence[Path]) -> list[bytes]:

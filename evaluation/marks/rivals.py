@@ -1,7 +1,15 @@
-"""Forms of a mark that were tried and lost (docs/results/marks.md), next to the one that is served.
+"""What was tried in place of the mark that is served, and of its statistic (docs/results/marks.md).
 
-log p    y'_k ~ y_k exp(b), b such that a class at 1 % comes to 1 % + s: hidden where a model is sure
-signs    bit i of the code is the sign of the centred projection, in place of its stripe
+Forms of a mark:
+
+    log p      y'_k ~ y_k exp(b), b such that a class at 1 % comes to 1 % + s: hidden where a model is sure
+    signs      bit i of the code is the sign of the centred projection, in place of its stripe
+
+Statistics, what a suspect says more of each class than the owner does (f of evaluation/marks/evidence.py):
+
+    uncapped   the logarithms of the probabilities as they are
+    ranks      where each class stands among those of an image
+    points     the difference of the probabilities, the cap at most
 """
 
 from __future__ import annotations
@@ -12,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from defenses.mark import Images, Integers, Marker, Probabilities, means
+from evaluation.marks.evidence import CAP, EPSILON, Doubles, Excess, capped
 
 # the probability at which the forms move as much
 TYPICAL = 0.01
@@ -45,3 +54,24 @@ class SignMarker(Marker):
 
 
 FORMS: Mapping[str, type[Marker]] = {"linear": Marker, "log p": LogMarker, "signs": SignMarker, "none": Marker}
+
+
+def uncapped(suspect: Doubles, owner: Doubles) -> Doubles:
+    """Differences of logarithms."""
+    more: Doubles = np.log(suspect + EPSILON) - np.log(owner + EPSILON)
+    return more
+
+
+def ranks(suspect: Doubles, owner: Doubles) -> Doubles:
+    """Differences of ranks."""
+    mine, owners = (each.argsort(axis=1).argsort(axis=1).astype(np.float64) for each in (suspect, owner))
+    more: Doubles = mine - owners
+    return more
+
+
+def points(suspect: Doubles, owner: Doubles) -> Doubles:
+    """Differences of probabilities, capped."""
+    return np.clip(suspect - owner, -CAP, CAP)
+
+
+STATISTICS: Mapping[str, Excess] = {"capped": capped, "uncapped": uncapped, "ranks": ranks, "points": points}

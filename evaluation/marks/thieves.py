@@ -2,13 +2,14 @@
 
 What a thief does with its answers is a `Lesson`: targets for the images it asked about, and how a clone is fitted to
 them. What it does with the clone is an `Afterwards`: from the clone, its images and its answers, the probabilities that
-the suspect gives to the owner's images.
+the suspect gives to the owner's images. What network it trains is a family's (FAMILIES): one that learns the task.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import nn
@@ -42,16 +43,37 @@ class Loot:
     strength: float
 
 
+# an architecture and its options, as zoo.models.build spells them
+Network = tuple[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Family:
+    """What clones are: a network that learns the task, and one that learns less of it."""
+
+    usual: Network
+    smaller: Network
+
+
+FAMILIES: Mapping[str, Family] = {
+    "lenet5": Family(("lenet5", {}), ("lenet5-fifth", {})),
+    # of photographs LeNet5 learns little; this one takes three times as long
+    "resnet9": Family(("resnet9", {"width": 8}), ("resnet9", {"width": 4})),
+}
+LENET5 = FAMILIES["lenet5"]
+
 Targets = Callable[[Loot], tuple[torch.Tensor, torch.Tensor]]
 
 
 @dataclass(frozen=True)
 class Lesson:
-    """How a thief trains: images and targets from its loot, the clone's training recipe and architecture."""
+    """How a thief trains: images and targets from its loot, the clone's training recipe, which network of a family, and
+    for what share of the epochs."""
 
     targets: Targets
     recipe: CloneRecipe = AUGMENTED
-    architecture: str = "lenet5"
+    smaller: bool = False
+    share: float = 1.0
 
 
 def asked(loot: Loot) -> tuple[torch.Tensor, torch.Tensor]:
@@ -128,47 +150,70 @@ LESSONS: Mapping[str, Lesson] = {
     "temperature 3": Lesson(lambda loot: warmed(loot, temperature=3)),
     "label smoothing": Lesson(smoothed),
     "weight decay x 100": Lesson(asked, replace(AUGMENTED, weight_decay=5e-2)),
-    "smaller network": Lesson(asked, architecture="lenet5-fifth"),
+    "smaller network": Lesson(asked, smaller=True),
     "half of the queries": Lesson(half),
+    "half of the epochs": Lesson(asked, share=0.5),
     "averaged over copies": Lesson(averaged),
     "two accounts, half each": Lesson(merged),
     "two accounts compared": Lesson(compared),
     "mark taken off": Lesson(unmarked),
     "labels": Lesson(labels),
 }
+# who learn from the answers of two accounts of their own
+OF_TWO = ("two accounts, half each", "two accounts compared")
 
 
 @dataclass(frozen=True, eq=False)
 class Taught:
-    """A clone, and what made it: batches of 128, epochs, seed."""
+    """A clone, and what made it: batches of 128, epochs, seed, its family."""
 
     network: nn.Module
     loot: Loot
     epochs: int
     seed: int
+    family: Family = LENET5
+
+    def again(self, images: torch.Tensor, targets: torch.Tensor) -> nn.Module:
+        """A fresh clone of other targets."""
+        classes, seed = self.loot.answers.shape[1], self.seed + 1
+        return fitted(
+            images, targets, Lesson(asked), classes=classes, epochs=self.epochs, seed=seed, family=self.family
+        )
 
 
-def learn(lesson: Lesson, loot: Loot, *, epochs: int, seed: int) -> nn.Module:
+def learn(lesson: Lesson, loot: Loot, *, epochs: int, seed: int, family: Family = LENET5) -> nn.Module:
     """A clone of what the lesson makes of the loot."""
     images, targets = lesson.targets(loot)
-    return fitted(images, targets, lesson, classes=loot.answers.shape[1], epochs=epochs, seed=seed)
+    classes = loot.answers.shape[1]
+    return fitted(images, targets, lesson, classes=classes, epochs=epochs, seed=seed, family=family)
 
 
 def fitted(
-    images: torch.Tensor, targets: torch.Tensor, lesson: Lesson, *, classes: int, epochs: int, seed: int
+    images: torch.Tensor,
+    targets: torch.Tensor,
+    lesson: Lesson,
+    *,
+    classes: int,
+    epochs: int,
+    seed: int,
+    family: Family = LENET5,
 ) -> nn.Module:
     """A fresh network, trained on images with targets: labels int64 (n,) or probabilities (n,K)."""
     generator = torch.Generator().manual_seed(seed)
+    images = images.contiguous(memory_format=torch.channels_last)
     with from_seed(seed, images.device):
-        network = fresh(lesson, images, classes, epochs=epochs)
+        network = fresh(lesson, images, classes, family=family)
+        epochs = max(1, round(lesson.share * epochs))
         fit(network, images, targets, lesson.recipe, epochs=epochs, batch_size=128, generator=generator)
     return network.eval()
 
 
-def fresh(lesson: Lesson, images: torch.Tensor, classes: int, *, epochs: int) -> nn.Module:
+def fresh(lesson: Lesson, images: torch.Tensor, classes: int, *, family: Family = LENET5) -> nn.Module:
     """An untrained clone, its weights from torch's global generator."""
+    name, options = family.smaller if lesson.smaller else family.usual
     service = Service(images.shape[1], size_of(images), classes)
-    return untrained(Cloning(lesson.architecture, epochs), service, like=images)
+    network = untrained(Cloning(name, epochs=1, options=dict(options)), service, like=images)
+    return network.to(memory_format=torch.channels_last)
 
 
 def pruned(taught: Taught) -> nn.Module:
@@ -177,21 +222,13 @@ def pruned(taught: Taught) -> nn.Module:
     logs = answers_of(taught.network, loot.images).clamp(min=1e-8).log()
     losses = -(loot.answers * logs).sum(1)
     kept = losses.argsort()[: round((1 - PRUNED) * len(losses))]
-    classes = loot.answers.shape[1]
-    return fitted(
-        loot.images[kept],
-        loot.answers[kept],
-        Lesson(asked),
-        classes=classes,
-        epochs=taught.epochs,
-        seed=taught.seed + 1,
-    )
+    return taught.again(loot.images[kept], loot.answers[kept])
 
 
 def tuned(taught: Taught, *, images: int) -> nn.Module:
     """Fine-tuned on labelled images of the thief's own."""
     loot = taught.loot
-    owned, truth = loot.owned[:images], loot.labels[:images]
+    owned, truth = loot.owned[:images].contiguous(memory_format=torch.channels_last), loot.labels[:images]
     epochs = max(1, round(STEPS * 128 / len(owned)))
     generator = torch.Generator().manual_seed(taught.seed)
     config = replace(AUGMENTED, lr=RATE)
@@ -201,10 +238,8 @@ def tuned(taught: Taught, *, images: int) -> nn.Module:
 
 def distilled(taught: Taught) -> nn.Module:
     """A fresh network taught by the clone alone."""
-    loot = taught.loot
-    answers = answers_of(taught.network, loot.images)
-    classes = answers.shape[1]
-    return fitted(loot.images, answers, Lesson(asked), classes=classes, epochs=taught.epochs, seed=taught.seed + 1)
+    images = taught.loot.images
+    return taught.again(images, answers_of(taught.network, images))
 
 
 def in_8_bits(taught: Taught) -> nn.Module:

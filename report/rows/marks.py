@@ -13,13 +13,14 @@ class MarkRow:
     """A clone of marked answers, and what the owner reads from it for the account that asked.
 
     mark: what marked ("linear", or a rival form); strength: probability moved; parts: cells of each class. queries: in
-    the transfer set. l1: mean ||marked - unmarked||_1 of answers to test images, in [0, 2]; ece, ece_unmarked: expected
-    calibration error of either. z, p, e: of evaluation.marks.evidence, p before it is multiplied by `accounts` tried.
-    named: whether the account that asked has the least p of them all, and accounts * p is at most the bound. other: the
-    least p of the accounts that did not ask.
+    the transfer set. statistic: by which the clone was read ("capped", or a rival). l1: mean ||marked - unmarked||_1 of
+    answers to test images, in [0, 2]; ece, ece_unmarked: expected calibration error of either. z, p, e: of
+    evaluation.marks.evidence, p before it is multiplied by `accounts` tried, of the account that asked, the likelier
+    one of a thief that has two. named: whether it has the least p of them all, and accounts * p is at most the bound.
+    other: the least p of the accounts that did not ask.
     """
 
-    SCOPE: ClassVar = ("recipe", "mark", "strength", "parts", "thief", "seed")
+    SCOPE: ClassVar = ("recipe", "mark", "strength", "parts", "thief", "seed", "queries", "statistic")
 
     recipe: str
     mark: str
@@ -28,6 +29,7 @@ class MarkRow:
     thief: str
     seed: int
     queries: int
+    statistic: str
     clone_accuracy: float
     victim_accuracy: float
     l1: float
@@ -49,7 +51,7 @@ class MarkRow:
 class MarkNullRow:
     """Models that learnt nothing of an account's answers, each tried against several accounts or keys.
 
-    models: networks that were trained apart; tries: tests in all, of which those of one model share its answers.
+    models: networks that were trained apart; tries: tests in all, each against an account and a key of its own.
     bound: the stated chance of a false accusation a test. accused: tests with p at most the bound; low, high: the 95 %
     interval of their share (Clopper and Pearson). least: the least p of all.
     """

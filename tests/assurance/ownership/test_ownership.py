@@ -59,6 +59,7 @@ def test_a_commitment_binds_the_key_and_tells_nothing_of_it(tmp_path: Path) -> N
         }
     ]
     assert stated["mark"] == {"strength": 0.1, "parts": 1, "grid": 4, "width": 64}
+    assert "l(y) = log(min(y, 0.02) + 0.0001)" in stated["statistic"]
     text = out.read_text()
     assert not any(each.hex() in text for each in (key, secret, account))
     refused = run("assurance.ownership.commitment", RECIPE, "undefended", *words[2:])

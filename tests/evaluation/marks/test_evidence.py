@@ -8,8 +8,7 @@ import math
 import numpy as np
 import pytest
 
-from evaluation.marks.evidence import Table, table
-from evaluation.marks.intervals import clopper_pearson
+from evaluation.marks.evidence import CAP, EPSILON, Table, capped, table, together
 
 CLASSES, PARTS = 4, 1
 
@@ -78,10 +77,11 @@ def test_suspects_that_tell_labels_alone_can_be_read() -> None:
     assert math.isfinite(found.e)
 
 
-@pytest.mark.parametrize(
-    ("hits", "rows", "low", "high"),
-    # of scipy.stats.beta.ppf
-    [(0, 200, 0.0, 0.018275), (2, 200, 0.001213, 0.035655), (10, 10, 0.691503, 1.0), (5, 10, 0.187086, 0.812914)],
-)
-def test_clopper_pearson(hits: int, rows: int, low: float, high: float) -> None:
-    assert clopper_pearson(hits, rows) == (pytest.approx(low, abs=1e-6), pytest.approx(high, abs=1e-6))
+def test_models_together_stand_for_the_owner() -> None:
+    random = np.random.default_rng(5)
+    one, other = random.dirichlet(np.ones(CLASSES), (2, 40))
+    both = together([one, other])
+    logs = [np.log(np.minimum(each, CAP) + EPSILON) for each in (one, other)]
+    assert np.log(both + EPSILON) == pytest.approx(sum(logs) / 2)
+    found = table(both, one, one.argmax(1), parts=1, excess=lambda suspect, _: capped(suspect, both))
+    assert found.against(np.array([1, 2, 3, 0])).p == 1.0
