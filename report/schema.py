@@ -29,6 +29,7 @@ from report.rows.attack_speeds import AttackSpeedRow
 from report.rows.bench import BenchRow, DefenseCostRow
 from report.rows.budgets import BudgetRow
 from report.rows.builds import BuildRow
+from report.rows.campaigns import CampaignRow, StrangerRow
 from report.rows.clones import AgreementRow, AttackRow
 from report.rows.controls import ControlRow
 from report.rows.faults import FaultRow
@@ -91,6 +92,8 @@ class Report:
     false_positives: tuple[FalsePositiveRow, ...] = ()
     work: tuple[WorkRow, ...] = ()
     budgets: tuple[BudgetRow, ...] = ()
+    strangers: tuple[StrangerRow, ...] = ()
+    campaigns: tuple[CampaignRow, ...] = ()
     gate_costs: tuple[GateCostRow, ...] = ()
     gate_precision: tuple[GatePrecisionRow, ...] = ()
     members: tuple[MemberRow, ...] = ()

@@ -51,9 +51,11 @@ ROOMS = {
     "report": room("attacks.names recipes.fields", "numpy matplotlib jinja2"),
     # defenses.budget: what an account adds up to is no part of an archive's answer to a request, which is all that
     # handlers give; defenses.gate: whose decisions its scores come with; defenses.mark: whose answers a clone learnt is
-    # read from the marks that the policy made, by what made them
+    # read from the marks that the policy made, by what made them; defenses.noise: accounts are held against each other
+    # by the perceptual code that it draws noise by
     "evaluation": room(
-        "attacks zoo handlers recipes report defenses.budget defenses.gate defenses.mark defenses.limits",
+        "attacks zoo handlers recipes report defenses.budget defenses.gate defenses.limits defenses.mark "
+        "defenses.noise",
         "torch numpy sklearn tqdm altcha",
     ),
     # deploy.direct: HTTP to our own servers, which nobody's environment may redirect

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from evaluation.studies import (
     averaging,
     budget,
+    campaigns,
     coherence,
     detection,
     false_positives,
@@ -33,6 +34,7 @@ STUDIES: Mapping[str, Study] = registry(
     detection.STUDY,
     false_positives.STUDY,
     budget.STUDY,
+    campaigns.STUDY,
     reconstructions.STUDY,
     shifts.STUDY,
     marks.STUDY,
