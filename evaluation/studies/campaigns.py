@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
+from typing import Any
 
 import numpy as np
 import torch
@@ -121,7 +122,7 @@ def _found(row: Callable[..., CampaignRow], campaigns: list[Campaign], threshold
     return Found(rows, says=f"{where}: {first.alone:.2f} flagged alone; {told}")
 
 
-def _facts(code: PerceptualCode) -> dict[str, int]:
+def _facts(code: PerceptualCode) -> dict[str, Any]:
     return {"grid": code.grid, "step": code.step, "window": WINDOW}
 
 
@@ -193,7 +194,8 @@ def neighbours(random: np.random.Generator, places: Integers) -> Integers:
     """Runs in the data set's order, as long as a window or as all that there are."""
     run = min(WINDOW, len(places))
     starts = random.integers(len(places) - run + 1, size=STRANGERS)
-    return places[(starts[:, None] + np.arange(run)) % len(places)]
+    found: Integers = places[starts[:, None] + np.arange(run)]
+    return found
 
 
 def popular(random: np.random.Generator, places: Integers) -> Integers:
