@@ -161,4 +161,5 @@ def pages(results: Path) -> dict[str, str]:
 def render(studies: Sequence[Study], linked: Sequence[Campaigns]) -> str:
     """The page."""
     found = answer([*findings(studies), *campaigns.findings(linked)])
-    return page.render("budget.md.j2", studies=studies, campaigns=linked, findings=found, shown=SHOWN)
+    shared = {"campaigns": linked, "most_honest": campaigns.MOST_HONEST}
+    return page.render("budget.md.j2", studies=studies, findings=found, shown=SHOWN, **shared)
