@@ -161,5 +161,11 @@ def pages(results: Path) -> dict[str, str]:
 def render(studies: Sequence[Study], linked: Sequence[Campaigns]) -> str:
     """The page."""
     found = answer([*findings(studies), *campaigns.findings(linked)])
-    shared = {"campaigns": linked, "most_honest": campaigns.MOST_HONEST}
-    return page.render("budget.md.j2", studies=studies, findings=found, shown=SHOWN, **shared)
+    return page.render(
+        "budget.md.j2",
+        studies=studies,
+        campaigns=linked,
+        most_honest=campaigns.MOST_HONEST,
+        findings=found,
+        shown=SHOWN,
+    )
