@@ -29,6 +29,7 @@ from report.rows.attack_speeds import AttackSpeedRow
 from report.rows.bench import BenchRow, DefenseCostRow
 from report.rows.budgets import BudgetRow
 from report.rows.builds import BuildRow
+from report.rows.campaigns import CampaignRow, StrangerRow
 from report.rows.clones import AgreementRow, AttackRow
 from report.rows.controls import ControlRow
 from report.rows.faults import FaultRow
@@ -94,6 +95,8 @@ class Report:
     budgets: tuple[BudgetRow, ...] = ()
     gate_scores: tuple[GateScoreRow, ...] = ()
     gate_traffic: tuple[GateTrafficRow, ...] = ()
+    strangers: tuple[StrangerRow, ...] = ()
+    campaigns: tuple[CampaignRow, ...] = ()
     gate_costs: tuple[GateCostRow, ...] = ()
     gate_precision: tuple[GatePrecisionRow, ...] = ()
     members: tuple[MemberRow, ...] = ()

@@ -51,11 +51,12 @@ ROOMS = {
     "report": room("attacks.names recipes.fields", "numpy matplotlib jinja2"),
     # defenses.budget: what an account adds up to is no part of an archive's answer to a request, which is all that
     # handlers give; defenses.gate: whose decisions its scores come with; defenses.mark: whose answers a clone learnt is
-    # read from the marks that the policy made, by what made them; training: features are of a checkpoint's weights, and
-    # of the images that trained it
+    # read from the marks that the policy made, by what made them; defenses.noise: accounts are held against each other
+    # by the perceptual code that it draws noise by; training: features are of a checkpoint's weights, and of the images
+    # that trained it
     "evaluation": room(
-        "attacks zoo handlers recipes report defenses.budget defenses.gate defenses.mark defenses.limits "
-        "training.checkpoint training.victim.split",
+        "attacks zoo handlers recipes report defenses.budget defenses.gate defenses.limits defenses.mark "
+        "defenses.noise training.checkpoint training.victim.split",
         "torch numpy sklearn tqdm altcha",
     ),
     # deploy.direct: HTTP to our own servers, which nobody's environment may redirect

@@ -225,18 +225,21 @@ def stolen(task: Task, policy: str, oracle: InProcessOracle, runs: int) -> Itera
 
 def _attacked(task: Task, oracle: InProcessOracle, attack: str, form: str | None, seed: int) -> Scores:
     """The scores of all that one attack asks, in order."""
-    entry, policy = registry.attack(attack), oracle.pipeline.policy
-    table = task.recipe.tables["attacks"][attack]
-    queries = RECORDED if form is None else LEARNING
+    victim = Scored(oracle)
+    carried_out(task, victim, attack, form, seed, RECORDED if form is None else LEARNING)
+    return np.concatenate(victim.scores)
+
+
+def carried_out(task: Task, victim: Scored, attack: str, form: str | None, seed: int, queries: int) -> None:
+    """One attack of the recipe, plain or in a form, of so many queries at most."""
+    entry, table = registry.attack(attack), task.recipe.tables["attacks"][attack]
     how = build(entry.parameters, {**table, "budget": queries}, where=f"{task.recipe.path}: [attacks.{attack}]")
     service, cloning = task.job.service, tables.cloning(task.recipe)
     thief = entry.prepare(how, service, cloning=cloning, seed=seed, root=task.data)
     if form is not None:
         thief = registry.form(form).wrap(thief, service=service, cloning=cloning, seed=seed)
-    victim = Scored(oracle)
-    for _ in steal(thief, Ledger(victim, queries), rows=policy.max_rows):
+    for _ in steal(thief, Ledger(victim, queries), rows=victim.rows):
         pass
-    return np.concatenate(victim.scores)
 
 
 class Scored:
@@ -244,6 +247,7 @@ class Scored:
 
     def __init__(self, oracle: InProcessOracle) -> None:
         self._oracle = oracle
+        self.rows = oracle.pipeline.policy.max_rows
         self.scores: list[Scores] = []
 
     def __call__(self, images: torch.Tensor) -> Answers:

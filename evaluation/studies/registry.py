@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from evaluation.studies import (
     averaging,
     budget,
+    campaigns,
     coherence,
     detection,
     false_positives,
@@ -35,6 +36,7 @@ STUDIES: Mapping[str, Study] = registry(
     false_positives.STUDY,
     budget.STUDY,
     gate_scores.STUDY,
+    campaigns.STUDY,
     reconstructions.STUDY,
     shifts.STUDY,
     marks.STUDY,

@@ -1,4 +1,5 @@
-"""results/budget-*.json to docs/results/budget.md: which accounts a budget flags, thieves' and customers'.
+"""results/budget-*.json and campaigns-*.json to docs/results/budget.md: which accounts a budget flags, thieves' and
+customers', and whether those of one campaign can be linked.
 
     python -m report.pages budget
 
@@ -15,7 +16,8 @@ from pathlib import Path
 from report.analysis.finding import Finding, answer
 from report.figures.spent import spent
 from report.format import percent
-from report.pages import page
+from report.pages import campaigns, page
+from report.pages.campaigns import Campaigns
 from report.rows.budgets import BudgetRow
 from report.schema import Report, ResultError, read
 
@@ -153,9 +155,17 @@ def pages(results: Path) -> dict[str, str]:
         if EXCHANGEABLE not in names or not any(row.thief for row in study.report.budgets):
             raise ResultError(f"{PREFIX}*.json: expected rows of thieves and of {EXCHANGEABLE!r}; run {MADE_BY}")
     figure = spent({each.recipe: each.shares for each in studies}, settings=[setting(*where) for where in SHOWN])
-    return {"results/budget.svg": figure, "results/budget.md": render(studies)}
+    return {"results/budget.svg": figure, "results/budget.md": render(studies, campaigns.read_all(results))}
 
 
-def render(studies: Sequence[Study]) -> str:
+def render(studies: Sequence[Study], linked: Sequence[Campaigns]) -> str:
     """The page."""
-    return page.render("budget.md.j2", studies=studies, findings=answer(findings(studies)), shown=SHOWN)
+    found = answer([*findings(studies), *campaigns.findings(linked)])
+    return page.render(
+        "budget.md.j2",
+        studies=studies,
+        campaigns=linked,
+        most_honest=campaigns.MOST_HONEST,
+        findings=found,
+        shown=SHOWN,
+    )

@@ -58,7 +58,7 @@ def study(*rows: BudgetRow) -> document.Study:
 
 
 def test_the_page_opens_with_what_does_not_hold() -> None:
-    text = document.render([study(*ROWS)])
+    text = document.render([study(*ROWS)], [])
     check(text)
     first, second, third, last = answer(text)
     for each in (first, second, third):
@@ -77,22 +77,15 @@ def test_who_is_seen_least_stands_first() -> None:
     assert [each.name for each in found.thieves] == ["in-distribution", "near+matched", "knockoff"]
     assert [each.name for each in found.tellable] == ["near+matched", "knockoff"]
     assert [each.name for each in found.honest] == ["blurred, sigma 1", "test images"]
-    text = document.render([found])
+    text = document.render([found], [])
     assert lines(text, "| near+matched |", "40.0 % (40.0 % to 40.0 %)", "| - |")
 
 
 def test_a_budget_that_does_all_that_is_asked_says_so() -> None:
     kept = [each for each in ROWS if each.account not in ("near+matched", "blurred, sigma 1")]
-    text = document.render([study(*kept)])
+    text = document.render([study(*kept)], [])
     assert "Does not hold" not in text
     assert "1 of 1 thieves." in answer(text)[0]
-
-
-def test_pages_and_their_figure_come_from_the_files(tmp_path: Path) -> None:
-    write(tmp_path / "budget-mnist.json", Report(RUN, budgets=ROWS))
-    made = document.pages(tmp_path)
-    assert set(made) == {"results/budget.md", "results/budget.svg"}
-    assert "near+matched" in made["results/budget.svg"]
 
 
 def test_results_without_thieves_or_customers_are_an_error(tmp_path: Path) -> None:
