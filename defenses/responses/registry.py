@@ -97,12 +97,12 @@ class Rounded(Rule):
 
 @dataclass(frozen=True)
 class Steps(Rule):
-    """The label and how sure it is, in steps: y = c_j at argmax p and 0 elsewhere, where the largest entry of p is at
-    least j of the `edges`.
+    """The label and how sure it is, in steps: y = c_j at argmax p and (1 - c_j) / (K - 1) elsewhere, where the largest
+    entry of p is at least j of the `edges`.
 
     A user learns when to look again, and a thief a number of steps. edges: where a step ends, rising, above 0 and below
     1. confidences: c, one more than edges, rising, above 0 and at most 1: how often labels of the step are right, which
-    the owner has measured (docs/policies.md). Of entries that tie the first is the label.
+    the owner has measured (docs/policies.md); the first above 1 / K. Of entries that tie the first is the label.
     """
 
     edges: tuple[float, ...]
@@ -131,10 +131,14 @@ class Steps(Rule):
             )
 
     def __call__(self, probabilities: Probabilities, context: Context, /) -> Probabilities | None:
+        classes = probabilities.shape[1]
+        if self.confidences[0] * classes <= 1:
+            raise ValueError(f"confidences: expected the first above 1 / {classes}, got {self.confidences[0]}")
         rows, labels = np.arange(len(probabilities)), probabilities.argmax(axis=1)
         step = np.searchsorted(np.array(self.edges), probabilities[rows, labels], side="right")
-        shown = np.zeros_like(probabilities)
-        shown[rows, labels] = np.array(self.confidences, np.float32)[step]
+        told = np.array(self.confidences)[step]
+        shown = np.tile(((1 - told) / max(1, classes - 1)).astype(np.float32)[:, np.newaxis], classes)
+        shown[rows, labels] = told
         return shown
 
 

@@ -121,6 +121,10 @@ def test_what_may_be_left_out_has_the_safe_value() -> None:
             r"response: k: expected at most the number of classes, 3, got 4",
         ),
         (
+            {"response": {"rule": "steps", "edges": [0.5], "confidences": [0.3, 0.9]}},
+            r"response: confidences: expected the first above 1 / 3, got 0\.3",
+        ),
+        (
             {"response": {"rule": "rounded", "digits": 7}},
             r"response: digits: expected an integer from 1 to 6, got 7",
         ),

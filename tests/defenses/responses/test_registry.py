@@ -58,7 +58,7 @@ SCORES = {"redirection": [300.0, -100.0, 0.0, 100.0]}
 WRONG = {"probabilities": [0.0, 0.5, 0.25, 0.25]}
 NU_LN3 = {"nu": float(np.log(3) * 4), "tau": 0.25}  # exp(nu (.5 - .25)) = 3
 
-THREE = {"edges": (0.5, 0.875), "confidences": (0.6, 0.9, 0.99)}
+THREE = {"edges": (0.5, 0.875), "confidences": (0.625, 0.8125, 0.953125)}
 
 GOLDEN: dict[str, list[Golden]] = {
     "soft": [Golden({}, row, row) for row in (ONE_HOT, UNIFORM, TIES, PLAIN)],
@@ -80,10 +80,10 @@ GOLDEN: dict[str, list[Golden]] = {
         Golden({"digits": 1}, CLOSE, [0.4, 0.5, 0.1, 0.0]),
     ],
     "steps": [
-        Golden(THREE, PLAIN, [0.0, 0.0, 0.9, 0.0]),  # at an edge the step above it
-        Golden(THREE, ONE_HOT, [0.0, 0.99, 0.0, 0.0]),
-        Golden(THREE, UNIFORM, [0.6, 0.0, 0.0, 0.0]),
-        Golden(THREE, TIES, [0.6, 0.0, 0.0, 0.0]),
+        Golden(THREE, PLAIN, [0.0625, 0.0625, 0.8125, 0.0625]),  # at an edge the step above it
+        Golden(THREE, ONE_HOT, [0.015625, 0.953125, 0.015625, 0.015625]),
+        Golden(THREE, UNIFORM, [0.625, 0.125, 0.125, 0.125]),
+        Golden(THREE, TIES, [0.625, 0.125, 0.125, 0.125]),
         Golden({"edges": (0.4,), "confidences": (0.5, 1.0)}, CLOSE, [0.0, 1.0, 0.0, 0.0]),
     ],
     "randp": [
