@@ -111,7 +111,7 @@ def test_what_may_be_left_out_has_the_safe_value() -> None:
         ({"response": {}}, r"response: missing key 'rule'; keys: rule, options"),
         (
             {"response": {"rule": "loud"}},
-            r"response: rule: expected one of soft, label, top_k, rounded, randp, .*, got 'loud'",
+            r"response: rule: expected one of soft, label, top_k, rounded, steps, randp, .*, got 'loud'",
         ),
         ({"response": {"rule": []}}, r"response: rule: expected one of soft, .* got \[\]"),
         ({"response": {"rule": "soft", "k": 2}}, r"response: unknown key 'k'; known keys: none"),
