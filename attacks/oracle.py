@@ -49,8 +49,8 @@ class Answers:
 
 
 def joined(parts: Sequence[Answers]) -> Answers:
-    """Answers of several requests as one; probabilities where any part has them, NaN for parts refused whole.
-    Raises ValueError where only some of the parts that were answered have them."""
+    """Answers of several requests as one; probabilities where any part has them, NaN for those that were refused whole
+    or told labels alone, as an account is whose budget is spent."""
     labels = torch.cat([part.labels for part in parts])
     work = None
     if any(part.work is not None for part in parts):
@@ -58,8 +58,6 @@ def joined(parts: Sequence[Answers]) -> Answers:
     shown = [part.probabilities for part in parts if part.probabilities is not None]
     if not shown:
         return Answers(labels, work=work)
-    if any(part.probabilities is None and not part.refused.all() for part in parts):
-        raise ValueError(f"{len(shown)} of {len(parts)} answers hold probabilities; expected all or none")
     nothing = torch.full((1, shown[0].shape[1]), torch.nan)
     return Answers(
         labels,

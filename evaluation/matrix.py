@@ -34,6 +34,7 @@ import recipes
 from attacks import clone, metrics, registry
 from attacks.clone import LABELS
 from attacks.service import Service
+from defenses.budget import PRICE, REFUSE
 from evaluation import clones, tables, thefts
 from evaluation.clones import Cell, Exam, Score
 from evaluation.oracles import InProcessOracle, OracleError
@@ -103,7 +104,9 @@ class Victim:
             # where the response rule leaves labels alone, whatever it does to probabilities is nothing to an attacker
             # who reads labels: policies that are equal but for such rules share an attack
             graphs = _graphs(oracle, [*policy.members, *deciding])
-            labels = _hash(policy.input, policy.route, policy.gate, graphs, exam.served)
+            spent = policy.budget if policy.budget is not None and policy.budget.then in (REFUSE, PRICE) else None
+            counts = [] if spent is None else [spent]
+            labels = _hash(policy.input, policy.route, policy.gate, graphs, exam.served, *counts)
             keeps = policy.response.build().keeps_label
         path = job.folder / "transfer" / f"exam-{name}.npz"
         exam.save(path)

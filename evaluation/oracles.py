@@ -21,12 +21,15 @@ import torch
 
 import handlers
 from attacks.oracle import REFUSED, Answers, joined
+from defenses.budget import Accounts
 from defenses.limits import SHARED
 from evaluation.payment import Credit, Solver, on_credit, price
-from handlers import batch, bodies, loading, wire
+from handlers import batch, bodies, budgets, loading, wire
 from handlers.backends import BACKENDS
-from handlers.errors import RequestError, WorkWanted
+from handlers.errors import BudgetSpent, RequestError, WorkWanted
 from handlers.forms import Classes
+from handlers.ledger import SqliteLedger
+from handlers.request import Request
 
 CHECKOUT = Path(handlers.__file__).resolve().parent.parent
 PACKED_ROOMS = ("handlers", "defenses")
@@ -87,8 +90,9 @@ class InProcessOracle:
     checkout's, and loads it as the server's worker would (the deployment's key comes from `environ`). seed: of
     what a response rule draws, so that the same questions get the same answers; None: fresh, as a server's are. pay:
     answer rows that want a proof of work, and note its price (`Answers.work`), though nobody hashes; else they are
-    REFUSED. principal: whose answers they are. Use as a context manager, or `close` it. Raises OracleError, or
-    handlers' LoadError.
+    REFUSED. principal: whose answers they are. counted: by the policy's budget, if it has one, in an account that is
+    new with this oracle; else every query is a new customer's. Use as a context manager, or `close` it. Raises
+    OracleError, or handlers' LoadError.
     """
 
     def __init__(
@@ -98,6 +102,7 @@ class InProcessOracle:
         seed: int | None = None,
         pay: bool = False,
         principal: str = SHARED,
+        counted: bool = False,
         environ: Mapping[str, str] = os.environ,
     ) -> None:
         if not archive.is_file():
@@ -106,6 +111,7 @@ class InProcessOracle:
         try:
             _unpack(archive, self.folder)
             self.pipeline = loading.load(self.folder, environ=environ, seed=seed)
+            self._accounts = self._opened() if counted else None
         except BaseException:
             self.close()
             raise
@@ -169,7 +175,23 @@ class InProcessOracle:
             rows = wire.Rows.refused(error, policy.input, form)
         (rows,) = batch.admitted([rows], [headers.get(wire.SOLUTION)], self._till)
         outcome = batch.ask(self.pipeline, [rows], [self._principal])
-        return batch.replies([rows], outcome, Classes.of(policy), self._till)[0]
+        treatments = None
+        if self._accounts is not None and policy.budget is not None:
+            asked = [Request(rows, rows, self._principal, None)]
+            treatments = budgets.charged(
+                asked, outcome, self._accounts, then=policy.budget.then, open_=policy.on_stage_error == "open"
+            ).treatments
+        classes = Classes.of(policy)
+        return batch.replies([rows], outcome, classes, self._till, treatments=treatments, price=policy.price)[0]
+
+    def _opened(self) -> Accounts | None:
+        """The accounts of the policy's budget, all of them new; None where it has none."""
+        policy = self.pipeline.policy
+        if policy.budget is None:
+            return None
+        assert policy.gate is not None, "a budget adds up a gate's scores"
+        ledger = SqliteLedger(self.folder / "accounts.sqlite3")
+        return Accounts(policy.budget, policy.gate.calibration, recipe=policy.recipe, ledger=ledger)
 
     def close(self) -> None:
         """Remove the unpacked files."""
@@ -194,9 +216,9 @@ def _read(status: int, body: bytes, rows: int) -> Answers:
         fault = wire.decode_error(body)
     except wire.WireError as error:
         raise OracleError(f"the service answered {status}, {error}") from error
-    if fault.row is None:
+    if fault.row is None and fault.code != BudgetSpent.code:
         raise OracleError(f"the service answered {status} {fault.code}: {fault.message}")
-    # every row of this request was at fault, and the body shows one row's
+    # every row of this request was at fault, and the body shows one row's; or the account is answered no more
     return Answers(torch.full((rows,), REFUSED))
 
 

@@ -183,7 +183,7 @@ def in_process(theft: Theft, folder: Path) -> None:
     process = multiprocessing.current_process()
     number = process._identity[0] - 1 if process._identity else 0
     with (
-        InProcessOracle(theft.archive, seed=theft.seed, pay=True) as oracle,
+        InProcessOracle(theft.archive, seed=theft.seed, pay=True, counted=True) as oracle,
         tqdm(total=max(theft.budgets), desc=str(theft), unit="image", position=number, leave=False) as bar,
     ):
         carry_out(

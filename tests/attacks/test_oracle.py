@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from attacks.oracle import REFUSED, Answers, BudgetSpent, Ledger, joined
+from attacks.oracle import REFUSED, Answers, BudgetSpent, Ledger, distributions, joined
 
 
 class Counting:
@@ -95,6 +95,16 @@ def test_answers_are_joined_with_what_was_paid_for_some_of_them() -> None:
     both = joined([shown, Answers(torch.tensor([REFUSED]))])
     assert both.work is not None
     assert both.work.tolist() == [5, 0]
+
+
+def test_labels_alone_are_joined_with_probabilities_as_what_they_are() -> None:
+    shown = Answers(torch.tensor([0]), torch.tensor([[0.75, 0.25]]))
+    both = joined([shown, Answers(torch.tensor([1, REFUSED]))])
+    assert both.probabilities is not None
+    assert both.probabilities.isnan().all(dim=1).tolist() == [False, True, True]
+    rows = distributions(both, 2)
+    assert rows[:2].tolist() == [[0.75, 0.25], [0.0, 1.0]]
+    assert rows[2].isnan().all()
 
 
 @pytest.mark.parametrize(

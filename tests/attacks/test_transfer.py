@@ -137,10 +137,13 @@ def test_nothing_asked_yet_is_an_error() -> None:
         Collector().transfer_set()
 
 
-def test_probabilities_that_come_and_go_are_an_error() -> None:
+def test_where_probabilities_stop_coming_labels_are_learnt() -> None:
     collector = Collector()
     images, answers = exchange([0, 1])
     collector.add(images, answers)
     collector.add(images, Answers(answers.labels))
-    with pytest.raises(ValueError, match="1 of 2 answers hold probabilities"):
-        collector.transfer_set()
+    found = collector.transfer_set()
+    targets = found.soft_targets()
+    known = len(found) // 2
+    assert targets[known:].equal(torch.nn.functional.one_hot(found.labels[known:], targets.shape[1]).float())
+    assert not targets[:known].equal(targets[known:])

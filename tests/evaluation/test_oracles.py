@@ -22,6 +22,7 @@ from handlers.errors import NotFinite
 from handlers.forms import Classes
 from tests.answers import encode_answers, encode_error
 from tests.conftest import POLICIES, Smoke
+from tests.evaluation import gated
 from tests.evaluation.stub import TOKEN, Stub
 from tests.exact import assert_same, exact
 from zoo import datasets
@@ -194,3 +195,25 @@ def test_nothing_is_left_in_the_temporary_folder(smoke: Smoke, tmp_path: Path, m
     with pytest.raises(OracleError, match=r"defenses/extra\.py differs"):
         InProcessOracle(Path(broken))
     assert [path.name for path in tmp_path.iterdir()] == ["broken.mar"]
+
+
+@pytest.mark.parametrize("then", ["label", "refuse"])
+def test_an_account_is_counted_where_it_is_asked_for(tmp_path: Path, then: str) -> None:
+    archive = gated.archive(tmp_path, "spent", gate=gated.GATE, budget={"level": 0.001, "then": then})
+    strange = datasets.load("flower", "test", size=28, channels=1).pixels[:256]
+    with InProcessOracle(archive) as oracle:
+        free = oracle(strange)
+    with InProcessOracle(archive, counted=True) as oracle:
+        first, rest = oracle(strange), oracle(some_images())
+    assert not free.refused.any()
+    assert free.probabilities is not None
+    assert free.probabilities.isfinite().all()
+    assert rest.probabilities is None or not rest.probabilities.isfinite().any(), "its budget is spent for good"
+    if then == "refuse":
+        assert first.refused.all(), "a batch is treated as its account stands at the end of it"
+        assert rest.refused.all()
+    else:
+        assert first.labels.equal(free.labels)
+        assert not rest.refused.any()
+    with InProcessOracle(archive, counted=True) as oracle:
+        assert oracle(some_images()).probabilities is not None, "another oracle is another account"
