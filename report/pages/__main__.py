@@ -18,6 +18,7 @@ from report.pages import (
     adopted,
     budget,
     edm,
+    fortress,
     gate_aware,
     gate_scores,
     int8,
@@ -39,6 +40,7 @@ from report.schema import ResultError
 PAGES: Mapping[str, Callable[[Path], dict[str, str]]] = {
     "unmixing": unmixing.pages,
     "gate-aware": gate_aware.pages,
+    "fortress": fortress.pages,
     "marks": marks.pages,
     "thieves": thieves.pages,
     "budget": budget.pages,

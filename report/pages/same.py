@@ -27,8 +27,11 @@ CAMPAIGN = 10_000
 
 def findings(studies: Sequence[Detection], files: Sequence[Detection]) -> Iterator[Finding]:
     """What the default gate sees, whom it hits, and what it costs."""
-    informed = "Attackers that know the gate adapt their images to it: [gate-aware.md](gate-aware.md)."
-    yield Finding(False, f"{informed} Those of this page do not.")
+    informed = (
+        "The score measures how sharp and how dark an image is; attackers who know the gate tune that and pass "
+        "([gate-aware.md](gate-aware.md)), and other scores fare otherwise ([gate-scores.md](gate-scores.md))."
+    )
+    yield Finding(False, f"{informed} Attackers of this page do not know it.")
     for each in studies:
         contests = each.contests
         if contests:
