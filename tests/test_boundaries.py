@@ -106,6 +106,7 @@ LONG_FOLDERS = {
     "assurance/fuzz": "a kind of hostile request in each file, all of them in kinds.py; what sends and judges them",
     "assurance/faults": "a fault in each file, all of them in plan.py, and what all of them use",
     "recipes": "a recipe in each file, and what reads them",
+    "evaluation/studies": "a study in each file, all of them in registry.py; what runs them next to them",
     "report/rows": "the rows of one kind of result in each file, all of them in schema.py",
     "report/pages": "a page's program with its template next to it",
 }

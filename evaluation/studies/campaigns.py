@@ -329,7 +329,7 @@ def _in_8_bits(images: torch.Tensor) -> Pixels:
 
 STUDY = Study(
     "campaigns",
-    "whether accounts of one campaign can be told from strangers, and what their joint budget then sees",
+    "whether accounts of one campaign can be told from strangers",
     study,
     policies="policies with a budget",
     sections=("strangers", "campaigns"),

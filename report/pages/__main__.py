@@ -40,8 +40,8 @@ from report.schema import ResultError
 PAGES: Mapping[str, Callable[[Path], dict[str, str]]] = {
     "unmixing": unmixing.pages,
     "gate-aware": gate_aware.pages,
-    "fortress": fortress.pages,
     "marks": marks.pages,
+    "fortress": fortress.pages,
     "thieves": thieves.pages,
     "budget": budget.pages,
     "gate-scores": gate_scores.pages,

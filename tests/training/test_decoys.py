@@ -42,6 +42,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory, seed: int) -> Path:
     folder = tmp_path_factory.mktemp("decoys")
     (folder / "misled.toml").write_text(TABLES, "utf-8")
     with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("TORCHWARDEN_KEY_FILE", raising=False)
         patch.setenv("TORCHWARDEN_KEY", KEY.hex())
         victim.main(asked(folder, seed))
         decoys.main(asked(folder, seed))
@@ -96,11 +97,11 @@ def test_what_is_trained_is_not_trained_again(
 ) -> None:
     path = trained / "runs/misled/decoys.safetensors"
     before = path.stat().st_mtime_ns
+    monkeypatch.delenv("TORCHWARDEN_KEY_FILE", raising=False)
     monkeypatch.setenv("TORCHWARDEN_KEY", KEY.hex())
     decoys.main(asked(trained, seed))
     assert path.stat().st_mtime_ns == before
     assert "trained with these settings already" in capsys.readouterr().err
-    monkeypatch.setenv("TORCHWARDEN_KEY", "ab" * 32)
     assert load(path).facts["fingerprint"]
     assert KEY.hex().encode() not in path.read_bytes(), "the key stays out of the file"
 

@@ -40,6 +40,7 @@ QUICK: dict[str, tuple[str, ...]] = {
 # what hand-made archives lack: facts of a training, TorchScript graphs, noise, the exporter's metadata
 TRAINED = {
     "budget",
+    "campaigns",
     "gate-scores",
     "marks",
     "quantised",
