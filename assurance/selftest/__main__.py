@@ -59,6 +59,7 @@ CHECKS: tuple[tuple[Check, str], ...] = (
 UNSEEN = {
     "balanced-hash": "no response shows which leaf an image reaches",
     "keyed-hash": "no response shows which member answers an image",
+    "decoys": "no response shows whether an image passed for one of the task's",
     "same-answers": "a worker that answers its stored rows otherwise does not start",
     "kept-labels": "graphs are held to it when they are made",
     "disturbed-answers": "no response shows the answer without the disturbance",
