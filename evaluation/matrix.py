@@ -104,8 +104,8 @@ class Victim:
             # where the response rule leaves labels alone, whatever it does to probabilities is nothing to an attacker
             # who reads labels: policies that are equal but for such rules share an attack
             graphs = _graphs(oracle, [*policy.members, *deciding])
-            spent = policy.budget if policy.budget is not None and policy.budget.then in (REFUSE, PRICE) else None
-            counts = [] if spent is None else [spent]
+            # labels are what is left of a budget that leaves labels
+            counts = [policy.budget] if policy.budget is not None and policy.budget.then in (REFUSE, PRICE) else []
             labels = _hash(policy.input, policy.route, policy.gate, graphs, exam.served, *counts)
             keeps = policy.response.build().keeps_label
         path = job.folder / "transfer" / f"exam-{name}.npz"

@@ -7,6 +7,7 @@ are the caller's and the policy's business.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import tempfile
@@ -28,7 +29,7 @@ from handlers import batch, bodies, budgets, loading, wire
 from handlers.backends import BACKENDS
 from handlers.errors import BudgetSpent, RequestError, WorkWanted
 from handlers.forms import Classes
-from handlers.ledger import SqliteLedger
+from handlers.ledger import BUDGETS
 from handlers.request import Request
 
 CHECKOUT = Path(handlers.__file__).resolve().parent.parent
@@ -175,23 +176,15 @@ class InProcessOracle:
             rows = wire.Rows.refused(error, policy.input, form)
         (rows,) = batch.admitted([rows], [headers.get(wire.SOLUTION)], self._till)
         outcome = batch.ask(self.pipeline, [rows], [self._principal])
-        treatments = None
-        if self._accounts is not None and policy.budget is not None:
-            asked = [Request(rows, rows, self._principal, None)]
-            treatments = budgets.charged(
-                asked, outcome, self._accounts, then=policy.budget.then, open_=policy.on_stage_error == "open"
-            ).treatments
-        classes = Classes.of(policy)
+        charged = budgets.charged([Request(rows, rows, self._principal, None)], outcome, self._accounts, policy)
+        classes, treatments = Classes.of(policy), charged.treatments
         return batch.replies([rows], outcome, classes, self._till, treatments=treatments, price=policy.price)[0]
 
     def _opened(self) -> Accounts | None:
-        """The accounts of the policy's budget, all of them new; None where it has none."""
-        policy = self.pipeline.policy
-        if policy.budget is None:
-            return None
-        assert policy.gate is not None, "a budget adds up a gate's scores"
-        ledger = SqliteLedger(self.folder / "accounts.sqlite3")
-        return Accounts(policy.budget, policy.gate.calibration, recipe=policy.recipe, ledger=ledger)
+        """The accounts of the policy's budget, all of them new, whatever store a server's are in; None where it has
+        none."""
+        own = dataclasses.replace(self.pipeline.policy, store=None)
+        return loading.open_accounts(own, {BUDGETS: str(self.folder / "accounts.sqlite3")})
 
     def close(self) -> None:
         """Remove the unpacked files."""

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from defenses.budget import Accounts, Asked, Standing
 from defenses.memory import StoreError
+from defenses.policy import Policy
 from handlers.audit import digest
 from handlers.batch import FAILED, Outcome
 from handlers.errors import for_log
@@ -36,9 +37,13 @@ class Charged(NamedTuple):
     crossed: dict[int, Standing]
 
 
-def charged(requests: Sequence[Request], outcome: Outcome, accounts: Accounts, *, then: str, open_: bool) -> Charged:
-    """Count the scored rows of all requests for their principals. then: of the policy's budget. open_: see above."""
+def charged(requests: Sequence[Request], outcome: Outcome, accounts: Accounts | None, policy: Policy) -> Charged:
+    """Count the scored rows of all requests for their principals; nothing where there are no accounts, or the policy
+    has no budget."""
     treatments: list[str | None] = [None] * len(requests)
+    if accounts is None or policy.budget is None:
+        return Charged(treatments, {})
+    then, open_ = policy.budget.then, policy.on_stage_error == "open"
     asked: dict[str, list[tuple[float, int]]] = {}
     asking: dict[str, list[int]] = {}
     for index, (request, found) in enumerate(zip(requests, _scored(requests, outcome), strict=True)):

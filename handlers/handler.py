@@ -87,7 +87,10 @@ class TorchWarden:
             seconds["admit"] = perf_counter() - begun
         requests = [request.rows for request in asked]
         outcome = batch.ask(self._pipeline, requests, [request.principal for request in asked])
-        charged = self._charged(asked, outcome, seconds)
+        begun = perf_counter()
+        charged = budgets.charged(asked, outcome, self._accounts, self._policy)
+        if self._accounts is not None:
+            seconds["budget"] = perf_counter() - begun
         begun = perf_counter()
         replies = batch.replies(
             requests, outcome, self._classes, self._toll, treatments=charged.treatments, price=self._policy.price
@@ -184,16 +187,6 @@ class TorchWarden:
             if limit is not None:
                 over[limit] += len(rows.images) + len(rows.errors)
         return [request._replace(rows=rows) for request, (rows, _) in zip(requests, found, strict=True)]
-
-    def _charged(self, asked: Sequence[Request], outcome: batch.Outcome, seconds: dict[str, float]) -> budgets.Charged:
-        """What the accounts' budgets make of the requests; nothing where the policy has none."""
-        if self._accounts is None or self._policy.budget is None:
-            return budgets.Charged([None] * len(asked), {})
-        begun = perf_counter()
-        open_ = self._policy.on_stage_error == "open"
-        found = budgets.charged(asked, outcome, self._accounts, then=self._policy.budget.then, open_=open_)
-        seconds["budget"] = perf_counter() - begun
-        return found
 
     def _audit(
         self,
