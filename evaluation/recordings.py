@@ -26,7 +26,7 @@ from attacks.thief import steal
 from evaluation import tables
 from evaluation.matrix import Job, Victim
 from evaluation.oracles import InProcessOracle
-from evaluation.thefts import Theft
+from evaluation.thefts import Theft, prepared
 from evaluation.traffic import SEED
 from report.atomic import replacing
 from report.headline import UNDEFENDED
@@ -138,6 +138,20 @@ def recorded(job: Job, *, only: list[str] | None = None) -> list[Stream]:
         _stream(job, victim, name, asked[name], config)
         for name, config in tqdm(planned.items(), desc="recordings", unit="attack")
     ]
+
+
+def carried_out(
+    job: Job, victim: Oracle, attack: str, form: str | None = None, *, seed: int, queries: int, rows: int
+) -> None:
+    """One attack as [attacks.ATTACK] has it, plain or in a form, of so many queries at most, `rows` a request; `victim`
+    keeps what it wants of them."""
+    table = {**job.recipe.tables["attacks"][attack], "budget": queries}
+    where = f"{job.recipe.path}: [attacks.{attack}]"
+    how = recipes.build(registry.attack(attack).parameters, table, where=where)
+    cloning = tables.cloning(job.recipe)
+    thief = prepared(attack, form, how, service=job.service, cloning=cloning, seed=seed, root=job.data)
+    for _ in steal(thief, Ledger(victim, queries), rows=rows):
+        pass
 
 
 def parameters(recipe: recipes.Recipe, name: str, asked: Asked) -> Any:

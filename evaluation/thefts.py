@@ -78,6 +78,17 @@ class Snapshot:
             )
 
 
+def prepared(
+    attack: str, form: str | None, how: Any, *, service: Service, cloning: Cloning, seed: int, root: Path | None
+) -> Thief:
+    """An attacker before its first query, in an adaptive form or in none. how: the attack's parameters; the others as
+    Theft has them."""
+    thief = registry.attack(attack).prepare(how, service, cloning=cloning, seed=seed, root=root)
+    if form is None:
+        return thief
+    return registry.form(form).wrap(thief, service=service, cloning=cloning, seed=seed)
+
+
 @dataclass(frozen=True)
 class Theft:
     """One attack to carry out.
@@ -127,11 +138,15 @@ class Theft:
 
     def thief(self) -> Thief:
         """The attacker, before its first query."""
-        entry = registry.attack(self.attack)
-        thief = entry.prepare(self.how, self.service, cloning=self.cloning, seed=self.seed, root=self.root)
-        if self.form is None:
-            return thief
-        return registry.form(self.form).wrap(thief, service=self.service, cloning=self.cloning, seed=self.seed)
+        return prepared(
+            self.attack,
+            self.form,
+            self.how,
+            service=self.service,
+            cloning=self.cloning,
+            seed=self.seed,
+            root=self.root,
+        )
 
     def reads(self, oracle: Oracle) -> Oracle:
         """What the attacker sees of `oracle`."""

@@ -27,19 +27,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from attacks import registry
 from attacks.forms.matched import PROBES
-from attacks.oracle import REFUSED, Answers, Ledger
-from attacks.thief import steal
+from attacks.oracle import REFUSED, Answers
 from defenses.budget import Bets, advanced, opened
 from defenses.gate import REJECT
-from evaluation import tables
 from evaluation.detectors import answered, gate
 from evaluation.oracles import InProcessOracle, OracleError
+from evaluation.recordings import carried_out
 from evaluation.roc import wilson
 from evaluation.studies.study import Found, Option, Study, Task
 from evaluation.traffic import SEED, SHIFTS
-from recipes import build
 from report.atomic import replacing
 from report.rows.budgets import BudgetRow
 
@@ -226,20 +223,9 @@ def stolen(task: Task, policy: str, oracle: InProcessOracle, runs: int) -> Itera
 def _attacked(task: Task, oracle: InProcessOracle, attack: str, form: str | None, seed: int) -> Scores:
     """The scores of all that one attack asks, in order."""
     victim = Scored(oracle)
-    carried_out(task, victim, attack, form, seed, RECORDED if form is None else LEARNING)
+    queries, rows = RECORDED if form is None else LEARNING, oracle.pipeline.policy.max_rows
+    carried_out(task.job, victim, attack, form, seed=seed, queries=queries, rows=rows)
     return np.concatenate(victim.scores)
-
-
-def carried_out(task: Task, victim: Scored, attack: str, form: str | None, seed: int, queries: int) -> None:
-    """One attack of the recipe, plain or in a form, of so many queries at most."""
-    entry, table = registry.attack(attack), task.recipe.tables["attacks"][attack]
-    how = build(entry.parameters, {**table, "budget": queries}, where=f"{task.recipe.path}: [attacks.{attack}]")
-    service, cloning = task.job.service, tables.cloning(task.recipe)
-    thief = entry.prepare(how, service, cloning=cloning, seed=seed, root=task.data)
-    if form is not None:
-        thief = registry.form(form).wrap(thief, service=service, cloning=cloning, seed=seed)
-    for _ in steal(thief, Ledger(victim, queries), rows=victim.rows):
-        pass
 
 
 class Scored:
@@ -247,7 +233,6 @@ class Scored:
 
     def __init__(self, oracle: InProcessOracle) -> None:
         self._oracle = oracle
-        self.rows = oracle.pipeline.policy.max_rows
         self.scores: list[Scores] = []
 
     def __call__(self, images: torch.Tensor) -> Answers:

@@ -35,8 +35,9 @@ from evaluation.company import Company
 from evaluation.detectors import gate
 from evaluation.linking import NONE, WINDOW, Integers, Windows, coded, distinct, mutual
 from evaluation.oracles import InProcessOracle, OracleError
+from evaluation.recordings import carried_out
 from evaluation.roc import wilson
-from evaluation.studies.budget import Scored, Scores, carried_out, kept
+from evaluation.studies.budget import Scored, Scores, kept
 from evaluation.studies.study import Found, Option, Study, Task
 from evaluation.traffic import SEED
 from report.atomic import replacing
@@ -301,7 +302,8 @@ def _recording(
     path = task.folder / "queries" / f"{policy}-{attack if form is None else f'{attack}+{form}'}-{seed}.npz"
     if not path.exists():
         victim = Recorded(oracle)
-        carried_out(task, victim, attack, form, seed, RECORDED)
+        rows = oracle.pipeline.policy.max_rows
+        carried_out(task.job, victim, attack, form, seed=seed, queries=RECORDED, rows=rows)
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as unfinished, unfinished.open("wb") as file:
             np.savez(file, pixels=np.concatenate(victim.pixels), scores=np.concatenate(victim.scores))

@@ -27,25 +27,25 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from attacks import registry
 from attacks.forms.matched import PROBES, MatchedThief
 from attacks.oracle import REFUSED, Answers, Ledger
 from attacks.script import Script, ScriptedThief
-from attacks.thief import Thief, steal
+from attacks.thief import steal
 from evaluation import roc, tables
-from evaluation.recordings import Recorder
+from evaluation.recordings import Recorder, carried_out
 from evaluation.scores.registry import SCORES, fitted
 from evaluation.scores.score import Known, Rule, threshold
 from evaluation.scores.sight import Doubles, Sight
 from evaluation.studies.study import Found, Option, Study, StudyError, Task
 from evaluation.traffic import SEED, SHIFTS
-from recipes import build
 from report.rows.gate_scores import GateScoreRow, GateTrafficRow
 from training.checkpoint import CheckpointError
 from zoo.datasets import Data
 from zoo.images import unit
 
 RATE = 0.01
+# images of one request
+ROWS = 64
 # of the test images, every so many of them in each shift
 EVERY = 5
 # images of one paired measurement of costs
@@ -147,23 +147,14 @@ def in_turn(images: torch.Tensor) -> torch.Tensor:
 
 def recorded(task: Task, sight: Sight, attack: str, queries: int) -> torch.Tensor:
     """All that one attack asks a victim without a gate, in order."""
-    entry, table = registry.attack(attack), task.recipe.tables["attacks"][attack]
-    how = build(entry.parameters, {**table, "budget": queries}, where=f"{task.recipe.path}: [attacks.{attack}]")
-    thief = entry.prepare(how, task.job.service, cloning=tables.cloning(task.recipe), seed=SEED, root=task.data)
 
     def answer(images: torch.Tensor) -> Answers:
         probabilities = torch.from_numpy(sight(images).served).float()
         return Answers(probabilities.argmax(1), probabilities)
 
     recorder = Recorder(answer)
-    sent(thief, Ledger(recorder, queries))
+    carried_out(task.job, recorder, attack, seed=SEED, queries=queries, rows=ROWS)
     return recorder.images()
-
-
-def sent(thief: Thief, ledger: Ledger) -> None:
-    """Let the thief ask until it is done."""
-    for _ in steal(thief, ledger, rows=64):
-        pass
 
 
 class Gated:
@@ -194,7 +185,8 @@ def matched(judge: Judge, sight: Sight, task: Task, images: torch.Tensor) -> tup
         ScriptedThief(_once(images)), service=task.job.service, cloning=cloning, seed=SEED, probes=PROBES
     )
     victim = Gated(judge, sight)
-    sent(thief, Ledger(victim, len(images)))
+    for _ in steal(thief, Ledger(victim, len(images)), rows=ROWS):
+        pass
     (variant,) = thief.left
     return np.concatenate(victim.scores)[probed:], variant
 

@@ -73,7 +73,7 @@ def test_the_study_measures_strangers_and_campaigns_and_keeps_queries(
     assert (one.alone, one.linked) == (1, 0)
     kept = sorted((tmp_path / "run" / "queries").glob("*.npz"))
     assert len(kept) == 4
-    monkeypatch.setattr(campaigns, "carried_out", lambda *_: pytest.fail("queries are kept"))
+    monkeypatch.setattr(campaigns, "carried_out", lambda *_, **__: pytest.fail("queries are kept"))
     again = study("campaigns", *words, run=tmp_path / "run", store=tmp_path, recipe=recipe)
     assert (again.strangers, again.campaigns) == (report.strangers, report.campaigns)
 
