@@ -28,7 +28,6 @@ Reads [dataset], [victim] and [networks.decoys]; writes runs/RECIPE/decoys.safet
 from __future__ import annotations
 
 import argparse
-import hmac
 from dataclasses import dataclass
 
 import torch
@@ -37,7 +36,7 @@ from torch.nn import functional as F
 
 import recipes
 from training.checkpoint import Architecture, Checkpoint
-from training.deployment_key import deployment_key
+from training.deployment_key import deployment_key, generator
 from training.examples import examples, weights
 from training.outlier_exposure import answers, outside
 from training.session import Optimisation, Session, run
@@ -87,8 +86,7 @@ class Decoy(nn.Module):
 
     def __init__(self, key: bytes, *, grid: int, channels: int, classes: int) -> None:
         super().__init__()
-        seed = int.from_bytes(hmac.digest(key, b"torchwarden/decoys", "sha256")[:7], "big")
-        drawn = torch.randn(channels * grid**2, classes, generator=torch.Generator().manual_seed(seed))
+        drawn = torch.randn(channels * grid**2, classes, generator=generator(key, "decoys"))
         self.grid = grid
         self.register_buffer("directions", drawn)
 

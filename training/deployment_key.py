@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hmac
 import os
+
+import torch
 
 from handlers.key import read_key
 
@@ -15,3 +18,9 @@ def deployment_key(who: str) -> bytes:
         return read_key(KEY, os.environ)
     except RuntimeError as error:
         raise ValueError(f"{who} needs the deployment's key: {error}") from error
+
+
+def generator(key: bytes, purpose: str) -> torch.Generator:
+    """A CPU generator for one purpose only, seeded by HMAC-SHA256(key, "torchwarden/" + purpose)."""
+    digest = hmac.digest(key, f"torchwarden/{purpose}".encode(), "sha256")
+    return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))

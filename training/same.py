@@ -25,7 +25,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import hmac
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -42,7 +41,7 @@ from training import checkpoint
 from training.black_box import Answer, BlackBox, black_box
 from training.calibration.benign import LEAST_IMAGES
 from training.checkpoint import Architecture
-from training.deployment_key import deployment_key
+from training.deployment_key import deployment_key, generator
 from training.examples import examples
 from training.session import Optimisation, Session, run
 from training.victim import Split, Victim, architecture
@@ -159,8 +158,7 @@ def benign(splits: Split) -> torch.Tensor:
 
 def groups_of(key: bytes, patches: int, groups: int) -> list[int]:
     """The group of each patch: as many of each as there can be, in an order that the key draws."""
-    seed = hmac.digest(key, b"torchwarden/same/groups", "sha256")
-    order = torch.randperm(patches, generator=torch.Generator().manual_seed(int.from_bytes(seed[:7], "big")))
+    order = torch.randperm(patches, generator=generator(key, "same/groups"))
     return (order % groups).tolist()
 
 

@@ -136,9 +136,9 @@ class Steps(Rule):
             raise ValueError(f"confidences: expected the first above 1 / {classes}, got {self.confidences[0]}")
         rows, labels = np.arange(len(probabilities)), probabilities.argmax(axis=1)
         step = np.searchsorted(np.array(self.edges), probabilities[rows, labels], side="right")
-        told = np.array(self.confidences)[step]
-        shown = np.tile(((1 - told) / max(1, classes - 1)).astype(np.float32)[:, np.newaxis], classes)
-        shown[rows, labels] = told
+        confidence = np.array(self.confidences)[step]
+        shown = np.tile(((1 - confidence) / (classes - 1)).astype(np.float32)[:, np.newaxis], classes)
+        shown[rows, labels] = confidence
         return shown
 
 
