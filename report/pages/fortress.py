@@ -91,7 +91,6 @@ class Worst:
     """The attacker of one kind that buys most of one composition. met: attackers of that kind who read the answers as
     they are; cloned: those who got enough of them for a clone."""
 
-    kind: str
     attacker: Attacker | None
     policy: str
     met: int
@@ -137,7 +136,7 @@ class Study:
         met = [each for each in self.attackers if each.kind == kind and labels in (each.labels, None)]
         cloned = [each for each in met if policy in each.cells]
         worst = max(cloned, key=lambda each: each.share(policy), default=None)
-        return Worst(kind, worst, policy, sum(a.plain for a in met), sum(a.plain for a in cloned))
+        return Worst(worst, policy, sum(a.plain for a in met), sum(a.plain for a in cloned))
 
     @property
     def parts(self) -> Iterator[tuple[str, PolicyRow | None, list[Worst]]]:
@@ -191,54 +190,57 @@ def kind_of(attack: str) -> str:
 
 def findings(study: Study) -> Iterator[Finding]:
     """What the page answers of one data set."""
-    for kind, most in KINDS.items():
+    for kind in KINDS:
         worst = study.worst(WHOLE, kind)
-        if worst.attacker is None:
-            continue
-        share, cell = worst.attacker.share(worst.policy), worst.attacker.cells[worst.policy]
-        found, reference = worst.attacker.gain(worst.policy), worst.attacker.reference
-        seen = (
-            f"{worst.attacker.name}: a clone of {spread(cell)}, of undefended {spread(reference)}, without a query "
-            f"{percent(cell.no_query)}"
-        )
-        if found is None or found.share is None:
-            yield Finding(
-                None, f"{study.recipe}: attackers {kind} gain next to nothing where nothing defends ({seen})."
-            )
-            continue
-        text = f"{study.recipe}: attackers {kind} buy {found} of what undefended sells ({seen})"
-        yield (
-            Finding(None, f"{text}.")
-            if most is None
-            else Finding(share <= most, f"{text}; at most {most:.2f} is wanted.")
-        )
+        if worst.attacker is not None:
+            yield sold(study, kind, worst.attacker)
     for policy in (WHOLE, STRICT):
         cost = study.cost(policy)
         if cost is not None:
-            refused = (cost.false_positive_rate or 0.0) if policy == STRICT else 0.0
-            text = (
-                f"{study.recipe}: `{policy}` costs {100 * cost.accuracy_drop:.2f} points of accuracy and refuses "
-                f"{percent(refused)} of test images; at most {100 * DROP} and {percent(REFUSED)} are wanted."
-            )
-            yield Finding(cost.accuracy_drop <= DROP and refused <= REFUSED, text)
+            yield priced(study, cost)
     lost = {
         shift: rows[UNDEFENDED].accuracy - rows[WHOLE].accuracy for shift, rows in study.shifts.items() if WHOLE in rows
     }
     if lost:
-        worst_shift = max(lost, key=lambda shift: lost[shift])
+        shift = max(lost, key=lambda shift: lost[shift])
         yield Finding(
-            lost[worst_shift] <= SHIFTED,
+            lost[shift] <= SHIFTED,
             f"{study.recipe}: customers whose images differ lose at most {100 * SHIFTED:.1f} points to `{WHOLE}`; most "
-            f"lost: {100 * lost[worst_shift]:.1f} ({worst_shift}).",
+            f"lost: {100 * lost[shift]:.1f} ({shift}).",
         )
     strict = study.worst(STRICT, STRANGER, "hard"), study.worst(STRICT, OWNER, "hard")
-    if any(each.met for each in strict):
-        cloned = sum(each.cloned for each in strict)
+    met, cloned = sum(each.met for each in strict), sum(each.cloned for each in strict)
+    if met:
         yield Finding(
             None,
-            f"{study.recipe}: of {sum(each.met for each in strict)} attackers with one account, {cloned} got enough "
-            f"answers of `{STRICT}` for a clone.",
+            f"{study.recipe}: of {met} attackers with one account, {cloned} got enough answers of `{STRICT}` for a "
+            "clone.",
         )
+
+
+def sold(study: Study, kind: str, attacker: Attacker) -> Finding:
+    """What the worst attacker of a kind buys of the whole."""
+    cell, found, most = attacker.cells[WHOLE], attacker.gain(WHOLE), KINDS[kind]
+    seen = (
+        f"{attacker.name}: a clone of {spread(cell)}, of undefended {spread(attacker.reference)}, without a query "
+        f"{percent(cell.no_query)}"
+    )
+    if found is None or found.share is None:
+        return Finding(None, f"{study.recipe}: attackers {kind} gain next to nothing where nothing defends ({seen}).")
+    text = f"{study.recipe}: attackers {kind} buy {found} of what undefended sells ({seen})"
+    if most is None:
+        return Finding(None, f"{text}.")
+    return Finding(found.share <= most, f"{text}; at most {most:.2f} is wanted.")
+
+
+def priced(study: Study, cost: PolicyRow) -> Finding:
+    """What a policy costs its users; the whole refuses nobody."""
+    refused = (cost.false_positive_rate or 0.0) if cost.policy == STRICT else 0.0
+    return Finding(
+        cost.accuracy_drop <= DROP and refused <= REFUSED,
+        f"{study.recipe}: `{cost.policy}` costs {100 * cost.accuracy_drop:.2f} points of accuracy and refuses "
+        f"{percent(refused)} of test images; at most {100 * DROP} and {percent(REFUSED)} are wanted.",
+    )
 
 
 def pages(results: Path) -> dict[str, str]:
